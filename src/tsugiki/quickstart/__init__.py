@@ -1,0 +1,1 @@
+"""The built-in run on the built-in text."""
