@@ -1,0 +1,143 @@
+"""Durable storage: the one module that makes a file exist or not exist across a crash.
+
+A file written here is either the old one or the whole new one, also after `kill -9` or a power cut: the bytes go
+to a temporary name in the same directory, are flushed to the disk, take their name by one rename, and the
+directory that holds the name is flushed as well (without that last step the rename itself may be lost).
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from tsugiki.errors import DataError, StorageError
+
+_HASH_BLOCK = 8 << 20  # bytes read at a time: large enough that the disk, not Python, sets the pace
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Replace `path` by `data` (text is stored as UTF-8), durably and as a whole.
+
+    Raises StorageError, naming the file and what to do, if the disk refuses; the old file is then untouched.
+    """
+    path = Path(path)
+    content = data.encode("utf-8") if isinstance(data, str) else data
+    temporary: str | None = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            # mkstemp creates files that only their owner may read; a run directory is shared by a group.
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+        fsync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(explain_os_error(error, path)) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, durably and as a whole; NaN and infinity are refused (ValueError)."""
+    write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value stored in a JSON file.
+
+    Raises StorageError if the file cannot be read and DataError if it is not JSON, both naming it.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StorageError(explain_os_error(error, path, "read")) from error
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}). It was damaged or written by something else.") from None
+
+
+def fsync_file(path: Path) -> None:
+    """Flush what was written to a file to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """Flush the names in a directory to the disk, so that a rename in it survives a power cut.
+
+    File systems that cannot flush a directory (some network ones) answer EINVAL or ENOTSUP: nothing more can be
+    done there, so that is accepted. Raises OSError otherwise.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def xxh3_file(path: Path) -> str:
+    """Digest (xxh3, 128 bits, hexadecimal) of a file's content, in constant memory. Raises OSError.
+
+    It finds damage and change (several GB/s); it is not meant to resist someone who forges a file.
+    """
+    digest = xxhash.xxh3_128()
+    with Path(path).open("rb", buffering=0) as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user may still write where `path` lies, or will lie (its nearest existing parent)."""
+    place = Path(path).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def explain_os_error(error: OSError, path: Path | str, action: str = "write") -> str:
+    """One sentence that says what the operating system refused and what to do about it."""
+    known = {
+        errno.ENOSPC: "the disk is full. Free some space, or choose another place, and run the same command again",
+        errno.EDQUOT: "your disk quota is used up. Free some space or ask for more, and run the same command again",
+        errno.EFBIG: "the file would pass the file-size limit of this shell (`ulimit -f`) or file system. "
+        "Raise the limit and run the same command again",
+        errno.EACCES: "permission denied. Check the owner and mode of the file and of the directories above it",
+        errno.EPERM: "permission denied. Check the owner and mode of the file and of the directories above it",
+        errno.EROFS: "the file system is read-only. Choose another place",
+        errno.ENOENT: "there is no such file or directory",
+        errno.ENOTDIR: "a part of this path is a file, not a directory",
+        errno.EISDIR: "it is a directory, and a file was expected",
+        errno.EMFILE: "too many files are open in this process. Raise the limit (`ulimit -n`)",
+        errno.EIO: "the disk reported an input/output error: the device or the network mount may be failing",
+        errno.ESTALE: "the network mount lost this file (stale handle). Mount it again",
+        errno.ENAMETOOLONG: "the file name is too long for this file system",
+    }
+    reason = known.get(error.errno or 0, error.strerror or str(error))
+    return f"Cannot {action} {path}: {reason}."
+
+
+def _umask() -> int:
+    """The mode bits that new files must not have; the system offers no way to read them but to set them."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
