@@ -1,0 +1,455 @@
+"""The recipe: every key that a user can write, with its unit, its default and why that is the default.
+
+Read it from top to bottom as the reference of the YAML file. `recipe_file.load_recipe` reads the file and
+reports what is wrong by line; `recipe_checks` holds what needs more than one key to judge. Values are strict:
+the reader follows YAML 1.2, so a number is a number and text is text, and nothing is converted by guessing.
+
+Every key says what may happen to it when a run is resumed (`json_schema_extra={"resume": ...}`):
+
+- `fixed` (unsaid): part of what the run *is*; a change refuses to resume and shows both values;
+- `free`: where, how fast and how often (paths, cadence, limits, sharding); any change is taken;
+- `extending`: may change the future but not the past (a longer run, a data stage that starts later).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.config import JsonDict
+
+FREE: JsonDict = {"resume": "free"}
+EXTENDING: JsonDict = {"resume": "extending"}
+
+SOURCE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {
+    f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)
+}
+
+
+def _whole_number(value: Any) -> Any:
+    """`100e9` is a float to YAML and a count to its writer; a fraction stays a float and is refused later."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _expand_home(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("~"):
+        try:
+            return str(Path(value).expanduser())
+        except RuntimeError as error:
+            raise ValueError(f"names a home directory that is not known ({value})") from error
+    return value
+
+
+def _as_path(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be text that names a file or folder")
+    return Path(_expand_home(value))
+
+
+def _as_list(value: Any) -> Any:
+    """One path may be written without brackets; the model always holds a list."""
+    return [value] if isinstance(value, str) else value
+
+
+def _source_name(value: str) -> str:
+    """A source's name becomes a folder, so it must be a plain file name on every system."""
+    if not SOURCE_NAME.fullmatch(value):
+        raise ValueError("a source is named by 1 to 64 of A-Z a-z 0-9 . _ - and does not start with a dot")
+    if value.split(".")[0].lower() in RESERVED_NAMES:
+        raise ValueError("this name is reserved by Windows and cannot be a folder there; choose another")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=10**15)]
+CountOrZero = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=10**15)]
+Text = Annotated[str, Field(min_length=1)]
+PathText = Annotated[str, BeforeValidator(_expand_home), Field(min_length=1)]
+FilePath = Annotated[Path, BeforeValidator(_as_path), WithJsonSchema({"type": "string", "format": "path"})]
+PathList = Annotated[
+    list[PathText],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+    ),
+]
+SourceName = Annotated[str, AfterValidator(_source_name)]
+Weight = Annotated[float, Field(ge=0, le=1e12)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values are strict and finite, nothing changes later."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class ModelSection(Section):
+    """Which model is trained: one of `name_or_path` and `architecture`."""
+
+    name_or_path: PathText | None = Field(
+        default=None,
+        description="A folder in Hugging Face format or a hub id. A hub revision is resolved to a commit once"
+        " and recorded. To start a new run from a checkpoint, export it and name the folder here.",
+    )
+    architecture: dict[str, Any] | None = Field(
+        default=None,
+        description="Instead of name_or_path: a Hugging Face configuration, model_type included; weights are "
+        "drawn at random from the seed.",
+    )
+    revision: Text | None = Field(
+        default=None,
+        description="Branch, tag or commit on the hub. Default: the hub's main branch, pinned when first "
+        "used.",
+    )
+    tokenizer: PathText | None = Field(
+        default=None,
+        description="A folder (or hub id) with the tokenizer. Default: the model's own; needed with "
+        "architecture.",
+    )
+    attn_implementation: (
+        Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None
+    ) = Field(
+        default=None,
+        description="How attention is computed. Default: what the model class chooses. What the machine can "
+        "do is asked at start.",
+    )
+    allow_pickle: bool = Field(
+        default=False,
+        description="Read pytorch_model.bin where no safetensors exist (weights only). Off, since a pickle "
+        "can run code.",
+        json_schema_extra=FREE,
+    )
+
+
+class SourceSection(Section):
+    """One corpus, tokenised once into one store: one of `path` and `hub`."""
+
+    path: PathList | None = Field(
+        default=None,
+        description="A file or glob pattern, or a list of them, relative to the current directory: .jsonl, "
+        ".parquet, .txt, plain or .gz .zst .bz2 .xz. ** matches any depth.",
+        json_schema_extra=FREE,
+    )
+    hub: Text | None = Field(
+        default=None, description="A data set on the hub, as `datasets` names it (needs the extra `hub`)."
+    )
+    subset: Text | None = Field(
+        default=None, description="Configuration of the hub data set. Default: its own default."
+    )
+    split: Text = Field(default="train", description="Split of the hub data set.")
+    revision: Text | None = Field(
+        default=None,
+        description="Branch, tag or commit of the hub data set, resolved to a commit once and recorded.",
+    )
+    text_key: Text = Field(default="text", description="Key or column that holds the document's text.")
+    format: Literal["auto", "jsonl", "parquet", "text"] = Field(
+        default="auto", description="File format; auto goes by the file name without its compression suffix."
+    )
+    encoding: Text = Field(
+        default="utf-8", description="Text encoding of the files. Invalid bytes are counted, not guessed at."
+    )
+    weight: Weight = Field(
+        description="Share of training tokens, relative to the other sources' (any unit: 70 and 30, .7 and "
+        ".3). 0 = prepared and validated but never drawn, to watch what is forgotten, or drawn "
+        "from a later stage on."
+    )
+    language: Text | None = Field(
+        default=None, description="What it is, for reports: ja, en, math, code …", json_schema_extra=FREE
+    )
+    max_epochs: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="Refuse to start when the run would read the source more often than this. Default: no "
+        "limit.",
+        json_schema_extra=FREE,
+    )
+    held_out: Share | None = Field(
+        default=None,
+        description="Share of documents kept for validation, chosen by a hash of the text. Default: "
+        "data.held_out.",
+    )
+
+    @property
+    def paths(self) -> list[str]:
+        """Files and patterns as a list, empty for a hub source."""
+        return list(self.path or [])
+
+
+class StageSection(Section):
+    """From `start_step` on, the mixture has these weights."""
+
+    start_step: Count = Field(
+        description="The weights hold for every step after this many steps (the first sample they place is "
+        "number start_step x global_batch_size)."
+    )
+    weights: dict[str, Weight] = Field(
+        description="Weight of every source in this stage, as in sources. A source drawn until now must be "
+        "named: 0 stops drawing from it."
+    )
+
+
+class DataSection(Section):
+    """What the model reads."""
+
+    sequence_length: Annotated[Count, Field(ge=2)] = Field(
+        description="Tokens a window; every window is a full one. At most what the model's positions allow."
+    )
+    isolate_documents: bool = Field(
+        default=False,
+        description="Keep attention within a document, positions restarting. Off: documents that share a "
+        "window see each other (as Swallow trained).",
+    )
+    held_out: Share = Field(
+        default=0.001,
+        description="Share of each source's documents kept for validation (0.001 of a billion tokens is a "
+        "million: enough to measure, little to lose). A small source needs more.",
+    )
+    add_bos: bool | None = Field(
+        default=None, description="Put BOS before each document. Default: as the model's own tokenizer does."
+    )
+    add_eos: bool | None = Field(
+        default=None,
+        description="Put EOS after each document. Default: yes where the tokenizer has one, so that the model"
+        " can learn where a document ends.",
+    )
+    max_bad_documents: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.001,
+        description="Share of documents that may be unreadable (malformed, missing key, wrong type, empty) "
+        "before preparing stops. They are counted and named in any case.",
+        json_schema_extra=FREE,
+    )
+    max_document_bytes: Annotated[Count, Field(ge=1024)] = Field(
+        default=67_108_864,
+        description="Longest document in bytes (64 MiB); guards memory against a file without line ends.",
+    )
+    workers: Count | None = Field(
+        default=None,
+        description="Processes that prepare. Default: the number of cores.",
+        json_schema_extra=FREE,
+    )
+    prepared_dir: FilePath | None = Field(
+        default=None,
+        description="Where token stores live; give a common folder to share them between runs. Default: "
+        "run_dir/data.",
+        json_schema_extra=FREE,
+    )
+    sources: dict[SourceName, SourceSection] = Field(
+        description="The corpora by name. The name seeds a source's order, so renaming it reshuffles it.",
+        min_length=1,
+    )
+    stages: list[StageSection] = Field(
+        default=[],
+        description="Later changes of the weights. What was drawn before a stage does not depend on it.",
+        json_schema_extra=EXTENDING,
+    )
+
+
+class FreezeRule(Section):
+    """Parameters that are not trained."""
+
+    parameters: list[Text] = Field(
+        description="Glob patterns of parameter names, e.g. model.layers.* or *norm*.", min_length=1
+    )
+    until_step: Count | None = Field(default=None, description="Thaw after this many steps. Default: never.")
+
+
+class PreflightSection(Section):
+    """The checks before step 1."""
+
+    skip: list[Text] = Field(
+        default=[],
+        description="Names of probes to leave out. None by default: each takes seconds and finds what no loss"
+        " shows.",
+        json_schema_extra=FREE,
+    )
+
+
+class TrainingSection(Section):
+    """How the weights move. Exactly one of `max_steps` and `max_tokens`."""
+
+    max_steps: Count | None = Field(
+        default=None, description="Length of the run in steps.", json_schema_extra=EXTENDING
+    )
+    max_tokens: Count | None = Field(
+        default=None,
+        description="Length of the run in tokens, rounded up to whole steps.",
+        json_schema_extra=EXTENDING,
+    )
+    global_batch_size: Count = Field(
+        description="Windows a step over all processes; gradient accumulation follows from it."
+    )
+    micro_batch_size: Count = Field(
+        description="Windows at a time on one process: as many as fit in memory. Changes nothing but "
+        "rounding.",
+        json_schema_extra=FREE,
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(description="Peak learning rate.")
+    min_lr: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Learning rate at the end of the schedule (a rate, not a ratio)."
+    )
+    lr_scheduler: Literal["cosine", "linear", "wsd", "constant"] = Field(
+        default="cosine",
+        description="Course from learning_rate to min_lr after the warm-up. wsd: constant, then decay_steps "
+        "of decay.",
+    )
+    warmup_steps: CountOrZero = Field(default=0, description="Steps of linear rise from 0 to learning_rate.")
+    decay_steps: Count | None = Field(
+        default=None, description="wsd only: length of the decay at the end.", json_schema_extra=EXTENDING
+    )
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="AdamW weight decay on matrices; norms and biases have none."
+    )
+    decay_embeddings: bool = Field(
+        default=True, description="Whether embeddings and output layer are decayed as well."
+    )
+    adam_beta1: Share = Field(default=0.9, description="AdamW: decay of the first moment.")
+    adam_beta2: Share = Field(
+        default=0.95, description="AdamW: decay of the second moment (0.95 as large models are trained)."
+    )
+    adam_epsilon: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1e-8, description="AdamW: added to the root."
+    )
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="Gradients are clipped to this global norm, once a step, over all processes."
+    )
+    router_aux_loss_coef: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description="Mixture of experts: factor of the load-balancing loss. Default: the model's "
+        "configuration.",
+    )
+    precision: Literal["fp32-master", "bf16-stochastic", "pure-bf16", "fp32"] = Field(
+        default="fp32-master",
+        description="fp32-master: fp32 weights and Adam states, bf16 compute. bf16-stochastic: bf16 weights, "
+        "stochastic rounding. pure-bf16: as Swallow trained; small steps are lost. fp32: all in "
+        "fp32 (CPU).",
+    )
+    activation_checkpointing: Literal["none", "blocks", "selective"] = Field(
+        default="none",
+        description="Recompute activations in the backward pass: whole blocks, or all but the expensive "
+        "products.",
+        json_schema_extra=FREE,
+    )
+    compile: bool = Field(
+        default=False,
+        description="torch.compile on each block: faster steps, a slower start. Off until asked for.",
+        json_schema_extra=FREE,
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="Deterministic kernels on CUDA, so that a resumed run is bitwise equal; slower.",
+    )
+    freeze: list[FreezeRule] = Field(
+        default=[], description="Parameters that do not move, for a time or at all."
+    )
+    save_steps: Count = Field(description="Steps between checkpoints.", json_schema_extra=FREE)
+    save_total_limit: Count = Field(
+        default=3,
+        description="Newest checkpoints to keep (3: one may be damaged, one may be being written).",
+        json_schema_extra=FREE,
+    )
+    keep_every: Count | None = Field(
+        default=None,
+        description="Also keep every checkpoint whose step is a multiple of this. Default: none.",
+        json_schema_extra=FREE,
+    )
+    eval_steps: Count | None = Field(
+        default=None,
+        description="Steps between validations on held-out text. Default: at the end only.",
+        json_schema_extra=FREE,
+    )
+    eval_documents: Count = Field(
+        default=200,
+        description="Held-out documents scored a source at each validation.",
+        json_schema_extra=FREE,
+    )
+    logging_steps: Count = Field(
+        default=1, description="Steps between printed lines.", json_schema_extra=FREE
+    )
+    preflight: PreflightSection = Field(default=PreflightSection(), description="The checks before step 1.")
+    loss_chunk_tokens: Count = Field(
+        default=1024,
+        description="Tokens whose logits exist at one time; memory is this times the vocabulary.",
+        json_schema_extra=FREE,
+    )
+    stop_after_steps: Count | None = Field(
+        default=None,
+        description="Save and end this process after that step, the schedule unchanged: to run in "
+        "instalments.",
+        json_schema_extra=FREE,
+    )
+
+
+class ParallelSection(Section):
+    """How the model is laid over the processes. Changes speed and memory, not results beyond rounding."""
+
+    shard: Literal["full", "hybrid", "none"] = Field(
+        default="full",
+        description="full: weights, gradients and Adam states cut over all processes. hybrid: cut within a "
+        "group, copied between groups. none: a copy each.",
+        json_schema_extra=FREE,
+    )
+    replicas: Count | None = Field(
+        default=None,
+        description="hybrid only: number of groups that each hold a whole copy.",
+        json_schema_extra=FREE,
+    )
+    timeout_minutes: Annotated[float, Field(gt=0, le=1440)] = Field(
+        default=30.0,
+        description="How long a process waits for the others before it gives up.",
+        json_schema_extra=FREE,
+    )
+
+
+class TrackingSection(Section):
+    """Where metrics go besides the terminal and metrics.jsonl."""
+
+    report_to: list[Literal["tensorboard", "wandb", "trackio", "none"]] = Field(
+        default=["tensorboard"],
+        description="Trackers. TensorBoard writes files only; the others send data away, so they are asked "
+        "for.",
+        json_schema_extra=FREE,
+    )
+    project: Text | None = Field(
+        default=None, description="Project name at the tracker.", json_schema_extra=FREE
+    )
+    run_name: Text | None = Field(
+        default=None,
+        description="Run name at the tracker. Default: the last part of run_dir.",
+        json_schema_extra=FREE,
+    )
+
+
+class Recipe(Section):
+    """One run, whole. Paths are relative to the directory in which the command is given."""
+
+    run_dir: FilePath = Field(
+        description="Folder for everything the run writes. The same recipe and folder again: the run "
+        "continues.",
+        json_schema_extra=FREE,
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        default=42,
+        description="All randomness derives from it: order of data, random weights, stochastic rounding.",
+    )
+    model: ModelSection = Field(description="Which model is trained.")
+    data: DataSection = Field(description="What it reads.")
+    training: TrainingSection = Field(description="How the weights move.")
+    parallel: ParallelSection = Field(default=ParallelSection(), description="How it is laid over processes.")
+    tracking: TrackingSection = Field(default=TrackingSection(), description="Where metrics go.")
+
+    @property
+    def prepared_dir(self) -> Path:
+        """Folder of the token stores: `data.prepared_dir`, or `data` in the run directory."""
+        return self.data.prepared_dir or self.run_dir / "data"
+
+    def held_out_share(self, source: str) -> float:
+        """The held-out share that applies to a source: its own, or `data.held_out`."""
+        own = self.data.sources[source].held_out
+        return self.data.held_out if own is None else own
