@@ -1,0 +1,473 @@
+"""What needs more than one key to judge: contradictions, what a launch must fit, what a resume may change.
+
+Each check gives every problem it finds as (path, message); `recipe_file` adds the line. Nothing here reads a
+corpus or starts torch.
+"""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+from pydantic_core import PydanticUndefined
+
+from tsugiki.recipe import Recipe, Section
+from tsugiki.recipe_names import Path, dotted, field_at, section_at
+
+POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, at one place of the recipe."""
+
+    path: Path
+    message: str
+
+
+def total_steps(recipe: Recipe) -> int:
+    """Steps of the whole run: `max_steps`, or `max_tokens` rounded up to whole steps."""
+    training = recipe.training
+    if training.max_steps is not None:
+        return training.max_steps
+    assert training.max_tokens is not None  # `check` has refused a recipe with neither
+    return -(-training.max_tokens // (training.global_batch_size * recipe.data.sequence_length))
+
+
+def check(recipe: Recipe, check_files: bool = True) -> list[Problem]:
+    """Every contradiction between keys, and with `check_files` every input that is not on this machine."""
+    problems = [
+        *_model(recipe),
+        *_sources(recipe),
+        *_stages(recipe),
+        *_training(recipe),
+        *_surroundings(recipe),
+    ]
+    if check_files:
+        problems += _files(recipe)
+    return problems
+
+
+# --- between keys ---------------------------------------------------------------------------------
+
+
+def _model(recipe: Recipe) -> Iterator[Problem]:
+    model = recipe.model
+    if model.name_or_path is not None and model.architecture is not None:
+        yield Problem(
+            ("model", "architecture"),
+            "excludes model.name_or_path: give one of them (architecture draws random weights)",
+        )
+    if model.name_or_path is None and model.architecture is None:
+        yield Problem(("model",), "names no model: give name_or_path (a folder or hub id) or architecture")
+    if model.architecture is not None:
+        if not isinstance(model.architecture.get("model_type"), str):
+            yield Problem(("model", "architecture"), "needs model_type, e.g. model_type: mistral")
+        if model.tokenizer is None:
+            yield Problem(
+                ("model", "architecture"), "has no tokenizer of its own: give model.tokenizer, a folder"
+            )
+        if model.revision is not None:
+            yield Problem(("model", "revision"), "has no meaning with architecture; remove it")
+        yield from _positions(recipe, model.architecture, "model.architecture")
+
+
+def _positions(recipe: Recipe, config: Mapping[str, Any], where: str) -> Iterator[Problem]:
+    """A window longer than the model's positions fails in the first forward, or trains on nonsense."""
+    inner = config.get("text_config")
+    for candidate in (config, inner if isinstance(inner, dict) else {}):
+        for key in POSITION_KEYS:
+            limit = candidate.get(key)
+            if isinstance(limit, int) and not isinstance(limit, bool) and limit < recipe.data.sequence_length:
+                yield Problem(
+                    ("data", "sequence_length"),
+                    f"{recipe.data.sequence_length} is more than the model's {limit} positions "
+                    f"({key} in {where})",
+                )
+                return
+
+
+def _sources(recipe: Recipe) -> Iterator[Problem]:
+    sources = recipe.data.sources
+    if not any(source.weight > 0 for source in sources.values()):
+        yield Problem(("data", "sources"), "all weights are 0: give at least one source a weight above 0")
+    folded: dict[str, str] = {}
+    for name, source in sources.items():
+        here: Path = ("data", "sources", name)
+        twin = folded.setdefault(name.lower(), name)
+        if twin != name:
+            yield Problem(
+                here, f"differs from {twin} in case only, which some file systems do not tell apart"
+            )
+        if source.path is not None and source.hub is not None:
+            yield Problem((*here, "hub"), "excludes path: give one of them, or make two sources")
+        if source.path is None and source.hub is None:
+            yield Problem(here, "names no data: give path (files or patterns) or hub (a data set id)")
+        if source.hub is None:
+            for key in ("subset", "revision"):
+                if getattr(source, key) is not None:
+                    yield Problem((*here, key), "belongs to a hub data set; this source has none")
+        try:
+            text_codec = codecs.lookup(source.encoding)._is_text_encoding
+        except (LookupError, ValueError):
+            text_codec = False
+        if not text_codec:
+            yield Problem((*here, "encoding"), f"{source.encoding} is not a text encoding that Python knows")
+        if source.weight == 0 and not _drawn_later(recipe, name) and recipe.held_out_share(name) == 0:
+            yield Problem(
+                (*here, "weight"),
+                "is 0 in every stage and nothing is held out: the source would never be used; remove it, "
+                "or give held_out a share to watch it",
+            )
+
+
+def _drawn_later(recipe: Recipe, name: str) -> bool:
+    return any(stage.weights.get(name, 0) > 0 for stage in recipe.data.stages)
+
+
+def _stages(recipe: Recipe) -> Iterator[Problem]:
+    steps = total_steps(recipe) if _has_length(recipe) else None
+    drawn = {name: source.weight for name, source in recipe.data.sources.items()}
+    before = 0
+    for index, stage in enumerate(recipe.data.stages):
+        here: Path = ("data", "stages", index)
+        if stage.start_step <= before and index:
+            yield Problem(
+                (*here, "start_step"),
+                f"{stage.start_step} is not after the stage before it ({before}); list stages in order",
+            )
+        before = stage.start_step
+        if steps is not None and stage.start_step >= steps:
+            yield Problem(
+                (*here, "start_step"), f"{stage.start_step} is not before the end of the run ({steps} steps)"
+            )
+        unknown = [name for name in stage.weights if name not in recipe.data.sources]
+        for name in unknown:
+            yield Problem(
+                (*here, "weights", name),
+                f"no source has this name; sources are {', '.join(recipe.data.sources)}",
+            )
+        missing = [name for name, weight in drawn.items() if weight > 0 and name not in stage.weights]
+        if missing:
+            yield Problem(
+                (*here, "weights"),
+                f"must name every source drawn so far, {', '.join(missing)} too (0 stops drawing from it)",
+            )
+        if not any(weight > 0 for name, weight in stage.weights.items() if name not in unknown):
+            yield Problem((*here, "weights"), "add up to nothing: give at least one source a weight above 0")
+        drawn = {name: stage.weights.get(name, 0.0) for name in recipe.data.sources}
+
+
+def _has_length(recipe: Recipe) -> bool:
+    return (recipe.training.max_steps is None) != (recipe.training.max_tokens is None)
+
+
+def _training(recipe: Recipe) -> Iterator[Problem]:
+    training = recipe.training
+    if training.max_steps is not None and training.max_tokens is not None:
+        yield Problem(("training", "max_tokens"), "excludes max_steps: give one of them")
+    if training.max_steps is None and training.max_tokens is None:
+        yield Problem(("training",), "has no length: give max_steps or max_tokens")
+    if training.global_batch_size % training.micro_batch_size:
+        yield Problem(
+            ("training", "global_batch_size"),
+            f"{training.global_batch_size} is not a multiple of micro_batch_size {training.micro_batch_size}",
+        )
+    if training.min_lr > training.learning_rate:
+        yield Problem(
+            ("training", "min_lr"),
+            f"{training.min_lr:g} is above learning_rate {training.learning_rate:g}: the rate would rise",
+        )
+    if training.lr_scheduler == "constant" and training.min_lr > 0:
+        yield Problem(("training", "min_lr"), "has no effect with lr_scheduler constant; remove it")
+    if training.lr_scheduler == "wsd" and training.decay_steps is None:
+        yield Problem(
+            ("training", "lr_scheduler"), "wsd needs decay_steps: the length of the decay at the end"
+        )
+    if training.lr_scheduler != "wsd" and training.decay_steps is not None:
+        yield Problem(("training", "decay_steps"), f"belongs to wsd; lr_scheduler is {training.lr_scheduler}")
+    if _has_length(recipe):
+        yield from _schedule_fits(recipe, total_steps(recipe))
+    if training.keep_every is not None and training.keep_every % training.save_steps:
+        yield Problem(
+            ("training", "keep_every"),
+            f"{training.keep_every} is not a multiple of save_steps {training.save_steps}: "
+            "no checkpoint falls on most of its steps",
+        )
+    if training.eval_steps is not None and not any(recipe.held_out_share(n) > 0 for n in recipe.data.sources):
+        yield Problem(
+            ("training", "eval_steps"),
+            "needs held-out text, but held_out is 0; set data.held_out, e.g. 0.001",
+        )
+
+
+def _schedule_fits(recipe: Recipe, steps: int) -> Iterator[Problem]:
+    training = recipe.training
+    if training.warmup_steps > steps:
+        yield Problem(
+            ("training", "warmup_steps"), f"{training.warmup_steps} is longer than the run ({steps} steps)"
+        )
+    elif training.lr_scheduler == "wsd" and training.warmup_steps + (training.decay_steps or 0) > steps:
+        yield Problem(
+            ("training", "decay_steps"),
+            f"{training.decay_steps} and warmup_steps {training.warmup_steps} are longer than the run "
+            f"({steps} steps)",
+        )
+
+
+def _surroundings(recipe: Recipe) -> Iterator[Problem]:
+    parallel, tracking = recipe.parallel, recipe.tracking
+    if parallel.shard == "hybrid" and parallel.replicas is None:
+        yield Problem(
+            ("parallel", "shard"), "hybrid needs replicas: the number of groups with a whole copy each"
+        )
+    if parallel.shard != "hybrid" and parallel.replicas is not None:
+        yield Problem(("parallel", "replicas"), f"belongs to shard: hybrid; shard is {parallel.shard}")
+    if "none" in tracking.report_to and len(tracking.report_to) > 1:
+        yield Problem(("tracking", "report_to"), "none stands alone; remove it or the others")
+    if len(set(tracking.report_to)) < len(tracking.report_to):
+        yield Problem(("tracking", "report_to"), "names a tracker twice")
+    if recipe.run_dir.resolve() == FilePath.cwd():
+        yield Problem(
+            ("run_dir",), "is the current directory; give the run a folder of its own, e.g. runs/first"
+        )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _files(recipe: Recipe) -> Iterator[Problem]:
+    for name, source in recipe.data.sources.items():
+        for index, pattern in enumerate(source.paths):
+            path: Path = ("data", "sources", name, "path", *([index] if len(source.paths) > 1 else []))
+            if os.path.isdir(pattern):  # noqa: PTH112 (pathlib raises on names that are too long)
+                yield Problem(path, f"{pattern} is a folder; write {pattern.rstrip('/')}/*.jsonl or the like")
+            elif not any(map(os.path.isfile, glob.iglob(pattern, recursive=True))):  # noqa: PTH207
+                kind = "no file matches" if glob.has_magic(pattern) else "no such file:"
+                yield Problem(path, f"{kind} {pattern} (from {os.getcwd()})")  # noqa: PTH109
+    for key in ("name_or_path", "tokenizer"):
+        named = getattr(recipe.model, key)
+        if named is None:
+            continue
+        folder = os.path.isdir(named)  # noqa: PTH112
+        if not folder and os.path.exists(named):  # noqa: PTH110
+            yield Problem(("model", key), f"{named} is a file; name the folder that holds it")
+        elif not folder and not looks_like_hub_id(named):
+            yield Problem(("model", key), f"no such folder: {named} (from {os.getcwd()})")  # noqa: PTH109
+        elif folder and key == "name_or_path":
+            yield from _model_folder(recipe, FilePath(named))
+    for path, directory in ((("run_dir",), recipe.run_dir), (("data", "prepared_dir"), recipe.prepared_dir)):
+        if os.path.exists(directory) and not os.path.isdir(directory):  # noqa: PTH110, PTH112
+            yield Problem(path, f"{directory} is a file; name a folder")
+
+
+def looks_like_hub_id(name: str) -> bool:
+    """Whether a name can be a hub id (`owner/model` or an old single name) and is not written as a path."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", name) is not None
+
+
+def _model_folder(recipe: Recipe, folder: FilePath) -> Iterator[Problem]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        yield Problem(
+            ("model", "name_or_path"), f"{folder} has no config.json; is it a Hugging Face model folder?"
+        )
+        return
+    except (OSError, ValueError, RecursionError) as error:
+        yield Problem(("model", "name_or_path"), f"{folder / 'config.json'} cannot be read: {error}")
+        return
+    if isinstance(config, dict):
+        yield from _positions(recipe, config, str(folder / "config.json"))
+
+
+# --- at launch ------------------------------------------------------------------------------------
+
+
+def launch_errors(recipe: Recipe, world_size: int) -> list[str]:
+    """What does not fit the number of processes, as messages that name the key; empty if all fits."""
+    training, parallel = recipe.training, recipe.parallel
+    errors = []
+    batch, micro = training.global_batch_size, training.micro_batch_size
+    if batch % world_size:
+        nearest = max(world_size, round(batch / world_size) * world_size)
+        errors.append(
+            f"training.global_batch_size: {batch} windows cannot be shared evenly by {world_size} processes; "
+            f"use {nearest} (nearest multiple), or another number of processes"
+        )
+    elif (batch // world_size) % micro:
+        own = batch // world_size
+        fitting = max(size for size in range(1, min(own, micro) + 1) if own % size == 0)
+        errors.append(
+            f"training.micro_batch_size: {micro} does not divide the {own} windows of each of {world_size} "
+            f"processes (global_batch_size {batch}); use {fitting}"
+        )
+    if parallel.shard == "hybrid" and parallel.replicas is not None and world_size % parallel.replicas:
+        errors.append(
+            f"parallel.replicas: {parallel.replicas} groups cannot be made of {world_size} processes; "
+            "use a divisor of their number"
+        )
+    return errors
+
+
+# --- on resuming ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key whose value is not what the checkpoint was made with.
+
+    `kind` is "free" or "extending" (taken; `note` says what should be announced, if anything) or "fixed"
+    (refuse to resume).
+    """
+
+    key: str
+    old: Any
+    new: Any
+    kind: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.key}: {_shown(self.old)} in the checkpoint, {_shown(self.new)} in the recipe{note}"
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def compare_for_resume(old: Mapping[str, Any], new: Recipe, step: int) -> list[Difference]:
+    """Keys that differ between a checkpoint's recipe and the one at hand, judged after `step` steps.
+
+    Args:
+        old: `recipe.model_dump(mode="json")` as the checkpoint keeps it; keys it lacks have their defaults.
+        new: the recipe to go on with.
+        step: steps that the checkpoint has behind it.
+    """
+    differences = list(_compare((), old, new.model_dump(mode="json"), old, step))
+    return [_length_judged(difference, old, new, step) for difference in differences]
+
+
+def _compare(path: Path, old: Any, new: Any, whole: Mapping[str, Any], step: int) -> Iterator[Difference]:
+    if path == ("data", "stages"):
+        if (old or []) != new:
+            yield _compare_stages(old or [], new, step)
+        return
+    named = path == ("data", "sources")
+    section = section_at(path)
+    if (named or section is not None) and isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*new, *(key for key in old if key not in new)]:
+            if named and (name not in old or name not in new):
+                yield _source_joined_or_left(name, old.get(name), new.get(name), whole, step)
+            else:
+                before = old[name] if name in old else _default(section, name)
+                yield from _compare((*path, name), before, new.get(name), whole, step)
+        return
+    if old != new:
+        field = field_at(path)
+        extra = field.json_schema_extra if field is not None else None
+        kind = extra.get("resume", "fixed") if isinstance(extra, dict) else "fixed"
+        yield Difference(dotted(path), old, new, str(kind))
+
+
+def _default(section: type[Section] | None, name: str) -> Any:
+    field = section.model_fields.get(name) if section is not None else None
+    if field is None or field.default is PydanticUndefined:
+        return None
+    default = field.default
+    return default.model_dump(mode="json") if isinstance(default, Section) else default
+
+
+def _compare_stages(old: list[Any], new: list[Any], step: int) -> Difference:
+    """A stage that starts at `step` or later has placed no sample yet."""
+    if _past(old, step) == _past(new, step):
+        return Difference("data.stages", old, new, "extending", f"nothing before step {step} changes")
+    return Difference(
+        "data.stages",
+        old,
+        new,
+        "fixed",
+        f"changes steps before {step}, which are done; add a stage from {step} on",
+    )
+
+
+def _past(stages: list[Any], step: int) -> list[Any]:
+    return [stage for stage in stages if isinstance(stage, Mapping) and stage.get("start_step", 0) < step]
+
+
+def _source_joined_or_left(name: str, old: Any, new: Any, whole: Mapping[str, Any], step: int) -> Difference:
+    key = f"data.sources.{name}"
+    if old is None:
+        if new["weight"] == 0:
+            return Difference(key, None, new, "extending", "joins in a later stage, or is only validated")
+        note = (
+            f"a new source cannot have been drawn before step {step}: give it weight 0 here and add a stage"
+        )
+        return Difference(key, None, new, "fixed", note)
+    stages = _past((whole.get("data") or {}).get("stages") or [], step)
+    if any(weights.get(name, 0) for weights in ({name: old.get("weight")}, *(s["weights"] for s in stages))):
+        note = "it has been drawn from; keep it, and stop drawing with a stage that gives it weight 0"
+        return Difference(key, old, None, "fixed", note)
+    return Difference(key, old, None, "extending", "was never drawn")
+
+
+def _length_judged(difference: Difference, old: Mapping[str, Any], new: Recipe, step: int) -> Difference:
+    """A changed length is taken if the run is not past it; where the schedule bends, that is announced."""
+    key = difference.key.removeprefix("training.")
+    if key not in ("max_steps", "max_tokens", "decay_steps") or difference.kind != "extending":
+        return difference
+    training = new.training
+    steps = total_steps(new)
+    if steps < step:
+        note = f"the run is at step {step} already, past a length of {steps}"
+        return Difference(difference.key, difference.old, difference.new, "fixed", note)
+    before = _steps_before(old, new)
+    note = ""
+    if training.lr_scheduler in ("cosine", "linear") and before != steps:
+        note = f"the {training.lr_scheduler} now ends at step {steps} instead of {before}: the learning rate "
+        note += f"jumps at step {step} to the new curve"
+    elif training.lr_scheduler == "wsd":
+        old_decay = (old.get("training") or {}).get("decay_steps") or 0
+        starts = before - old_decay, steps - (training.decay_steps or 0)
+        if min(starts) < step and starts[0] != starts[1]:
+            note = (
+                f"the decay starts at step {starts[1]} instead of {starts[0]}, which bends the learning rate "
+            )
+            note += f"at step {step}"
+    return Difference(difference.key, difference.old, difference.new, "extending", note)
+
+
+def _steps_before(old: Mapping[str, Any], new: Recipe) -> int:
+    training = old.get("training") or {}
+    if training.get("max_steps") is not None:
+        return int(training["max_steps"])
+    if training.get("max_tokens") is None:
+        return total_steps(new)
+    batch = training.get("global_batch_size") or new.training.global_batch_size
+    length = (old.get("data") or {}).get("sequence_length") or new.data.sequence_length
+    return -(-int(training["max_tokens"]) // (int(batch) * int(length)))
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+_TOKENS = re.compile(
+    r"\b(hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|(sk|pk)-[A-Za-z0-9_-]{20,}"
+    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|wandb_v1_\w{20,})|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|://[^/\s@]+:[^/\s@]+@"
+)
+_KEY_40 = re.compile(r"[0-9a-f]{40}")
+
+
+def looks_secret(text: str, key: str = "") -> bool:
+    """Whether text has the shape of an access token, a private key or a password in an address.
+
+    Forty hexadecimal digits are a tracker's key anywhere but under `revision`, where they are a commit.
+    """
+    return bool(_TOKENS.search(text) or (key != "revision" and _KEY_40.fullmatch(text)))

@@ -1,0 +1,363 @@
+"""Names of recipe keys: where a key lives, what it is called elsewhere, which known key an unknown one meant.
+
+Users arrive with the names of other trainers. No aliases are taken (two spellings of one key would both have
+to be documented, compared and resumed), but a foreign name is answered with ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from tsugiki.recipe import Recipe, Section
+
+Path = tuple[str | int, ...]
+
+LATER_STAGES = {
+    "vocabulary": "vocabulary extension arrives with the vocabulary stage; leave this section out until then",
+    "evaluation": "task evaluation arrives with the evaluate stage; leave this section out until then",
+}
+
+_CHAT = "arrives with the instruction-tuning stage; documents are plain text until then"
+_STEPS = (
+    "a mixture has no epochs: give training.max_steps or training.max_tokens; max_epochs limits one source"
+)
+_ADAMW = "the optimiser is AdamW: set training.weight_decay, adam_beta1, adam_beta2, adam_epsilon"
+_ACCUMULATION = (
+    "accumulation follows from training.global_batch_size, micro_batch_size and the number of processes"
+)
+_RESUME = "a run resumes by itself from the newest whole checkpoint in its run_dir; a new run starts from "
+_RESUME += "weights named in model.name_or_path"
+_SHUFFLE = "order is always shuffled, as a function of seed, source name and epoch"
+_FULL = "all parameters are trained, in training.precision; quantised or low-rank training is not here"
+_REMOTE = "no remote code is ever run"
+
+# Foreign name -> our dotted key (answered as "is called"), or a sentence where there is no such key.
+THESAURUS: dict[str, str] = {
+    **dict.fromkeys(
+        ("base_model", "model_name_or_path", "pretrained_model_name_or_path", "model_id", "model_name"),
+        "model.name_or_path",
+    ),
+    **dict.fromkeys(("config", "model_config", "hf_config", "config_overrides"), "model.architecture"),
+    **dict.fromkeys(
+        ("tokenizer_name", "tokenizer_name_or_path", "tokenizer_path", "tokenizer_config"), "model.tokenizer"
+    ),
+    **dict.fromkeys(("model_revision", "revision_of_model"), "model.revision"),
+    **dict.fromkeys(
+        ("flash_attn", "flash_attention", "flash_attn_implementation", "use_flash_attention_2", "attention"),
+        "model.attn_implementation",
+    ),
+    **dict.fromkeys(("trust_remote_code", "remote_code"), _REMOTE),
+    **dict.fromkeys(
+        (
+            "sequence_len",
+            "cutoff_len",
+            "max_length",
+            "max_seq_len",
+            "max_seq_length",
+            "seq_length",
+            "seq_len",
+            "block_size",
+            "context_length",
+        ),
+        "data.sequence_length",
+    ),
+    **dict.fromkeys(
+        ("datasets", "dataset", "pretraining_dataset", "data_files", "train_data_path", "corpora"),
+        "data.sources",
+    ),
+    **dict.fromkeys(
+        ("proportion", "fraction", "ratio", "interleave_prob", "probability", "sampling_weight"),
+        "data.sources.*.weight",
+    ),
+    **dict.fromkeys(
+        ("interleave_probs", "mix", "blend", "data_weights", "train_data_weights", "mixture"),
+        "each source carries its own weight: data.sources.NAME.weight",
+    ),
+    **dict.fromkeys(
+        ("text_column", "text_field", "dataset_text_field", "json_key", "column", "field"),
+        "data.sources.*.text_key",
+    ),
+    **dict.fromkeys(("epochs_cap", "epochs", "max_repeats"), "data.sources.*.max_epochs"),
+    **dict.fromkeys(("data_dir", "file", "files", "paths", "filename"), "data.sources.*.path"),
+    **dict.fromkeys(("dataset_config", "config_name", "dataset_config_name"), "data.sources.*.subset"),
+    **dict.fromkeys(("lang",), "data.sources.*.language"),
+    **dict.fromkeys(("hub_id", "dataset_id", "hf_dataset", "dataset_name"), "data.sources.*.hub"),
+    **dict.fromkeys(
+        ("val_size", "validation_split", "val_set_size", "eval_split", "validation_split_percentage"),
+        "data.held_out",
+    ),
+    **dict.fromkeys(
+        (
+            "num_workers",
+            "dataloader_num_workers",
+            "num_proc",
+            "dataset_num_proc",
+            "preprocessing_num_workers",
+        ),
+        "data.workers",
+    ),
+    **dict.fromkeys(
+        ("data_cache_path", "dataset_prepared_path", "cache_dir", "prepared_path"), "data.prepared_dir"
+    ),
+    **dict.fromkeys(("shuffle", "shuffle_seed", "dataset_shuffle"), _SHUFFLE),
+    **dict.fromkeys(
+        (
+            "packing",
+            "sample_packing",
+            "neat_packing",
+            "packed_sequence_size",
+            "pad_to_sequence_len",
+            "eod_mask_loss",
+        ),
+        "documents always fill whole windows; data.isolate_documents says whether they see each other",
+    ),
+    **dict.fromkeys(
+        ("reset_attention_mask", "reset_position_ids", "document_masking", "intra_document_masking"),
+        "data.isolate_documents",
+    ),
+    **dict.fromkeys(
+        (
+            "per_device_train_batch_size",
+            "local_batch_size",
+            "device_train_microbatch_size",
+            "train_micro_batch_size_per_gpu",
+        ),
+        "training.micro_batch_size",
+    ),
+    **dict.fromkeys(
+        ("global_train_batch_size", "train_batch_size", "total_batch_size"), "training.global_batch_size"
+    ),
+    "batch_size": "say which: training.global_batch_size (windows a step) or micro_batch_size (at a time)",
+    "global_batch_tokens": "training.global_batch_size counts windows: tokens over data.sequence_length",
+    **dict.fromkeys(("gradient_accumulation_steps", "grad_accum", "gradient_accumulation"), _ACCUMULATION),
+    **dict.fromkeys(
+        ("train_iters", "train_steps", "num_steps", "total_steps", "max_iters"), "training.max_steps"
+    ),
+    **dict.fromkeys(("train_tokens", "total_tokens"), "training.max_tokens"),
+    **dict.fromkeys(("num_train_epochs", "num_epochs", "max_duration"), _STEPS),
+    **dict.fromkeys(("lr", "max_lr", "peak_lr"), "training.learning_rate"),
+    **dict.fromkeys(("min_learning_rate", "lr_min", "eta_min"), "training.min_lr"),
+    **dict.fromkeys(
+        ("min_lr_ratio", "cosine_min_lr_ratio", "alpha_f", "min_lr_rate"),
+        "give the rate itself: training.min_lr",
+    ),
+    **dict.fromkeys(
+        ("lr_scheduler_type", "lr_decay_style", "scheduler", "schedule"), "training.lr_scheduler"
+    ),
+    "lr_scheduler_kwargs": "give training.min_lr, warmup_steps and, for wsd, decay_steps",
+    **dict.fromkeys(("lr_warmup_iters", "t_warmup", "warmup", "num_warmup_steps"), "training.warmup_steps"),
+    "warmup_ratio": "give the number of steps: training.warmup_steps",
+    **dict.fromkeys(("num_decay_steps", "lr_wsd_decay_iters"), "training.decay_steps"),
+    "lr_decay_iters": "cosine and linear end with the run (training.max_steps); wsd has training.decay_steps",
+    **dict.fromkeys(("optim", "optimizer", "optimizer_type", "adamw"), _ADAMW),
+    **dict.fromkeys(("wd", "l2"), "training.weight_decay"),
+    **dict.fromkeys(("beta1", "adam_beta_1"), "training.adam_beta1"),
+    **dict.fromkeys(("beta2", "adam_beta_2"), "training.adam_beta2"),
+    "betas": "give training.adam_beta1 and adam_beta2",
+    **dict.fromkeys(("adam_eps", "eps", "epsilon", "adam_epsilon_"), "training.adam_epsilon"),
+    **dict.fromkeys(
+        ("clip_grad", "grad_clip", "grad_clip_norm", "gradient_clipping", "gradient_clip_val", "max_norm"),
+        "training.max_grad_norm",
+    ),
+    **dict.fromkeys(
+        ("bf16", "fp16", "mixed_precision", "torch_dtype", "dtype", "param_dtype", "tf32"),
+        "training.precision",
+    ),
+    **dict.fromkeys(
+        ("gradient_checkpointing", "fsdp_activation_checkpointing", "recompute", "activation_recompute"),
+        "training.activation_checkpointing",
+    ),
+    **dict.fromkeys(("torch_compile", "compile_model"), "training.compile"),
+    **dict.fromkeys(
+        ("frozen", "freeze_parameters", "unfrozen_parameters", "freeze_layers"), "training.freeze"
+    ),
+    **dict.fromkeys(("save_interval", "checkpoint_interval", "save_freq"), "training.save_steps"),
+    **dict.fromkeys(
+        ("keep_last", "max_checkpoints", "save_num_checkpoints_to_keep"), "training.save_total_limit"
+    ),
+    **dict.fromkeys(("eval_interval", "evaluation_steps", "val_check_interval"), "training.eval_steps"),
+    **dict.fromkeys(("eval_iters", "max_eval_samples", "eval_batches"), "training.eval_documents"),
+    **dict.fromkeys(("log_interval", "log_freq", "log_every"), "training.logging_steps"),
+    **dict.fromkeys(
+        ("router_aux_loss_factor", "aux_loss_coef", "moe_aux_loss_coeff"), "training.router_aux_loss_coef"
+    ),
+    **dict.fromkeys(("output_dir", "save_dir", "out_dir", "save", "logging_dir"), "run_dir"),
+    **dict.fromkeys(("random_seed", "data_seed", "manual_seed"), "seed"),
+    **dict.fromkeys(("resume_from_checkpoint", "resume", "load", "auto_resume_from_checkpoints"), _RESUME),
+    **dict.fromkeys(
+        ("sharding_strategy", "fsdp", "fsdp_config", "fsdp_version", "deepspeed", "zero_stage"),
+        "parallel.shard",
+    ),
+    **dict.fromkeys(("dp_replicate", "data_parallel_replicate_degree"), "parallel.replicas"),
+    **dict.fromkeys(("ddp_timeout", "distributed_timeout_minutes"), "parallel.timeout_minutes"),
+    **dict.fromkeys(("wandb_project", "project_name", "trackio_project"), "tracking.project"),
+    **dict.fromkeys(("wandb_name", "wandb_run_name", "wandb_run_id"), "tracking.run_name"),
+    **dict.fromkeys(("loggers", "logger", "use_wandb", "wandb", "use_tensorboard"), "tracking.report_to"),
+    **dict.fromkeys(
+        ("push_to_hub", "hub_model_id", "hub_token"),
+        "nothing is uploaded: export, then use the hub's own client",
+    ),
+    **dict.fromkeys(
+        (
+            "adapter",
+            "lora",
+            "lora_r",
+            "lora_alpha",
+            "peft",
+            "qlora",
+            "load_in_8bit",
+            "load_in_4bit",
+            "quantization",
+        ),
+        _FULL,
+    ),
+    **dict.fromkeys(
+        (
+            "chat_template",
+            "messages",
+            "train_on_inputs",
+            "train_on_prompt",
+            "assistant_only_loss",
+            "completion_only_loss",
+            "loss_on",
+        ),
+        _CHAT,
+    ),
+}
+
+
+def field_at(path: Path) -> FieldInfo | None:
+    """The declared field that a path of the YAML file leads to, or None if none is declared there."""
+    annotation: Any = Recipe
+    field: FieldInfo | None = None
+    for part in path:
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            field = annotation.model_fields.get(str(part))
+            if field is None:
+                return None
+            annotation = _bare(field.annotation)
+        elif get_origin(annotation) in (dict, list):
+            annotation = _bare(get_args(annotation)[-1])
+        else:
+            return None
+    return field
+
+
+def section_at(path: Path) -> type[Section] | None:
+    """The section whose keys are written under a path, or None if the path leads to a value."""
+    if not path:
+        return Recipe
+    annotation: Any = Recipe
+    for part in path:
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            field = annotation.model_fields.get(str(part))
+            if field is None:
+                return None
+            annotation = _bare(field.annotation)
+        elif get_origin(annotation) in (dict, list):
+            annotation = _bare(get_args(annotation)[-1])
+        else:
+            return None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def _bare(annotation: Any) -> Any:
+    """`Annotated[X, ...] | None` -> X."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+            continue
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        if type(None) in get_args(annotation) and len(members) == 1:
+            annotation = members[0]
+            continue
+        return annotation
+
+
+def all_keys(section: type[Section] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every dotted key; `*` stands for a source's name, `[]` for the place in a list."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        annotation, below = _bare(field.annotation), prefix + name
+        if get_origin(annotation) in (dict, list):
+            below += ".*" if get_origin(annotation) is dict else "[]"
+            annotation = _bare(get_args(annotation)[-1])
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from all_keys(annotation, below + ".")
+
+
+def dotted(path: Path) -> str:
+    """("data", "stages", 0, "weights") -> "data.stages[0].weights"; very long keys are cut."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if len(part) <= 80 else part[:77] + "...")
+    return text
+
+
+def _general(path: Path) -> str:
+    """The path as `all_keys` writes it, source names and list places left open."""
+    text = ""
+    annotation: Any = Recipe
+    for part in path:
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            text += ("." if text else "") + str(part)
+            field = annotation.model_fields.get(str(part))
+            annotation = _bare(field.annotation) if field else None
+        elif get_origin(annotation) in (dict, list):
+            text += ".*" if get_origin(annotation) is dict else "[]"
+            annotation = _bare(get_args(annotation)[-1])
+    return text
+
+
+def answer_unknown(path: Path) -> tuple[str, str | None]:
+    """What to say about an unknown key, and the dotted key (`*` for names) that was meant, if one was."""
+    parent, name = _general(path[:-1]), str(path[-1])
+    plain = name.strip().lower().replace("-", "_")
+    shown = dotted((name,))
+    section = section_at(path[:-1])
+    here = list(section.model_fields) if section else []
+    if not parent and plain in LATER_STAGES:
+        return LATER_STAGES[plain], None
+    if plain in here:
+        return f"unknown key; it is written {plain}", _join(parent, plain)
+    meant = THESAURUS.get(plain)
+    if meant is not None:
+        if " " in meant:
+            return f"not a key here: {meant}", None
+        home, _, ours = meant.rpartition(".")
+        called = ours if home == parent else meant.replace("*", "NAME")
+        return f"unknown key; {shown} is called {called} here", meant
+    homes = [key for key in all_keys() if key.rpartition(".")[2] == plain]
+    if homes:
+        places = " or ".join(key.replace("*", "NAME") for key in homes)
+        return f"unknown key; it belongs elsewhere: write {places}", homes[0] if len(homes) == 1 else None
+    near = difflib.get_close_matches(plain, here, n=1, cutoff=0.6)
+    if near:
+        return f"unknown key; did you mean {near[0]}?", _join(parent, near[0])
+    foreign = difflib.get_close_matches(
+        plain, [key for key in THESAURUS if " " not in THESAURUS[key]], 1, 0.85
+    )
+    if foreign:
+        meant = THESAURUS[foreign[0]]
+        return f"unknown key; did you mean {meant.replace('*', 'NAME')}?", meant
+    everywhere = {key.rpartition(".")[2]: key for key in all_keys()}
+    near = difflib.get_close_matches(plain, everywhere, n=1, cutoff=0.8)
+    if near:
+        return f"unknown key; did you mean {everywhere[near[0]].replace('*', 'NAME')}?", everywhere[near[0]]
+    return f"unknown key; known here: {', '.join(here)}", None
+
+
+def _join(parent: str, name: str) -> str:
+    return f"{parent}.{name}" if parent else name
+
+
+def is_same_key(path: Path, key: str) -> bool:
+    """Whether `path` leads to the dotted `key`, in which `*` stands for any name."""
+    return _general(path) == key
