@@ -1,0 +1,206 @@
+"""The stages in order, what is up to date, and the run directory.
+
+    <run_dir>/data/<source>/     token stores              (prepare)
+    <run_dir>/model/             configuration and tokenizer files of the model, as found (train)
+    <run_dir>/recipe.yaml        the recipe of the last start, fully resolved
+    <run_dir>/preflight.json     what the checks before step 1 saw
+    <run_dir>/checkpoints/       sharded checkpoints
+    <run_dir>/metrics.jsonl      one line a logged step or validation
+    <run_dir>/state.json         running | resumable | finished | failed
+    <run_dir>/export/            the final model as a Hugging Face folder
+
+Each stage decides by a manifest whether its work is done: running again does what is missing and nothing else.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tsugiki.corpus.hub import resolve_model_folder
+from tsugiki.corpus.prepare import Progress, open_prepared, prepare, source_is_current
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import RecipeError, TsugikiError
+from tsugiki.files import read_json, write_atomically, write_json
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_file import show
+
+Say = Callable[[str], None]
+
+MODEL_FILES = ("config.json", "generation_config.json")
+
+
+def model_folder(recipe: Recipe) -> Path | None:
+    """The base model's folder, downloaded at its resolved commit when it is a hub id; None for random weights."""
+    if recipe.model.name_or_path is None:
+        return None
+    folder, _ = resolve_model_folder(recipe.model.name_or_path, recipe.model.revision, files="all")
+    return folder
+
+
+def load_tokenizer(recipe: Recipe) -> TextTokenizer:
+    """The tokenizer of the recipe: its own folder when named, else the model's."""
+    name = recipe.model.tokenizer or recipe.model.name_or_path
+    if name is None:
+        raise RecipeError("model.architecture has no tokenizer of its own: set model.tokenizer to a folder with one")
+    revision = None if recipe.model.tokenizer else recipe.model.revision
+    folder, _ = resolve_model_folder(str(name), revision, files="tokenizer")
+    return TextTokenizer.from_folder(folder)
+
+
+def run_prepare(recipe: Recipe, progress: Progress | None = None) -> dict[str, Any]:
+    """Tokenise every source that is not up to date; returns the manifests by source."""
+    return prepare(recipe, load_tokenizer(recipe), progress=progress)
+
+
+def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> bool:
+    """Train (or only check) and return whether the schedule was finished. Needs prepared data.
+
+    Under several processes every rank calls this. Raises the error that stopped it, after recording it in
+    `state.json`.
+    """
+    from tsugiki.training.distributed import start_processes, stop_processes
+    from tsugiki.training.run_lock import lock_run
+    from tsugiki.training.signals import StopRequest, write_state
+
+    sources = open_prepared(recipe)
+    tokenizer = load_tokenizer(recipe)
+    folder = model_folder(recipe)
+    processes = start_processes(recipe.parallel.timeout_minutes)
+    say = say if processes.is_first else _silent
+    try:
+        with StopRequest() as stop, lock_run(recipe.run_dir, hold=processes.is_first):
+            if processes.is_first:
+                _record_inputs(recipe, tokenizer, folder)
+                write_state(recipe.run_dir, "running", 0)
+            return _train_inside(recipe, sources, tokenizer, folder, processes, stop, say, only_preflight)
+    except TsugikiError as error:
+        if processes.is_first and recipe.run_dir.exists():
+            write_state(recipe.run_dir, "failed", 0, str(error).splitlines()[0])
+        raise
+    finally:
+        stop_processes()
+
+
+def _train_inside(
+    recipe: Recipe, sources: Any, tokenizer: TextTokenizer, folder: Path | None, processes: Any, stop: Any, say: Say,
+    only_preflight: bool,
+) -> bool:  # fmt: skip
+    from tsugiki.training.flops import flops_per_token
+    from tsugiki.training.loop import train
+    from tsugiki.training.metrics import Meter
+    from tsugiki.training.preflight import check_run
+    from tsugiki.training.run import open_run
+    from tsugiki.training.signals import write_state
+    from tsugiki.training.tracking import make_listeners
+
+    run = open_run(recipe, sources, tokenizer, folder, processes, stop, say)
+    describe_run(run, say)
+    check_run(run)
+    if only_preflight:
+        return False
+    if run.step >= run.total_steps:
+        say(f"nothing to train: {recipe.run_dir} has finished its {run.total_steps:,} steps")
+        return True
+    meter = Meter(
+        names=list(run.mixture.names),
+        languages=[recipe.data.sources[name].language for name in run.mixture.names],
+        flops_per_token=flops_per_token(run.model.hf, run.model.hf.config, recipe.data.sequence_length),
+        devices=processes.world, device=processes.device, total_steps=run.total_steps, tokens=run.tokens,
+    )  # fmt: skip
+    listeners = make_listeners(recipe, run.step, run.total_steps, say, meter.by_language) if processes.is_first else []
+    try:
+        finished = train(run, meter, listeners)
+    finally:
+        for listener in listeners:
+            listener.close()
+    if processes.is_first:
+        write_state(recipe.run_dir, "finished" if finished else "resumable", run.step, "" if finished else _why(run))
+    say(f"{'finished' if finished else 'stopped, resumable'} after step {run.step:,}: {run.checkpointer.newest_name()}")
+    return finished
+
+
+def _why(run: Any) -> str:
+    return run.stop.reason if run.stop.requested() else "training.stop_after_steps"
+
+
+def describe_run(run: Any, say: Say) -> None:
+    """What is about to be trained, on what, with which rates: printed before the first step."""
+    from tsugiki.training.schedule import schedule_table
+
+    recipe, settings = run.recipe, run.recipe.training
+    facts = run.model.describe()
+    say("model      " + ", ".join(f"{key} {value}" for key, value in facts.items() if value not in (None, [], "")))
+    for decay, tensors, parameters in run.optimizer.groups():
+        say(f"optimizer  weight decay {decay:g}: {tensors} tensors, {parameters:,} parameters")
+    say("schedule   " + "  ".join(f"{step:,}: {rate:.3g}" for step, rate in schedule_table(settings, run.total_steps)))
+    for plan in run.mixture.plan(run.total_steps * settings.global_batch_size):
+        say(f"data       {plan.name}: {plan.share:.2%}, {plan.samples:,} windows, {plan.epochs:.2f} epochs")
+    world = run.processes.world
+    micro = min(settings.micro_batch_size, settings.global_batch_size // world)
+    say(
+        f"batch      {settings.global_batch_size} windows of {recipe.data.sequence_length:,} tokens on {world} "
+        f"process{'es' if world > 1 else ''} ({run.processes.device.type}), {micro} at a time, {settings.precision}"
+    )
+
+
+def run_all(recipe: Recipe, say: Say, progress: Progress | None = None) -> bool:
+    """Every stage in order; returns whether the run is finished (False: stopped on request, resumable)."""
+    from tsugiki.training.distributed import read_place
+
+    first = read_place(os.environ).rank == 0
+    if first:
+        run_prepare(recipe, progress)
+    else:
+        _wait_for_data(recipe)
+    finished = run_training(recipe, say)
+    if finished and first:
+        export_final(recipe, say)
+    return finished
+
+
+def export_final(recipe: Recipe, say: Say) -> Path:
+    """The newest checkpoint as a Hugging Face folder in `<run_dir>/export`, unless it is there already."""
+    from tsugiki.model.export import export
+    from tsugiki.training.checkpoint_files import newest_name
+
+    output = recipe.run_dir / "export"
+    name = newest_name(recipe.run_dir / "checkpoints")
+    if name is None:
+        raise TsugikiError(f"{recipe.run_dir}/checkpoints has no checkpoint to export")
+    mark = output / "tsugiki.json"
+    if mark.exists() and read_json(mark).get("checkpoint") == name:
+        say(f"export     {output} is up to date ({name})")
+        return output
+    if output.exists():
+        shutil.rmtree(output)
+    export(recipe.run_dir / "checkpoints" / name, output)
+    write_json(mark, {"checkpoint": name})
+    say(f"export     {output}")
+    return output
+
+
+def _wait_for_data(recipe: Recipe) -> None:
+    """Other ranks wait for rank 0's tokenising on files, not in a collective that would time out."""
+    while not all(source_is_current(recipe, name) for name in recipe.data.sources):
+        time.sleep(2)
+
+
+def _record_inputs(recipe: Recipe, tokenizer: TextTokenizer, folder: Path | None) -> None:
+    """Copy what an export needs besides weights, byte for byte, and the resolved recipe."""
+    target = recipe.run_dir / "model"
+    target.mkdir(parents=True, exist_ok=True)
+    for path in tokenizer.files:
+        shutil.copyfile(path, target / path.name)
+    for name in MODEL_FILES:
+        if folder is not None and (folder / name).exists():
+            shutil.copyfile(folder / name, target / name)
+    if folder is None:
+        write_json(target / "config.json", recipe.model.architecture)
+    write_atomically(recipe.run_dir / "recipe.yaml", show(recipe))
+
+
+def _silent(_text: str) -> None:
+    return

@@ -1,0 +1,116 @@
+"""The batch of a step, cut for this rank and read before it is needed.
+
+Which samples make up a step depends on the step number alone; rank and micro-batch only decide who reads which.
+A background thread keeps `AHEAD` steps ready; the time that the loop waits for it is measured and logged.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tsugiki.corpus.windows import IGNORE, WindowReader
+
+AHEAD = 2
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Windows of one forward pass, on the training device."""
+
+    inputs: torch.Tensor  # [micro_batch, sequence] int64
+    targets: torch.Tensor  # [micro_batch, sequence] int64, IGNORE where nothing is predicted
+    positions: torch.Tensor | None  # [micro_batch, sequence] int64 when documents are isolated
+    source: torch.Tensor  # [micro_batch] int64, index into the mixture's names
+    target_count: int
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """This rank's part of an optimiser step."""
+
+    step: int
+    micro_batches: list[MicroBatch]
+    target_count: int  # of this rank; the loop sums it over ranks
+    source_targets: np.ndarray  # [sources] int64, targets by source, of this rank
+    wait_seconds: float = 0.0
+
+
+def rank_samples(step: int, global_batch: int, rank: int, world: int) -> np.ndarray:
+    """Global sample numbers of optimiser step `step` (from 1) that this rank reads: a contiguous block."""
+    share = global_batch // world
+    start = (step - 1) * global_batch + rank * share
+    return np.arange(start, start + share, dtype=np.int64)
+
+
+def read_step(
+    reader: WindowReader, step: int, *, global_batch: int, micro_batch: int, rank: int, world: int, device: torch.device
+) -> StepBatch:
+    """Read one step's windows for one rank and move them to the device."""
+    samples = rank_samples(step, global_batch, rank, world)
+    micro_batches = []
+    by_source = np.zeros(len(reader.mixture.names), dtype=np.int64)
+    for start in range(0, len(samples), micro_batch):
+        windows = reader.read(samples[start : start + micro_batch])
+        counts = (windows.targets != IGNORE).sum(axis=1)
+        np.add.at(by_source, windows.source, counts)
+        micro_batches.append(
+            MicroBatch(
+                inputs=_to(windows.inputs, device),
+                targets=_to(windows.targets, device),
+                positions=None if windows.positions is None else _to(windows.positions, device),
+                source=_to(windows.source.astype(np.int64), device),
+                target_count=int(counts.sum()),
+            )
+        )
+    return StepBatch(step, micro_batches, sum(micro.target_count for micro in micro_batches), by_source)
+
+
+def _to(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class Prefetcher:
+    """Steps `first` to `last` in order, read by a thread; an error of the thread is raised at its step."""
+
+    def __init__(self, reader: WindowReader, first: int, last: int, **cut: object) -> None:
+        self._queue: queue.Queue[StepBatch | BaseException] = queue.Queue(maxsize=AHEAD)
+        self._stop = threading.Event()
+        self._steps = range(first, last + 1)
+        self._thread = threading.Thread(target=self._fill, args=(reader, cut), name="batches", daemon=True)
+        self._thread.start()
+
+    def _fill(self, reader: WindowReader, cut: dict) -> None:
+        for step in self._steps:
+            try:
+                item: StepBatch | BaseException = read_step(reader, step, **cut)
+            except BaseException as error:  # handed over, raised by the loop
+                item = error
+            while not self._stop.is_set():
+                try:
+                    self._queue.put(item, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if self._stop.is_set() or isinstance(item, BaseException):
+                return
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        for _ in self._steps:
+            start = time.perf_counter()
+            item = self._queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield StepBatch(item.step, item.micro_batches, item.target_count, item.source_targets, time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Stop reading ahead; blocks until the thread has ended."""
+        self._stop.set()
+        self._thread.join()

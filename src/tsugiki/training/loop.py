@@ -1,0 +1,179 @@
+"""The training loop: read this page first.
+
+A step is `train_step`; `train` repeats it, and around it validates, saves and reports. Everything else is one jump
+away: what a batch holds (`batches.py`), what the model returns (`model/loss.py`), how a bad step is refused
+(`optimizer.py`), what a checkpoint is (`checkpoint.py`), how a run is put together (`run.py`).
+"""
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+
+from tsugiki.errors import DivergedError
+from tsugiki.model.loss import LossOutput
+from tsugiki.training.batches import MicroBatch, Prefetcher, StepBatch
+from tsugiki.training.metrics import Meter, StepRecord
+from tsugiki.training.run import Run
+from tsugiki.training.signals import write_state
+from tsugiki.training.tracking import Listener
+from tsugiki.training.validation import validate
+
+BAD_STEPS_TOLERATED = 3
+
+
+def train_step(run: Run, batch: StepBatch) -> StepRecord:
+    """One optimiser step over `global_batch_size` windows.
+
+    The loss is the sum over the target tokens of all ranks divided by their count, so that cutting the batch into
+    other micro-batches, or over other ranks, changes nothing but rounding. Gradients are summed over ranks by the
+    model's sharding and clipped once, by their global norm.
+    """
+    step, rate = run.step + 1, run.schedule(run.step + 1)
+    targets, stops, saved = run.processes.agree(  # one small reduction on the CPU before the first forward
+        [batch.target_count, run.stop.requested(3 * run.save_seconds), run.checkpointer.local_done()]
+    )
+    sums = _Sums(run, batch)
+    for micro in batch.micro_batches if targets else []:
+        output = run.model(micro.inputs, micro.targets, micro.positions)
+        objective(run, output, micro, targets).backward()
+        sums.add(micro, output)  # stays on the device
+    run.optimizer.drop_frozen_gradients(step)
+    norm = clip_global_norm(run.optimizer.trainable(), run.recipe.training.max_grad_norm)
+    loss = sums.over_ranks() / max(targets, 1)
+    not_finite = ~torch.isfinite(loss + norm)
+    if targets:
+        run.optimizer.step(step, rate, not_finite=not_finite)
+    figures = torch.cat([torch.stack([loss, norm.double()]), sums.nats, sums.targets]).tolist()  # the only device sync
+    finite = all(map(math.isfinite, figures[:2]))
+    run.step, run.tokens = step, run.tokens + targets
+    run.bad_steps = run.bad_steps + 1 if not finite else 0
+    return StepRecord(
+        step=step, loss=figures[0], source_nats=figures[2 : 2 + len(sums.nats)],
+        source_targets=[round(count) for count in figures[2 + len(sums.nats) :]], grad_norm=figures[1],
+        learning_rate=rate, targets=targets, applied=finite and targets > 0, stop=stops > 0,
+        saved=saved == run.processes.world, wait_seconds=batch.wait_seconds,
+    )  # fmt: skip
+
+
+def objective(run: Run, output: LossOutput, micro: MicroBatch, targets: int) -> torch.Tensor:
+    """This micro-batch's part of the step's loss: its summed nats over the global count of targets.
+
+    A router loss (mixture of experts) is a mean over its micro-batch, so it is weighted by that micro-batch's share
+    of the targets; the model would add it only when given labels, so we do.
+    """
+    loss = output.loss_sum / targets
+    if output.router_loss is not None:
+        loss = loss + run.model.router_coefficient * output.router_loss * (micro.target_count / targets)
+    return loss
+
+
+def clip_global_norm(parameters: Sequence[torch.Tensor], max_norm: float) -> torch.Tensor:
+    """Scale all gradients by the norm over all parameters *and* ranks; returns that norm, before clipping."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return torch.zeros(())
+    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
+
+
+class _Sums:
+    """Nats and targets of a step by source, kept on the device until the step is over."""
+
+    def __init__(self, run: Run, batch: StepBatch):
+        self.device = run.processes.device
+        self.nats = torch.zeros(len(batch.source_targets), dtype=torch.float64, device=self.device)
+        self.targets = torch.from_numpy(batch.source_targets).to(self.device, torch.float64)
+
+    def add(self, micro: MicroBatch, output: LossOutput) -> None:
+        self.nats.index_add_(0, micro.source, output.token_losses.sum(dim=1, dtype=torch.float64))
+
+    def over_ranks(self) -> torch.Tensor:
+        """Total nats of the step, after summing everything over ranks."""
+        both = torch.stack([self.nats, self.targets])
+        dist.all_reduce(both)
+        self.nats, self.targets = both[0], both[1]
+        return self.nats.sum()
+
+
+def train(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
+    """Train from where the run stands to `run.last_step`; returns whether the schedule was finished.
+
+    False: stopped on request or by `stop_after_steps`, after saving. Raises DivergedError after three non-finite
+    steps in a row, with the last checkpoint kept.
+    """
+    settings, pieces = run.recipe.training, run.processes
+    batches = Prefetcher(
+        run.reader, run.step + 1, run.last_step, global_batch=settings.global_batch_size,
+        micro_batch=settings.micro_batch_size, rank=pieces.rank, world=pieces.world, device=pieces.device,
+    )  # fmt: skip
+    stopped = run.step == 0 and not _validate(run, meter, listeners)
+    try:
+        for batch in batches if not stopped else ():
+            record = train_step(run, batch)
+            meter.add(record)
+            if record.step % settings.logging_steps == 0 or not record.applied or record.step == run.last_step:
+                figures = meter.flush(record)
+                for listener in listeners:
+                    listener.after_step(figures)
+            if run.bad_steps >= BAD_STEPS_TOLERATED:
+                raise DivergedError(_divergence_text(run, record))
+            if record.saved:
+                run.checkpointer.commit()
+            at_end = record.stop or record.step == run.last_step
+            if settings.eval_steps and not record.stop and (record.step % settings.eval_steps == 0 or at_end):
+                at_end = not _validate(run, meter, listeners) or at_end
+            if record.step % settings.save_steps == 0 or at_end:
+                _save(run, meter, wait=at_end)
+            if at_end:
+                break
+    finally:
+        batches.close()
+    return run.step >= run.total_steps
+
+
+def _validate(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
+    """Held-out losses to the listeners; False when asked to stop meanwhile."""
+    settings = run.recipe.training
+    if not settings.eval_steps:
+        return True
+    start = time.perf_counter()
+    scores = validate(
+        run.model, run.sources, run.processes, context=run.recipe.data.sequence_length,
+        batch_tokens=settings.micro_batch_size * run.recipe.data.sequence_length, documents=settings.eval_documents,
+        stop_requested=run.stop.requested,
+    )  # fmt: skip
+    meter.pause(time.perf_counter() - start)
+    if scores is None:
+        return False
+    for listener in listeners:
+        listener.after_validation(run.step, scores)
+    return True
+
+
+def _save(run: Run, meter: Meter, *, wait: bool) -> None:
+    """Begin a checkpoint of this step; wait for it when the process is about to end."""
+    start = time.perf_counter()
+    run.checkpointer.wait_and_commit()  # the one before, if still in flight
+    run.checkpointer.begin(run.step, run.tensors(), run.state())
+    if wait:
+        run.checkpointer.wait_and_commit()
+    run.save_seconds = max(run.save_seconds, time.perf_counter() - start)
+    meter.pause(time.perf_counter() - start)
+    if run.processes.is_first:
+        write_state(run.recipe.run_dir, "running", run.step)
+
+
+def _divergence_text(run: Run, record: StepRecord) -> str:
+    size = run.recipe.training.global_batch_size
+    first = (record.step - BAD_STEPS_TOLERATED) * size
+    return (
+        f"loss or gradient was not finite in steps {record.step - BAD_STEPS_TOLERATED + 1} to {record.step}; none of "
+        f"them was applied. Last checkpoint: {run.checkpointer.newest_name() or 'none yet'}. Look at the data of samples "
+        f"{first:,} to {first + BAD_STEPS_TOLERATED * size - 1:,} (tsugiki sample), lower training.learning_rate, then run again"
+    )

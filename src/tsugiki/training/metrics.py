@@ -1,0 +1,135 @@
+"""What a step did, in numbers for people and for files.
+
+`StepRecord` is what `train_step` returns; `Meter` turns records into the figures of an interval (loss per source,
+tokens a second, MFU, share of time spent waiting for data).
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsugiki.training.flops import device_peak
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimiser step, summed over all ranks. Losses in nats per target token."""
+
+    step: int
+    loss: float
+    source_nats: list[float]  # summed nats by source, in the mixture's order
+    source_targets: list[int]
+    grad_norm: float  # global, before clipping
+    learning_rate: float
+    targets: int
+    applied: bool  # False: non-finite loss or gradient, nothing was changed; or no target in the whole batch
+    stop: bool  # some rank was asked to stop
+    saved: bool  # every rank has finished writing the checkpoint in flight
+    wait_seconds: float = 0.0
+    router_loss: float | None = None
+
+
+@dataclass
+class Meter:
+    """Figures of the steps since the last log line."""
+
+    names: list[str]
+    languages: list[str | None]
+    flops_per_token: float
+    devices: int
+    device: torch.device
+    total_steps: int
+    tokens: int = 0
+    _started: float = field(default_factory=time.perf_counter)
+    _paused: float = 0.0
+    _targets: int = 0
+    _steps: int = 0
+    _wait: float = 0.0
+    _nats: dict[str, float] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
+    _pace: float | None = None
+
+    def add(self, record: StepRecord) -> None:
+        self.tokens += record.targets
+        self._targets += record.targets
+        self._steps += 1
+        self._wait += record.wait_seconds
+        for name, nats, count in zip(self.names, record.source_nats, record.source_targets, strict=True):
+            self._nats[name] = self._nats.get(name, 0.0) + nats
+            self._counts[name] = self._counts.get(name, 0) + count
+
+    def pause(self, seconds: float) -> None:
+        """Leave time that was not training (validation, saving) out of the rates."""
+        self._paused += seconds
+
+    def flush(self, record: StepRecord) -> dict[str, Any]:
+        """The figures of the interval that ends with `record`, and a fresh start."""
+        now = time.perf_counter()
+        seconds = max(now - self._started - self._paused, 1e-9)
+        rate = self._targets / seconds
+        pace = seconds / self._steps
+        self._pace = pace if self._pace is None else 0.9 * self._pace + 0.1 * pace
+        peak = device_peak(self.device)
+        flops = rate * self.flops_per_token
+        figures: dict[str, Any] = {
+            "step": record.step,
+            "loss": record.loss,
+            "loss_by_source": {n: self._nats[n] / c for n, c in self._counts.items() if c},
+            "grad_norm": record.grad_norm,
+            "learning_rate": record.learning_rate,
+            "tokens": self.tokens,
+            "applied": record.applied,
+            "tokens_per_second": rate,
+            "tflops": flops / 1e12,
+            "mfu": flops / (peak * self.devices) if peak else None,
+            "memory_gb": memory_gigabytes(self.device),
+            "data_wait": self._wait / seconds,
+            "seconds_left": self._pace * (self.total_steps - record.step),
+        }
+        if record.router_loss is not None:
+            figures["router_loss"] = record.router_loss
+        self._started, self._paused, self._targets, self._steps, self._wait = now, 0.0, 0, 0, 0.0
+        self._nats, self._counts = {}, {}
+        return figures
+
+    def by_language(self, figures: dict[str, Any], counts: dict[str, int] | None = None) -> dict[str, float]:
+        """Mean of the sources' losses for each language, in order of first appearance; sources without one by name."""
+        groups: dict[str, list[float]] = {}
+        for name, language in zip(self.names, self.languages, strict=True):
+            if name in figures["loss_by_source"]:
+                groups.setdefault(language or name, []).append(figures["loss_by_source"][name])
+        return {label: sum(losses) / len(losses) for label, losses in groups.items()}
+
+
+def memory_gigabytes(device: torch.device) -> float:
+    """Peak memory so far in GB (1e9 bytes): allocated on the GPU, or resident in this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else []:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e9
+    return 0.0
+
+
+def duration(seconds: float) -> str:
+    """`3d 4h`, `4h 05m`, `12m 30s`: two units, for people."""
+    seconds = int(seconds)
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days}d {hours}h"
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    if minutes:
+        return f"{minutes}m {seconds % 60:02d}s"
+    return f"{seconds}s"
+
+
+def quantity(value: float) -> str:
+    """`412k`, `1.35M`, `87`: three digits, for people."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"

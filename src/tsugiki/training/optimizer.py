@@ -1,0 +1,173 @@
+"""AdamW in the precisions that a recipe can ask for, built so that a bad step never touches the weights.
+
+Every preset runs torch's fused AdamW or, for bf16 weights with stochastic rounding, the class below. Both take
+`found_inf`: where it is 1, weights, moments and step count stay bitwise as they were, without the host having to
+look. (Multiplying an update by zero would not do: NaN times zero is NaN, and a zero gradient still moves weights
+by the momentum.)
+
+The moments are created here and not by the first step, so that saving or loading at step 0 changes nothing
+(torch's own state-dict helpers run a dummy step for that).
+"""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+import xxhash
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from tsugiki.recipe import TrainingSection
+
+
+def no_decay_names(model: nn.Module, *, decay_embeddings: bool) -> set[str]:
+    """Names of parameters without weight decay: norms, biases, other vectors, and embeddings when asked.
+
+    Classified by module and shape before anything is flattened. Names are those of `model.named_parameters()`.
+    """
+    names = set()
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_embedding = isinstance(module, nn.Embedding)
+            if parameter.ndim < 2 or (is_embedding and not decay_embeddings):
+                names.add(f"{module_name}.{name}" if module_name else name)
+    return names
+
+
+class StochasticRoundingAdamW(torch.optim.Optimizer):
+    """AdamW on bf16 weights with fp32 moments; the updated weight is rounded up or down at random.
+
+    Rounding to nearest loses every update under half of bf16's spacing (2^-8 of the weight), which freezes most
+    of a model at small learning rates. Adding 16 random bits to the low half of the fp32 value before cutting it
+    off keeps the expected update exact (arXiv 2010.06192). The bits come from a generator seeded with
+    (seed, parameter name, rank, step), so that a resumed run rounds as an uninterrupted one.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float, seed: int, rank: int):
+        super().__init__(groups, {"lr": 0.0, "betas": betas, "eps": eps, "weight_decay": 0.0})
+        self.seed = seed
+        self.rank = rank
+        self.found_inf: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                if parameter.grad is not None:
+                    self._update(name, parameter, group)
+
+    def _update(self, name: str, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        state = self.state[parameter]
+        weight, gradient = local(parameter), local(parameter.grad).float()
+        average, square, step = local(state["exp_avg"]), local(state["exp_avg_sq"]), state["step"]
+        keep = self.found_inf == 0 if self.found_inf is not None else torch.ones((), dtype=torch.bool)
+        gradient = torch.where(keep, gradient, torch.zeros_like(gradient))
+        new_step = step + 1
+        new_average = average.lerp(gradient, 1 - beta1)
+        new_square = square.lerp(gradient.square(), 1 - beta2)
+        scale = (new_square / (1 - beta2**new_step)).sqrt_().add_(group["eps"])
+        master = weight.float() * (1 - group["lr"] * group["weight_decay"])
+        master -= group["lr"] * (new_average / (1 - beta1**new_step)) / scale
+        generator = torch.Generator(device=weight.device)
+        generator.manual_seed(xxhash.xxh3_64_intdigest(f"{self.seed}/{name}/{self.rank}/{group['step']}") >> 1)
+        for old, new in ((weight, round_stochastically(master, generator)), (average, new_average),
+                         (square, new_square), (step, new_step)):  # fmt: skip
+            old.copy_(torch.where(keep, new, old))
+
+
+def round_stochastically(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """fp32 `values` as bf16, each rounded to one of its two neighbours with probability by nearness."""
+    noise = torch.randint(0, 1 << 16, values.shape, dtype=torch.int32, device=values.device, generator=generator)
+    bits = (values.view(torch.int32) + noise) & -65536
+    return torch.where(values.isfinite(), bits.view(torch.float32), values).to(torch.bfloat16)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's part of a sharded tensor, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+class Optimizer:
+    """AdamW over named parameters, with freezing by pattern and steps that can be refused on the device.
+
+    `parameters` maps names as the model's own (see TrainingModel.named_hf_parameters) to trainable tensors.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], no_decay: Iterable[str], training: TrainingSection,
+        *, seed: int, rank: int,
+    ):  # fmt: skip
+        self.parameters = {name: tensor for name, tensor in parameters.items() if tensor.requires_grad}
+        self.freeze = training.freeze
+        no_decay = set(no_decay)
+        groups = []
+        for decay, names in (
+            (training.weight_decay, [name for name in self.parameters if name not in no_decay]),
+            (0.0, [name for name in self.parameters if name in no_decay]),
+        ):
+            if names:
+                tensors = [self.parameters[name] for name in names]
+                groups.append({"params": tensors, "names": names, "weight_decay": decay, "step": 0})
+        betas = (training.adam_beta1, training.adam_beta2)
+        self.implementation = "fused"
+        if training.precision == "bf16-stochastic":
+            self.implementation = "stochastic-rounding"
+            self.torch: torch.optim.Optimizer = StochasticRoundingAdamW(
+                groups, betas=betas, eps=training.adam_epsilon, seed=seed, rank=rank
+            )
+        else:
+            self.torch = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=training.adam_epsilon, fused=True)
+        moments = torch.float32 if training.precision == "bf16-stochastic" else None
+        for tensor in self.parameters.values():
+            self.torch.state[tensor] = {
+                "step": torch.zeros((), dtype=torch.float32, device=tensor.device),
+                "exp_avg": torch.zeros_like(tensor, dtype=moments, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(tensor, dtype=moments, requires_grad=False),
+            }
+
+    def frozen(self, step: int) -> set[str]:
+        """Names that step `step` does not move, by the recipe's `freeze` rules."""
+        active = [rule for rule in self.freeze if rule.until_step is None or step <= rule.until_step]
+        return {
+            name for name in self.parameters
+            if any(fnmatchcase(name, pattern) for rule in active for pattern in rule.parameters)
+        }  # fmt: skip
+
+    def drop_frozen_gradients(self, step: int) -> None:
+        """Forget the gradients of frozen parameters, before clipping, so that the norm is that of what moves.
+
+        They are computed and dropped rather than switched off: switching `requires_grad` on a sharded model
+        in mid-run changes its reduction dtype (pytorch#186998).
+        """
+        for name in self.frozen(step):
+            self.parameters[name].grad = None
+
+    def trainable(self) -> list[nn.Parameter]:
+        return list(self.parameters.values())
+
+    def step(self, step: int, learning_rate: float, *, not_finite: torch.Tensor) -> None:
+        """Make update `step`; where `not_finite` (a 0-dim tensor on the device) is 1, change nothing."""
+        for group in self.torch.param_groups:
+            group["lr"] = learning_rate
+            group["step"] = step
+        self.torch.grad_scale = None  # type: ignore[attr-defined]
+        self.torch.found_inf = not_finite.float()  # type: ignore[attr-defined]
+        self.torch.step()
+        self.torch.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The state as named tensors, for the checkpoint: `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`."""
+        return {
+            f"{name}.{key}": self.torch.state[tensor][key]
+            for name, tensor in self.parameters.items()
+            for key in ("exp_avg", "exp_avg_sq", "step")
+        }
+
+    def groups(self) -> list[tuple[float, int, int]]:
+        """(weight decay, tensors, parameters) of each group, for the table printed at start."""
+        return [
+            (group["weight_decay"], len(group["params"]), sum(tensor.numel() for tensor in group["params"]))
+            for group in self.torch.param_groups
+        ]

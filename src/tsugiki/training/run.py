@@ -1,0 +1,212 @@
+"""Everything that a training run holds while it runs, and how it is put together.
+
+`open_run` does, in this order: join the processes, take the directory's lock, load and shard the model, build the
+optimiser, find the newest whole checkpoint and continue from it. What only the launch knows (processes per batch,
+free disk) is checked here, before the model is loaded.
+"""
+
+import platform
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsugiki.corpus.mixture import Mixture
+from tsugiki.corpus.prepare import PreparedSource
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.windows import WindowReader
+from tsugiki.errors import RecipeError, StorageError
+from tsugiki.model.load import load_model
+from tsugiki.model.loss import TrainingModel
+from tsugiki.model.shard import make_mesh
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_checks import compare_for_resume, launch_errors, total_steps
+from tsugiki.training.checkpoint import Checkpointer, Found
+from tsugiki.training.distributed import Processes
+from tsugiki.training.optimizer import Optimizer, no_decay_names
+from tsugiki.training.schedule import Schedule, make_schedule
+from tsugiki.training.signals import StopRequest
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Run:
+    """A run at a step. `train_step` reads and moves it; listeners only read."""
+
+    recipe: Recipe
+    processes: Processes
+    model: TrainingModel
+    optimizer: Optimizer
+    schedule: Schedule
+    mixture: Mixture
+    sources: Mapping[str, PreparedSource]
+    reader: WindowReader
+    tokenizer: TextTokenizer
+    checkpointer: Checkpointer
+    total_steps: int
+    lineage: str
+    stop: StopRequest
+    say: Say
+    step: int = 0
+    """Optimiser steps made so far."""
+    tokens: int = 0
+    bad_steps: int = 0
+    """Steps in a row that were not applied because loss or gradient was not finite."""
+    save_seconds: float = 0.0
+
+    @property
+    def samples(self) -> int:
+        return self.step * self.recipe.training.global_batch_size
+
+    @property
+    def last_step(self) -> int:
+        """The step after which this process ends: the schedule's end, or `stop_after_steps`."""
+        return min(self.total_steps, self.recipe.training.stop_after_steps or self.total_steps)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that a checkpoint stores as tensors: weights by their Hugging Face names, and the optimiser's state."""
+        weights = {f"model.{name}": tensor.detach() for name, tensor in self.model.named_hf_parameters()}
+        return weights | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint stores as JSON."""
+        return {
+            "step": self.step,
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "bad_steps": self.bad_steps,
+            "lineage": self.lineage,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "mixture": self.mixture.describe(),
+            "tokenizer": self.tokenizer.fingerprint,
+            "optimizer": self.optimizer.implementation,
+            "world_size": self.processes.world,
+            "model_files": "model",
+            "versions": software_versions(),
+        }
+
+
+def software_versions() -> dict[str, str]:
+    """What a resumed run must share with the run it continues to get the same bits."""
+    packages = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def open_run(
+    recipe: Recipe,
+    sources: Mapping[str, PreparedSource],
+    tokenizer: TextTokenizer,
+    model_folder: Path | None,
+    processes: Processes,
+    stop: StopRequest,
+    say: Say,
+) -> Run:
+    """Build the run and bring it to where its newest whole checkpoint stands (step 0 without one)."""
+    errors = launch_errors(recipe, processes.world)
+    if errors:
+        raise RecipeError("\n".join(errors))
+    training = recipe.training
+    if training.deterministic:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
+    steps = total_steps(recipe)
+    mixture.check(steps * training.global_batch_size)
+    reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
+
+    model = load_model(
+        recipe.model,
+        folder=model_folder,
+        mesh=make_mesh(recipe.parallel.shard, recipe.parallel.replicas, processes.device.type),
+        precision=training.precision,
+        device=processes.device,
+        activation_checkpointing=training.activation_checkpointing,
+        compile=training.compile,
+        loss_chunk_tokens=training.loss_chunk_tokens,
+        seed=recipe.seed,
+    )
+    if training.router_aux_loss_coef is not None:
+        model.router_coefficient = training.router_aux_loss_coef
+    optimizer = Optimizer(
+        dict(model.named_hf_parameters()),
+        no_decay_names(model.hf, decay_embeddings=training.decay_embeddings),
+        training,
+        seed=recipe.seed,
+        rank=processes.rank,
+    )
+    checkpointer = Checkpointer(
+        recipe.run_dir / "checkpoints",
+        rank=processes.rank,
+        world=processes.world,
+        control_group=processes.control,
+        io_group=processes.storage,
+        keep_last=training.save_total_limit,
+        keep_every=training.keep_every,
+    )
+    run = Run(
+        recipe=recipe, processes=processes, model=model, optimizer=optimizer,
+        schedule=make_schedule(training, steps), mixture=mixture, sources=sources, reader=reader,
+        tokenizer=tokenizer, checkpointer=checkpointer, total_steps=steps,
+        lineage=processes.broadcast(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"), stop=stop, say=say,
+    )  # fmt: skip
+    found = checkpointer.newest_whole()
+    for warning in found.warnings if found else checkpointer.warnings:
+        say(f"warning: {warning}")
+    if found:
+        resume(run, found)
+    elif (recipe.run_dir / "metrics.jsonl").exists() and any((recipe.run_dir / "checkpoints").glob("step_*")):
+        raise StorageError(
+            f"{recipe.run_dir}/checkpoints holds checkpoints but none is whole: {'; '.join(checkpointer.warnings)}. "
+            "Move the directory away to start anew; a run with history never starts again at step 0 by itself"
+        )
+    checkpointer.lineage = run.lineage
+    return run
+
+
+def resume(run: Run, found: Found) -> None:
+    """Bring weights, moments and counters to the checkpoint's; refuse when a fixed recipe key has changed."""
+    differences = compare_for_resume(found.state["recipe"], run.recipe, found.state["step"])
+    refused = [difference for difference in differences if difference.kind == "fixed"]
+    if refused:
+        lines = [f"  {d.key}: {d.old!r} in the checkpoint, {d.new!r} in the recipe" for d in refused]
+        raise RecipeError(
+            f"cannot continue {found.path}: these keys are fixed once a run has begun\n" + "\n".join(lines)
+            + "\nGive the old values, or start a new run in another run_dir (its model.name_or_path may be an "
+            "export of this checkpoint)"
+        )
+    for difference in differences:
+        run.say(f"changed since the checkpoint: {difference.key}: {difference.old!r} -> {difference.new!r}")
+    if found.state["tokenizer"] != run.tokenizer.fingerprint:
+        raise RecipeError(f"cannot continue {found.path}: the tokenizer's files have changed since it was written")
+    moved = changed_windows(found.state["mixture"], run.mixture.describe())
+    if moved:
+        raise RecipeError(f"cannot continue {found.path}: {moved}; the order of data would not be the same")
+    now = software_versions()
+    changed = [f"{name} {old} -> {now.get(name)}" for name, old in found.state["versions"].items() if now.get(name) != old]
+    if changed:
+        run.say(f"software has changed since the checkpoint, so bits may differ: {', '.join(changed)}")
+    if found.state["world_size"] != run.processes.world:
+        run.say(
+            f"{found.state['world_size']} -> {run.processes.world} processes: the order of data is the same, "
+            "sums are rounded in another order"
+        )
+    run.checkpointer.load(found, run.tensors())
+    run.step, run.tokens = found.state["step"], found.state["tokens"]
+    run.bad_steps, run.lineage = found.state["bad_steps"], found.state["lineage"]
+    run.say(f"continuing from {found.path} after step {run.step:,}")
+
+
+def changed_windows(old: dict[str, Any], new: dict[str, Any]) -> str | None:
+    """Why the mixture of the checkpoint and today's would not draw the same windows so far, or None."""
+    if old["rule_version"] != new["rule_version"]:
+        return f"the rule of the data order is version {new['rule_version']}, the run began with {old['rule_version']}"
+    for name, count in old["windows"].items():
+        if new["windows"].get(name, count) != count:
+            return f"source {name} has {new['windows'][name]:,} windows now, {count:,} when the run began"
+    return None

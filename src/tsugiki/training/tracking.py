@@ -1,0 +1,178 @@
+"""Where metrics go: the terminal, `metrics.jsonl`, TensorBoard, and wandb or trackio when asked.
+
+Each destination is a listener with the same three moments: `after_step` (figures of an interval), `after_validation`
+and `close`. Only rank 0 has listeners; none of them changes the numerics. What leaves the machine is the figures
+and an allow-list of recipe keys (no paths, no environment, no arguments).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tsugiki.errors import RecipeError
+from tsugiki.recipe import Recipe
+from tsugiki.training.metrics import duration, quantity
+
+# Recipe sections of which hosted trackers may be told; the rest (paths, names of folders) stays here.
+SHARED_TRAINING_KEYS = (
+    "max_steps", "max_tokens", "global_batch_size", "micro_batch_size", "learning_rate", "min_lr", "lr_scheduler",
+    "warmup_steps", "decay_steps", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
+    "precision", "activation_checkpointing", "compile", "deterministic",
+)  # fmt: skip
+
+
+class Listener(Protocol):
+    def after_step(self, figures: dict[str, Any]) -> None: ...
+    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Console:
+    """One line a logged step that fits 120 columns."""
+
+    def __init__(self, total_steps: int, say: Callable[[str], None], by_language: Callable[[dict], dict[str, float]]):
+        self.total_steps = total_steps
+        self.say = say
+        self.by_language = by_language
+
+    def after_step(self, figures: dict[str, Any]) -> None:
+        parts = [
+            f"step {figures['step']:,}/{self.total_steps:,}",
+            f"loss {figures['loss']:.3f}",
+            " ".join(f"{label} {loss:.2f}" for label, loss in list(self.by_language(figures).items())[:4]),
+            f"grad {figures['grad_norm']:.2f}",
+            f"lr {figures['learning_rate']:.2e}",
+            f"{quantity(figures['tokens_per_second'])} tok/s",
+        ]
+        if figures["mfu"] is not None:
+            parts.append(f"{figures['mfu']:.0%} MFU")
+        parts.append(f"data {figures['data_wait']:.1%}")
+        parts.append(f"{duration(figures['seconds_left'])} left")
+        if not figures["applied"]:
+            parts.append("SKIPPED (not finite)")
+        self.say("  ".join(part for part in parts if part))
+
+    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
+        table = "  ".join(f"{name} {score['bits_per_byte']:.3f}" for name, score in scores.items())
+        self.say(f"step {step:,}/{self.total_steps:,}  held-out bits per byte  {table}")
+
+    def close(self) -> None:
+        return
+
+
+class JsonLines:
+    """`metrics.jsonl`: one object a logged step (`kind: step`) or validation (`kind: validation`)."""
+
+    def __init__(self, path: Path, resumed_step: int):
+        self.path = path
+        self._forget_after(resumed_step)
+        self._file = path.open("a", encoding="utf-8")
+
+    def _forget_after(self, step: int) -> None:
+        """Drop what a run that was cut off had logged beyond the checkpoint: those steps are made again."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the half line of a killed process
+            if record["step"] <= step and not (step == 0 and record["step"] == 0):
+                kept.append(line + "\n")
+        self.path.write_text("".join(kept), encoding="utf-8")
+
+    def after_step(self, figures: dict[str, Any]) -> None:
+        self._write({"kind": "step", **figures})
+
+    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
+        self._write({"kind": "validation", "step": step, "sources": scores})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _flat(figures: dict[str, Any]) -> dict[str, float]:
+    """Scalars under the tags that TensorBoard and hosted trackers group by."""
+    flat = {
+        f"train/{key}": float(value)
+        for key, value in figures.items()
+        if isinstance(value, int | float) and key not in ("step", "seconds_left")
+    }
+    flat.update({f"train/loss/{name}": loss for name, loss in figures["loss_by_source"].items()})
+    return flat
+
+
+def _flat_scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    return {f"eval/{key}/{name}": value for name, score in scores.items() for key, value in score.items()}
+
+
+class TensorBoard:
+    def __init__(self, directory: Path):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory))
+
+    def after_step(self, figures: dict[str, Any]) -> None:
+        for tag, value in _flat(figures).items():
+            self._writer.add_scalar(tag, value, figures["step"])
+
+    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
+        for tag, value in _flat_scores(scores).items():
+            self._writer.add_scalar(tag, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Hosted:
+    """wandb or trackio: both have `init(project=, name=, config=)`, `log(dict, step=)` and `finish()`."""
+
+    def __init__(self, service: str, recipe: Recipe):
+        try:
+            self._service = __import__(service)
+        except ImportError:
+            raise RecipeError(
+                f"tracking.report_to names {service}, which is not installed: pip install 'tsugiki[{service}]'"
+            ) from None
+        training = recipe.training.model_dump()
+        config = {key: training[key] for key in SHARED_TRAINING_KEYS} | {
+            "sequence_length": recipe.data.sequence_length,
+            "weights": {name: source.weight for name, source in recipe.data.sources.items()},
+            "seed": recipe.seed,
+        }
+        self._service.init(
+            project=recipe.tracking.project or "tsugiki", name=recipe.tracking.run_name or recipe.run_dir.name, config=config
+        )
+
+    def after_step(self, figures: dict[str, Any]) -> None:
+        self._service.log(_flat(figures), step=figures["step"])
+
+    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
+        self._service.log(_flat_scores(scores), step=step)
+
+    def close(self) -> None:
+        self._service.finish()
+
+
+def make_listeners(
+    recipe: Recipe, resumed_step: int, total_steps: int, say: Callable[[str], None],
+    by_language: Callable[[dict], dict[str, float]],
+) -> Sequence[Listener]:  # fmt: skip
+    """The listeners that the recipe's `tracking` section asks for; the terminal and metrics.jsonl always."""
+    listeners: list[Listener] = [
+        Console(total_steps, say, by_language),
+        JsonLines(recipe.run_dir / "metrics.jsonl", resumed_step),
+    ]
+    for service in recipe.tracking.report_to:
+        if service == "tensorboard":
+            listeners.append(TensorBoard(recipe.run_dir / "tensorboard"))
+        elif service != "none":
+            listeners.append(Hosted(service, recipe))
+    return listeners
