@@ -1,0 +1,56 @@
+# Two commands do all the set-up: `make quickstart` and `make test`. Both need python3 (3.11 or later), pip and make.
+#
+#   PYTHON       the interpreter that makes .venv                        (default python3)
+#   TORCH_INDEX  a pip index to take torch from, e.g. the CPU-only one   (default: pip's own; see README)
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+KILLS ?= 30
+
+.PHONY: quickstart test lint types unit soak real benchmark clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/tsugiki quickstart
+
+test: lint types unit
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-dev
+	$(BIN)/pytest
+
+# kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run
+soak: $(VENV)/.installed-dev
+	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py
+
+# the README's example on a real model, about half an hour on two cores
+real: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/real_model.py
+
+benchmark: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/training.py
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) -V). Set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "The venv module is missing: install the package python3-venv (Debian, Ubuntu: apt install python3-venv), then run make again" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	$(if $(TORCH_INDEX),$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --index-url $(TORCH_INDEX) torch)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) quickstart-run

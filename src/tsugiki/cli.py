@@ -1,0 +1,253 @@
+"""The verbs: parse, call, print. What each verb does is in the module that it calls.
+
+Model code (torch, transformers) is imported inside the verbs that need it, so that `--help`, `prepare`, `validate`
+and `inspect` start in well under a second.
+"""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tsugiki import __version__
+from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, TsugikiError
+
+app = typer.Typer(
+    name="tsugiki",
+    help="Graft a new language onto an open-weight language model: continual pretraining from one recipe.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+recipe_app = typer.Typer(help="Look at recipes: their JSON Schema, or one fully resolved.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+
+console = Console(highlight=False, soft_wrap=True)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY.PATH=VALUE]...",
+        help="Change keys for this call, e.g. training.max_steps=100",
+        show_default=False,
+    ),
+]
+
+
+def say(text: str) -> None:
+    """Print plain text: what comes from recipes, corpora and models is never read as markup."""
+    console.print(text, markup=False)
+
+
+def main() -> None:
+    """Run the command line; errors of the user's making end in one message and their class's exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except TsugikiError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+        sys.exit(error.exit_code)
+    except (typer.Exit, SystemExit) as stop:
+        sys.exit(getattr(stop, "exit_code", getattr(stop, "code", 0)))
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage, from click
+            error.show()
+            sys.exit(error.exit_code)
+        traceback.print_exc()
+        print("This is a defect of Tsugiki, not of your recipe; please report it with the lines above.", file=sys.stderr)
+        sys.exit(INTERNAL)
+    sys.exit(code if isinstance(code, int) else FINISHED)
+
+
+def _load(recipe: Path, overrides: list[str] | None, *, check_files: bool = True) -> Any:
+    from tsugiki.recipe_file import load_recipe
+
+    return load_recipe(recipe, overrides or [], check_files=check_files)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        say(f"tsugiki {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Folder to write into; existing files are never overwritten.")],
+    kind: Annotated[
+        str, typer.Option(help="What to start from: new-language, new-field, one-gpu or slurm.")
+    ] = "new-language",
+) -> None:
+    """Write a commented recipe to start from."""
+    from tsugiki.init import write_template
+
+    for path in write_template(directory, kind):
+        say(f"wrote {path}")
+    say(f"next: edit the paths in it, then  tsugiki validate {directory}/recipe.yaml")
+
+
+@app.command()
+def validate(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Check the file alone, where its model and corpora are not on this machine.")
+    ] = False,
+    samples: Annotated[int, typer.Option(help="How many training samples to show.", min=0)] = 3,
+) -> None:
+    """Check all that can be checked without a GPU, and show training samples with inputs beside targets."""
+    from tsugiki.preview import preview_samples
+
+    checked = _load(recipe, overrides, check_files=not schema)
+    if not schema:
+        for line in preview_samples(checked, samples):
+            say(line)
+    say(f"{recipe}: valid")
+
+
+@app.command()
+def prepare(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Tokenise the corpora into token stores; does only what is not up to date."""
+    from tsugiki.pipeline import run_prepare
+    from tsugiki.progress import PrepareProgress, describe_manifest
+
+    checked = _load(recipe, overrides)
+    with PrepareProgress(console) as progress:
+        manifests = run_prepare(checked, progress)
+    for name, manifest in manifests.items():
+        say(describe_manifest(name, manifest))
+
+
+@app.command()
+def run(recipe: RecipeFile, overrides: Overrides = None) -> int:
+    """All stages in order, skipping what is up to date and continuing what was interrupted."""
+    from tsugiki.pipeline import run_all
+    from tsugiki.progress import PrepareProgress
+
+    checked = _load(recipe, overrides)
+    with PrepareProgress(console) as progress:
+        finished = run_all(checked, say, progress)
+    return FINISHED if finished else RESUMABLE
+
+
+@app.command()
+def train(recipe: RecipeFile, overrides: Overrides = None) -> int:
+    """Train on prepared data; continues from the newest whole checkpoint.
+
+    For several processes: torchrun --nproc-per-node N -m tsugiki train RECIPE
+    """
+    from tsugiki.pipeline import run_training
+
+    finished = run_training(_load(recipe, overrides), say)
+    return FINISHED if finished else RESUMABLE
+
+
+@app.command()
+def preflight(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Run the checks that precede training, on the recipe's own model and data, and stop."""
+    from tsugiki.pipeline import run_training
+
+    run_training(_load(recipe, overrides), say, only_preflight=True)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, or a run directory (its newest one).")],
+    output: Annotated[Path, typer.Argument(help="The Hugging Face folder to write.")],
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+) -> None:
+    """Write a checkpoint as a Hugging Face folder that AutoModelForCausalLM.from_pretrained opens."""
+    from tsugiki.model.export import export as export_checkpoint
+    from tsugiki.training.checkpoint_files import newest_name
+
+    if (checkpoint / "checkpoints").is_dir():
+        name = newest_name(checkpoint / "checkpoints")
+        if name is None:
+            raise TsugikiError(f"{checkpoint}/checkpoints has no whole checkpoint")
+        checkpoint = checkpoint / "checkpoints" / name
+    export_checkpoint(checkpoint, output, dtype=dtype)
+    say(f"{checkpoint} -> {output}")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A token store, a prepared source, a checkpoint or a run directory.")],
+    verify: Annotated[bool, typer.Option(help="Compare every file with its digest.")] = True,
+) -> int:
+    """Say what a path is: sizes, counts, source shares, digests verified."""
+    from tsugiki.inspection import inspect_path
+
+    lines, sound = inspect_path(path, verify=verify)
+    for line in lines:
+        say(line)
+    return FINISHED if sound else 5
+
+
+@app.command()
+def sample(
+    recipe: RecipeFile,
+    number: Annotated[int, typer.Argument(metavar="G", help="Global sample number, from 0.", min=0)],
+    overrides: Overrides = None,
+) -> None:
+    """Show which document text is global sample G: the audit of the data order."""
+    from tsugiki.preview import show_sample
+
+    for line in show_sample(_load(recipe, overrides), number):
+        say(line)
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Argument(help="A Hugging Face folder, such as an export.")],
+    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 100,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.95,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Continue a text with a model."""
+    from tsugiki.model.generate import generate_text
+
+    say(generate_text(model, prompt, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed))
+
+
+@app.command()
+def quickstart(
+    directory: Annotated[Path, typer.Option("--run-dir", help="Where to work.")] = Path("quickstart-run"),
+    corpora: Annotated[
+        Path | None, typer.Option(help="A folder of your own files (JSON Lines, Parquet or text, compressed or not).")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="How long to train with --corpora.", min=1.0)] = 30.0,
+) -> int:
+    """The whole job on a small built-in text, offline, in minutes: what is gained and what is forgotten."""
+    from tsugiki.quickstart.run import run_quickstart
+
+    return run_quickstart(directory, console, corpora=corpora, minutes=minutes)
+
+
+@recipe_app.command("schema")
+def recipe_schema() -> None:
+    """Print the JSON Schema of a recipe; editors complete keys from it."""
+    import json
+
+    from tsugiki.recipe_file import json_schema
+
+    say(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@recipe_app.command("show")
+def recipe_show(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Print a recipe fully resolved: every key with the value it has."""
+    from tsugiki.recipe_file import show
+
+    say(show(_load(recipe, overrides, check_files=False)).rstrip())
