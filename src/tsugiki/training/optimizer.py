@@ -41,13 +41,13 @@ class StochasticRoundingAdamW(torch.optim.Optimizer):
     Rounding to nearest loses every update under half of bf16's spacing (2^-8 of the weight), which freezes most
     of a model at small learning rates. Adding 16 random bits to the low half of the fp32 value before cutting it
     off keeps the expected update exact (arXiv 2010.06192). The bits come from a generator seeded with
-    (seed, parameter name, rank, step), so that a resumed run rounds as an uninterrupted one.
+    (seed, parameter name, shard, step), so that a resumed run rounds as an uninterrupted one and replicas of a
+    shard round alike.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float, seed: int, rank: int):
+    def __init__(self, groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float, seed: int):
         super().__init__(groups, {"lr": 0.0, "betas": betas, "eps": eps, "weight_decay": 0.0})
         self.seed = seed
-        self.rank = rank
         self.found_inf: torch.Tensor | None = None
 
     @torch.no_grad()
@@ -71,7 +71,8 @@ class StochasticRoundingAdamW(torch.optim.Optimizer):
         master = weight.float() * (1 - group["lr"] * group["weight_decay"])
         master -= group["lr"] * (new_average / (1 - beta1**new_step)) / scale
         generator = torch.Generator(device=weight.device)
-        generator.manual_seed(xxhash.xxh3_64_intdigest(f"{self.seed}/{name}/{self.rank}/{group['step']}") >> 1)
+        key = f"{self.seed}/{name}/{shard_of(parameter)}/{group['step']}"
+        generator.manual_seed(xxhash.xxh3_64_intdigest(key.encode()) >> 1)
         for old, new in ((weight, round_stochastically(master, generator)), (average, new_average),
                          (square, new_square), (step, new_step)):  # fmt: skip
             old.copy_(torch.where(keep, new, old))
@@ -82,6 +83,14 @@ def round_stochastically(values: torch.Tensor, generator: torch.Generator) -> to
     noise = torch.randint(0, 1 << 16, values.shape, dtype=torch.int32, device=values.device, generator=generator)
     bits = (values.view(torch.int32) + noise) & -65536
     return torch.where(values.isfinite(), bits.view(torch.float32), values).to(torch.bfloat16)
+
+
+def shard_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Which part of a sharded tensor this rank holds: equal on replicas, () for a whole tensor."""
+    if not isinstance(tensor, DTensor):
+        return ()
+    place = tensor.device_mesh.get_coordinate() or []
+    return tuple(index for index, placement in zip(place, tensor.placements, strict=True) if placement.is_shard())
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -97,7 +106,7 @@ class Optimizer:
 
     def __init__(
         self, parameters: Mapping[str, nn.Parameter], no_decay: Iterable[str], training: TrainingSection,
-        *, seed: int, rank: int,
+        *, seed: int,
     ):  # fmt: skip
         self.parameters = {name: tensor for name, tensor in parameters.items() if tensor.requires_grad}
         self.freeze = training.freeze
@@ -115,7 +124,7 @@ class Optimizer:
         if training.precision == "bf16-stochastic":
             self.implementation = "stochastic-rounding"
             self.torch: torch.optim.Optimizer = StochasticRoundingAdamW(
-                groups, betas=betas, eps=training.adam_epsilon, seed=seed, rank=rank
+                groups, betas=betas, eps=training.adam_epsilon, seed=seed
             )
         else:
             self.torch = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=training.adam_epsilon, fused=True)

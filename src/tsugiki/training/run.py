@@ -138,7 +138,6 @@ def open_run(
         no_decay_names(model.hf, decay_embeddings=training.decay_embeddings),
         training,
         seed=recipe.seed,
-        rank=processes.rank,
     )
     checkpointer = Checkpointer(
         recipe.run_dir / "checkpoints",

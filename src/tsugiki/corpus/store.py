@@ -1,0 +1,154 @@
+"""Token stores in Megatron-LM's indexed format: `<prefix>.bin` (tokens) and `<prefix>.idx` (documents).
+
+`.idx`, little endian: magic `MMIDIDX` and two NUL bytes; u64 version 1; u8 type code (8: uint16, 4: int32); u64
+number of sequences; u64 length of the document array (documents + 1); i32 length of each sequence in tokens; i64
+byte offset of each sequence in `.bin`; i64 sequence index of each document boundary. One sequence is one document
+here. Source of the format: NVIDIA/Megatron-LM, megatron/core/datasets/indexed_dataset.py.
+
+A side file `<prefix>.documents.npy` says of each document where it came from and how long its text was.
+"""
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsugiki.errors import DataError
+from tsugiki.files import fsync_file, write_atomically
+
+MAGIC = b"MMIDIDX\x00\x00"
+HEADER = struct.Struct("<9sQBQQ")  # magic, version, type code, sequences, document array
+TYPE_CODES = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
+UINT16_LIMIT = 65_500
+"""Vocabularies below this are stored as uint16, as Megatron's `optimal_dtype` does."""
+
+DOCUMENT = np.dtype([("file", "<u4"), ("line", "<u8"), ("bytes", "<u8"), ("characters", "<u8")])
+"""A document's file (index into the manifest's list), line or row (from 1), and the size of its text."""
+
+
+def token_dtype(vocabulary_size: int) -> np.dtype:
+    return TYPE_CODES[8] if vocabulary_size < UINT16_LIMIT else TYPE_CODES[4]
+
+
+def store_files(prefix: Path) -> list[Path]:
+    """The three files of a store."""
+    return [prefix.with_name(prefix.name + ending) for ending in (".bin", ".idx", ".documents.npy")]
+
+
+class StoreWriter:
+    """Writes a store document by document; nothing is a store before `close`."""
+
+    def __init__(self, prefix: Path, vocabulary_size: int):
+        self.bin_path, self.idx_path, self.side_path = store_files(prefix)
+        self.dtype = token_dtype(vocabulary_size)
+        self.vocabulary_size = vocabulary_size
+        self._lengths: list[np.ndarray] = []
+        self._documents: list[np.ndarray] = []
+        self._file = self.bin_path.open("wb")
+
+    def add_documents(self, tokens: np.ndarray, lengths: np.ndarray, documents: np.ndarray) -> None:
+        """Append documents: their tokens end to end, their lengths in tokens, their DOCUMENT rows.
+
+        Raises DataError for an id outside the vocabulary: uint16 would otherwise wrap it silently.
+        """
+        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocabulary_size:
+            raise DataError(
+                f"{self.bin_path}: token id {int(tokens.max()):,} does not fit a vocabulary of {self.vocabulary_size:,}"
+            )
+        self._file.write(tokens.astype(self.dtype).tobytes())
+        self._lengths.append(lengths.astype("<i4"))
+        self._documents.append(documents)
+
+    def add_document(self, tokens: Sequence[int], file: int = 0, line: int = 0, size: int = 0, characters: int = 0) -> None:
+        """Append one document."""
+        row = np.array([(file, line, size, characters)], dtype=DOCUMENT)
+        self.add_documents(np.asarray(tokens, dtype=np.int64), np.array([len(tokens)]), row)
+
+    def close(self) -> None:
+        """Write the index and the side file, and bring everything to disk."""
+        self._file.close()
+        fsync_file(self.bin_path)
+        lengths = np.concatenate(self._lengths) if self._lengths else np.zeros(0, "<i4")
+        ends = np.cumsum(lengths, dtype=np.int64) * self.dtype.itemsize
+        offsets = np.concatenate([np.zeros(1, "<i8"), ends])[: len(lengths)]
+        code = next(code for code, dtype in TYPE_CODES.items() if dtype == self.dtype)
+        header = HEADER.pack(MAGIC, 1, code, len(lengths), len(lengths) + 1)
+        boundaries = np.arange(len(lengths) + 1, dtype="<i8")
+        write_atomically(
+            self.idx_path, header + lengths.astype("<i4").tobytes() + offsets.astype("<i8").tobytes() + boundaries.tobytes()
+        )
+        documents = np.concatenate(self._documents) if self._documents else np.zeros(0, DOCUMENT)
+        with self.side_path.open("wb") as file:
+            np.save(file, documents, allow_pickle=False)
+        fsync_file(self.side_path)
+
+
+class TokenStore:
+    """A store opened for reading; tokens and index stay on disk (memory-mapped).
+
+    Raises DataError, naming the file, when the files are missing, damaged or do not fit each other.
+    """
+
+    def __init__(self, prefix: Path):
+        self.prefix = prefix
+        bin_path, idx_path, self._side_path = store_files(prefix)
+        try:
+            with idx_path.open("rb") as file:
+                header = file.read(HEADER.size)
+            size, tokens_size = idx_path.stat().st_size, bin_path.stat().st_size
+        except OSError as error:
+            raise DataError(f"{error.filename}: {error.strerror}; run tsugiki prepare") from None
+        if len(header) < HEADER.size or header[:9] != MAGIC:
+            raise DataError(f"{idx_path}: not a Megatron index (its magic is missing)")
+        _, version, code, sequences, boundaries = HEADER.unpack(header)
+        if version != 1 or code not in TYPE_CODES:
+            raise DataError(f"{idx_path}: version {version} with type code {code} is not one that can be read")
+        if boundaries < 1 or HEADER.size + 12 * sequences + 8 * boundaries > size:
+            raise DataError(f"{idx_path}: shorter than the {sequences:,} sequences that its header promises")
+        self.dtype = TYPE_CODES[code]
+        at = HEADER.size + 4 * sequences
+        offsets = np.memmap(idx_path, "<i8", "r", at, (sequences,)) if sequences else np.zeros(0, "<i8")
+        bounds = np.memmap(idx_path, "<i8", "r", at + 8 * sequences, (boundaries,))
+        self.token_count = tokens_size // self.dtype.itemsize
+        self.tokens = np.memmap(bin_path, self.dtype, "r") if tokens_size else np.zeros(0, self.dtype)
+        starts = offsets[bounds[:-1]] if boundaries > 1 and sequences else np.zeros(0, "<i8")
+        self.document_starts = np.append(starts // self.dtype.itemsize, self.token_count)
+        self.document_count = boundaries - 1
+        lengths = np.memmap(idx_path, "<i4", "r", HEADER.size, (sequences,)) if sequences else np.zeros(0, "<i4")
+        if int(lengths.sum(dtype=np.int64)) * self.dtype.itemsize != tokens_size:
+            raise DataError(f"{bin_path}: {tokens_size:,} bytes, but {idx_path.name} describes another number of tokens")
+        if np.any(np.diff(self.document_starts) < 0):
+            raise DataError(f"{idx_path}: document offsets are not in order")
+
+    @property
+    def documents(self) -> np.ndarray:
+        """DOCUMENT rows, one a document; empty for a store that another tool wrote."""
+        if not self._side_path.exists():
+            return np.zeros(0, DOCUMENT)
+        return np.load(self._side_path, mmap_mode="r", allow_pickle=False)
+
+    def document(self, index: int) -> np.ndarray:
+        """Tokens of one document, BOS and EOS included."""
+        return self.tokens[self.document_starts[index] : self.document_starts[index + 1]]
+
+    def window_count(self, sequence_length: int) -> int:
+        """Windows of `sequence_length` targets; the tail that fills none is left out."""
+        return max(0, (self.token_count - 1) // sequence_length)
+
+    def window(self, index: int, sequence_length: int) -> np.ndarray:
+        """Window `index`: [sequence_length + 1] tokens from token index · sequence_length."""
+        start = index * sequence_length
+        return self.tokens[start : start + sequence_length + 1]
+
+
+def describe(prefix: Path) -> dict[str, Any]:
+    """Counts of a store, for `tsugiki inspect`."""
+    store = TokenStore(prefix)
+    return {
+        "documents": store.document_count,
+        "tokens": store.token_count,
+        "dtype": str(store.dtype),
+        "bytes": int(store.documents["bytes"].sum()) if len(store.documents) else None,
+    }

@@ -1,0 +1,163 @@
+"""A run that is killed and started again ends with the bits of one that never stopped."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+KILLS_IN_SUITE = 6  # for each world size
+SOAK_KILLS = int(os.environ.get("TSUGIKI_SOAK_KILLS", "0"))
+
+
+def final_tensors(run_dir: Path) -> dict[str, bytes]:
+    """Every tensor of the newest checkpoint as bytes, keyed by shard file and name."""
+    newest = max(path for path in (run_dir / "checkpoints").iterdir() if path.name.startswith("step_"))
+    tensors = {}
+    for path in sorted(newest.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                tensors[f"{path.name}/{name}"] = file.get_tensor(name).numpy().tobytes()
+    assert tensors
+    return tensors
+
+
+def step_losses(run_dir: Path) -> dict[int, float]:
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {record["step"]: record["loss"] for record in records if record["kind"] == "step"}
+
+
+@pytest.fixture(scope="module")
+def prepared(project, tmp_path_factory):
+    from tsugiki.pipeline import run_prepare
+    from tsugiki.recipe_file import load_recipe
+
+    run_prepare(load_recipe(project.write("prepare.yaml")))
+    return project
+
+
+def recipe_for(project, name: str, **changes: object) -> tuple[Path, Path]:
+    run_dir = project.folder / name
+    shutil.rmtree(run_dir, ignore_errors=True)
+    return project.write(f"{name}.yaml", run_dir=str(run_dir), **changes), run_dir
+
+
+def kill_until_finished(launch, recipe: Path, run_dir: Path, world: int, kills: int, seed: int) -> int:
+    """Start, kill -9 at a random moment, start again …; returns how many kills hit a living run."""
+    chance, hits = random.Random(seed), 0
+    for _ in range(kills):
+        running = launch("train", recipe, world=world)
+        running.wait_for("step ")
+        time.sleep(chance.uniform(0.0, 0.6))
+        victims = None if world == 1 or chance.random() < 0.5 else [chance.randrange(world)]
+        alive = any(process.is_alive() for process in running.processes)
+        running.signal(signal.SIGKILL, victims)
+        codes = running.wait()
+        hits += alive and any(code == -signal.SIGKILL for code in codes)
+        if all(code == 0 for code in codes):
+            shutil.rmtree(run_dir)  # it had finished before the blow: begin again
+    assert launch("train", recipe, world=world).wait() == [0] * world
+    return hits
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_killed_runs_end_bitwise_as_the_uninterrupted_one(prepared, launch, world):
+    steps = {"training.max_steps": 60, "training.save_steps": 4, "training.eval_steps": None}
+    whole, whole_dir = recipe_for(prepared, f"whole-{world}", **steps)
+    assert launch("train", whole, world=world).wait() == [0] * world
+    killed, killed_dir = recipe_for(prepared, f"killed-{world}", **steps)
+    hits = kill_until_finished(launch, killed, killed_dir, world, KILLS_IN_SUITE, seed=world)
+    assert hits >= KILLS_IN_SUITE // 2
+    assert final_tensors(killed_dir) == final_tensors(whole_dir)
+    assert step_losses(killed_dir) == step_losses(whole_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SOAK_KILLS, reason="set TSUGIKI_SOAK_KILLS (make soak KILLS=N)")
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("world", [1, 2])
+def test_soak(prepared, launch, world):
+    steps = {"training.max_steps": 60, "training.save_steps": 4, "training.eval_steps": 10}
+    whole, whole_dir = recipe_for(prepared, f"soak-whole-{world}", **steps)
+    assert launch("train", whole, world=world).wait() == [0] * world
+    for attempt in range(max(1, SOAK_KILLS // (2 * KILLS_IN_SUITE))):
+        killed, killed_dir = recipe_for(prepared, f"soak-{world}", **steps)
+        kill_until_finished(launch, killed, killed_dir, world, KILLS_IN_SUITE, seed=1000 + attempt)
+        assert final_tensors(killed_dir) == final_tensors(whole_dir), f"attempt {attempt}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_saves_and_exits_resumable(prepared, launch, number):
+    steps = {"training.max_steps": 60, "training.save_steps": 50, "training.eval_steps": None}
+    whole_dir = prepared.folder / "whole-1"
+    recipe, run_dir = recipe_for(prepared, f"signal-{number}", **steps | {"training.save_steps": 4})
+    running = launch("train", recipe)
+    running.wait_for("step 3/")
+    running.signal(number)
+    assert running.wait() == [75], running.output()
+    assert json.loads((run_dir / "state.json").read_text())["status"] == "resumable"
+    if whole_dir.exists():
+        assert launch("train", recipe).wait() == [0]
+        assert final_tensors(run_dir) == final_tensors(whole_dir)
+
+
+def test_a_signal_to_one_rank_stops_both_after_the_same_step(prepared, launch):
+    recipe, run_dir = recipe_for(prepared, "signal-one", **{"training.max_steps": 60, "training.save_steps": 50})
+    running = launch("train", recipe, world=2)
+    running.wait_for("step 3/")
+    running.signal(signal.SIGUSR2, ranks=[1])
+    assert running.wait() == [75, 75], running.output()
+    assert json.loads((run_dir / "state.json").read_text())["status"] == "resumable"
+
+
+def test_other_numbers_of_processes_continue_the_same_data_order(prepared, launch):
+    steps = {"training.max_steps": 12, "training.save_steps": 4, "training.eval_steps": None}
+    whole, whole_dir = recipe_for(prepared, "elastic-whole", **steps)
+    assert launch("train", whole).wait() == [0]
+    recipe, run_dir = recipe_for(prepared, "elastic", **steps)
+    for world, stop in ((2, 4), (1, 8), (3, 12)):
+        codes = launch("train", recipe, f"training.stop_after_steps={stop}", world=world).wait()
+        assert codes == [0 if stop == 12 else 75] * world
+    whole_losses, losses = step_losses(whole_dir), step_losses(run_dir)
+    assert losses.keys() == whole_losses.keys()
+    assert all(abs(losses[step] - whole_losses[step]) < 2e-4 for step in losses)
+
+
+def test_a_changed_fixed_key_refuses_to_resume_and_shows_both_values(prepared, launch):
+    recipe, _ = recipe_for(prepared, "changed", **{"training.eval_steps": None})
+    assert launch("train", recipe, "training.stop_after_steps=3").wait() == [75]
+    refused = launch("train", recipe, "training.learning_rate=1e-3")
+    assert refused.wait() == [2]
+    assert "training.learning_rate" in refused.output()
+    assert "0.003" in refused.output()
+    assert "0.001" in refused.output()
+
+
+def test_two_runs_cannot_write_one_directory(prepared, launch):
+    recipe, _ = recipe_for(prepared, "locked", **{"training.max_steps": 200, "training.eval_steps": None})
+    first = launch("train", recipe)
+    first.wait_for("step 2/")
+    second = launch("train", recipe)
+    assert second.wait() == [5]
+    assert "another" in second.output()
+    first.signal(signal.SIGKILL)
+    first.wait()
+    assert launch("train", recipe, "training.stop_after_steps=30").wait() == [75]  # a killed run leaves no lock
+
+
+def test_a_flipped_byte_is_named_and_the_checkpoint_before_used(prepared, launch):
+    recipe, run_dir = recipe_for(prepared, "flipped", **{"training.eval_steps": None})
+    assert launch("train", recipe, "training.stop_after_steps=6").wait() == [75]
+    shard = next((run_dir / "checkpoints/step_00000006").glob("*.safetensors"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    resumed = launch("train", recipe)
+    assert resumed.wait() == [0], resumed.output()
+    assert shard.name in resumed.output()
+    assert "step_00000003 after step 3" in resumed.output()
