@@ -1,0 +1,132 @@
+"""Output layer and cross-entropy in one, by chunks of tokens, so that the logits of a batch never exist at once.
+
+A batch of 8 x 4,096 tokens and a vocabulary of 42,880 would need 5.6 GB of fp32 logits, and as much again for
+their gradient. Here each chunk's gradient is computed in the forward pass, right after its loss (what flows back
+into a sum of losses is one scalar, so it can be multiplied in later): nothing is recomputed, and only one chunk's
+logits live. Cost: the gradient of the output weight is held in fp32, [vocabulary, hidden], from forward to
+backward.
+
+With p = softmax(z), the gradient of -log p[t] with respect to z is p - onehot(t). `Transform` covers what models do
+between the output layer and the softmax: nothing, times one constant (Granite, Cohere), or a soft cap (Gemma 2).
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+IGNORE = -100
+"""A target with this value is not scored (the value that every Hugging Face loss uses)."""
+
+
+class Transform(NamedTuple):
+    """From the output layer to the logits: `scale * z`, then `cap * tanh(z / cap)` where there is a cap."""
+
+    scale: float = 1.0
+    cap: float | None = None
+
+
+def chunked_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    transform: Transform,
+    chunk_tokens: int,
+) -> tuple[Tensor, Tensor]:
+    """Sum of cross-entropies in nats, and each one.
+
+    hidden [tokens, hidden] and weight [vocabulary, hidden] in the compute dtype, bias [vocabulary] or None,
+    targets [tokens] of int64 without ignored ones. Returns (sum: fp32 [1, 1, 1] with gradient, in the shape of one
+    token's one logit; losses: fp32 [tokens] without). The products are in the compute dtype, softmax and logarithm in fp32, the gradient of the weight is
+    accumulated in fp32. Backward runs once.
+    """
+    total, losses = _ChunkedCrossEntropy.apply(
+        hidden, weight, bias, targets, transform, chunk_tokens, torch.is_grad_enabled()
+    )
+    return total, losses
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        transform: Transform,
+        chunk_tokens: int,
+        with_gradient: bool,
+    ) -> tuple[Tensor, Tensor]:
+        wants_hidden, wants_weight, wants_bias = (
+            with_gradient and wanted for wanted in ctx.needs_input_grad[:3]
+        )
+        losses = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if wants_bias and bias is not None else None
+
+        for start in range(0, len(targets), chunk_tokens):
+            rows = slice(start, start + chunk_tokens)
+            part = hidden[rows]
+            product = torch.nn.functional.linear(part, weight, bias)  # [chunk, vocabulary], compute dtype
+            logits = product.float()  # the same memory where the compute dtype is fp32
+            del product
+            derivative = _apply(transform, logits, with_gradient)
+            gradient = _losses_and_gradient(logits, targets[rows], losses[rows])
+            if not (wants_hidden or wants_weight or wants_bias):
+                continue
+            if derivative is not None:
+                gradient.mul_(derivative)
+            if transform.scale != 1.0:
+                gradient.mul_(transform.scale)
+            if grad_bias is not None:
+                grad_bias += gradient.sum(0)
+            gradient = gradient.to(hidden.dtype)
+            if grad_hidden is not None:
+                torch.mm(gradient, weight, out=grad_hidden[rows])
+            if grad_weight is not None:
+                if gradient.dtype == torch.float32:
+                    grad_weight.addmm_(gradient.T, part)
+                else:
+                    grad_weight += gradient.T @ part
+
+        ctx.gradients = (grad_hidden, grad_weight, grad_bias)
+        ctx.mark_non_differentiable(losses)
+        return losses.reshape(1, 1, -1).sum(dim=2, keepdim=True), losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("the chunked cross-entropy keeps its gradients for one backward pass only")
+        factor = grad_total.sum()  # one number
+        # In place: the fp32 gradient of a large output layer is too big to be copied.
+        scaled = [None if gradient is None else gradient.mul_(factor) for gradient in ctx.gradients]
+        ctx.gradients = None
+        return (*scaled, None, None, None, None)
+
+
+def _apply(transform: Transform, logits: Tensor, with_gradient: bool) -> Tensor | None:
+    """Transforms fp32 logits [chunk, vocabulary] in place; returns the cap's derivative where it is needed."""
+    if transform.scale != 1.0:
+        logits.mul_(transform.scale)
+    if transform.cap is None:
+        return None
+    logits.div_(transform.cap).tanh_()
+    derivative = 1.0 - logits.square() if with_gradient else None
+    logits.mul_(transform.cap)
+    return derivative
+
+
+def _losses_and_gradient(logits: Tensor, targets: Tensor, losses: Tensor) -> Tensor:
+    """Fills `losses` [chunk] and turns fp32 `logits` [chunk, vocabulary] in place into softmax - onehot(target)."""
+    targets = targets.unsqueeze(1)
+    logits -= logits.amax(dim=1, keepdim=True)
+    of_target = logits.gather(1, targets)
+    total = logits.exp_().sum(dim=1, keepdim=True)
+    torch.sub(total.log(), of_target, out=losses.unsqueeze(1))
+    logits /= total
+    return logits.scatter_add_(1, targets, torch.full_like(of_target, -1.0))

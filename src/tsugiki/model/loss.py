@@ -1,0 +1,210 @@
+"""The model as training sees it: inputs and targets in, a sum of losses with its gradient out.
+
+`TrainingModel.call` is the one place where a model is called in training and for held-out loss: without cache,
+without a 2-D mask, with positions only where documents are isolated (the defaults of transformers let packed
+documents attend to one another). Targets come already shifted (`corpus/windows.py`); `labels=` is never used, since
+the model would shift them again.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tsugiki.model.cross_entropy import IGNORE, Transform, chunked_cross_entropy
+from tsugiki.model.head import probe_values, recognise_transform, replaced_head, why_not_linear
+from tsugiki.model.shard import is_tied, reshard
+
+log = logging.getLogger(__name__)
+
+
+class LossOutput(NamedTuple):
+    """What one micro-batch gives. (A tuple, so that FSDP finds the tensors in it and hangs its hooks on them.)"""
+
+    loss_sum: Tensor
+    """Nats summed over targets, fp32 scalar with gradient."""
+    token_losses: Tensor
+    """Nats of each target, fp32 [batch, sequence], no gradient; 0 where the target is ignored."""
+    router_loss: Tensor | None
+    """Load-balancing loss of a mixture of experts as the model computes it, not multiplied by its coefficient."""
+
+
+class TrainingModel(nn.Module):
+    """Root module around a Hugging Face causal language model; its forward is the root forward of FSDP.
+
+    `transform` None means the plain path, which holds all logits; `plain_reason` then says why.
+    """
+
+    def __init__(self, hf: nn.Module, chunk_tokens: int = 1024, router_coefficient: float | None = None) -> None:
+        super().__init__()
+        self.hf = hf
+        self.chunk_tokens = chunk_tokens
+        text = text_config(hf)
+        self.has_router = hasattr(text, "output_router_logits")
+        configured = float(getattr(text, "router_aux_loss_coef", 0.0) or 0.0)
+        self.router_coefficient = configured if router_coefficient is None else router_coefficient
+        self.flattens_packed = str(getattr(text, "_attn_implementation", "")).startswith("flash")
+        self.transform: Transform | None = None
+        self.plain_reason: str | None = "the output layer was not probed"
+        self.description: dict[str, Any] = {}
+
+    # --- calls -------------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor | None = None) -> LossOutput:
+        """Losses of inputs [batch, sequence] at targets [batch, sequence] (IGNORE where there is none).
+
+        positions [batch, sequence] restart at 0 where a document starts, and isolate documents; None lets a window
+        be one text. Targets and positions may stay on the CPU: choosing rows and counting lengths there costs no
+        synchronisation with the GPU. Without gradient, gathered weights are freed before returning.
+        """
+        if self.transform is not None:
+            return self._chunked_loss(inputs, targets, positions, self.transform)
+        output = self.call(inputs, positions)
+        logits = output.logits.float().view(*targets.shape, -1)
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORE, reduction="none"
+        )
+        return LossOutput(losses.sum(), losses.detach().view(targets.shape), self._router_loss(output))
+
+    def logits(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Logits [batch, sequence, vocabulary] through the model's own, unmodified forward (probes and tests)."""
+        logits = self.forward_logits(inputs, positions)
+        if not torch.is_grad_enabled():
+            reshard(self)
+        return logits
+
+    def forward_logits(self, inputs: Tensor, positions: Tensor | None) -> Tensor:
+        """The body of `logits`, which sharding registers as a forward of its own."""
+        return self.call(inputs, positions).logits.view(*inputs.shape, -1)
+
+    def call(self, inputs: Tensor, positions: Tensor | None) -> Any:
+        """THE call of the model in training: see the module's docstring. FlashAttention reads packing only from one
+        row, so micro-batches become one row of cumulative lengths there: the output then is [1, batch x sequence]."""
+        arguments: dict[str, Any] = {"input_ids": inputs, "use_cache": False}
+        if self.has_router:
+            arguments["output_router_logits"] = True  # else no router loss at all (Mixtral's default)
+        if positions is not None:
+            if self.flattens_packed:
+                arguments["input_ids"] = inputs.reshape(1, -1)
+                arguments |= cumulative_lengths(positions, inputs.device)
+                positions = positions.reshape(1, -1)
+            arguments["position_ids"] = positions.to(inputs.device, non_blocking=True)
+        return self.hf(**arguments)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        output = super().__call__(*arguments, **named)
+        if not torch.is_grad_enabled():
+            reshard(self)
+        return output
+
+    # --- the loss ----------------------------------------------------------------------------------------------
+
+    def _chunked_loss(
+        self, inputs: Tensor, targets: Tensor, positions: Tensor | None, transform: Transform
+    ) -> LossOutput:
+        flat = targets.flatten()
+        scored = (flat != IGNORE).nonzero().squeeze(1)  # rows without a target cost nothing
+        losses = torch.zeros(flat.shape, dtype=torch.float32, device=inputs.device)
+        head = self.hf.get_output_embeddings()
+        handed_over: list[Tensor] = []
+
+        def stand_in(hidden: Tensor) -> Tensor:
+            rows = hidden.reshape(-1, hidden.shape[-1])
+            chosen = flat.to(hidden.device, non_blocking=True)
+            if len(scored) < len(flat):
+                index = scored.to(hidden.device, non_blocking=True)
+                rows, chosen = rows.index_select(0, index), chosen.index_select(0, index)
+            total, of_tokens = chunked_cross_entropy(
+                rows, head.weight, head.bias, chosen, transform, self.chunk_tokens
+            )
+            if len(scored) < len(flat):
+                losses.index_copy_(0, index, of_tokens)
+            else:
+                losses.copy_(of_tokens)
+            # Returned in the logits' place and used by us from here: FSDP hangs the head's backward hook on it.
+            handed_over.append(total)
+            return handed_over[-1]
+
+        with replaced_head(head, stand_in):
+            output = self.call(inputs, positions)
+        (total,) = handed_over
+        return LossOutput(total.sum(), losses.view(targets.shape), self._router_loss(output))
+
+    def _router_loss(self, output: Any) -> Tensor | None:
+        loss = getattr(output, "aux_loss", None)
+        return loss.float() if isinstance(loss, Tensor) else None
+
+    def probe_head(self, inputs: Tensor) -> None:
+        """Choose the path: put known values in the output layer's place and see what the model makes of them.
+
+        inputs [1, tokens], the same on every rank (collective). Warns where the plain path is taken.
+        """
+        head = self.hf.get_output_embeddings()
+        reason = why_not_linear(head)
+        if reason is None:
+            vocabulary = head.weight.shape[0]
+            given = probe_values(inputs.shape[1], vocabulary, inputs.device)
+            with torch.no_grad(), replaced_head(head, lambda hidden: given.clone()):
+                returned = self.logits(inputs).float()
+            cap = getattr(text_config(self.hf), "final_logit_softcapping", None)
+            found = recognise_transform(given, returned, cap)
+            if isinstance(found, Transform):
+                self.transform, self.plain_reason = found, None
+                return
+            reason = found
+        self.transform, self.plain_reason = None, reason
+        log.warning(
+            "%s takes the plain loss, which holds batch x sequence x vocabulary logits: %s",
+            type(self.hf).__name__, reason,
+        )  # fmt: skip
+
+    # --- names and facts ---------------------------------------------------------------------------------------
+
+    def named_hf_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters under the names of the wrapped model (no prefix of ours); a tied one once."""
+        return self.hf.named_parameters()
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for the start of a run, JSON-able."""
+        return dict(self.description)
+
+    def describe_head(self) -> str:
+        """The path of the loss in words."""
+        if self.transform is None:
+            return f"plain: {self.plain_reason}"
+        if self.transform.cap is not None:
+            return f"chunked, soft cap {self.transform.cap:g}"
+        if self.transform.scale != 1.0:
+            return f"chunked, scale {self.transform.scale:g}"
+        return "chunked"
+
+    @property
+    def tied(self) -> bool:
+        """Whether input and output embeddings are one parameter."""
+        return is_tied(self.hf)
+
+
+def text_config(hf: nn.Module) -> Any:
+    """The configuration of the text model: a multimodal one holds it as a part."""
+    return hf.config.get_text_config()  # type: ignore[operator, union-attr]
+
+
+def cumulative_lengths(positions: Tensor, device: torch.device) -> dict[str, Any]:
+    """Boundaries of packed documents as FlashAttention's arguments, from positions [batch, sequence] alone.
+
+    Every row starts a document, as its position is 0 there; lengths are counted where `positions` lie.
+    """
+    flat = positions.reshape(-1)
+    starts = (flat == 0).nonzero().squeeze(1)
+    bounds = torch.cat([starts, starts.new_tensor([len(flat)])])
+    longest = int(bounds.diff().max())
+    on_device = bounds.to(device=device, dtype=torch.int32, non_blocking=True)
+    return {
+        "cu_seq_lens_q": on_device,
+        "cu_seq_lens_k": on_device,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
