@@ -112,10 +112,10 @@ def _document(record: Any, text_key: str, number: int, line: bytes) -> Document 
         return BadRecord("malformed", number, f"a {type(record).__name__}, not an object: {_excerpt(line)}")
     if text_key not in record:
         return BadRecord("missing key", number, f"no key {text_key!r}; it has {', '.join(list(record)[:8]) or 'none'}")
-    return _checked(record[text_key], number, text_key)
+    return checked_text(record[text_key], number, text_key)
 
 
-def _checked(text: Any, number: int, text_key: str) -> Document | BadRecord:
+def checked_text(text: Any, number: int, text_key: str) -> Document | BadRecord:
     if not isinstance(text, str):
         return BadRecord("wrong type", number, f"{text_key!r} is {type(text).__name__}, not text")
     if not text.strip():
@@ -135,7 +135,7 @@ def _read_text(path: Path, encoding: str, max_bytes: int, digest: FileDigest) ->
         return
     content = b"".join(parts).removeprefix(BOM)
     try:
-        yield _checked(_decode(content, encoding).replace("\r\n", "\n"), 1, "text")
+        yield checked_text(_decode(content, encoding).replace("\r\n", "\n"), 1, "text")
     except UnicodeDecodeError as error:
         yield BadRecord("encoding", 1, _encoding_hint(content, encoding, error))
 
@@ -169,7 +169,7 @@ def _read_parquet(path: Path, text_key: str, max_bytes: int, digest: FileDigest)
                 except UnicodeDecodeError as error:
                     yield BadRecord("encoding", row, _encoding_hint(cell, "utf-8", error))
                     continue
-                yield _checked(text, row, text_key)
+                yield checked_text(text, row, text_key)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file that can be read to its end ({error})") from None
 
