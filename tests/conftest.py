@@ -103,7 +103,7 @@ def make_model_folder(folder: Path, architecture: dict[str, Any], seed: int = 0,
         config = CONFIG_MAPPING[architecture["model_type"]].from_dict(architecture)
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
         with torch.no_grad():  # drawn at random too: biases and norms of exactly 0 or 1 would hide mistakes
-            for name, parameter in model.named_parameters():
+            for parameter in model.parameters():
                 if parameter.ndim == 1:
                     parameter.add_(0.1 * torch.randn_like(parameter))
         model.save_pretrained(folder)

@@ -22,10 +22,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
     """All blocks in module order, outermost ones only; those of a vision tower too. Empty where nothing repeats."""
-    unsplit = {
-        name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()
-    }
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    unsplit = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    lists: list[nn.ModuleList] = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     found = [
         entry
         for entries in lists
@@ -34,7 +32,7 @@ def find_blocks(model: nn.Module) -> list[nn.Module]:
     ]
     if not found:
         repeated = [entries for entries in lists if len(entries) > 1 and len({type(e) for e in entries}) == 1]
-        found = list(max(repeated, key=_parameter_count)) if repeated else []
+        found = list(max(repeated, key=lambda entries: _parameter_count(list(entries)))) if repeated else []
     inner = {id(module) for block in found for module in block.modules() if module is not block}
     return [block for block in found if id(block) not in inner]
 
@@ -106,5 +104,5 @@ def _class_name(module: nn.Module) -> str:
     return type(module).__name__.removeprefix("FSDP")
 
 
-def _parameter_count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _parameter_count(modules: list[nn.Module]) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())

@@ -38,9 +38,9 @@ def chunked_cross_entropy(
     """Sum of cross-entropies in nats, and each one.
 
     hidden [tokens, hidden] and weight [vocabulary, hidden] in the compute dtype, bias [vocabulary] or None,
-    targets [tokens] of int64 without ignored ones. Returns (sum: fp32 [1, 1, 1] with gradient, in the shape of one
-    token's one logit; losses: fp32 [tokens] without). The products are in the compute dtype, softmax and logarithm in fp32, the gradient of the weight is
-    accumulated in fp32. Backward runs once.
+    targets [tokens] of int64 without ignored ones. Returns (sum: fp32 [1, 1, 1] with gradient, shaped like the one
+    logit of one token; losses: fp32 [tokens] without). The products are in the compute dtype, softmax and logarithm
+    in fp32; the gradient of the weight is accumulated in fp32. Backward runs once.
     """
     total, losses = _ChunkedCrossEntropy.apply(
         hidden, weight, bias, targets, transform, chunk_tokens, torch.is_grad_enabled()
@@ -60,9 +60,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk_tokens: int,
         with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
-        wants_hidden, wants_weight, wants_bias = (
-            with_gradient and wanted for wanted in ctx.needs_input_grad[:3]
-        )
+        wants_hidden, wants_weight, wants_bias = (with_gradient and wanted for wanted in ctx.needs_input_grad[:3])
         losses = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None

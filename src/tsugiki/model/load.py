@@ -21,7 +21,7 @@ import transformers
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tsugiki.errors import ModelError, TsugikiError
 from tsugiki.model.blocks import checkpoint_activations, compile_blocks, find_blocks
@@ -49,6 +49,7 @@ class ModelSettings(Protocol):
 def load_model(
     settings: ModelSettings,
     *,
+    folder: Path | None = None,
     mesh: DeviceMesh,
     precision: str = "fp32-master",
     device: torch.device | str = "cpu",
@@ -60,16 +61,17 @@ def load_model(
 ) -> TrainingModel:
     """The model of `settings`, sharded over `mesh` on `device`, checked and ready to train. Collective.
 
-    Weights of `architecture` are drawn from `seed` on rank 0, so that they are the same for any number of processes.
+    `folder` is where `name_or_path` was resolved to, if it was. Weights of `architecture` are drawn from `seed` on
+    rank 0, so that they are the same for any number of processes.
     `router_coefficient` None takes the model's own. Raises ModelError, the same on every rank, when the model
     cannot be read, a tensor is missing or left over, or a value is not finite.
     """
     device = torch.device(device)
     preset = get_precision(precision)
-    source: list[nn.Module] = []
+    source: list[PreTrainedModel] = []
 
     def read() -> dict[str, Any]:
-        hf, dropped = _read_source(settings, preset, seed)
+        hf, dropped = _read_source(settings, folder, preset, seed)
         source.append(hf)
         return {"config": _config_values(hf), "dropped": dropped, "names": _tensor_names(hf)}
 
@@ -124,7 +126,7 @@ def read_pretrained(
     dtype: torch.dtype = torch.float32,
     attn_implementation: str | None = None,
     allow_pickle: bool = False,
-) -> tuple[nn.Module, list[str]]:
+) -> tuple[PreTrainedModel, list[str]]:
     """An unsharded model on the CPU, with every tensor of its files accounted for, and the configuration keys that
     were dropped. For rank 0, generation and export. Raises ModelError."""
     values, dropped = read_config(folder)
@@ -146,10 +148,12 @@ def read_pretrained(
     return hf, dropped
 
 
-def _read_source(settings: ModelSettings, preset: Precision, seed: int) -> tuple[nn.Module, list[str]]:
+def _read_source(
+    settings: ModelSettings, folder: Path | None, preset: Precision, seed: int
+) -> tuple[PreTrainedModel, list[str]]:
     if settings.architecture is None:
         hf, dropped = read_pretrained(
-            _find_folder(settings),
+            folder or _find_folder(settings),
             dtype=preset.parameters,
             attn_implementation=settings.attn_implementation,
             allow_pickle=settings.allow_pickle,
@@ -177,7 +181,7 @@ def _find_folder(settings: ModelSettings) -> Path:
     return Path(resolve_model_folder(str(settings.name_or_path), settings.revision, files="all")[0])
 
 
-def _build(values: dict[str, Any], attn_implementation: str | None, preset: Precision) -> nn.Module:
+def _build(values: dict[str, Any], attn_implementation: str | None, preset: Precision) -> PreTrainedModel:
     config = build_config(values, "the model's configuration")
     with _in_words("the model cannot be built from its configuration"):
         hf = AutoModelForCausalLM.from_config(
@@ -192,12 +196,12 @@ def _attention(implementation: str | None) -> dict[str, str]:
     return {} if implementation is None else {"attn_implementation": implementation}
 
 
-def _config_values(hf: nn.Module) -> dict[str, Any]:
-    values, _ = clean_config(hf.config.to_dict(), "the model's configuration")  # type: ignore[operator, union-attr]
+def _config_values(hf: PreTrainedModel) -> dict[str, Any]:
+    values, _ = clean_config(hf.config.to_dict(), "the model's configuration")
     return values
 
 
-def _cast_parameters(hf: nn.Module, dtype: torch.dtype) -> None:
+def _cast_parameters(hf: PreTrainedModel, dtype: torch.dtype) -> None:
     """One dtype for all parameters (FSDP wants one a group; some classes keep norms or routers in fp32). Buffers
     stay: `.to(dtype)` would round `inv_freq`."""
     for parameter in hf.parameters():
@@ -205,7 +209,7 @@ def _cast_parameters(hf: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-def _tensor_names(hf: nn.Module) -> list[str]:
+def _tensor_names(hf: PreTrainedModel) -> list[str]:
     """Names of parameters, a tied one once, and of buffers."""
     return [name for name, _ in hf.named_parameters()] + [name for name, _ in hf.named_buffers()]
 
@@ -231,15 +235,13 @@ def _require_all_tensors(folder: Path, info: dict[str, Any]) -> None:
         )
 
 
-def _receive_weights(model: TrainingModel, source: list[nn.Module]) -> None:
+def _receive_weights(model: TrainingModel, source: list[PreTrainedModel]) -> None:
     """Each rank's part of rank 0's parameters and persistent buffers (tied ones under both names)."""
     weights = {f"hf.{name}": value for name, value in source[0].state_dict().items()} if source else {}
-    set_model_state_dict(
-        model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    )
+    set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
 
 
-def _receive_buffers(hf: nn.Module, source: list[nn.Module], device: torch.device) -> None:
+def _receive_buffers(hf: PreTrainedModel, source: list[PreTrainedModel], device: torch.device) -> None:
     """Rank 0's buffers on every rank: `to_empty` left those that are in no state dict undefined."""
     ours = dict(source[0].named_buffers()) if source else {}
     for name, buffer in hf.named_buffers():
@@ -248,7 +250,7 @@ def _receive_buffers(hf: nn.Module, source: list[nn.Module], device: torch.devic
         buffer.copy_(value)
 
 
-def _require_whole(hf: nn.Module) -> None:
+def _require_whole(hf: PreTrainedModel) -> None:
     """Every parameter and buffer is there and finite on this rank; else ModelError on all ranks."""
     wrong = []
     for name, tensor in [*hf.named_parameters(), *hf.named_buffers()]:
@@ -290,9 +292,7 @@ def _freeze_what_gets_no_gradient(model: TrainingModel, tokens: Tensor) -> list[
             frozen.append(name)
         parameter.grad = None
     if frozen:
-        log.warning(
-            "%d tensors get no gradient from text and are frozen: %s", len(frozen), ", ".join(prefixes(frozen))
-        )
+        log.warning("%d tensors get no gradient from text and are frozen: %s", len(frozen), ", ".join(prefixes(frozen)))
     return frozen
 
 
@@ -301,11 +301,9 @@ def prefixes(names: list[str]) -> list[str]:
     return sorted({".".join(name.split(".")[:2]) for name in names})
 
 
-def _dropout(hf: nn.Module) -> dict[str, float]:
+def _dropout(hf: PreTrainedModel) -> dict[str, float]:
     """Every rate above zero, of modules and of the configuration (attention reads it from there)."""
-    rates = {
-        name: module.p for name, module in hf.named_modules() if isinstance(module, nn.Dropout) and module.p > 0
-    }
+    rates = {name: module.p for name, module in hf.named_modules() if isinstance(module, nn.Dropout) and module.p > 0}
     for key, value in text_config(hf).to_dict().items():
         if re.search(r"dropout|pdrop", key) and isinstance(value, float) and value > 0:
             rates[f"config.{key}"] = value

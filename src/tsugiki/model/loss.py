@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from tsugiki.model.cross_entropy import IGNORE, Transform, chunked_cross_entropy
 from tsugiki.model.head import probe_values, recognise_transform, replaced_head, why_not_linear
@@ -38,9 +39,9 @@ class TrainingModel(nn.Module):
     `transform` None means the plain path, which holds all logits; `plain_reason` then says why.
     """
 
-    def __init__(self, hf: nn.Module, chunk_tokens: int = 1024, router_coefficient: float | None = None) -> None:
+    def __init__(self, hf: PreTrainedModel, chunk_tokens: int = 1024, router_coefficient: float | None = None) -> None:
         super().__init__()
-        self.hf = hf
+        self.hf: PreTrainedModel = hf
         self.chunk_tokens = chunk_tokens
         text = text_config(hf)
         self.has_router = hasattr(text, "output_router_logits")
@@ -78,7 +79,8 @@ class TrainingModel(nn.Module):
 
     def forward_logits(self, inputs: Tensor, positions: Tensor | None) -> Tensor:
         """The body of `logits`, which sharding registers as a forward of its own."""
-        return self.call(inputs, positions).logits.view(*inputs.shape, -1)
+        logits = self.call(inputs, positions).logits
+        return logits if logits.shape[:2] == inputs.shape else logits.reshape(*inputs.shape, -1)
 
     def call(self, inputs: Tensor, positions: Tensor | None) -> Any:
         """THE call of the model in training: see the module's docstring. FlashAttention reads packing only from one
@@ -117,9 +119,7 @@ class TrainingModel(nn.Module):
             if len(scored) < len(flat):
                 index = scored.to(hidden.device, non_blocking=True)
                 rows, chosen = rows.index_select(0, index), chosen.index_select(0, index)
-            total, of_tokens = chunked_cross_entropy(
-                rows, head.weight, head.bias, chosen, transform, self.chunk_tokens
-            )
+            total, of_tokens = chunked_cross_entropy(rows, head.weight, head.bias, chosen, transform, self.chunk_tokens)
             if len(scored) < len(flat):
                 losses.index_copy_(0, index, of_tokens)
             else:
@@ -187,9 +187,9 @@ class TrainingModel(nn.Module):
         return is_tied(self.hf)
 
 
-def text_config(hf: nn.Module) -> Any:
+def text_config(hf: PreTrainedModel) -> Any:
     """The configuration of the text model: a multimodal one holds it as a part."""
-    return hf.config.get_text_config()  # type: ignore[operator, union-attr]
+    return hf.config.get_text_config()
 
 
 def cumulative_lengths(positions: Tensor, device: torch.device) -> dict[str, Any]:

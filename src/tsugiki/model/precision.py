@@ -32,9 +32,7 @@ class Precision:
 
     def policy(self) -> MixedPrecisionPolicy:
         """The same as FSDP2 wants it. Inputs are not cast: ids are integers, and positions of RoPE stay exact."""
-        return MixedPrecisionPolicy(
-            param_dtype=self.compute, reduce_dtype=self.reduction, cast_forward_inputs=False
-        )
+        return MixedPrecisionPolicy(param_dtype=self.compute, reduce_dtype=self.reduction, cast_forward_inputs=False)
 
 
 PRESETS = {

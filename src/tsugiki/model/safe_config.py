@@ -85,9 +85,7 @@ def _clean(value: Any, key: str, dropped: list[str], where: str, depth: int) -> 
                 kept[name] = _clean(inner, dotted, dropped, where, depth + 1)
         return kept
     if isinstance(value, list):
-        return [
-            _clean(inner, f"{key}[{place}]", dropped, where, depth + 1) for place, inner in enumerate(value)
-        ]
+        return [_clean(inner, f"{key}[{place}]", dropped, where, depth + 1) for place, inner in enumerate(value)]
     return value
 
 

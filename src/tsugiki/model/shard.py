@@ -9,11 +9,11 @@
 Gradients are **summed** over processes: the loss is divided by the global count of targets before its backward.
 """
 
-import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from transformers import PreTrainedModel
 
 from tsugiki.errors import RecipeError
 from tsugiki.model.blocks import find_blocks
@@ -45,7 +45,7 @@ def make_mesh(shard: str = "full", replicas: int | None = None, device_type: str
     return init_device_mesh(device_type, shape, mesh_dim_names=("replicate", "shard"))
 
 
-def shard_model(root: nn.Module, hf: nn.Module, mesh: DeviceMesh, precision: Precision) -> None:
+def shard_model(root: nn.Module, hf: PreTrainedModel, mesh: DeviceMesh, precision: Precision) -> None:
     """Apply `fully_shard` to the blocks and towers of `hf`, to its embeddings, and to `root`, which wraps it.
 
     The root's own forward must run first in every pass: FSDP finds its root there. Tied embeddings stay with the
@@ -57,7 +57,7 @@ def shard_model(root: nn.Module, hf: nn.Module, mesh: DeviceMesh, precision: Pre
         fully_shard(block, mesh=mesh, mp_policy=policy)
     for tower in _towers_beside_the_decoder(hf):
         fully_shard(tower, mesh=mesh, mp_policy=policy)
-    embedding, head = hf.get_input_embeddings(), hf.get_output_embeddings()  # type: ignore[operator]
+    embedding, head = hf.get_input_embeddings(), hf.get_output_embeddings()
     if head is not None and not is_tied(hf):
         fully_shard(embedding, mesh=mesh, mp_policy=policy)
         # Its backward comes first: freeing it after the forward would only gather it again.
@@ -80,9 +80,9 @@ def allow_unused_parameters(root: nn.Module) -> None:
             unit.set_reduce_scatter_unused_params(True, recurse=False)
 
 
-def is_tied(hf: nn.Module) -> bool:
+def is_tied(hf: PreTrainedModel) -> bool:
     """Whether input and output embeddings are one parameter: by identity, since configurations are often wrong."""
-    head, embedding = hf.get_output_embeddings(), hf.get_input_embeddings()  # type: ignore[operator]
+    head, embedding = hf.get_output_embeddings(), hf.get_input_embeddings()
     if head is None or embedding is None:
         return False
     return getattr(head, "weight", None) is embedding.weight
@@ -99,13 +99,13 @@ def reshard(root: nn.Module) -> None:
             unit.reshard()
 
 
-def _towers_beside_the_decoder(hf: nn.Module) -> list[nn.Module]:
+def _towers_beside_the_decoder(hf: PreTrainedModel) -> list[nn.Module]:
     """Modules of a multimodal model that hold no part of the text model: never gathered while training on text."""
     decoder = hf.get_decoder() if hasattr(hf, "get_decoder") else None
     if decoder is None or decoder is hf:
         return []
     text = {id(module) for module in decoder.modules()}
-    for part in (hf.get_input_embeddings(), hf.get_output_embeddings()):  # type: ignore[operator]
+    for part in (hf.get_input_embeddings(), hf.get_output_embeddings()):
         text |= {id(module) for module in part.modules()} if part is not None else set()
 
     def outermost(module: nn.Module) -> list[nn.Module]:

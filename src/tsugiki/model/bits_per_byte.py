@@ -1,0 +1,141 @@
+"""Held-out loss that does not depend on the tokenizer: nats of a document's text over its UTF-8 bytes.
+
+Each document is scored alone. One longer than the window is read in overlapping windows, each of which scores only
+what the window before did not reach, so that every token but the first few has at least half a window before it
+(`stride` at most half of `context`). BOS is given as context where there is one and never scored, nor is EOS: bits
+per byte are about text. Shorter windows are padded on the right: attention is causal, so that padding changes
+nothing before it and no mask is needed (a test compares).
+
+A vocabulary that spends fewer tokens on the same text gets no discount: bits per byte = nats / ln 2 / bytes.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from tsugiki.model.cross_entropy import IGNORE
+from tsugiki.model.loss import TrainingModel
+
+Ids = Sequence[int] | NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class DocumentScores:
+    """Per document: nats of its scored tokens (float64) and how many there were (int64)."""
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Tokens [start, end) of a document (BOS counted as token 0 where there is one); targets from `scored_from`
+    on are scored, each token but the first being the target of the one before it."""
+
+    document: int
+    start: int
+    end: int
+    scored_from: int
+
+    @property
+    def length(self) -> int:
+        """Number of inputs, which is one less than the number of tokens."""
+        return self.end - self.start - 1
+
+
+def bits_per_byte(nats: float, size: int) -> float:
+    """`nats` of a text of `size` UTF-8 bytes, in bits per byte."""
+    return nats / math.log(2) / size
+
+
+def plan_windows(lengths: Sequence[int], context: int, stride: int | None = None) -> list[Window]:
+    """Windows of at most `context` inputs over documents of `lengths` tokens (BOS included): every token but the
+    first of each document is scored exactly once. `stride` None is half of `context`; ValueError if it is more."""
+    stride = max(1, context // 2) if stride is None else stride
+    if not 1 <= stride <= max(1, context // 2):
+        raise ValueError(f"stride {stride} leaves less than half of the context {context} before a token")
+    windows = []
+    for document, length in enumerate(lengths):
+        end = min(length, context + 1)
+        scored_from = 1
+        while scored_from < length:
+            windows.append(Window(document, max(0, end - context - 1), end, scored_from))
+            scored_from, end = end, min(length, end + stride)
+    return windows
+
+
+def plan_batches(windows: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
+    """Windows of like length together, longest first; rows times longest row at most `batch_tokens` (one row at
+    least)."""
+    batches: list[list[Window]] = []
+    for window in sorted(windows, key=lambda window: -window.length):
+        if batches and (len(batches[-1]) + 1) * batches[-1][0].length <= batch_tokens:
+            batches[-1].append(window)
+        else:
+            batches.append([window])
+    return batches
+
+
+def score_documents(
+    model: TrainingModel,
+    documents: Sequence[Ids],
+    *,
+    bos_id: int | None,
+    context: int,
+    stride: int | None = None,
+    batch_tokens: int = 8192,
+    group: dist.ProcessGroup | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> DocumentScores | None:
+    """Score token ids of documents, given without BOS and EOS. Collective over all processes.
+
+    Every rank passes the same documents and gets all scores: batches are shared out, and ranks with one batch less
+    make an empty call, since a sharded forward is collective. `group` (gloo) adds the results up; None is the
+    default group. `bos_id` None means that a document's first token cannot be scored. `stop` is asked before each
+    round of batches and must answer alike on all ranks; once true, None is returned.
+    """
+    first = [] if bos_id is None else [bos_id]
+    texts = [np.concatenate([np.asarray(first, np.int64), np.asarray(ids, np.int64)]) for ids in documents]
+    batches = plan_batches(plan_windows([len(text) for text in texts], context, stride), batch_tokens)
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    device = next(model.hf.parameters()).device
+    sums = torch.zeros(2, len(texts), dtype=torch.float64)
+
+    was_training = model.training
+    model.eval()
+    try:
+        for begin in range(0, len(batches), world):
+            if stop is not None and stop():
+                return None
+            mine = batches[begin + rank] if begin + rank < len(batches) else []
+            inputs, targets = _tensors(mine, texts)
+            with torch.no_grad():
+                losses = model(inputs.to(device, non_blocking=True), targets).token_losses
+            if mine:
+                nats = losses.double().sum(dim=1).cpu()
+                index = torch.tensor([window.document for window in mine])
+                sums[0].index_add_(0, index, nats)
+                sums[1].index_add_(0, index, (targets != IGNORE).sum(dim=1).double())
+    finally:
+        model.train(was_training)
+    if world > 1:
+        dist.all_reduce(sums, group=group)
+    return DocumentScores(sums[0].numpy(), sums[1].numpy().astype(np.int64))
+
+
+def _tensors(windows: Sequence[Window], texts: Sequence[NDArray[np.int64]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets [rows, longest], padded on the right; one ignored token where there is no window."""
+    longest = max((window.length for window in windows), default=1)
+    inputs = torch.zeros(max(len(windows), 1), longest, dtype=torch.int64)
+    targets = torch.full_like(inputs, IGNORE)
+    for row, window in enumerate(windows):
+        tokens = torch.from_numpy(texts[window.document][window.start : window.end])
+        inputs[row, : window.length] = tokens[:-1]
+        skipped = window.scored_from - window.start - 1  # targets that an earlier window has scored
+        targets[row, skipped : window.length] = tokens[1 + skipped :]
+    return inputs, targets

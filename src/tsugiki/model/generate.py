@@ -1,0 +1,117 @@
+"""Continue a text: a sampling loop with a cache, the only place where one is used in Tsugiki.
+
+Small on purpose: one prompt at a time, so that there is no padding and no mask to get wrong. A test compares its
+logits with uncached ones for each architecture.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import ModelError
+from tsugiki.model.load import read_pretrained
+
+
+def generate_text(
+    folder: Path,
+    prompt: str,
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> str:
+    """`prompt` and its continuation by the model and tokenizer in `folder`. Raises ModelError."""
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    tokenizer = TextTokenizer.from_folder(folder)
+    # bf16 products are far slower than fp32 ones on a CPU.
+    dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
+    model, _ = read_pretrained(folder, dtype=dtype)
+    model.to(chosen)
+    ids = tokenizer.encode(prompt)
+    if tokenizer.default_add_bos and tokenizer.bos_id is not None:
+        ids = [tokenizer.bos_id, *ids]
+    new = generate(
+        model,
+        ids,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        stop_ids=stop_ids(model, tokenizer.eos_id),
+    )
+    return tokenizer.decode([*ids, *new], skip_special=True)
+
+
+def generate(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    stop_ids: frozenset[int] = frozenset(),
+) -> list[int]:
+    """New token ids after `prompt`, without the one of `stop_ids` that ended them.
+
+    temperature 0 takes the likeliest token; else tokens are drawn from the smallest set whose probability reaches
+    `top_p`, with a generator of their own seeded by `seed`. Raises ModelError on an empty prompt.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    new: list[int] = []
+    logits = cached_logits(model, prompt, new)
+    for _ in range(max_new_tokens):
+        token = choose(next(logits), temperature, top_p, generator)
+        if token in stop_ids:
+            break
+        new.append(token)
+    return new
+
+
+def cached_logits(model: PreTrainedModel, prompt: Sequence[int], new: list[int]) -> Iterator[Tensor]:
+    """Logits [vocabulary] of the token after `prompt` and `new`, again each time the caller has appended to `new`."""
+    if not prompt:
+        raise ModelError("an empty prompt cannot be continued: this model has no BOS token to start from")
+    was_training = model.training
+    model.eval()
+    device = model.get_input_embeddings().weight.device
+    cache: Any = None
+    step = list(prompt)
+    try:
+        while True:
+            inputs = torch.tensor([step], device=device)
+            with torch.no_grad():
+                output = model(input_ids=inputs, past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            yield output.logits[0, -1]
+            step = new[-1:]
+    finally:
+        model.train(was_training)
+
+
+def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:
+    """One token id from logits [vocabulary]."""
+    if temperature <= 0:
+        return int(logits.argmax())
+    probabilities = torch.softmax(logits.float().cpu() / temperature, dim=-1)
+    ordered, ids = probabilities.sort(descending=True)
+    before = ordered.cumsum(0) - ordered
+    ordered[before >= top_p] = 0.0  # the first always stays: nothing is before it
+    ordered[0] = max(float(ordered[0]), torch.finfo(torch.float32).tiny)
+    return int(ids[torch.multinomial(ordered, 1, generator=generator)])
+
+
+def stop_ids(model: PreTrainedModel, *others: int | None) -> frozenset[int]:
+    """End tokens that the model's configurations name (one or several), and `others`."""
+    found = {other for other in others if other is not None}
+    for config in (model.generation_config, model.config):
+        named = getattr(config, "eos_token_id", None)
+        found |= set(named) if isinstance(named, list) else {named} if isinstance(named, int) else set()
+    return frozenset(found)
