@@ -24,9 +24,7 @@ FREE: JsonDict = {"resume": "free"}
 EXTENDING: JsonDict = {"resume": "extending"}
 
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {
-    f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)
-}
+RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
 
 
 def _whole_number(value: Any) -> Any:
@@ -74,9 +72,7 @@ PathList = Annotated[
     list[PathText],
     BeforeValidator(_as_list),
     Field(min_length=1),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-    ),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
 SourceName = Annotated[str, AfterValidator(_source_name)]
 Weight = Annotated[float, Field(ge=0, le=1e12)]
@@ -86,9 +82,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values are strict and finite, nothing changes later."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelSection(Section):
@@ -106,20 +100,18 @@ class ModelSection(Section):
     )
     revision: Text | None = Field(
         default=None,
-        description="Branch, tag or commit on the hub. Default: the hub's main branch, pinned when first "
-        "used.",
+        description="Branch, tag or commit on the hub. Default: the hub's main branch, pinned when first used.",
     )
     tokenizer: PathText | None = Field(
         default=None,
-        description="A folder (or hub id) with the tokenizer. Default: the model's own; needed with "
-        "architecture.",
+        description="A folder (or hub id) with the tokenizer. Default: the model's own; needed with architecture.",
     )
-    attn_implementation: (
-        Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None
-    ) = Field(
-        default=None,
-        description="How attention is computed. Default: what the model class chooses. What the machine can "
-        "do is asked at start.",
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = (
+        Field(
+            default=None,
+            description="How attention is computed. Default: what the model class chooses. What the machine can "
+            "do is asked at start.",
+        )
     )
     allow_pickle: bool = Field(
         default=False,
@@ -166,14 +158,12 @@ class SourceSection(Section):
     )
     max_epochs: Annotated[float, Field(gt=0)] | None = Field(
         default=None,
-        description="Refuse to start when the run would read the source more often than this. Default: no "
-        "limit.",
+        description="Refuse to start when the run would read the source more often than this. Default: no limit.",
         json_schema_extra=FREE,
     )
     held_out: Share | None = Field(
         default=None,
-        description="Share of documents kept for validation, chosen by a hash of the text. Default: "
-        "data.held_out.",
+        description="Share of documents kept for validation, chosen by a hash of the text. Default: data.held_out.",
     )
 
     @property
@@ -236,8 +226,7 @@ class DataSection(Section):
     )
     prepared_dir: FilePath | None = Field(
         default=None,
-        description="Where token stores live; give a common folder to share them between runs. Default: "
-        "run_dir/data.",
+        description="Where token stores live; give a common folder to share them between runs. Default: run_dir/data.",
         json_schema_extra=FREE,
     )
     sources: dict[SourceName, SourceSection] = Field(
@@ -265,8 +254,7 @@ class PreflightSection(Section):
 
     skip: list[Text] = Field(
         default=[],
-        description="Names of probes to leave out. None by default: each takes seconds and finds what no loss"
-        " shows.",
+        description="Names of probes to leave out. None by default: each takes seconds and finds what no loss shows.",
         json_schema_extra=FREE,
     )
 
@@ -286,8 +274,7 @@ class TrainingSection(Section):
         description="Windows a step over all processes; gradient accumulation follows from it."
     )
     micro_batch_size: Count = Field(
-        description="Windows at a time on one process: as many as fit in memory. Changes nothing but "
-        "rounding.",
+        description="Windows at a time on one process: as many as fit in memory. Changes nothing but rounding.",
         json_schema_extra=FREE,
     )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(description="Peak learning rate.")
@@ -296,8 +283,7 @@ class TrainingSection(Section):
     )
     lr_scheduler: Literal["cosine", "linear", "wsd", "constant"] = Field(
         default="cosine",
-        description="Course from learning_rate to min_lr after the warm-up. wsd: constant, then decay_steps "
-        "of decay.",
+        description="Course from learning_rate to min_lr after the warm-up. wsd: constant, then decay_steps of decay.",
     )
     warmup_steps: CountOrZero = Field(default=0, description="Steps of linear rise from 0 to learning_rate.")
     decay_steps: Count | None = Field(
@@ -306,23 +292,18 @@ class TrainingSection(Section):
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="AdamW weight decay on matrices; norms and biases have none."
     )
-    decay_embeddings: bool = Field(
-        default=True, description="Whether embeddings and output layer are decayed as well."
-    )
+    decay_embeddings: bool = Field(default=True, description="Whether embeddings and output layer are decayed as well.")
     adam_beta1: Share = Field(default=0.9, description="AdamW: decay of the first moment.")
     adam_beta2: Share = Field(
         default=0.95, description="AdamW: decay of the second moment (0.95 as large models are trained)."
     )
-    adam_epsilon: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1e-8, description="AdamW: added to the root."
-    )
+    adam_epsilon: Annotated[float, Field(gt=0, le=1)] = Field(default=1e-8, description="AdamW: added to the root.")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="Gradients are clipped to this global norm, once a step, over all processes."
     )
     router_aux_loss_coef: Annotated[float, Field(ge=0)] | None = Field(
         default=None,
-        description="Mixture of experts: factor of the load-balancing loss. Default: the model's "
-        "configuration.",
+        description="Mixture of experts: factor of the load-balancing loss. Default: the model's configuration.",
     )
     precision: Literal["fp32-master", "bf16-stochastic", "pure-bf16", "fp32"] = Field(
         default="fp32-master",
@@ -332,8 +313,7 @@ class TrainingSection(Section):
     )
     activation_checkpointing: Literal["none", "blocks", "selective"] = Field(
         default="none",
-        description="Recompute activations in the backward pass: whole blocks, or all but the expensive "
-        "products.",
+        description="Recompute activations in the backward pass: whole blocks, or all but the expensive products.",
         json_schema_extra=FREE,
     )
     compile: bool = Field(
@@ -345,9 +325,7 @@ class TrainingSection(Section):
         default=False,
         description="Deterministic kernels on CUDA, so that a resumed run is bitwise equal; slower.",
     )
-    freeze: list[FreezeRule] = Field(
-        default=[], description="Parameters that do not move, for a time or at all."
-    )
+    freeze: list[FreezeRule] = Field(default=[], description="Parameters that do not move, for a time or at all.")
     save_steps: Count = Field(description="Steps between checkpoints.", json_schema_extra=FREE)
     save_total_limit: Count = Field(
         default=3,
@@ -369,10 +347,8 @@ class TrainingSection(Section):
         description="Held-out documents scored a source at each validation.",
         json_schema_extra=FREE,
     )
-    logging_steps: Count = Field(
-        default=1, description="Steps between printed lines.", json_schema_extra=FREE
-    )
-    preflight: PreflightSection = Field(default=PreflightSection(), description="The checks before step 1.")
+    logging_steps: Count = Field(default=1, description="Steps between printed lines.", json_schema_extra=FREE)
+    preflight: PreflightSection = Field(default=PreflightSection(), description="Checks that run before step 1.")
     loss_chunk_tokens: Count = Field(
         default=1024,
         description="Tokens whose logits exist at one time; memory is this times the vocabulary.",
@@ -380,8 +356,7 @@ class TrainingSection(Section):
     )
     stop_after_steps: Count | None = Field(
         default=None,
-        description="Save and end this process after that step, the schedule unchanged: to run in "
-        "instalments.",
+        description="Save and end this process after that step, the schedule unchanged: to run in instalments.",
         json_schema_extra=FREE,
     )
 
@@ -412,13 +387,10 @@ class TrackingSection(Section):
 
     report_to: list[Literal["tensorboard", "wandb", "trackio", "none"]] = Field(
         default=["tensorboard"],
-        description="Trackers. TensorBoard writes files only; the others send data away, so they are asked "
-        "for.",
+        description="Trackers. TensorBoard writes files only; the others send data away, so they are asked for.",
         json_schema_extra=FREE,
     )
-    project: Text | None = Field(
-        default=None, description="Project name at the tracker.", json_schema_extra=FREE
-    )
+    project: Text | None = Field(default=None, description="Project name at the tracker.", json_schema_extra=FREE)
     run_name: Text | None = Field(
         default=None,
         description="Run name at the tracker. Default: the last part of run_dir.",
@@ -430,8 +402,7 @@ class Recipe(Section):
     """One run, whole. Paths are relative to the directory in which the command is given."""
 
     run_dir: FilePath = Field(
-        description="Folder for everything the run writes. The same recipe and folder again: the run "
-        "continues.",
+        description="Folder for everything the run writes. The same recipe and folder again: the run continues.",
         json_schema_extra=FREE,
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(

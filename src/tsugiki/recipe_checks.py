@@ -70,9 +70,7 @@ def _model(recipe: Recipe) -> Iterator[Problem]:
         if not isinstance(model.architecture.get("model_type"), str):
             yield Problem(("model", "architecture"), "needs model_type, e.g. model_type: mistral")
         if model.tokenizer is None:
-            yield Problem(
-                ("model", "architecture"), "has no tokenizer of its own: give model.tokenizer, a folder"
-            )
+            yield Problem(("model", "architecture"), "has no tokenizer of its own: give model.tokenizer, a folder")
         if model.revision is not None:
             yield Problem(("model", "revision"), "has no meaning with architecture; remove it")
         yield from _positions(recipe, model.architecture, "model.architecture")
@@ -87,8 +85,7 @@ def _positions(recipe: Recipe, config: Mapping[str, Any], where: str) -> Iterato
             if isinstance(limit, int) and not isinstance(limit, bool) and limit < recipe.data.sequence_length:
                 yield Problem(
                     ("data", "sequence_length"),
-                    f"{recipe.data.sequence_length} is more than the model's {limit} positions "
-                    f"({key} in {where})",
+                    f"{recipe.data.sequence_length} is more than the model's {limit} positions ({key} in {where})",
                 )
                 return
 
@@ -102,9 +99,7 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
         here: Path = ("data", "sources", name)
         twin = folded.setdefault(name.lower(), name)
         if twin != name:
-            yield Problem(
-                here, f"differs from {twin} in case only, which some file systems do not tell apart"
-            )
+            yield Problem(here, f"differs from {twin} in case only, which some file systems do not tell apart")
         if source.path is not None and source.hub is not None:
             yield Problem((*here, "hub"), "excludes path: give one of them, or make two sources")
         if source.path is None and source.hub is None:
@@ -144,9 +139,7 @@ def _stages(recipe: Recipe) -> Iterator[Problem]:
             )
         before = stage.start_step
         if steps is not None and stage.start_step >= steps:
-            yield Problem(
-                (*here, "start_step"), f"{stage.start_step} is not before the end of the run ({steps} steps)"
-            )
+            yield Problem((*here, "start_step"), f"{stage.start_step} is not before the end of the run ({steps} steps)")
         unknown = [name for name in stage.weights if name not in recipe.data.sources]
         for name in unknown:
             yield Problem(
@@ -187,9 +180,7 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
     if training.lr_scheduler == "constant" and training.min_lr > 0:
         yield Problem(("training", "min_lr"), "has no effect with lr_scheduler constant; remove it")
     if training.lr_scheduler == "wsd" and training.decay_steps is None:
-        yield Problem(
-            ("training", "lr_scheduler"), "wsd needs decay_steps: the length of the decay at the end"
-        )
+        yield Problem(("training", "lr_scheduler"), "wsd needs decay_steps: the length of the decay at the end")
     if training.lr_scheduler != "wsd" and training.decay_steps is not None:
         yield Problem(("training", "decay_steps"), f"belongs to wsd; lr_scheduler is {training.lr_scheduler}")
     if _has_length(recipe):
@@ -210,23 +201,18 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
 def _schedule_fits(recipe: Recipe, steps: int) -> Iterator[Problem]:
     training = recipe.training
     if training.warmup_steps > steps:
-        yield Problem(
-            ("training", "warmup_steps"), f"{training.warmup_steps} is longer than the run ({steps} steps)"
-        )
+        yield Problem(("training", "warmup_steps"), f"{training.warmup_steps} is longer than the run ({steps} steps)")
     elif training.lr_scheduler == "wsd" and training.warmup_steps + (training.decay_steps or 0) > steps:
         yield Problem(
             ("training", "decay_steps"),
-            f"{training.decay_steps} and warmup_steps {training.warmup_steps} are longer than the run "
-            f"({steps} steps)",
+            f"{training.decay_steps} and warmup_steps {training.warmup_steps} are longer than the run ({steps} steps)",
         )
 
 
 def _surroundings(recipe: Recipe) -> Iterator[Problem]:
     parallel, tracking = recipe.parallel, recipe.tracking
     if parallel.shard == "hybrid" and parallel.replicas is None:
-        yield Problem(
-            ("parallel", "shard"), "hybrid needs replicas: the number of groups with a whole copy each"
-        )
+        yield Problem(("parallel", "shard"), "hybrid needs replicas: the number of groups with a whole copy each")
     if parallel.shard != "hybrid" and parallel.replicas is not None:
         yield Problem(("parallel", "replicas"), f"belongs to shard: hybrid; shard is {parallel.shard}")
     if "none" in tracking.report_to and len(tracking.report_to) > 1:
@@ -234,9 +220,7 @@ def _surroundings(recipe: Recipe) -> Iterator[Problem]:
     if len(set(tracking.report_to)) < len(tracking.report_to):
         yield Problem(("tracking", "report_to"), "names a tracker twice")
     if recipe.run_dir.resolve() == FilePath.cwd():
-        yield Problem(
-            ("run_dir",), "is the current directory; give the run a folder of its own, e.g. runs/first"
-        )
+        yield Problem(("run_dir",), "is the current directory; give the run a folder of its own, e.g. runs/first")
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -276,9 +260,7 @@ def _model_folder(recipe: Recipe, folder: FilePath) -> Iterator[Problem]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        yield Problem(
-            ("model", "name_or_path"), f"{folder} has no config.json; is it a Hugging Face model folder?"
-        )
+        yield Problem(("model", "name_or_path"), f"{folder} has no config.json; is it a Hugging Face model folder?")
         return
     except (OSError, ValueError, RecursionError) as error:
         yield Problem(("model", "name_or_path"), f"{folder / 'config.json'} cannot be read: {error}")
@@ -407,9 +389,7 @@ def _source_joined_or_left(name: str, old: Any, new: Any, whole: Mapping[str, An
     if old is None:
         if new["weight"] == 0:
             return Difference(key, None, new, "extending", "joins in a later stage, or is only validated")
-        note = (
-            f"a new source cannot have been drawn before step {step}: give it weight 0 here and add a stage"
-        )
+        note = f"a new source cannot have been drawn before step {step}: give it weight 0 here and add a stage"
         return Difference(key, None, new, "fixed", note)
     stages = _past((whole.get("data") or {}).get("stages") or [], step)
     if any(weights.get(name, 0) for weights in ({name: old.get("weight")}, *(s["weights"] for s in stages))):
@@ -437,9 +417,7 @@ def _length_judged(difference: Difference, old: Mapping[str, Any], new: Recipe, 
         old_decay = (old.get("training") or {}).get("decay_steps") or 0
         starts = before - old_decay, steps - (training.decay_steps or 0)
         if min(starts) < step and starts[0] != starts[1]:
-            note = (
-                f"the decay starts at step {starts[1]} instead of {starts[0]}, which bends the learning rate "
-            )
+            note = f"the decay starts at step {starts[1]} instead of {starts[0]}, which bends the learning rate "
             note += f"at step {step}"
     return Difference(difference.key, difference.old, difference.new, "extending", note)
 
@@ -453,21 +431,3 @@ def _steps_before(old: Mapping[str, Any], new: Recipe) -> int:
     batch = training.get("global_batch_size") or new.training.global_batch_size
     length = (old.get("data") or {}).get("sequence_length") or new.data.sequence_length
     return -(-int(training["max_tokens"]) // (int(batch) * int(length)))
-
-
-# --- secrets --------------------------------------------------------------------------------------
-
-_TOKENS = re.compile(
-    r"\b(hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|(sk|pk)-[A-Za-z0-9_-]{20,}"
-    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|wandb_v1_\w{20,})|-----BEGIN [A-Z ]*PRIVATE KEY"
-    r"|://[^/\s@]+:[^/\s@]+@"
-)
-_KEY_40 = re.compile(r"[0-9a-f]{40}")
-
-
-def looks_secret(text: str, key: str = "") -> bool:
-    """Whether text has the shape of an access token, a private key or a password in an address.
-
-    Forty hexadecimal digits are a tracker's key anywhere but under `revision`, where they are a commit.
-    """
-    return bool(_TOKENS.search(text) or (key != "revision" and _KEY_40.fullmatch(text)))

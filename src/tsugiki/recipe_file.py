@@ -18,8 +18,9 @@ from pydantic_core import ErrorDetails
 
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_checks import Problem, check, looks_secret
+from tsugiki.recipe_checks import Problem, check
 from tsugiki.recipe_names import Path, answer_unknown, dotted, field_at, is_same_key, section_at
+from tsugiki.recipe_secrets import looks_secret
 from tsugiki.recipe_yaml import MAX_BYTES, Document, plain_value, read
 
 OVERRIDE = "from override"
@@ -42,9 +43,7 @@ def load_recipe(path: FilePath | str, overrides: Sequence[str] = (), check_files
     return parse_recipe(_read_text(path), str(path), overrides, check_files)
 
 
-def parse_recipe(
-    text: str, name: str = "recipe", overrides: Sequence[str] = (), check_files: bool = True
-) -> Recipe:
+def parse_recipe(text: str, name: str = "recipe", overrides: Sequence[str] = (), check_files: bool = True) -> Recipe:
     """As `load_recipe`, from text; `name` stands for the file in errors."""
     document = read(text, name)
     if document.tree is None:
@@ -74,9 +73,7 @@ def _read_text(path: FilePath) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise RecipeError(
-            f"{path}: no such file; `tsugiki init DIR` writes a recipe to start from"
-        ) from error
+        raise RecipeError(f"{path}: no such file; `tsugiki init DIR` writes a recipe to start from") from error
     except IsADirectoryError as error:
         raise RecipeError(f"{path}: a folder; name the recipe file in it") from error
     except (OSError, ValueError) as error:
@@ -100,9 +97,7 @@ def _apply_overrides(document: Document, overrides: Sequence[str]) -> set[Path]:
         key, equals, text = override.partition("=")
         key = key.strip()
         if not equals or not all(key.split(".")):
-            raise RecipeError(
-                f"override {override[:60]!r}: write key.path=value, such as training.learning_rate=1e-5"
-            )
+            raise RecipeError(f"override {override[:60]!r}: write key.path=value, such as training.learning_rate=1e-5")
         value = read(text, f"{OVERRIDE}: {key[:80]}").tree
         path = _set(document.tree, key.split("."), value, key[:80])
         for stale in [known for known in document.lines if known[: len(path)] == path]:
@@ -118,9 +113,7 @@ def _set(tree: dict[str, Any], parts: list[str], value: Any, key: str) -> Path:
     while True:
         if isinstance(node, list):
             if not parts[0].isdecimal() or len(parts[0]) > 6 or int(parts[0]) >= len(node):
-                raise RecipeError(
-                    f"{OVERRIDE}: {key}: {dotted(path)} is a list of {len(node)}, counted from 0"
-                )
+                raise RecipeError(f"{OVERRIDE}: {key}: {dotted(path)} is a list of {len(node)}, counted from 0")
             part: Any = int(parts.pop(0))
         else:
             length = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in node), 1)
@@ -144,6 +137,7 @@ def _set(tree: dict[str, Any], parts: list[str], value: Any, key: str) -> Path:
 
 def _locate(problem: Problem, name: str, document: Document, overridden: set[Path]) -> str:
     where, path = name, problem.path
+    message = problem.message.replace("\n", "\\n").replace("\r", "\\r")  # one problem, one line
     for length in range(len(path), 0, -1):
         if path[:length] in overridden:
             where = OVERRIDE
@@ -151,7 +145,7 @@ def _locate(problem: Problem, name: str, document: Document, overridden: set[Pat
         if path[:length] in document.lines:
             where = f"{name}:{document.lines[path[:length]]}"
             break
-    return f"{where}: {dotted(path) + ': ' if path else ''}{problem.message}"
+    return f"{where}: {dotted(path) + ': ' if path else ''}{message}"
 
 
 def _in_file_order(problems: Sequence[Problem], locate: Callable[[Problem], str]) -> str:
@@ -169,9 +163,7 @@ def _secrets(path: Path, value: Any) -> list[Problem]:
     if isinstance(value, list):
         return [found for index, item in enumerate(value) for found in _secrets((*path, index), item)]
     if isinstance(value, str) and looks_secret(value, str(path[-1]) if path else ""):
-        message = (
-            "looks like an access token or password; keep it in the environment (HF_TOKEN, WANDB_API_KEY)"
-        )
+        message = "looks like an access token or password; keep it in the environment (HF_TOKEN, WANDB_API_KEY)"
         return [Problem(path, message)]
     return []
 
@@ -207,9 +199,7 @@ def _explain(details: ErrorDetails) -> str:
     if kind == "literal_error":
         choices = re.findall(r"'([^']+)'", str(limits.get("expected", "")))
         near = _near(value, choices)
-        return f"must be one of {', '.join(choices)}, not {given}" + (
-            f"; did you mean {near}?" if near else ""
-        )
+        return f"must be one of {', '.join(choices)}, not {given}" + (f"; did you mean {near}?" if near else "")
     if kind in ("int_type", "int_from_float", "int_parsing"):
         hint = ""
         if isinstance(value, str) and re.fullmatch(r"[0-9][0-9_,]*", value):

@@ -22,13 +22,9 @@ LATER_STAGES = {
 }
 
 _CHAT = "arrives with the instruction-tuning stage; documents are plain text until then"
-_STEPS = (
-    "a mixture has no epochs: give training.max_steps or training.max_tokens; max_epochs limits one source"
-)
+_STEPS = "a mixture has no epochs: give training.max_steps or training.max_tokens; max_epochs limits one source"
 _ADAMW = "the optimiser is AdamW: set training.weight_decay, adam_beta1, adam_beta2, adam_epsilon"
-_ACCUMULATION = (
-    "accumulation follows from training.global_batch_size, micro_batch_size and the number of processes"
-)
+_ACCUMULATION = "accumulation follows from training.global_batch_size, micro_batch_size and the number of processes"
 _RESUME = "a run resumes by itself from the newest whole checkpoint in its run_dir; a new run starts from "
 _RESUME += "weights named in model.name_or_path"
 _SHUFFLE = "order is always shuffled, as a function of seed, source name and epoch"
@@ -100,9 +96,7 @@ THESAURUS: dict[str, str] = {
         ),
         "data.workers",
     ),
-    **dict.fromkeys(
-        ("data_cache_path", "dataset_prepared_path", "cache_dir", "prepared_path"), "data.prepared_dir"
-    ),
+    **dict.fromkeys(("data_cache_path", "dataset_prepared_path", "cache_dir", "prepared_path"), "data.prepared_dir"),
     **dict.fromkeys(("shuffle", "shuffle_seed", "dataset_shuffle"), _SHUFFLE),
     **dict.fromkeys(
         (
@@ -128,15 +122,11 @@ THESAURUS: dict[str, str] = {
         ),
         "training.micro_batch_size",
     ),
-    **dict.fromkeys(
-        ("global_train_batch_size", "train_batch_size", "total_batch_size"), "training.global_batch_size"
-    ),
+    **dict.fromkeys(("global_train_batch_size", "train_batch_size", "total_batch_size"), "training.global_batch_size"),
     "batch_size": "say which: training.global_batch_size (windows a step) or micro_batch_size (at a time)",
     "global_batch_tokens": "training.global_batch_size counts windows: tokens over data.sequence_length",
     **dict.fromkeys(("gradient_accumulation_steps", "grad_accum", "gradient_accumulation"), _ACCUMULATION),
-    **dict.fromkeys(
-        ("train_iters", "train_steps", "num_steps", "total_steps", "max_iters"), "training.max_steps"
-    ),
+    **dict.fromkeys(("train_iters", "train_steps", "num_steps", "total_steps", "max_iters"), "training.max_steps"),
     **dict.fromkeys(("train_tokens", "total_tokens"), "training.max_tokens"),
     **dict.fromkeys(("num_train_epochs", "num_epochs", "max_duration"), _STEPS),
     **dict.fromkeys(("lr", "max_lr", "peak_lr"), "training.learning_rate"),
@@ -145,9 +135,7 @@ THESAURUS: dict[str, str] = {
         ("min_lr_ratio", "cosine_min_lr_ratio", "alpha_f", "min_lr_rate"),
         "give the rate itself: training.min_lr",
     ),
-    **dict.fromkeys(
-        ("lr_scheduler_type", "lr_decay_style", "scheduler", "schedule"), "training.lr_scheduler"
-    ),
+    **dict.fromkeys(("lr_scheduler_type", "lr_decay_style", "scheduler", "schedule"), "training.lr_scheduler"),
     "lr_scheduler_kwargs": "give training.min_lr, warmup_steps and, for wsd, decay_steps",
     **dict.fromkeys(("lr_warmup_iters", "t_warmup", "warmup", "num_warmup_steps"), "training.warmup_steps"),
     "warmup_ratio": "give the number of steps: training.warmup_steps",
@@ -172,19 +160,13 @@ THESAURUS: dict[str, str] = {
         "training.activation_checkpointing",
     ),
     **dict.fromkeys(("torch_compile", "compile_model"), "training.compile"),
-    **dict.fromkeys(
-        ("frozen", "freeze_parameters", "unfrozen_parameters", "freeze_layers"), "training.freeze"
-    ),
+    **dict.fromkeys(("frozen", "freeze_parameters", "unfrozen_parameters", "freeze_layers"), "training.freeze"),
     **dict.fromkeys(("save_interval", "checkpoint_interval", "save_freq"), "training.save_steps"),
-    **dict.fromkeys(
-        ("keep_last", "max_checkpoints", "save_num_checkpoints_to_keep"), "training.save_total_limit"
-    ),
+    **dict.fromkeys(("keep_last", "max_checkpoints", "save_num_checkpoints_to_keep"), "training.save_total_limit"),
     **dict.fromkeys(("eval_interval", "evaluation_steps", "val_check_interval"), "training.eval_steps"),
     **dict.fromkeys(("eval_iters", "max_eval_samples", "eval_batches"), "training.eval_documents"),
     **dict.fromkeys(("log_interval", "log_freq", "log_every"), "training.logging_steps"),
-    **dict.fromkeys(
-        ("router_aux_loss_factor", "aux_loss_coef", "moe_aux_loss_coeff"), "training.router_aux_loss_coef"
-    ),
+    **dict.fromkeys(("router_aux_loss_factor", "aux_loss_coef", "moe_aux_loss_coeff"), "training.router_aux_loss_coef"),
     **dict.fromkeys(("output_dir", "save_dir", "out_dir", "save", "logging_dir"), "run_dir"),
     **dict.fromkeys(("random_seed", "data_seed", "manual_seed"), "seed"),
     **dict.fromkeys(("resume_from_checkpoint", "resume", "load", "auto_resume_from_checkpoints"), _RESUME),
@@ -341,9 +323,7 @@ def answer_unknown(path: Path) -> tuple[str, str | None]:
     near = difflib.get_close_matches(plain, here, n=1, cutoff=0.6)
     if near:
         return f"unknown key; did you mean {near[0]}?", _join(parent, near[0])
-    foreign = difflib.get_close_matches(
-        plain, [key for key in THESAURUS if " " not in THESAURUS[key]], 1, 0.85
-    )
+    foreign = difflib.get_close_matches(plain, [key for key in THESAURUS if " " not in THESAURUS[key]], 1, 0.85)
     if foreign:
         meant = THESAURUS[foreign[0]]
         return f"unknown key; did you mean {meant.replace('*', 'NAME')}?", meant

@@ -84,9 +84,7 @@ class _BoundedLoader(yaml.SafeLoader):
             if self.aliases > MAX_ALIASES:
                 raise _Refused(f"more than {MAX_ALIASES} aliases (*name)", event.start_mark)
         elif getattr(event, "tag", None) is not None:
-            raise _Refused(
-                f"tags such as {event.tag[:40]} are not taken; quote text instead", event.start_mark
-            )
+            raise _Refused(f"tags such as {event.tag[:40]} are not taken; quote text instead", event.start_mark)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise _Refused(f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
@@ -111,17 +109,13 @@ def read(text: str, where: str) -> Document:
     at which the text is not YAML.
     """
     if len(text) > MAX_BYTES:
-        raise RecipeError(
-            f"{where}: larger than {MAX_BYTES:,} bytes, which no recipe is; is it another file?"
-        )
+        raise RecipeError(f"{where}: larger than {MAX_BYTES:,} bytes, which no recipe is; is it another file?")
     try:
         loader = _BoundedLoader(text)
         node = loader.get_single_node()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise RecipeError(
-            f"{where}:{line}: a character that YAML does not allow (U+{error.character:04X})"
-        ) from error
+        raise RecipeError(f"{where}:{line}: a character that YAML does not allow (U+{error.character:04X})") from error
     except yaml.MarkedYAMLError as error:
         raise RecipeError(_explain(error, where, text)) from error
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
@@ -145,8 +139,8 @@ def _explain(error: yaml.MarkedYAMLError, where: str, text: str) -> str:
         hint = "; indent with spaces, not tabs"
     elif "mapping values are not allowed" in problem:
         hint = "; look for wrong indentation, or text with a colon that needs quotes"
-    elif "alias" in problem or "anchor" in problem:
-        hint = '; text that begins with * or & needs quotes ("*.jsonl")'
+    elif any(word in f"{error.context} {problem}" for word in ("alias", "anchor", "cannot start any token")):
+        hint = '; text that begins with * & @ % or ` needs quotes ("*.jsonl")'
     elif "expected a single document" in (error.context or ""):
         problem, hint = "a second document begins here", "; a recipe is one document, remove the --- line"
     return f"{place}: not valid YAML: {problem}{hint}"

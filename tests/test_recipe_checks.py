@@ -1,0 +1,274 @@
+"""Contradictions between keys, inputs that are missing and launches that do not fit are named before any work."""
+
+import json
+
+import pytest
+
+from tsugiki.errors import RecipeError
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_checks import launch_errors, looks_like_hub_id, total_steps
+from tsugiki.recipe_file import parse_recipe
+
+GOOD = """\
+run_dir: runs/first
+model:
+  name_or_path: owner/model
+data:
+  sequence_length: 512
+  held_out: 0.01
+  sources:
+    ja: {path: ja.jsonl, weight: 80}
+    en: {path: en.jsonl, weight: 20}
+    late: {path: late.jsonl, weight: 0}
+  stages:
+    - {start_step: 50, weights: {ja: 1, en: 1, late: 1}}
+training:
+  max_steps: 100
+  global_batch_size: 8
+  micro_batch_size: 2
+  learning_rate: 2e-5
+  min_lr: 1e-6
+  save_steps: 50
+  eval_steps: 10
+tracking:
+  report_to: [tensorboard]
+"""
+
+
+def problems(*overrides, text=GOOD, check_files=False):
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text, "r", overrides, check_files)
+    return str(caught.value).splitlines()
+
+
+def edited(*changes):
+    text = GOOD
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("min_lr: 1e-6", "min_lr: 3e-5", "r:18: training.min_lr: 3e-05 is above learning_rate 2e-05"),
+        ("min_lr: 1e-6", "warmup_steps: 101", "r:18: training.warmup_steps: 101 is longer than the run (100 steps)"),
+        ("min_lr: 1e-6", "lr_scheduler: wsd", "r:18: training.lr_scheduler: wsd needs decay_steps"),
+        ("min_lr: 1e-6", "decay_steps: 5", "r:18: training.decay_steps: belongs to wsd; lr_scheduler is cosine"),
+        (
+            "min_lr: 1e-6",
+            "lr_scheduler: wsd\n  warmup_steps: 60\n  decay_steps: 41",
+            "r:20: training.decay_steps: 41 and warmup_steps 60 are longer than the run (100 steps)",
+        ),
+        ("save_steps", "lr_scheduler: constant\n  save_steps", "r:18: training.min_lr: has no effect"),
+        ("max_steps: 100", "max_steps: 100\n  max_tokens: 5e6", "r:15: training.max_tokens: excludes max_steps"),
+        ("  max_steps: 100\n", "", "r:13: training: has no length: give max_steps or max_tokens"),
+        ("micro_batch_size: 2", "micro_batch_size: 3", "r:15: training.global_batch_size: 8 is not a multiple of"),
+        ("save_steps: 50", "save_steps: 50\n  keep_every: 75", "r:20: training.keep_every: 75 is not a multiple"),
+        ("held_out: 0.01", "held_out: 0", "r:20: training.eval_steps: needs held-out text"),
+        ("weight: 80}", "weight: 80, hub: a/b}", "r:8: data.sources.ja.hub: excludes path"),
+        ("path: ja.jsonl, ", "", "r:8: data.sources.ja: names no data: give path"),
+        ("weight: 80}", "weight: 80, subset: x}", "r:8: data.sources.ja.subset: belongs to a hub data set"),
+        ("weight: 80}", "weight: 80, encoding: latin9000}", "r:8: data.sources.ja.encoding: latin9000 is not a text"),
+        ("weight: 80}", "weight: 80, encoding: base64}", "r:8: data.sources.ja.encoding: base64 is not a text"),
+        (
+            "late: {path: late.jsonl, weight: 0}",
+            "late: {path: late.jsonl, weight: 0}\n    Ja: {path: x, weight: 0}",
+            "r:11: data.sources.Ja: differs from ja in case only",
+        ),
+        (
+            "late: {path: late.jsonl, weight: 0}",
+            "late: {path: late.jsonl, weight: 0}\n    no: {path: x, weight: 0, held_out: 0}",
+            "r:11: data.sources.no.weight: is 0 in every stage and nothing is held out",
+        ),
+        ("start_step: 50", "start_step: 100", "r:12: data.stages[0].start_step: 100 is not before the end of the run"),
+        ("en: 1, late", "fr: 1, en: 1, late", "r:12: data.stages[0].weights.fr: no source has this name"),
+        ("ja: 1, en: 1, late: 1", "ja: 0, en: 0", "r:12: data.stages[0].weights: add up to nothing"),
+        ("ja: 1, en: 1", "ja: 1", "r:12: data.stages[0].weights: must name every source drawn so far, en too"),
+        (
+            "late: 1}}",
+            "late: 1}}\n    - {start_step: 50, weights: {ja: 1, en: 1, late: 1}}",
+            "r:13: data.stages[1].start_step: 50 is not after the stage before it (50)",
+        ),
+        ("name_or_path: owner/model", "revision: main", "r:2: model: names no model"),
+        (
+            "name_or_path: owner/model",
+            "architecture: {hidden_size: 8}\n  tokenizer: t",
+            "r:3: model.architecture: needs model_type",
+        ),
+        (
+            "name_or_path: owner/model",
+            "architecture: {model_type: llama}",
+            "r:3: model.architecture: has no tokenizer of its own",
+        ),
+        (
+            "  name_or_path: owner/model",
+            "  name_or_path: owner/model\n  architecture: {model_type: llama}\n  tokenizer: t",
+            "r:4: model.architecture: excludes model.name_or_path",
+        ),
+        (
+            "name_or_path: owner/model",
+            "architecture: {model_type: llama, max_position_embeddings: 256}\n  tokenizer: t",
+            "r:6: data.sequence_length: 512 is more than the model's 256 positions",
+        ),
+        (
+            "name_or_path: owner/model",
+            "architecture: {model_type: gemma3, text_config: {max_position_embeddings: 256}}\n  tokenizer: t",
+            "r:6: data.sequence_length: 512 is more than the model's 256 positions",
+        ),
+        ("[tensorboard]", "[tensorboard, none]", "r:22: tracking.report_to: none stands alone"),
+        ("[tensorboard]", "[wandb, wandb]", "r:22: tracking.report_to: names a tracker twice"),
+        ("tracking:", "parallel: {shard: hybrid}\ntracking:", "r:21: parallel.shard: hybrid needs replicas"),
+        ("tracking:", "parallel: {replicas: 2}\ntracking:", "r:21: parallel.replicas: belongs to shard: hybrid"),
+        ("run_dir: runs/first", "run_dir: .", "r:1: run_dir: is the current directory"),
+    ],
+)
+def test_each_contradiction_is_named_with_its_line(old, new, said):
+    (line,) = problems(text=edited((old, new)))
+    assert line.startswith(said)
+
+
+def test_weights_that_sum_to_nothing():
+    lines = problems(text=edited(("weight: 80", "weight: 0"), ("weight: 20", "weight: 0")))
+    assert lines == ["r:7: data.sources: all weights are 0: give at least one source a weight above 0"]
+
+
+def test_all_contradictions_come_at_once_in_file_order():
+    lines = problems(
+        text=edited(("min_lr: 1e-6", "min_lr: 1"), ("size: 2", "size: 3"), ("weight: 80}", "weight: 80, hub: x}"))
+    )
+    assert [line.split(":")[1] for line in lines] == ["8", "15", "18"]
+
+
+def test_a_source_of_weight_0_is_kept_for_validation():
+    recipe = parse_recipe(GOOD, overrides=["data.stages=[]"], check_files=False)
+    assert recipe.data.sources["late"].weight == 0
+
+
+def test_the_length_in_tokens_is_rounded_up_to_whole_steps():
+    def steps(tokens):
+        overrides = ["training.max_steps=", f"training.max_tokens={tokens}", "data.stages=[]"]
+        return total_steps(parse_recipe(GOOD, overrides=overrides, check_files=False))
+
+    assert total_steps(parse_recipe(GOOD, check_files=False)) == 100
+    assert [steps(4096), steps(4097), steps(1), steps("1e9")] == [1, 2, 1, 244141]
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ja", "en", "late"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "x"}\n')
+    return tmp_path
+
+
+def test_inputs_that_are_there_pass(project):
+    (project / "deep" / "er").mkdir(parents=True)
+    (project / "deep" / "er" / "a.txt").write_text("x")
+    parse_recipe(GOOD, overrides=['data.sources.ja.path=["deep/**/*.txt", ja.jsonl]'])
+
+
+def test_missing_inputs_are_all_named(project):
+    (project / "folder").mkdir()
+    lines = problems(
+        "data.sources.ja.path=[ja.jsonl, 'no/*.jsonl']",
+        "data.sources.en.path=missing.jsonl",
+        "data.sources.late.path=folder",
+        "model.name_or_path=./models/mine",
+        "model.tokenizer=ja.jsonl",
+        "run_dir=en.jsonl",
+        check_files=True,
+    )
+    assert lines == [
+        f"from override: data.sources.ja.path[1]: no file matches no/*.jsonl (from {project})",
+        f"from override: data.sources.en.path: no such file: missing.jsonl (from {project})",
+        "from override: data.sources.late.path: folder is a folder; write folder/*.jsonl or the like",
+        f"from override: model.name_or_path: no such folder: ./models/mine (from {project})",
+        "from override: model.tokenizer: ja.jsonl is a file; name the folder that holds it",
+        "from override: run_dir: en.jsonl is a file; name a folder",
+    ]
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "[", "**/**/[!", "a\nb"])
+def test_strange_paths_are_only_missing_files(project, path):
+    (line,) = problems(f"data.sources.ja.path={json.dumps(path)}", check_files=True)
+    assert line.startswith("from override: data.sources.ja.path: no")
+
+
+def test_a_model_folder_is_looked_into(project):
+    model = project / "model"
+    model.mkdir()
+    assert "has no config.json" in problems("model.name_or_path=model", check_files=True)[0]
+    (model / "config.json").write_text("{")
+    assert "cannot be read" in problems("model.name_or_path=model", check_files=True)[0]
+    (model / "config.json").write_text('{"max_position_embeddings": 128}')
+    (line,) = problems("model.name_or_path=model", check_files=True)
+    assert line.startswith("r:5: data.sequence_length: 512 is more than the model's 128 positions")
+    (model / "config.json").write_text('{"max_position_embeddings": 512}')
+    parse_recipe(GOOD, overrides=["model.name_or_path=model"])
+
+
+def test_schema_checks_alone_need_no_inputs():
+    parse_recipe(GOOD, check_files=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_id"),
+    [
+        ("gpt2", True),
+        ("a/b", True),
+        ("a/b-1.0_x", True),
+        ("./a", False),
+        ("/a", False),
+        ("a/b/c", False),
+        ("~/a", False),
+    ],
+)
+def test_hub_ids_are_told_from_paths(name, is_id):
+    assert looks_like_hub_id(name) is is_id
+
+
+# --- launch --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("world_size", "overrides", "said"),
+    [
+        (1, [], []),
+        (4, [], []),
+        (3, [], ["training.global_batch_size: 8 windows cannot be shared evenly by 3 processes; use 9 (nearest"]),
+        (16, [], ["training.global_batch_size: 8 windows cannot be shared evenly by 16 processes; use 16 (nearest"]),
+        (
+            8,
+            [],
+            ["training.micro_batch_size: 2 does not divide the 1 windows of each of 8 processes (global_batch_size"],
+        ),
+        (2, ["parallel={shard: hybrid, replicas: 2}"], []),
+        (4, ["parallel={shard: hybrid, replicas: 3}"], ["parallel.replicas: 3 groups cannot be made of 4 processes"]),
+    ],
+)
+def test_what_only_the_launch_knows(world_size, overrides, said):
+    found = launch_errors(parse_recipe(GOOD, overrides=overrides, check_files=False), world_size)
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
+
+
+def test_the_proposed_micro_batch_size_fits():
+    recipe = parse_recipe(
+        GOOD, overrides=["training.global_batch_size=24", "training.micro_batch_size=8"], check_files=False
+    )
+    (said,) = launch_errors(recipe, 2)
+    assert said.endswith("use 6")
+    fits = parse_recipe(
+        GOOD, overrides=["training.global_batch_size=24", "training.micro_batch_size=6"], check_files=False
+    )
+    assert launch_errors(fits, 2) == []
+
+
+def test_recipes_made_in_python_are_checked_alike():
+    recipe = parse_recipe(GOOD, check_files=False)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe

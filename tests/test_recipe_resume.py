@@ -1,0 +1,217 @@
+"""A resumed run may change what is free, may extend its future, and refuses to change its past."""
+
+import json
+
+import pytest
+
+from tsugiki.recipe import Recipe, Section
+from tsugiki.recipe_checks import compare_for_resume
+from tsugiki.recipe_file import parse_recipe
+from tsugiki.recipe_names import all_keys, field_at
+
+BASE = """\
+run_dir: runs/first
+model: {name_or_path: owner/model}
+data:
+  sequence_length: 512
+  sources:
+    ja: {path: ja.jsonl, weight: 80}
+    en: {path: en.jsonl, weight: 20}
+    watched: {path: w.jsonl, weight: 0}
+  stages:
+    - {start_step: 40, weights: {ja: 1, en: 1}}
+training:
+  max_steps: 100
+  global_batch_size: 8
+  micro_batch_size: 2
+  learning_rate: 2e-5
+  save_steps: 50
+"""
+
+
+def compare(*overrides, step=60, before=()):
+    old = parse_recipe(BASE, overrides=before, check_files=False)
+    new = parse_recipe(BASE, overrides=[*before, *overrides], check_files=False)
+    kept = json.loads(json.dumps(old.model_dump(mode="json")))  # as a checkpoint keeps it
+    return compare_for_resume(kept, new, step)
+
+
+def test_an_unchanged_recipe_has_no_differences():
+    assert compare() == []
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "run_dir=elsewhere",
+        "data.prepared_dir=/shared",
+        "data.workers=3",
+        "data.sources.ja.path=moved/ja.jsonl",
+        "data.sources.ja.language=ja",
+        "data.sources.ja.max_epochs=9",
+        "training.micro_batch_size=1",
+        "training.activation_checkpointing=blocks",
+        "training.compile=true",
+        "training.loss_chunk_tokens=8",
+        "training.save_steps=5",
+        "training.save_total_limit=9",
+        "training.keep_every=50",
+        "training.eval_steps=5",
+        "training.eval_documents=5",
+        "training.logging_steps=5",
+        "training.stop_after_steps=70",
+        "training.preflight.skip=[labels]",
+        "tracking.report_to=[none]",
+        "parallel.shard=none",
+        "parallel.timeout_minutes=5",
+    ],
+)
+def test_free_keys_change_freely(override):
+    (difference,) = compare(override)
+    assert difference.kind == "free"
+    assert difference.key == override.split("=")[0]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "model.name_or_path=other/model",
+        "model.revision=v2",
+        "model.tokenizer=other",
+        "data.sequence_length=256",
+        "data.isolate_documents=true",
+        "data.held_out=0.5",
+        "data.add_eos=false",
+        "data.sources.ja.weight=81",
+        "data.sources.ja.text_key=body",
+        "training.global_batch_size=16",
+        "training.learning_rate=3e-5",
+        "training.min_lr=1e-6",
+        "training.lr_scheduler=linear",
+        "training.warmup_steps=5",
+        "training.weight_decay=0",
+        "training.adam_beta2=0.99",
+        "training.precision=fp32",
+        "training.freeze=[{parameters: ['*']}]",
+    ],
+)
+def test_fixed_keys_refuse_and_show_both_values(override):
+    (difference,) = compare(override)
+    assert difference.kind == "fixed"
+    key = override.partition("=")[0]
+    assert str(difference).startswith(f"{key}: ")
+    assert "in the checkpoint" in str(difference)
+    if key == "training.learning_rate":
+        assert str(difference) == "training.learning_rate: 2e-05 in the checkpoint, 3e-05 in the recipe"
+
+
+def test_every_key_has_one_of_the_three_classes():
+    for key in all_keys():
+        field = field_at(tuple(part for part in key.replace("[]", ".0").split(".")))
+        assert field is not None, key
+        assert (field.json_schema_extra or {}).get("resume", "fixed") in ("free", "extending", "fixed"), key
+
+
+def test_a_longer_cosine_is_taken_and_announced():
+    (difference,) = compare("training.max_steps=200")
+    assert difference.kind == "extending"
+    assert "the cosine now ends at step 200 instead of 100" in difference.note
+
+
+def test_a_longer_constant_run_changes_nothing_before():
+    (difference,) = compare("training.max_steps=200", before=["training.lr_scheduler=constant"])
+    assert (difference.kind, difference.note) == ("extending", "")
+
+
+@pytest.mark.parametrize(("step", "announced"), [(60, False), (80, False), (81, True)])
+def test_a_longer_wsd_run_is_announced_only_once_the_decay_has_begun(step, announced):
+    before = ["training.lr_scheduler=wsd", "training.decay_steps=20"]
+    (difference,) = compare("training.max_steps=200", before=before, step=step)
+    assert difference.kind == "extending"
+    assert bool(difference.note) is announced
+
+
+def test_a_run_cannot_become_shorter_than_it_is():
+    (difference,) = compare("training.max_steps=59", "data.stages=[{start_step: 40, weights: {ja: 1, en: 1}}]")
+    assert difference.kind == "fixed"
+    assert "the run is at step 60 already" in difference.note
+
+
+def test_the_same_length_in_tokens_is_no_change_of_the_schedule():
+    tokens = 100 * 8 * 512
+    differences = compare("training.max_steps=", f"training.max_tokens={tokens}")
+    assert [(d.key, d.kind, d.note) for d in differences] == [
+        ("training.max_steps", "extending", ""),
+        ("training.max_tokens", "extending", ""),
+    ]
+
+
+STAGE = "{start_step: 40, weights: {ja: 1, en: 1}}"
+
+
+@pytest.mark.parametrize(
+    ("stages", "step", "kind"),
+    [
+        (f"[{STAGE}, {{start_step: 60, weights: {{ja: 1, en: 2}}}}]", 60, "extending"),
+        (f"[{STAGE}, {{start_step: 59, weights: {{ja: 1, en: 2}}}}]", 60, "fixed"),
+        ("[{start_step: 40, weights: {ja: 1, en: 2}}]", 60, "fixed"),
+        ("[{start_step: 40, weights: {ja: 1, en: 2}}]", 40, "extending"),
+        ("[]", 60, "fixed"),
+        ("[]", 40, "extending"),
+    ],
+)
+def test_stages_may_change_from_the_resumed_step_on(stages, step, kind):
+    (difference,) = compare(f"data.stages={stages}", step=step)
+    assert (difference.key, difference.kind) == ("data.stages", kind)
+
+
+def test_a_source_may_join_in_a_later_stage_but_not_in_the_past():
+    joined = compare(
+        "data.sources.math={path: m, weight: 0}",
+        f"data.stages=[{STAGE}, {{start_step: 70, weights: {{ja: 1, en: 1, math: 1}}}}]",
+    )
+    assert {(d.key, d.kind) for d in joined} == {("data.sources.math", "extending"), ("data.stages", "extending")}
+    (difference,) = compare("data.sources.math={path: m, weight: 5}", "data.stages.0.weights.math=0")[:1]
+    assert (difference.key, difference.kind) == ("data.sources.math", "fixed")
+    assert "give it weight 0 here and add a stage" in str(difference)
+
+
+def test_a_source_that_was_drawn_cannot_leave():
+    old = parse_recipe(BASE, check_files=False).model_dump(mode="json")
+    text = BASE.replace("    watched: {path: w.jsonl, weight: 0}\n", "")
+    (difference,) = compare_for_resume(old, parse_recipe(text, check_files=False), 60)
+    assert (difference.key, difference.kind) == ("data.sources.watched", "extending")
+    text = BASE.replace("    en: {path: en.jsonl, weight: 20}\n", "").replace(", en: 1", "")
+    found = {d.key: d.kind for d in compare_for_resume(old, parse_recipe(text, check_files=False), 60)}
+    assert found == {"data.sources.en": "fixed", "data.stages": "fixed"}
+
+
+def test_keys_that_an_older_checkpoint_lacks_count_as_their_defaults():
+    old = parse_recipe(BASE, check_files=False).model_dump(mode="json")
+    del old["training"]["adam_beta2"], old["training"]["preflight"], old["parallel"], old["data"]["add_bos"]
+    assert compare_for_resume(old, parse_recipe(BASE, check_files=False), 60) == []
+    changed = parse_recipe(BASE, overrides=["training.adam_beta2=0.9"], check_files=False)
+    (difference,) = compare_for_resume(old, changed, 60)
+    assert (difference.old, difference.new, difference.kind) == (0.95, 0.9, "fixed")
+
+
+def test_every_section_is_compared_leaf_by_leaf():
+    """A change anywhere is seen: each leaf of a full dump, altered, gives exactly its own difference."""
+    new = parse_recipe(BASE, check_files=False)
+    dump = new.model_dump(mode="json")
+
+    def leaves(tree, path=()):
+        for key, value in tree.items():
+            below = (*path, key)
+            yield from leaves(value, below) if isinstance(value, dict) else [below]
+
+    for path in leaves(dump):
+        old = json.loads(json.dumps(dump))
+        node = old
+        for part in path[:-1]:
+            node = node[part]
+        node[path[-1]] = [{"start_step": 1, "weights": {"ja": 1}}] if path[-1] == "stages" else 12345
+        (difference,) = compare_for_resume(old, new, 60)
+        assert difference.key == ".".join(path)
+    assert issubclass(Recipe, Section)

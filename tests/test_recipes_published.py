@@ -1,0 +1,62 @@
+"""The recipes that people start from are valid, and the published run is stated as it was published."""
+
+from pathlib import Path
+
+import pytest
+
+from tsugiki.errors import RecipeError
+from tsugiki.init import KINDS
+from tsugiki.recipe_checks import launch_errors
+from tsugiki.recipe_file import load_recipe
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
+TEMPLATES = sorted(ROOT.glob("src/tsugiki/templates/*/*.yaml"))
+
+
+def test_there_are_recipes_and_templates():
+    names = {path.stem for path in RECIPES}
+    assert names >= {"swallow-ms-7b", "swallow-mx-8x7b", "mistral-7b-one-gpu", "small-cpu", "smollm2-135m-ja"}
+    assert {path.parent.name for path in TEMPLATES} == set(KINDS)
+
+
+@pytest.mark.parametrize("path", RECIPES + TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_published_recipe_validates(path):
+    load_recipe(path, check_files=False)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_missing_inputs_of_published_recipes_are_only_missing_inputs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    for line in str(caught.value).splitlines():
+        assert ": no file matches " in line or ": no such f" in line
+
+
+def test_swallow_ms_is_stated_as_published():
+    recipe = load_recipe(ROOT / "recipes/swallow-ms-7b.yaml", check_files=False)
+    training, sources = recipe.training, recipe.data.sources
+    assert recipe.model.name_or_path == "mistralai/Mistral-7B-v0.1"
+    assert recipe.data.sequence_length == 4096
+    assert (training.global_batch_size, training.micro_batch_size, training.max_steps) == (1024, 8, 25_000)
+    assert (training.learning_rate, training.min_lr, training.warmup_steps) == (2e-5, 6.6e-7, 1000)
+    assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.95, 1e-6)
+    assert (training.weight_decay, training.max_grad_norm, training.lr_scheduler) == (0.1, 1.0, "cosine")
+    assert (training.save_steps, training.eval_steps) == (500, 100)
+    assert sorted((source.weight for source in sources.values()), reverse=True) == [78.67, 10.93, 4.45, 4.45, 1.49]
+    assert launch_errors(recipe, 128) == []  # the 128 GPUs it was trained on
+    tokens = training.max_steps * training.global_batch_size * recipe.data.sequence_length
+    assert round(tokens / 1e9, 1) == 104.9
+
+
+def test_swallow_mx_mixes_72_to_28():
+    sources = load_recipe(ROOT / "recipes/swallow-mx-8x7b.yaml", check_files=False).data.sources.values()
+    japanese = sum(source.weight for source in sources if source.language == "ja")
+    assert japanese / sum(source.weight for source in sources) == pytest.approx(0.72)
+
+
+def test_smollm2_watches_what_it_does_not_train_on():
+    recipe = load_recipe(ROOT / "recipes/smollm2-135m-ja.yaml", check_files=False)
+    assert recipe.data.sources["ja-documentation"].weight == 0
+    assert recipe.training.max_steps * recipe.training.global_batch_size * recipe.data.sequence_length == 81_920
