@@ -1,0 +1,197 @@
+"""What a checkpoint is on disk: its names, its manifest, and whether it is whole.
+
+    checkpoints/
+      step_00000500/                 whole: it has a manifest, and every size and digest in it is right
+        shard-00000-00001.safetensors, ...   tensors, as torch's Hugging Face storage reads them
+        state.json                   everything that is not a tensor
+        manifest.json                written last
+      step_00000750.tmp-1f0c9a2e7b44/        a save in progress, or one that was cut off: not a checkpoint
+      .trash-step_00000250-5d0e.../          being deleted
+
+A name is never written twice: if `step_00000500` is there (damaged, say) when step 500 is saved again, the new one
+is `step_00000500_2`. Names of any other form belong to somebody else and are left alone.
+
+Nothing here needs torch, so that `inspect` stays quick.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from tsugiki.errors import StorageError
+from tsugiki.files import explain_os_error, free_bytes, xxh3_file
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+STATE = "state.json"
+
+_NAME = re.compile(r"step_(\d{8,})(?:_(\d+))?")
+_TEMPORARY = re.compile(r"step_\d{8,}(?:_\d+)?\.tmp-[0-9a-f]{12}")
+_TRASH = re.compile(r"\.trash-step_\d{8,}(?:_\d+)?(?:\.tmp-[0-9a-f]{12})?-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, order=True)
+class Name:
+    """A checkpoint's directory name; sorts by step, then by attempt (not as text: 10000 comes after 9900)."""
+
+    step: int
+    attempt: int = 1
+
+    def __str__(self) -> str:
+        return f"step_{self.step:08d}" + (f"_{self.attempt}" if self.attempt > 1 else "")
+
+
+def parse_name(text: str) -> Name | None:
+    """The name, or None if it is not one that `Name` writes."""
+    match = _NAME.fullmatch(text)
+    name = Name(int(match[1]), int(match[2] or 1)) if match else None
+    return name if name and str(name) == text else None
+
+
+def _entries(directory: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(explain_os_error(error, directory, "read")) from error
+
+
+def list_names(directory: Path) -> list[Name]:
+    """The checkpoint names in a directory, newest first, whole or not. Raises StorageError if it is unreadable."""
+    return sorted((name for entry in _entries(directory) if (name := parse_name(entry))), reverse=True)
+
+
+def list_temporary(directory: Path) -> list[str]:
+    """Saves in progress or cut off."""
+    return [entry for entry in _entries(directory) if _TEMPORARY.fullmatch(entry)]
+
+
+def list_trash(directory: Path) -> list[str]:
+    """Deletions in progress or cut off."""
+    return [entry for entry in _entries(directory) if _TRASH.fullmatch(entry)]
+
+
+def free_name(directory: Path, step: int) -> Name:
+    """A name for a checkpoint of this step that nothing in the directory bears."""
+    name = Name(step)
+    while os.path.lexists(directory / str(name)):
+        name = Name(step, name.attempt + 1)
+    return name
+
+
+def render_manifest(content: dict[str, Any]) -> str:
+    """The manifest as text, with a digest of itself as its last entry.
+
+    The text is a function of the content, so a reader can demand it byte for byte (`read_manifest`).
+    """
+    body = {key: value for key, value in content.items() if key != "digest"}
+    digest = xxhash.xxh3_128(json.dumps(body, ensure_ascii=False, allow_nan=False).encode()).hexdigest()
+    return json.dumps(body | {"digest": digest}, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint directory.
+
+    Raises StorageError, saying what is wrong, when there is none, it is damaged, or its format is not ours.
+    """
+    path = checkpoint / MANIFEST
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise StorageError(f"{checkpoint} has no {MANIFEST}: its save was never finished") from None
+    except OSError as error:
+        raise StorageError(explain_os_error(error, path, "read")) from error
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict) or render_manifest(content).encode() != text:
+            raise ValueError("its own digest does not match")
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{path} is damaged ({error})") from None
+    if content.get("format") != FORMAT:
+        raise StorageError(
+            f"{path} has format {content.get('format')!r}, this version of Tsugiki reads {FORMAT}: "
+            "use the version that wrote it"
+        )
+    return content
+
+
+def size_problems(checkpoint: Path, manifest: dict[str, Any]) -> list[str]:
+    """What is missing or has another size than the manifest says; one text a file, naming it."""
+    problems = []
+    for name, entry in manifest["files"].items():
+        try:
+            size = (checkpoint / name).stat().st_size
+        except FileNotFoundError:
+            problems.append(f"{name} is missing")
+        except OSError as error:
+            problems.append(explain_os_error(error, checkpoint / name, "read"))
+        else:
+            if size != entry["size"]:
+                problems.append(f"{name} has {size:,} bytes, not {entry['size']:,}")
+    return problems
+
+
+def digest_problems(checkpoint: Path, manifest: dict[str, Any], names: Iterable[str] | None = None) -> list[str]:
+    """Which of the files (default: all) hold other bytes than were written; one text a file, naming it."""
+    problems = []
+    for name in manifest["files"] if names is None else names:
+        try:
+            if xxh3_file(checkpoint / name) != manifest["files"][name]["xxh3"]:
+                problems.append(f"{name} is damaged (its digest is not the one in {MANIFEST})")
+        except OSError as error:
+            problems.append(explain_os_error(error, checkpoint / name, "read"))
+    return problems
+
+
+def verify(path: Path) -> list[str]:
+    """Everything that is wrong with a checkpoint directory; empty if it is whole. Reads every byte of it."""
+    try:
+        manifest = read_manifest(path)
+    except StorageError as error:
+        return [str(error)]
+    return size_problems(path, manifest) or digest_problems(path, manifest)
+
+
+def newest_name(directory: Path) -> str | None:
+    """The newest checkpoint whose manifest and sizes are right (digests are not read: see `verify`), or None."""
+    for name in list_names(directory):
+        try:
+            if not size_problems(directory / str(name), read_manifest(directory / str(name))):
+                return str(name)
+        except StorageError:
+            continue
+    return None
+
+
+def stored_bytes(directory: Path) -> int:
+    """Bytes in the checkpoints (whole or cut off) of a directory."""
+    total = 0
+    for entry in [str(name) for name in list_names(directory)] + list_temporary(directory):
+        for file in (directory / entry).rglob("*"):
+            try:
+                total += file.stat().st_size
+            except OSError:
+                continue  # deleted meanwhile
+    return total
+
+
+def check_disk_space(directory: Path, bytes_each: int, keep: int) -> None:
+    """Refuse to start a run whose checkpoints cannot fit: `keep` of them and the one being written.
+
+    What the directory holds already counts as theirs, since newer checkpoints replace it. Raises StorageError.
+    """
+    needed = bytes_each * (keep + 1)
+    held, free = stored_bytes(directory), free_bytes(directory)
+    if needed > free + held:
+        raise StorageError(
+            f"{directory} has room for {(free + held) / 1e9:,.1f} GB of checkpoints but {needed / 1e9:,.1f} GB are "
+            f"needed: {keep} to keep and one being written, {bytes_each / 1e9:,.2f} GB each. "
+            "Free some space, lower training.save_total_limit, or put run_dir elsewhere"
+        )
