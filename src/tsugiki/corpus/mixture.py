@@ -1,75 +1,87 @@
-"""The order of data: global sample number -> (stage, source, epoch, window), a pure function in constant memory.
+"""The order of training data as a pure function: global sample number → stage, source, epoch, window.
 
-A *stage* is a span of samples with fixed weights. Inside it, the source of the h-th sample follows the quota method
-(`apportionment.py`), so that after every sample each source is less than one window from its share. The k-th window
-drawn from a source, counted over all stages, is window `permute(key(seed, name, epoch), windows, k mod windows)` of
-epoch `k div windows` (`permutation.py`). The key holds the source's *name*, so that adding, removing or reweighting
-another source never changes which window is the k-th drawn from this one; sources are ordered by name, so that their
-order in a file does not matter. A later stage changes nothing before its start, and lengthening a run changes nothing.
+Nothing is shuffled, built or remembered. For sample g the rule (version 1) is:
 
-No state but the sample number: any process can ask for any sample, at any world size.
+1. The stage is the last one that starts at or before g; k = g - its start.
+2. The source is that of place k mod P in the stage's period (`apportionment`), P long; sources are taken in the order of
+   their names, so the order in a file does not matter.
+3. Its draw number counts earlier draws of this source: those before the stage + whole periods × draws a period
+   + draws earlier in this period.
+4. With n windows, epoch = draw div n and position = draw mod n.
+5. The window is `permute(key, n, position)`, with a key of its own for every (seed, source name, epoch).
+
+So the k-th window drawn from a source depends on the seed, its name and its size alone: neither other sources nor weights,
+stages, length of the run, number of processes or restarts change it. A later stage changes nothing before it. Inside a
+stage, each source is less than one window away from its share after every sample.
 """
 
-import bisect
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import xxhash
 from numpy.typing import ArrayLike, NDArray
 
-from tsugiki.corpus.apportionment import WEIGHT_DENOMINATOR, Period, period, round_weights
-from tsugiki.corpus.permutation import permute
-from tsugiki.errors import DataError
-from tsugiki.recipe import Recipe
+from tsugiki.corpus.apportionment import WEIGHT_DENOMINATOR, period, round_weights
+from tsugiki.corpus.permutation import mix, permute
+from tsugiki.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from tsugiki.recipe import Recipe
 
 RULE_VERSION = 1
-"""Of the whole rule. Stored in every checkpoint; a run never continues under another."""
+"""Number of the rule above, stored in every checkpoint: another rule would silently give another order."""
 
 
-class MixtureStage(NamedTuple):
-    """From global sample `start_sample` on, sources are drawn by these weights."""
+class HasWindows(Protocol):
+    """What of a token store the order depends on."""
+
+    def window_count(self, sequence_length: int) -> int: ...
+
+
+@dataclass(frozen=True)
+class MixtureStage:
+    """From global sample `start_sample` on, these weights (any unit; a source not named has weight 0)."""
 
     start_sample: int
     weights: Mapping[str, float]
 
 
-class Drawn(NamedTuple):
-    """Where samples come from; arrays of equal length."""
+@dataclass(frozen=True)
+class Drawn:
+    """Where samples come from; every array is [n], in the order of the samples asked for."""
 
-    stage: NDArray[np.int64]
-    source: NDArray[np.int64]  # index into Mixture.names
-    epoch: NDArray[np.int64]
-    window: NDArray[np.int64]
+    source: NDArray[np.int16]  # index into `Mixture.names`
+    epoch: NDArray[np.int64]  # how often the source had been read through before
+    window: NDArray[np.int64]  # window of the source's store
+    stage: NDArray[np.int16]
+    draw: NDArray[np.int64]  # how many windows of this source were drawn before this one
 
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """What a run of a given length takes from a source."""
+    """What a run of a given length takes from one source."""
 
     name: str
-    samples: int
-    epochs: float
-    share: float
-
-
-@dataclass(frozen=True)
-class _Stage:
-    start: int
-    period: Period
-    drawn_before: NDArray[np.int64]  # [sources] windows drawn from each source in earlier stages
-
-    def drawn_after(self, samples: int) -> NDArray[np.int64]:
-        """[sources] windows drawn from each source by the stage's first `samples` samples and all stages before."""
-        whole, rest = divmod(samples, self.period.length)
-        part = np.bincount(self.period.source[:rest], minlength=len(self.drawn_before))
-        return self.drawn_before + whole * self.period.weights + part
+    samples: int  # windows drawn
+    epochs: float  # samples / windows that the source has
+    share: float  # samples / all samples
 
 
 class Mixture:
-    """Sources mixed by weight; see the module's docstring for the rule."""
+    """Windows of several sources in one order.
+
+    Args:
+        seed: of the order; any whole number.
+        windows: number of windows that each source has.
+        stages: in order of their start; the first starts at sample 0, each later one after its predecessor.
+        max_epochs: limits that `check` enforces; None or absent means no limit.
+
+    Raises RecipeError for stages out of order, unknown sources or unusable weights, and DataError for a source that is to
+    be drawn but has no window.
+    """
 
     def __init__(
         self,
@@ -78,111 +90,165 @@ class Mixture:
         stages: Sequence[MixtureStage],
         max_epochs: Mapping[str, float | None] | None = None,
     ):
-        """`windows`: windows of each source. Raises RecipeError for weights that cannot be drawn, DataError for a
-        source with weight but without a window, ValueError for stages that are not in order from sample 0."""
         self.seed = seed
-        self.names = sorted(windows)
-        self.windows = np.array([windows[name] for name in self.names], dtype=np.int64)
+        self.names: tuple[str, ...] = tuple(sorted(windows))
+        self.windows = {name: int(windows[name]) for name in self.names}
         self.max_epochs = dict(max_epochs or {})
-        if not stages or stages[0].start_sample != 0:
-            raise ValueError("the first stage starts at sample 0")
-        self.weights: list[dict[str, int]] = []
-        self.stages: list[_Stage] = []
-        drawn = np.zeros(len(self.names), dtype=np.int64)
-        for stage in stages:
-            if self.stages:
-                previous = self.stages[-1]
-                if stage.start_sample <= previous.start:
-                    raise ValueError("stages start at rising sample numbers")
-                drawn = previous.drawn_after(stage.start_sample - previous.start)
-            weights = round_weights({name: stage.weights.get(name, 0.0) for name in self.names})
-            empty = [name for name in self.names if weights[name] and not windows[name]]
-            if empty:
-                raise DataError(
-                    f"source {', '.join(empty)} has a weight but no whole window: its text is shorter than one "
-                    "sequence. Give it more text, a shorter data.sequence_length, or weight 0"
-                )
-            self.weights.append(weights)
-            self.stages.append(_Stage(stage.start_sample, _period(tuple(weights[name] for name in self.names)), drawn))
-        self._starts = np.array([stage.start for stage in self.stages], dtype=np.int64)
+        self._check_stages(stages)
+        self.weights = [
+            round_weights({name: stage.weights.get(name, 0.0) for name in self.names}) for stage in stages
+        ]
+        self._check_not_empty()
+
+        self._sizes = np.array([max(self.windows[name], 1) for name in self.names], dtype=np.int64)
+        self._keys = np.array([_source_key(seed, name) for name in self.names], dtype=np.uint64)
+        self._starts = np.array([stage.start_sample for stage in stages], dtype=np.int64)  # [stages]
+        self._periods = [period([weights[name] for name in self.names]) for weights in self.weights]
+        self._lengths = np.array([table.length for table in self._periods], dtype=np.int64)
+        self._per_period = np.stack([table.weights for table in self._periods])  # [stages, sources]
+        # The tables of all stages end to end, so that one look-up serves samples of several stages.
+        self._offsets = np.concatenate([[0], np.cumsum(self._lengths)[:-1]])
+        self._source_at = np.concatenate([table.source for table in self._periods])
+        self._count_before = np.concatenate([table.count_before for table in self._periods])
+        self._drawn_at_start = np.zeros_like(self._per_period)  # [stages, sources] draws before each stage
+        for stage in range(1, len(stages)):
+            length = int(self._starts[stage] - self._starts[stage - 1])
+            self._drawn_at_start[stage] = self._drawn_at_start[stage - 1] + self._in_stage(stage - 1, length)
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, stores: Mapping[str, Any]) -> "Mixture":
-        """The mixture of a recipe over opened stores (anything with `window_count`)."""
-        length, batch = recipe.data.sequence_length, recipe.training.global_batch_size
-        first = MixtureStage(0, {name: source.weight for name, source in recipe.data.sources.items()})
-        later = [MixtureStage(stage.start_step * batch, stage.weights) for stage in recipe.data.stages]
-        return cls(
-            recipe.seed,
-            {name: store.window_count(length) for name, store in stores.items()},
-            [first, *later],
-            {name: source.max_epochs for name, source in recipe.data.sources.items()},
-        )
+    def from_recipe(cls, recipe: "Recipe", stores: Mapping[str, HasWindows]) -> "Mixture":
+        """The mixture of a recipe over the training stores of its sources, by name. Raises as the class does."""
+        sources = recipe.data.sources
+        stages = [MixtureStage(0, {name: source.weight for name, source in sources.items()})]
+        stages += [
+            MixtureStage(stage.start_step * recipe.training.global_batch_size, stage.weights)
+            for stage in recipe.data.stages
+        ]
+        windows = {name: stores[name].window_count(recipe.data.sequence_length) for name in sources}
+        return cls(recipe.seed, windows, stages, {name: source.max_epochs for name, source in sources.items()})
 
     def locate(self, samples: ArrayLike) -> Drawn:
-        """Where global samples (integers from 0, any shape flattened) come from."""
-        numbers = np.atleast_1d(np.asarray(samples, dtype=np.int64)).ravel()
-        if numbers.size and numbers.min() < 0:
-            raise ValueError("sample numbers start at 0")
-        stage = np.searchsorted(self._starts, numbers, side="right") - 1
-        source = np.empty_like(numbers)
-        count = np.empty_like(numbers)
-        for index in np.unique(stage):
-            here = stage == index
-            part = self.stages[index]
-            turn, place = np.divmod(numbers[here] - part.start, part.period.length)
-            chosen = part.period.source[place].astype(np.int64)
-            source[here] = chosen
-            count[here] = part.drawn_before[chosen] + turn * part.period.weights[chosen] + part.period.count_before[place]
-        size = self.windows[source]
-        epoch, position = np.divmod(count, size)
-        keys = np.empty(len(numbers), dtype=np.uint64)
-        pairs, inverse = np.unique(np.stack([source, epoch]), axis=1, return_inverse=True)
-        unique_keys = [_key(self.seed, self.names[name], int(turn)) for name, turn in pairs.T]
-        keys[:] = np.array(unique_keys, dtype=np.uint64)[inverse.ravel()]
-        return Drawn(stage, source, epoch, permute(keys, size, position))
+        """Where global samples [n] come from (whole numbers from 0, any order). Raises ValueError below 0."""
+        samples = np.atleast_1d(np.asarray(samples, dtype=np.int64))
+        if samples.size and samples.min() < 0:
+            raise ValueError("global sample numbers start at 0")
+        stage = np.searchsorted(self._starts, samples, side="right") - 1
+        periods, place = np.divmod(samples - self._starts[stage], self._lengths[stage])
+        entry = self._offsets[stage] + place
+        source = self._source_at[entry].astype(np.int64)
+        draw = (
+            self._drawn_at_start[stage, source]
+            + periods * self._per_period[stage, source]
+            + self._count_before[entry]
+        )
+        size = self._sizes[source]
+        epoch, position = np.divmod(draw, size)
+        # Different epochs of a source never share a key, and 64 random bits a source keep sources apart.
+        key = mix(self._keys[source], epoch)
+        return Drawn(
+            source.astype(np.int16), epoch, permute(key, size, position), stage.astype(np.int16), draw
+        )
+
+    def drawn_before(self, sample: int) -> dict[str, int]:
+        """How many windows of each source come before a global sample number."""
+        stage = int(np.searchsorted(self._starts, sample, side="right")) - 1
+        counts = self._drawn_at_start[stage] + self._in_stage(stage, sample - int(self._starts[stage]))
+        return dict(zip(self.names, counts.tolist(), strict=True))
 
     def plan(self, total_samples: int) -> list[SourcePlan]:
-        """Windows, epochs and share of each source in the first `total_samples` samples."""
-        index = bisect.bisect_left(self._starts.tolist(), max(total_samples, 1)) - 1
-        drawn = self.stages[index].drawn_after(total_samples - self.stages[index].start)
+        """What a run of `total_samples` takes from each source, in the order of `names`."""
         return [
-            SourcePlan(name, int(taken), int(taken) / int(size) if size else 0.0, int(taken) / max(total_samples, 1))
-            for name, taken, size in zip(self.names, drawn, self.windows, strict=True)
+            SourcePlan(name, count, count / max(self.windows[name], 1), count / max(total_samples, 1))
+            for name, count in self.drawn_before(total_samples).items()
         ]
 
     def check(self, total_samples: int) -> None:
-        """Raise DataError, naming all, when a source would be repeated more often than its `max_epochs` allows."""
-        over = [
-            f"data.sources.{plan.name}.max_epochs is {limit:g}, but the run takes {plan.epochs:.2f} epochs of it "
-            f"({plan.samples:,} windows)"
-            for plan in self.plan(total_samples)
-            if (limit := self.max_epochs.get(plan.name)) is not None and plan.epochs > limit
-        ]
-        if over:
-            raise DataError("\n".join(over) + "\nGive it less weight, more text, or a higher max_epochs")
+        """Raise DataError if a run of `total_samples` would read a source more often than its `max_epochs`."""
+        problems = []
+        for plan in self.plan(total_samples):
+            limit = self.max_epochs.get(plan.name)
+            allowed = None if limit is None else int(limit * self.windows[plan.name])
+            if allowed is not None and plan.samples > allowed:
+                problems.append(
+                    f"data.sources.{plan.name}: the run would read it {plan.epochs:.2f} times ({plan.samples:,} windows of "
+                    f"{self.windows[plan.name]:,}), more than max_epochs {limit:g} allows. Lower its share from "
+                    f"{plan.share:.2%} to at most {allowed / total_samples:.2%}, give it more text, shorten the run, "
+                    "or raise max_epochs."
+                )
+        if problems:
+            raise DataError("\n".join(problems))
 
     def describe(self) -> dict[str, Any]:
-        """All that decides the order, for checkpoints and manifests."""
+        """All that the order depends on, for checkpoints: rule version, seed, whole weights, windows."""
         return {
             "rule_version": RULE_VERSION,
             "seed": self.seed,
-            "denominator": WEIGHT_DENOMINATOR,
-            "windows": {name: int(size) for name, size in zip(self.names, self.windows, strict=True)},
+            "weight_denominator": WEIGHT_DENOMINATOR,
+            "windows": dict(self.windows),
             "stages": [
-                {"start_sample": stage.start, "weights": weights}
-                for stage, weights in zip(self.stages, self.weights, strict=True)
+                {"start_sample": int(start), "weights": {name: part for name, part in weights.items() if part}}
+                for start, weights in zip(self._starts, self.weights, strict=True)
             ],
         }
 
+    def _in_stage(self, stage: int, length: int) -> NDArray[np.int64]:
+        """Draws of each source [sources] in the first `length` samples of a stage."""
+        table = self._periods[stage]
+        periods, rest = divmod(length, table.length)
+        begun = np.bincount(table.source[:rest], minlength=len(self.names))
+        return periods * table.weights + begun
 
-@lru_cache(maxsize=64)
-def _period(weights: tuple[int, ...]) -> Period:
-    return period(weights)
+    def _check_stages(self, stages: Sequence[MixtureStage]) -> None:
+        if not stages or stages[0].start_sample != 0:
+            raise RecipeError("The first stage of the mixture must start at sample 0.")
+        for before, stage in zip(stages, stages[1:], strict=False):
+            if stage.start_sample <= before.start_sample:
+                raise RecipeError(
+                    f"data.stages: a stage that starts at sample {stage.start_sample:,} follows one that starts at "
+                    f"{before.start_sample:,}. List stages in the order of their start, each start once."
+                )
+        for stage in stages:
+            unknown = sorted(set(stage.weights) - set(self.names))
+            if unknown:
+                raise RecipeError(
+                    f"The mixture gives a weight to {', '.join(unknown)}, which is no source; there are "
+                    f"{', '.join(self.names)}."
+                )
+
+    def _check_not_empty(self) -> None:
+        empty = [
+            name
+            for name in self.names
+            if self.windows[name] < 1 and any(weights[name] for weights in self.weights)
+        ]
+        if empty:
+            raise DataError(
+                f"{', '.join(empty)}: too little text to fill a single window. Give the source more text, set "
+                "its weight to 0, or shorten data.sequence_length."
+            )
 
 
-@lru_cache(maxsize=4096)
-def _key(seed: int, name: str, epoch: int) -> int:
-    """Key of the shuffle of one epoch of a source. The lengths keep (1, "1x") and (11, "x") apart."""
-    text = f"tsugiki order {RULE_VERSION}|{seed}|{len(name)}:{name}|{epoch}"
-    return xxhash.xxh3_64_intdigest(text.encode("utf-8"))
+def order_conflict(old: Mapping[str, Any], new: Mapping[str, Any], consumed_samples: int) -> str | None:
+    """Why two mixtures, as `describe` wrote them, differ in the first `consumed_samples` samples, or None.
+
+    Stages that start later, sources not drawn so far and the length of the run may differ.
+    """
+    if old["rule_version"] != new["rule_version"]:
+        return f"the rule of the data order has version {new['rule_version']} here and {old['rule_version']} there"
+    for key in ("seed", "weight_denominator"):
+        if old[key] != new[key]:
+            return f"the {key.replace('_', ' ')} is {new[key]} and was {old[key]}"
+    past, present = (
+        [stage for stage in mixture["stages"] if stage["start_sample"] < consumed_samples] for mixture in (old, new)
+    )
+    if past != present:
+        return f"the weights of the first {consumed_samples:,} samples are {present} and were {past}"
+    for name in sorted({name for stage in past for name in stage["weights"]}):
+        if old["windows"][name] != new["windows"][name]:
+            return f"source {name} has {new['windows'][name]:,} windows and had {old['windows'][name]:,}"
+    return None
+
+
+def _source_key(seed: int, name: str) -> int:
+    """64 bits from seed and name. JSON keeps them apart: ("1", "2a") and ("12", "a") are different texts."""
+    return xxhash.xxh3_64_intdigest(json.dumps(["tsugiki data order", seed, name]).encode("ascii"))

@@ -1,92 +1,112 @@
-"""Windows of tokens as inputs and targets: the one place where labels are shifted.
+"""Windows of tokens become inputs and targets here, and nowhere else.
 
-Window w of a store is tokens w·L … w·L + L (L + 1 of them): inputs are all but the last, targets all but the first.
-Neighbouring windows share one token, so each token but the store's first is a target exactly once an epoch. Models
-are never given `labels`, since they would shift them a second time.
+Window w of a store holds `sequence_length` + 1 tokens from token w · `sequence_length` on: neighbouring windows share
+one token, the last target of one and the first input of the next, so that each token but the store's first is a
+target exactly once an epoch (the tail that fills no window aside).
 
-With isolated documents, positions restart at each document and at the window's start, and the first token of a
-document is no target (nothing before it in its own text predicts it).
+Whether a token is to be learnt is a property of that token as a target, so the mask is shifted together with
+the tokens, by `shift`. `labels=` is never given to a Hugging Face model: it would shift a second time, and the loss would
+still fall.
+
+With `isolate_documents`, positions restart at each document and at the window's start, from which attention
+implementations derive that documents do not see each other, and the first token of a document is not a target: what
+precedes it belongs to another document.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tsugiki.corpus.mixture import Mixture
+from tsugiki.corpus.mixture import Drawn, Mixture
 
 IGNORE = -100
-"""Target of a position at which nothing is predicted (the value that torch's cross-entropy ignores)."""
+"""Target value of positions that have no loss (PyTorch's own default)."""
 
 
-def shift(
-    tokens: NDArray[np.int64], is_target: NDArray[np.bool_] | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Inputs and targets [..., L] of tokens [..., L + 1].
+class Store(Protocol):
+    """What of a token store is read here."""
 
-    `is_target` [..., L + 1] says of each token whether it may be predicted; it belongs to the token *as a target* and
-    is shifted with it.
+    tokens: NDArray  # [token_count] integers
+    document_starts: NDArray[np.int64]  # [documents + 1] offset of each document's first token; the last is the end
+
+
+class Source(Protocol):
+    """A prepared source, as far as it is read here."""
+
+    @property
+    def train(self) -> Store: ...
+
+
+def shift(tokens: NDArray[np.int64], is_target: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Inputs and targets [..., L] of tokens [..., L + 1]: at each position the target is the next token.
+
+    `is_target` [..., L + 1] says of each token whether it is to be predicted; where not, the target is IGNORE. The
+    first token is never one.
     """
-    targets = tokens[..., 1:]
-    if is_target is not None:
-        targets = np.where(is_target[..., 1:], targets, IGNORE)
-    return tokens[..., :-1], targets
+    return tokens[..., :-1], np.where(is_target[..., 1:], tokens[..., 1:], IGNORE)
 
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Windows ready for a model. n windows of L tokens."""
+    """n windows of L tokens, ready for the model."""
 
     inputs: NDArray[np.int64]  # [n, L]
-    targets: NDArray[np.int64]  # [n, L], IGNORE where nothing is predicted
+    targets: NDArray[np.int64]  # [n, L], IGNORE where nothing is to be learnt
     positions: NDArray[np.int64] | None  # [n, L] when documents are isolated
-    source: NDArray[np.int64]  # [n] index into the mixture's names
+    source: NDArray[np.int16]  # [n] index into the mixture's names
     samples: NDArray[np.int64]  # [n] global sample numbers
+    drawn: Drawn  # epoch and window of each sample
 
-    @property
+    @cached_property
     def target_count(self) -> int:
-        return int((self.targets != IGNORE).sum())
+        """Positions that have a loss."""
+        return int(np.count_nonzero(self.targets != IGNORE))
 
 
 class WindowReader:
-    """Reads global samples from prepared sources (anything with `.train`, a TokenStore)."""
+    """Reads global samples; keeps no state, so threads may share it and any process may read any sample."""
 
-    def __init__(self, sources: Mapping[str, Any], mixture: Mixture, sequence_length: int, isolate_documents: bool):
+    def __init__(
+        self, sources: Mapping[str, Source], mixture: Mixture, sequence_length: int, isolate_documents: bool
+    ):
         self.sources = sources
         self.mixture = mixture
         self.sequence_length = sequence_length
         self.isolate_documents = isolate_documents
+        self._stores: list[Store] = [sources[name].train for name in mixture.names]
 
     def read(self, samples: ArrayLike) -> WindowBatch:
-        """The windows of these global samples, in their order."""
-        numbers = np.atleast_1d(np.asarray(samples, dtype=np.int64))
-        drawn = self.mixture.locate(numbers)
+        """Inputs, targets and positions of global samples [n], in their order."""
+        samples = np.atleast_1d(np.asarray(samples, dtype=np.int64))
+        drawn = self.mixture.locate(samples)
         length = self.sequence_length
-        tokens = np.empty((len(numbers), length + 1), dtype=np.int64)
-        positions = np.empty((len(numbers), length), dtype=np.int64) if self.isolate_documents else None
-        is_target = np.ones((len(numbers), length + 1), dtype=bool) if self.isolate_documents else None
-        for row, (source, window) in enumerate(zip(drawn.source, drawn.window, strict=True)):
-            store = self.sources[self.mixture.names[source]].train
-            tokens[row] = store.window(int(window), length)
-            if positions is not None and is_target is not None:
-                starts = document_starts_in(store.document_starts, int(window) * length, length + 1)
+        tokens = np.empty((len(samples), length + 1), dtype=np.int64)
+        is_target = np.ones(tokens.shape, dtype=bool)
+        begins = np.zeros(tokens.shape, dtype=np.int64)  # index in the window at which a document begins, else 0
+        for row, (source, window) in enumerate(zip(drawn.source.tolist(), drawn.window.tolist(), strict=True)):
+            store, first = self._stores[source], window * length
+            tokens[row] = store.tokens[first : first + length + 1]
+            if self.isolate_documents:
+                starts = document_starts_inside(store, first, length)
                 is_target[row, starts] = False
-                positions[row] = restarting_positions(starts, length)
+                begins[row, starts] = starts
         inputs, targets = shift(tokens, is_target)
-        return WindowBatch(inputs, targets, positions, drawn.source, numbers)
+        positions = None
+        if self.isolate_documents:
+            latest = np.maximum.accumulate(begins[:, :-1], axis=1)
+            positions = np.arange(length, dtype=np.int64) - latest
+        return WindowBatch(inputs, targets, positions, drawn.source, samples, drawn)
 
 
-def document_starts_in(document_starts: NDArray[np.int64], first: int, count: int) -> NDArray[np.int64]:
-    """Offsets, within tokens first … first + count - 1 of a store, at which a document starts."""
-    low, high = np.searchsorted(document_starts, [first, first + count])
-    return np.unique(document_starts[low:high] - first)
+def document_starts_inside(store: Store, first: int, length: int) -> NDArray[np.int64]:
+    """Where documents begin in the window of tokens first … first + length, counted from its second token on.
 
-
-def restarting_positions(starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Positions [length] that restart at 0 at each of `starts` and at the window's start."""
-    inside = starts[starts < length]
-    origin = np.zeros(length, dtype=np.int64)
-    origin[inside] = inside
-    return np.arange(length, dtype=np.int64) - np.maximum.accumulate(origin)
+    The document that the window's first token belongs to is not listed, whether it begins there or before.
+    """
+    starts = store.document_starts[:-1]  # the last entry is the end of the store, not a document
+    low, high = np.searchsorted(starts, [first + 1, first + length + 1], side="left")
+    return np.asarray(starts[low:high], dtype=np.int64) - first
