@@ -16,13 +16,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.prepare import Progress, open_prepared, prepare, source_is_current
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import RecipeError, TsugikiError
+from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json, write_atomically, write_json
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import show
@@ -71,17 +72,30 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     processes = start_processes(recipe.parallel.timeout_minutes)
     say = say if processes.is_first else _silent
     try:
-        with StopRequest() as stop, lock_run(recipe.run_dir, hold=processes.is_first):
+        with StopRequest() as stop, ExitStack() as held:
+            _take_lock(held, lock_run(recipe.run_dir, hold=processes.is_first), processes)
             if processes.is_first:
                 _record_inputs(recipe, tokenizer, folder)
                 write_state(recipe.run_dir, "running", 0)
             return _train_inside(recipe, sources, tokenizer, folder, processes, stop, say, only_preflight)
     except TsugikiError as error:
-        if processes.is_first and recipe.run_dir.exists():
+        if processes.is_first and not isinstance(error, StorageError) and recipe.run_dir.exists():
             write_state(recipe.run_dir, "failed", 0, str(error).splitlines()[0])
         raise
     finally:
         stop_processes()
+
+
+def _take_lock(held: ExitStack, lock: AbstractContextManager[None], processes: Any) -> None:
+    """Take the run's lock on rank 0; every rank learns when it is not to be had."""
+    error = None
+    try:
+        held.enter_context(lock)
+    except StorageError as problem:
+        error = str(problem)
+    error = processes.broadcast(error)
+    if error:
+        raise StorageError(error)
 
 
 def _train_inside(
@@ -163,8 +177,8 @@ def run_all(recipe: Recipe, say: Say, progress: Progress | None = None) -> bool:
 
 def export_final(recipe: Recipe, say: Say) -> Path:
     """The newest checkpoint as a Hugging Face folder in `<run_dir>/export`, unless it is there already."""
+    from tsugiki.checkpoint_files import newest_name
     from tsugiki.model.export import export
-    from tsugiki.training.checkpoint_files import newest_name
 
     output = recipe.run_dir / "export"
     name = newest_name(recipe.run_dir / "checkpoints")

@@ -26,7 +26,7 @@ from tsugiki.model.loss import TrainingModel
 from tsugiki.model.shard import make_mesh
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import compare_for_resume, launch_errors, total_steps
-from tsugiki.training.checkpoint import Checkpointer, Found
+from tsugiki.training.checkpoint import Checkpointer, Found, check_disk_space, size_estimate
 from tsugiki.training.distributed import Processes
 from tsugiki.training.optimizer import Optimizer, no_decay_names
 from tsugiki.training.schedule import Schedule, make_schedule
@@ -121,8 +121,7 @@ def open_run(
     reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
 
     model = load_model(
-        recipe.model,
-        folder=model_folder,
+        recipe.model if model_folder is None else recipe.model.model_copy(update={"name_or_path": str(model_folder)}),
         mesh=make_mesh(recipe.parallel.shard, recipe.parallel.replicas, processes.device.type),
         precision=training.precision,
         device=processes.device,
@@ -130,9 +129,8 @@ def open_run(
         compile=training.compile,
         loss_chunk_tokens=training.loss_chunk_tokens,
         seed=recipe.seed,
+        router_coefficient=training.router_aux_loss_coef,
     )
-    if training.router_aux_loss_coef is not None:
-        model.router_coefficient = training.router_aux_loss_coef
     optimizer = Optimizer(
         dict(model.named_hf_parameters()),
         no_decay_names(model.hf, decay_embeddings=training.decay_embeddings),
@@ -155,7 +153,7 @@ def open_run(
         lineage=processes.broadcast(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"), stop=stop, say=say,
     )  # fmt: skip
     found = checkpointer.newest_whole()
-    for warning in found.warnings if found else checkpointer.warnings:
+    for warning in checkpointer.warnings:
         say(f"warning: {warning}")
     if found:
         resume(run, found)
@@ -165,7 +163,23 @@ def open_run(
             "Move the directory away to start anew; a run with history never starts again at step 0 by itself"
         )
     checkpointer.lineage = run.lineage
+    _check_disk(run)
     return run
+
+
+def _check_disk(run: Run) -> None:
+    """Before the first step: do the checkpoints to be kept fit the disk? Asked on rank 0, told to all."""
+    error = None
+    if run.processes.is_first:
+        directory = run.checkpointer.directory
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            check_disk_space(directory, size_estimate(run.tensors()), run.recipe.training.save_total_limit)
+        except StorageError as problem:
+            error = str(problem)
+    error = run.processes.broadcast(error)
+    if error:
+        raise StorageError(error)
 
 
 def resume(run: Run, found: Found) -> None:

@@ -1,14 +1,15 @@
 """Held-out loss of each source: nats per token, perplexity and bits per byte.
 
 Every held-out document is scored alone, in overlapping windows, with the one function of `model/bits_per_byte.py`.
-Documents are shared out over the ranks; since a sharded forward is collective, every rank makes the same number
-of forward calls. The figures carry sums as well, so that a reader can pool sources or compute intervals.
+The context before a document is what precedes it in a token store: BOS, or the EOS of another document where the
+model knows no BOS. Sums stand beside the ratios, so that a reader can pool sources.
 """
 
 import math
 from collections.abc import Callable, Mapping
 
 from tsugiki.corpus.prepare import PreparedSource
+from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
 from tsugiki.model.loss import TrainingModel
 from tsugiki.training.distributed import Processes
 
@@ -23,42 +24,46 @@ def validate(
     documents: int,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> dict[str, dict[str, float]] | None:
-    """Score the first `documents` held-out documents of each source.
+    """Score the first `documents` held-out documents of each source (their order is that of a hash). Collective.
 
-    Returns by source: nats_per_token, perplexity, bits_per_byte, documents, tokens, bytes (UTF-8). None when some
-    rank was asked to stop meanwhile (a request must not wait for the end of a long validation).
+    Returns by source: nats_per_token, perplexity, bits_per_byte, nats, documents, tokens, bytes (UTF-8). None when
+    some rank was asked to stop meanwhile (a request must not wait for the end of a long validation).
     """
     scores: dict[str, dict[str, float]] = {}
-    model.eval()
-    try:
-        for name, source in sources.items():
-            if source.held_out.document_count == 0:
-                continue
-            total = _score_source(model, source, processes, context, batch_tokens, documents, stop_requested)
-            if total is None:
-                return None
-            nats, tokens, size, count = total
-            per_token = nats / max(tokens, 1)
-            scores[name] = {
-                "nats_per_token": per_token,
-                "perplexity": math.exp(min(per_token, 700.0)),
-                "bits_per_byte": nats / math.log(2) / max(size, 1),
-                "documents": count,
-                "tokens": tokens,
-                "bytes": size,
-            }
-    finally:
-        model.train()
+    for name, source in sources.items():
+        count = min(documents, source.held_out.document_count)
+        if count == 0:
+            continue
+        manifest = source.manifest
+        found = score_documents(
+            model,
+            [_text_tokens(source, index) for index in range(count)],
+            bos_id=manifest.bos_id if manifest.add_bos else manifest.eos_id,
+            context=context,
+            batch_tokens=batch_tokens,
+            group=processes.control,
+            stop=lambda: processes.agree([stop_requested()])[0] > 0,
+        )
+        if found is None:
+            return None
+        nats, tokens = float(found.nats.sum()), int(found.tokens.sum())
+        size = int(source.held_out.documents["bytes"][:count].sum())
+        per_token = nats / max(tokens, 1)
+        scores[name] = {
+            "nats_per_token": per_token,
+            "perplexity": math.exp(min(per_token, 700.0)),
+            "bits_per_byte": bits_per_byte(nats, size),
+            "nats": nats,
+            "documents": count,
+            "tokens": tokens,
+            "bytes": size,
+        }
     return scores
 
 
-def _score_source(
-    model: TrainingModel,
-    source: PreparedSource,
-    processes: Processes,
-    context: int,
-    batch_tokens: int,
-    documents: int,
-    stop_requested: Callable[[], bool],
-) -> tuple[float, int, int, int] | None:
-    """(nats, tokens, bytes, documents) of a source over all ranks, or None when asked to stop."""
+def _text_tokens(source: PreparedSource, index: int) -> list[int]:
+    """Tokens of a held-out document's text, without the BOS and EOS that the store put around it."""
+    tokens = source.held_out.document(index)
+    start = 1 if source.manifest.add_bos else 0
+    end = len(tokens) - (1 if source.manifest.add_eos else 0)
+    return tokens[start:end].tolist()
