@@ -168,7 +168,7 @@ def export(
 ) -> None:
     """Write a checkpoint as a Hugging Face folder that AutoModelForCausalLM.from_pretrained opens."""
     from tsugiki.model.export import export as export_checkpoint
-    from tsugiki.training.checkpoint_files import newest_name
+    from tsugiki.checkpoint_files import newest_name
 
     if (checkpoint / "checkpoints").is_dir():
         name = newest_name(checkpoint / "checkpoints")

@@ -27,9 +27,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
-from tsugiki.errors import StorageError, TsugikiError
-from tsugiki.files import explain_os_error, free_bytes, fsync_directory, read_json, write_atomically
-from tsugiki.training.checkpoint_files import (
+from tsugiki.checkpoint_files import (
     FORMAT,
     MANIFEST,
     STATE,
@@ -46,10 +44,14 @@ from tsugiki.training.checkpoint_files import (
     size_problems,
     verify,
 )
-from tsugiki.training.checkpoint_writer import ShardWriter, Stager, describe_tensors
+from tsugiki.errors import StorageError, TsugikiError
+from tsugiki.files import explain_os_error, free_bytes, fsync_directory, read_json, write_atomically
+from tsugiki.training.checkpoint_writer import ShardWriter, Stager, describe_tensors, explain_failure
 from tsugiki.training.retention import clean, own_names, superseded
 
 __all__ = ["Checkpointer", "Found", "check_disk_space", "newest_name", "size_estimate", "verify"]
+
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # said when used without, as asked
 
 _LONGEST_LINE = 1000  # ancestors recorded in a manifest
 
@@ -149,12 +151,10 @@ class Checkpointer:
         assert name is not None
         writer = ShardWriter(temporary, self.rank, {STATE: content} if content is not None else None)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "torch.distributed is disabled", as asked
-                done = dcp.async_save(
-                    dict(tensors), storage_writer=writer, process_group=self._io, async_stager=self._stager,
-                    no_dist=self._io is None,
-                )  # fmt: skip
+            done = dcp.async_save(
+                dict(tensors), storage_writer=writer, process_group=self._io, async_stager=self._stager,
+                no_dist=self._io is None,
+            )  # fmt: skip
         except StorageError:  # agreed on by all ranks in Stager.stage
             self._discard(temporary)
             raise
@@ -308,14 +308,12 @@ class Checkpointer:
         self._agree(_differences(found.path, stored, asked))
         failure = None
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                dcp.load(
-                    dict(tensors), storage_reader=dcp.HuggingFaceStorageReader(str(found.path)),
-                    process_group=self._io, no_dist=self._io is None,
-                )  # fmt: skip
+            dcp.load(
+                dict(tensors), storage_reader=dcp.HuggingFaceStorageReader(str(found.path)),
+                process_group=self._io, no_dist=self._io is None,
+            )  # fmt: skip
         except (Exception, CheckpointException) as error:
-            failure = f"cannot load {found.path}: {self._cause(error)}"
+            failure = f"cannot load {found.path}: {explain_failure(error)}"
         self._agree(failure)
         self._line = [found.path.name, *found.manifest["ancestors"]][:_LONGEST_LINE]
 
@@ -373,25 +371,11 @@ class Checkpointer:
 
     def _explain(self, error: BaseException, place: Path) -> str:
         """Why a save failed. A full disk shows up in odd ways (quotas, Lustre's full targets), so it is asked for."""
-        text = self._cause(error)
+        text = explain_failure(error)
         free = free_bytes(place)
         if "disk" not in text and "limit" not in text and free < 64 << 20:
             text += f" (is the disk full? {free / 1e6:,.0f} MB are free there)"
         return text
-
-    @staticmethod
-    def _cause(error: BaseException) -> str:
-        if isinstance(error, CheckpointException):
-            causes = [(rank, cause) for rank, (cause, _) in sorted(error.failures.items())]
-            own = [(rank, cause) for rank, cause in causes if isinstance(cause, TsugikiError)] or causes
-            if own:
-                rank, cause = own[0]
-                return f"{cause if isinstance(cause, TsugikiError) else repr(cause)} [rank {rank}]"
-        if isinstance(error, TsugikiError):
-            return str(error)
-        if isinstance(error, OSError):
-            return explain_os_error(error, error.filename or "a checkpoint file")
-        return repr(error)
 
 
 def _differences(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> str | None:

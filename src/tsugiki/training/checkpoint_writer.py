@@ -11,18 +11,19 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import xxhash
 from torch.distributed.checkpoint import HuggingFaceStorageWriter, SavePlan, SavePlanner
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.planner import WriteItem, WriteItemType
 from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 from torch.futures import Future
 
-from tsugiki.errors import StorageError
+from tsugiki.errors import StorageError, TsugikiError
 from tsugiki.files import explain_os_error, fsync_directory, write_atomically, xxh3_file
 
 FILE_BYTES = 2 << 30
@@ -39,6 +40,19 @@ _SAFETENSORS_TYPE = {
 def dtype_name(dtype: torch.dtype) -> str:
     """`float32` for torch.float32."""
     return str(dtype).removeprefix("torch.")
+
+
+def explain_failure(error: BaseException) -> str:
+    """One line for a failure in torch's checkpoint code, which wraps causes by rank: ours first, if there is one."""
+    if isinstance(error, CheckpointException) and error.failures:
+        causes = [(rank, cause) for rank, (cause, _) in sorted(error.failures.items())]
+        rank, cause = ([pair for pair in causes if isinstance(pair[1], TsugikiError)] or causes)[0]
+        return f"{explain_failure(cause)} [rank {rank}]"
+    if isinstance(error, TsugikiError):
+        return str(error)
+    if isinstance(error, OSError):
+        return explain_os_error(error, error.filename or "a file of the checkpoint")
+    return repr(error)
 
 
 def describe_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
@@ -70,6 +84,10 @@ class Stager(AsyncStager):
             failure = f"not enough host memory to copy the tensors of a checkpoint ({str(error).splitlines()[0]})"
         self._agree(failure)
         return staged
+
+    def synchronize_staging(self) -> None:
+        """Nothing to wait for: `stage` returns when the copy is there."""
+        return
 
     def close(self) -> None:
         """Give the buffers back."""
@@ -110,7 +128,7 @@ def _twin(tensor: torch.Tensor, pin: bool) -> torch.Tensor:
     if not isinstance(tensor, DTensor):
         return memory
     # The public constructor moves a shard to the mesh's device; torch's own staging sets this attribute too.
-    twin = tensor.detach().clone() if local.device.type == "cpu" else tensor.detach().to("cpu")
+    twin: Any = tensor.detach().clone() if local.device.type == "cpu" else tensor.detach().to("cpu")
     twin._local_tensor = memory
     return twin
 
@@ -200,7 +218,7 @@ def _write_safetensors(path: Path, items: list[WriteItem], planner: SavePlanner)
     Format: https://huggingface.co/docs/safetensors#format; the offset of each shard in its whole tensor stands in
     the metadata. Wide types come first, so that every tensor starts aligned.
     """
-    chunks = []  # (name, shard, offsets)
+    chunks: list[tuple[str, torch.Tensor, list[int]]] = []  # name, shard, its offsets in the whole tensor
     for item in items:
         assert item.tensor_data is not None
         shard = planner.resolve_data(item)
@@ -225,9 +243,9 @@ def _write_safetensors(path: Path, items: list[WriteItem], planner: SavePlanner)
     digest = xxhash.xxh3_128()
     size = 0
     with path.open("xb", buffering=0) as file:
-        for part in [len(text).to_bytes(8, "little") + text, *(shard for _, shard, _ in chunks)]:
-            data = part if isinstance(part, bytes) else part.reshape(-1).view(torch.uint8).numpy()
-            view = memoryview(data)
+        head = len(text).to_bytes(8, "little") + text
+        for data in [head, *(shard.reshape(-1).view(torch.uint8).numpy() for _, shard, _ in chunks)]:
+            view = memoryview(cast(bytes, data))  # or a NumPy array: anything with a buffer
             while view:
                 block = view[:_BLOCK]
                 done = file.write(block)  # may be short, on a disk that fills up

@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from tsugiki.checkpoint_files import Name, list_names, list_temporary, list_trash, read_manifest
 from tsugiki.errors import StorageError
 from tsugiki.files import fsync_directory
-from tsugiki.training.checkpoint_files import Name, list_names, list_temporary, list_trash, read_manifest
 
 
 def superseded(
