@@ -195,6 +195,11 @@ def source_is_current(recipe: Recipe, name: str) -> bool:
     return (source_directory(recipe, name) / "manifest.json").exists()
 
 
+def is_held_out(text: bytes, share: float) -> bool:
+    """Whether a document is held out, by its UTF-8 text alone."""
+    return xxhash.xxh3_64_intdigest(b"held-out\0" + text) / 2.0**64 < share
+
+
 # --- workers ----------------------------------------------------------------------------------------------------
 
 
@@ -217,7 +222,7 @@ def _tokenise(batch: list[tuple[int, str, int, str]]) -> tuple[np.ndarray, np.nd
         size = text.encode("utf-8")
         rows += [_worker["before"], ids, _worker["after"]]
         place = xxhash.xxh3_128_intdigest(f"{_worker['source']}\0{name}\0{line}".encode())
-        kept_out = xxhash.xxh3_64_intdigest(b"held-out\0" + size) / 2.0**64 < _worker["held_out"]
+        kept_out = is_held_out(size, _worker["held_out"])
         length = len(ids) + len(_worker["before"]) + len(_worker["after"])
         records[index] = (place >> 64, place & (2**64 - 1), kept_out, length, file, line, len(size), len(text))
     return records, np.concatenate([np.asarray(row, dtype="<i4") for row in rows])
