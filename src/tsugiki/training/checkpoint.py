@@ -87,7 +87,7 @@ class Checkpointer:
     """Saves to and loads from one directory. Every rank has one and calls its methods at the same points.
 
     control_group, io_group: gloo groups of their own (a background save that shared a group with training would
-    hang it); None without torch.distributed. `lineage` identifies the run through all its continuations; it must be
+    hang it); None for one process. `lineage` identifies the run through all its continuations; it must be
     set before the first begin(), and once it is, checkpoints of other lineages are not considered.
     keep_last, keep_every: see `retention.py`.
     """
@@ -104,8 +104,8 @@ class Checkpointer:
         keep_last: int | None = 3,
         keep_every: int | None = None,
     ) -> None:
-        if (world > 1 or dist.is_initialized()) and (control_group is None or io_group is None):
-            raise ValueError("with torch.distributed, a checkpointer needs a control_group and an io_group of its own")
+        if world > 1 and (control_group is None or io_group is None):
+            raise ValueError("several processes need a control_group and an io_group of the checkpointer's own")
         self.directory = Path(directory)
         self.rank, self.world = rank, world
         self.lineage = lineage

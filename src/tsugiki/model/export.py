@@ -1,0 +1,164 @@
+"""From a checkpoint to a Hugging Face folder that plain transformers opens.
+
+transformers itself writes the folder: it renames tensors when it loads a model (Mixtral's experts are fused,
+GPT-NeoX's output layer has another name), so only its `save_pretrained` knows the names that the hub expects. It gets
+a model without memory (on the meta device) and the checkpoint's tensors. A tied output layer is one tensor in the
+checkpoint and stays one. Tokenizer files are copied byte for byte: transformers 5, saving them again, names a class
+that version 4 cannot load.
+
+One process, no process group, no GPU; the host memory needed is that of the exported weights.
+"""
+
+import contextlib
+import shutil
+import uuid
+import warnings
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+import transformers
+from torch.distributed.checkpoint.api import CheckpointException
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from tsugiki.checkpoint_files import STATE, read_manifest, verify
+from tsugiki.errors import ModelError, RecipeError, StorageError
+from tsugiki.files import explain_os_error, free_bytes, fsync_directory, fsync_file, read_json
+from tsugiki.model.safe_config import build_config, read_config
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+PREFIX = "model."
+"""Which of a checkpoint's tensors are weights: what follows is the name in the transformers model."""
+
+
+def export(checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_size: str = "5GB") -> None:
+    """Write the weights of a checkpoint, its configuration and its tokenizer into the new folder `output`.
+
+    checkpoint: `<run_dir>/checkpoints/step_…`; every byte of it is verified first. dtype: a key of DTYPES.
+    max_shard_size: larger models are cut into several files with an index, as on the hub.
+
+    `output` appears whole or not at all. Raises RecipeError for an unknown dtype or an `output` that is not empty,
+    StorageError for a damaged checkpoint or a full disk, ModelError when tensors and configuration do not match.
+    """
+    checkpoint, output = Path(checkpoint), Path(output)
+    if dtype not in DTYPES:
+        raise RecipeError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise RecipeError(f"{output} exists already and is not an empty folder: move it away or name another")
+    problems = verify(checkpoint)
+    if problems:
+        raise StorageError(f"{checkpoint} cannot be exported: {'; '.join(problems)}")
+    source = _model_files(checkpoint)
+    model = _empty_model(source, DTYPES[dtype])
+    weights = _read_weights(checkpoint, model, DTYPES[dtype])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.parent / f".{output.name}.tmp-{uuid.uuid4().hex[:12]}"
+    try:
+        with _quiet():
+            model.save_pretrained(temporary, state_dict=weights, max_shard_size=max_shard_size)
+        _copy_companions(source, temporary)
+        for path in temporary.iterdir():
+            fsync_file(path)
+        fsync_directory(temporary)
+        temporary.rename(output)  # replaces an empty folder, and nothing else
+        fsync_directory(output.parent)
+    except OSError as error:
+        raise StorageError(explain_os_error(error, output)) from error
+    except Exception as error:
+        # safetensors reports a full disk in words of its own.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        free = free_bytes(output)
+        raise StorageError(
+            f"cannot write {output}: {error} (is the disk full? {free / 1e6:,.0f} MB are free)"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _model_files(checkpoint: Path) -> Path:
+    """The run's folder with config.json and the tokenizer, where the checkpoint says it is."""
+    state = read_json(checkpoint / STATE)
+    name = state.get("model_files")
+    place = PurePosixPath(name) if isinstance(name, str) else None
+    if place is None or place.is_absolute() or ".." in place.parts:
+        raise StorageError(f"{checkpoint / STATE}: model_files must be a folder inside the run directory, not {name!r}")
+    folder = checkpoint.absolute().parent.parent / place
+    if not (folder / "config.json").is_file():
+        raise StorageError(
+            f"{folder} has no config.json. A checkpoint is exported from inside its run directory "
+            f"(<run_dir>/checkpoints/{checkpoint.name}), which holds the model's configuration and tokenizer"
+        )
+    return folder
+
+
+def _empty_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    values, _ = read_config(folder)
+    with _quiet(), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            build_config(values, str(folder / "config.json")), dtype=dtype, trust_remote_code=False
+        )
+
+
+def _read_weights(checkpoint: Path, model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The checkpoint's weights, whole, in `dtype`, by the names of `model`."""
+    stored = {
+        name.removeprefix(PREFIX): entry
+        for name, entry in read_manifest(checkpoint)["tensors"].items()
+        if name.startswith(PREFIX)
+    }
+    _require_same_tensors(checkpoint, stored, model)
+    # Loaded straight into the exported dtype (the reader casts), so that the fp32 weights are never in memory whole.
+    tensors: dict[str, Any] = {}
+    for name, entry in stored.items():
+        own = getattr(torch, entry["dtype"])
+        tensors[PREFIX + name] = torch.empty(entry["shape"], dtype=dtype if own.is_floating_point else own)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(checkpoint)), no_dist=True)
+    except (Exception, CheckpointException) as error:
+        raise StorageError(f"cannot read the tensors of {checkpoint}: {error}") from error
+    return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+
+
+def _require_same_tensors(checkpoint: Path, stored: dict[str, Any], model: PreTrainedModel) -> None:
+    """Raise ModelError unless the checkpoint has just the tensors that the model's configuration asks for."""
+    wanted = {name: list(parameter.shape) for name, parameter in model.named_parameters()}  # a tied one once
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    wanted |= {name: list(value.shape) for name, value in model.state_dict().items() if name not in tied}
+    problems = [f"{name} is missing" for name in wanted.keys() - stored.keys()]
+    problems += [f"{name} is not in the model" for name in stored.keys() - wanted.keys()]
+    problems += [
+        f"{name} has shape {stored[name]['shape']}, the configuration says {wanted[name]}"
+        for name in wanted.keys() & stored.keys()
+        if stored[name]["shape"] != wanted[name]
+    ]
+    if problems:
+        raise ModelError(
+            f"{checkpoint} does not fit the configuration beside it: {'; '.join(sorted(problems)[:5])} "
+            f"({len(problems)} in all)"
+        )
+
+
+def _copy_companions(source: Path, target: Path) -> None:
+    """Tokenizer files and the generation configuration, byte for byte. The configuration of the model is not copied:
+    transformers has just written it with the exported dtype."""
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.name != "config.json":
+            shutil.copyfile(path, target / path.name)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """No progress bars and no notes of transformers'; its settings are put back after."""
+    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
