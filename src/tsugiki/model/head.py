@@ -54,6 +54,8 @@ def recognise_transform(given: Tensor, returned: Tensor, configured_cap: float |
     """
     if returned.shape != given.shape:
         return f"it turns {list(given.shape)} outputs into {list(returned.shape)} logits"
+    if not bool(torch.isfinite(returned).all()):
+        return "it turns finite outputs into NaN or infinity"
     given, returned = given.double().flatten(), returned.double().flatten()
     if torch.equal(given, returned):
         return Transform()

@@ -8,6 +8,7 @@ its output layer and which parameters get no gradient.
 """
 
 import logging
+import pickle
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -141,6 +142,7 @@ def read_pretrained(
             weights_only=True,
             trust_remote_code=False,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # so that they are listed below; they are refused all the same
             output_loading_info=True,
             **_attention(attn_implementation),
         )
@@ -219,7 +221,10 @@ def _require_all_tensors(folder: Path, info: dict[str, Any]) -> None:
     complaints = {
         "not in the files (would be random)": info.get("missing_keys"),
         "in the files but not in the model": info.get("unexpected_keys"),
-        "of another shape": [str(entry[0]) for entry in info.get("mismatched_keys") or ()],
+        "of another shape": [
+            f"{name} {list(in_file)} instead of {list(wanted)}"
+            for name, in_file, wanted in info.get("mismatched_keys") or ()
+        ],
         "not convertible": info.get("conversion_errors"),
         "with errors": info.get("error_msgs"),
     }
@@ -278,7 +283,8 @@ def _freeze_what_gets_no_gradient(model: TrainingModel, tokens: Tensor) -> list[
     One forward and backward of a few tokens shows them. Parts of a block that ran stay trainable: experts that
     these tokens did not choose will be chosen by others.
     """
-    model(tokens, tokens).loss_sum.backward()
+    with torch.enable_grad():
+        model(tokens, tokens).loss_sum.backward()
     ran = {
         id(parameter)
         for block in find_blocks(model.hf)
@@ -333,6 +339,8 @@ def _in_words(what: str) -> Iterator[None]:
     """transformers' refusals (unknown attention, missing package, damaged file) as one ModelError."""
     try:
         yield
+    except pickle.UnpicklingError:  # torch's own text proposes to run the code
+        raise ModelError(f"{what}: a pickled file holds more than tensors, which is never run") from None
     except (OSError, ValueError, ImportError, RuntimeError, AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:500]}") from error
     except Exception as error:

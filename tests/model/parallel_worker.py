@@ -1,0 +1,115 @@
+"""Run by test_parallel.py as each of several processes: `parallel_worker.py JOB RANK WORLD`.
+
+JOB is a folder with jobs.json; rank 0 leaves gradients there as safetensors and facts.json.
+"""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tsugiki.errors import ModelError
+from tsugiki.model.bits_per_byte import score_documents
+from tsugiki.model.cross_entropy import IGNORE
+from tsugiki.model.load import load_model
+from tsugiki.model.loss import TrainingModel
+from tsugiki.model.shard import make_mesh
+
+ROUTER_COEFFICIENT = 0.5
+SEQUENCE = 13
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    """Inputs and targets [4, 13] of an optimiser step; rows have 5, 13, 0 and 1 targets, so that with two processes
+    one has 18 and the other 1, and one of its micro-batches is empty."""
+    generator = torch.Generator().manual_seed(7)
+    inputs = torch.randint(3, 80, (4, SEQUENCE), generator=generator)
+    targets = torch.randint(3, 80, (4, SEQUENCE), generator=generator)
+    targets[0, 5:] = IGNORE
+    targets[2] = IGNORE
+    targets[3, :-1] = IGNORE
+    return inputs, targets
+
+
+def documents() -> list[list[int]]:
+    """Five texts of 1 to 40 tokens: an odd number of batches for two processes."""
+    generator = torch.Generator().manual_seed(8)
+    return [torch.randint(3, 80, (n,), generator=generator).tolist() for n in (1, 40, 7, 23, 3)]
+
+
+def run_step(model: TrainingModel, rank: int, world: int) -> tuple[float, dict[str, Tensor]]:
+    """One step's loss and full gradients, as the training loop makes them: a micro-batch a row."""
+    inputs, targets = batch()
+    total = int((targets != IGNORE).sum())
+    rows = range(rank * 4 // world, (rank + 1) * 4 // world)
+    loss = torch.zeros(())
+    for row in rows:
+        output = model(inputs[row : row + 1], targets[row : row + 1])
+        part = output.loss_sum / total
+        if output.router_loss is not None:
+            count = int((targets[row] != IGNORE).sum())
+            part = part + model.router_coefficient * output.router_loss * count / total
+        part.backward()
+        loss += part.detach()
+    dist.all_reduce(loss)
+    gradients = {}
+    for name, parameter in model.named_hf_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            gradients[name] = parameter.grad.full_tensor()
+    return float(loss), gradients
+
+
+def settings(**values: Any) -> SimpleNamespace:
+    defaults = dict.fromkeys(("name_or_path", "architecture", "revision", "attn_implementation"))
+    return SimpleNamespace(**{**defaults, "allow_pickle": False, **values})
+
+
+def main(job: Path, rank: int, world: int) -> None:
+    dist.init_process_group("gloo", store=dist.FileStore(str(job / "store"), world), rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    jobs = json.loads((job / "jobs.json").read_text())
+    facts: dict[str, Any] = {}
+    for entry in jobs["steps"]:
+        mesh = make_mesh(entry["shard"], entry.get("replicas"))
+        model = load_model(
+            settings(name_or_path=entry["folder"]),
+            mesh=mesh,
+            precision="fp32",
+            loss_chunk_tokens=4,
+            router_coefficient=ROUTER_COEFFICIENT,
+        )
+        loss, gradients = run_step(model, rank, world)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        facts[entry["name"]] = {"loss": loss, "norm": float(norm.full_tensor()), **model.describe()}
+        if rank == 0:
+            save_file({k: v.clone() for k, v in gradients.items()}, job / f"{entry['name']}.safetensors")
+        if entry["name"] == jobs["scored"]:
+            scores = score_documents(model, documents(), bos_id=1, context=8, batch_tokens=16)
+            assert scores is not None
+            facts["nats"], facts["tokens"] = scores.nats.tolist(), scores.tokens.tolist()
+
+    drawn = load_model(settings(architecture=jobs["drawn"]), mesh=make_mesh("full"), precision="fp32", seed=3)
+    weights = {name: value.full_tensor().clone() for name, value in drawn.named_hf_parameters()}
+    try:
+        load_model(settings(name_or_path=jobs["broken"]), mesh=make_mesh("full"))
+        error = ""
+    except ModelError as caught:
+        error = str(caught)
+    errors: list[str] = [""] * world
+    dist.all_gather_object(errors, error)
+    facts["errors"] = errors
+    if rank == 0:
+        save_file(weights, job / "drawn.safetensors")
+        (job / "facts.json").write_text(json.dumps(facts))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

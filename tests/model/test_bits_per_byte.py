@@ -1,0 +1,108 @@
+"""Scores of documents against scoring each alone, token by token."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tsugiki.model.bits_per_byte import bits_per_byte, plan_batches, plan_windows, score_documents
+from tsugiki.model.loss import TrainingModel
+
+Load = Callable[..., TrainingModel]
+Folder = Callable[..., Path]
+
+
+def documents(*lengths: int) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(8)
+    return [torch.randint(3, 80, (n,), generator=generator).tolist() for n in lengths]
+
+
+def naive(plain: Any, ids: list[int]) -> list[float]:
+    """Nats of each token but the first, whole document in one forward."""
+    with torch.no_grad():
+        log_probabilities = plain(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double().log_softmax(-1)
+    return [-float(log_probabilities[place, target]) for place, target in enumerate(ids[1:])]
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "mixtral", "gpt_neox"])
+def test_short_documents_score_as_each_alone(
+    name: str, load: Load, load_plain: Callable[..., Any], tiny_model_folder: Folder
+) -> None:
+    """Padding on the right changes nothing, BOS is context and not scored."""
+    texts = documents(1, 20, 7, 33, 2)
+    plain = load_plain(tiny_model_folder(name)).eval()
+    scores = score_documents(load(tiny_model_folder(name)), texts, bos_id=1, context=40, batch_tokens=100)
+    assert scores is not None
+    expected = [sum(naive(plain, [1, *text])) for text in texts]
+    np.testing.assert_allclose(scores.nats, expected, rtol=1e-5)
+    assert scores.tokens.tolist() == [1, 20, 7, 33, 2]
+
+
+def test_long_document_is_scored_in_windows_with_half_a_window_of_context(
+    load: Load, load_plain: Callable[..., Any], tiny_model_folder: Folder
+) -> None:
+    (text,) = documents(29)
+    plain, ids = load_plain(tiny_model_folder("llama")).eval(), [1, *text]
+    expected = sum(naive(plain, ids[:9]))  # the first eight tokens after BOS, with all that is before them
+    for end in (13, 17, 21, 25, 29, 30):  # then four at a time, at the end of a window of eight inputs
+        expected += sum(naive(plain, ids[end - 9 : end])[-1 if end == 30 else -4 :])
+    scores = score_documents(load(tiny_model_folder("llama")), [text], bos_id=1, context=8, stride=4)
+    assert scores is not None
+    assert scores.nats[0] == pytest.approx(expected, rel=1e-6)
+    assert scores.tokens[0] == 29
+
+
+def test_without_bos_the_first_token_is_not_scored(load: Load, tiny_model_folder: Folder) -> None:
+    scores = score_documents(load(tiny_model_folder("llama")), documents(0, 1, 5), bos_id=None, context=8)
+    assert scores is not None
+    assert scores.tokens.tolist() == [0, 0, 4]
+    assert scores.nats[:2].tolist() == [0.0, 0.0]
+
+
+def test_asked_to_stop_gives_none_and_leaves_the_model_in_its_mode(load: Load, tiny_model_folder: Folder) -> None:
+    model = load(tiny_model_folder("llama"))
+    answers = iter([False, True])
+    assert (
+        score_documents(model, documents(5, 5, 5), bos_id=1, context=8, batch_tokens=5, stop=lambda: next(answers))
+        is None
+    )
+    assert model.training
+
+
+@given(st.lists(st.integers(0, 70), max_size=8), st.integers(2, 16), st.data())
+def test_every_token_but_the_first_is_scored_once_with_enough_context(
+    lengths: list[int], context: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, context // 2))
+    scored: list[tuple[int, int]] = []
+    for window in plan_windows(lengths, context, stride):
+        assert 1 <= window.length <= context
+        assert window.end <= lengths[window.document]
+        scored += [(window.document, token) for token in range(window.scored_from, window.end)]
+        before = window.scored_from - window.start
+        assert before >= min(window.scored_from, math.ceil(context / 2))
+    assert sorted(scored) == [(d, token) for d, length in enumerate(lengths) for token in range(1, length)]
+
+
+@given(st.lists(st.integers(1, 70), max_size=12), st.integers(1, 64))
+def test_batches_hold_every_window_once_and_stay_within_the_limit(lengths: list[int], limit: int) -> None:
+    windows = plan_windows(lengths, 16)
+    batches = plan_batches(windows, limit)
+    assert sorted(map(repr, windows)) == sorted(repr(window) for batch in batches for window in batch)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(window.length for window in batch) <= limit
+
+
+def test_stride_that_leaves_too_little_context_is_refused() -> None:
+    with pytest.raises(ValueError, match="less than half"):
+        plan_windows([10], 8, 5)
+
+
+def test_bits_per_byte_of_a_fair_coin_per_byte_is_one() -> None:
+    assert bits_per_byte(10 * math.log(2), 10) == pytest.approx(1.0)

@@ -1,0 +1,166 @@
+"""Loss and gradients on two processes against a plain Hugging Face forward and backward of the whole model.
+
+One launch serves all architectures, meshes and the other collective promises: a start costs seconds of imports.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tsugiki.model.bits_per_byte import score_documents
+
+NAMES = [
+    "mistral", "mistral-tied", "llama", "qwen3", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox",
+    "granite", "phi", "mixtral", "qwen3_moe",
+]  # fmt: skip
+MESHES = {"mistral-none": ("mistral", "none", None), "gemma2-hybrid": ("gemma2", "hybrid", 2)}
+
+
+def naive_step(model: Any, worker: ModuleType) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of the batch, row by row, written without any of our code."""
+    inputs, targets = worker.batch()
+    total = int((targets != -100).sum())
+    loss = torch.zeros(())
+    for row in range(len(inputs)):
+        router = {"output_router_logits": True} if hasattr(model.config, "output_router_logits") else {}
+        output = model(input_ids=inputs[row : row + 1], use_cache=False, **router)
+        log_probabilities = output.logits.float().log_softmax(-1)
+        part = torch.zeros(())
+        for place, target in enumerate(targets[row].tolist()):
+            if target != -100:
+                part = part - log_probabilities[0, place, target]
+        if router:
+            part = part + worker.ROUTER_COEFFICIENT * output.aux_loss * int((targets[row] != -100).sum())
+        loss = loss + part / total
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    largest = max(float(value.abs().max()) for value in expected.values())
+    for name, value in expected.items():
+        worst = float((found[name] - value).abs().max())
+        assert worst <= 2e-6 * largest, f"{name}: {worst} of {largest}"
+
+
+@pytest.fixture(scope="module")
+def references(
+    tiny_model_folder: Callable[..., Path], load_plain: Callable[..., Any], worker: ModuleType
+) -> dict[str, tuple[float, dict[str, torch.Tensor]]]:
+    return {name: naive_step(load_plain(tiny_model_folder(name)), worker) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def broken_folder(tiny_model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("broken") / "model"
+    shutil.copytree(tiny_model_folder("mistral"), folder)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.self_attn.q_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_processes(
+    tiny_model_folder: Callable[..., Path],
+    tiny_config: Callable[..., dict[str, Any]],
+    broken_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    job = tmp_path_factory.mktemp("job")
+    steps = [{"name": name, "folder": str(tiny_model_folder(name)), "shard": "full"} for name in NAMES]
+    steps += [
+        {"name": key, "folder": str(tiny_model_folder(name)), "shard": shard, "replicas": replicas}
+        for key, (name, shard, replicas) in MESHES.items()
+    ]
+    jobs = {"steps": steps, "scored": "mistral", "drawn": tiny_config("mistral"), "broken": str(broken_folder)}
+    (job / "jobs.json").write_text(json.dumps(jobs))
+    script = Path(__file__).with_name("parallel_worker.py")
+    source = Path(__file__).parents[2] / "src"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(source), "PYTHONWARNINGS": "ignore"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(job), str(rank), "2"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    return job
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_step_on_one_process_equals_plain_hugging_face(
+    name: str,
+    references: Any,
+    worker: ModuleType,
+    load: Callable[..., Any],
+    tiny_model_folder: Callable[..., Path],
+) -> None:
+    model = load(tiny_model_folder(name), loss_chunk_tokens=4, router_coefficient=worker.ROUTER_COEFFICIENT)
+    assert model.describe()["head"].startswith("chunked")
+    loss, gradients = worker.run_step(model, 0, 1)
+    expected, expected_gradients = references[name]
+    assert loss == pytest.approx(expected, abs=2e-6)
+    assert_same_gradients(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("name", [*NAMES, *MESHES])
+def test_step_on_two_processes_with_uneven_targets_equals_plain_hugging_face(
+    name: str, references: Any, two_processes: Path
+) -> None:
+    facts = json.loads((two_processes / "facts.json").read_text())[name]
+    expected, expected_gradients = references[MESHES[name][0] if name in MESHES else name]
+    assert facts["loss"] == pytest.approx(expected, abs=2e-6)
+    assert_same_gradients(load_file(two_processes / f"{name}.safetensors"), expected_gradients)
+    norm = torch.stack([value.norm() for value in expected_gradients.values()]).norm()
+    assert facts["norm"] == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_random_weights_do_not_depend_on_the_number_of_processes(
+    two_processes: Path, worker: ModuleType, tiny_config: Callable[..., Any]
+) -> None:
+    model = worker.load_model(
+        worker.settings(architecture=tiny_config("mistral")), mesh=worker.make_mesh("full"), precision="fp32", seed=3
+    )
+    drawn = load_file(two_processes / "drawn.safetensors")
+    ours = {name: value.full_tensor() for name, value in model.named_hf_parameters()}
+    assert ours.keys() == drawn.keys()
+    assert all(torch.equal(drawn[name], value) for name, value in ours.items())
+
+
+def test_rank_zeros_load_error_is_raised_on_every_rank(two_processes: Path) -> None:
+    errors = json.loads((two_processes / "facts.json").read_text())["errors"]
+    assert errors[0] == errors[1]
+    assert "model.layers.1.self_attn.q_proj.weight" in errors[0]
+
+
+def test_scores_of_documents_do_not_depend_on_the_number_of_processes(
+    two_processes: Path, worker: ModuleType, load: Callable[..., Any], tiny_model_folder: Callable[..., Path]
+) -> None:
+    facts = json.loads((two_processes / "facts.json").read_text())
+    scores = score_documents(
+        load(tiny_model_folder("mistral")), worker.documents(), bos_id=1, context=8, batch_tokens=16
+    )
+    assert scores is not None
+    assert facts["nats"] == pytest.approx(scores.nats.tolist(), rel=1e-6)
+    assert facts["tokens"] == scores.tokens.tolist() == [1, 40, 7, 23, 3]
