@@ -1,11 +1,11 @@
 """Which source gives the next window, so that after every window each source is at its share.
 
-Weights are rounded once to whole parts of `WEIGHT_DENOMINATOR`, and one period of the choice is tabulated by the
-quota method (Balinski & Young 1975, "The quota method of apportionment"): seat number h goes, among the sources whose
-count is still below its fair share h·w/D, to the one with the greatest w / (count + 1). Of the divisor-like methods it is the
-one that stays within the quota: after h seats every source holds its share rounded down or up, so it is less than one
-window away from it. (Rounding each cumulative share by itself is not a choice at all: with three sources or more the
-rounded counts need not add up to h and may step back.)
+Weights are rounded once to whole parts of D = `WEIGHT_DENOMINATOR`, and one period of the choice is tabulated by
+the quota method (Balinski & Young 1975, "The quota method of apportionment"): seat number h goes, among the sources
+whose count is still below their fair share h·w/D, to the one with the greatest w / (count + 1). After h seats every
+source then holds its fair share rounded down or up, so it is less than one window away from it. (Rounding each
+cumulative share by itself is no choice at all: with three sources or more the counts need not add up to h and may
+step back.)
 
 After one period every source is exactly at its share, and the period starts again.
 
@@ -52,7 +52,7 @@ def round_weights(weights: Mapping[str, float]) -> dict[str, int]:
         if not math.isfinite(weight) or weight < 0:
             raise RecipeError(f"The weight of source {name} is {weight}; a weight is 0 or a positive number.")
         exact[name] = Fraction(repr(weight))
-    total = sum(exact.values())
+    total = sum(exact.values(), Fraction(0))
     if total == 0:
         raise RecipeError(
             f"The weights of the sources ({', '.join(sorted(weights)) or 'none given'}) are all zero, so there is "
@@ -64,8 +64,8 @@ def round_weights(weights: Mapping[str, float]) -> dict[str, int]:
     by_remainder = sorted(shares, key=lambda name: (rounded[name] - shares[name], name))
     for name in by_remainder[:missing]:
         rounded[name] += 1
-    for name, weight in exact.items():
-        if weight > 0 and rounded[name] == 0:
+    for name in exact:
+        if exact[name] > 0 and rounded[name] == 0:
             raise RecipeError(
                 f"The weight of source {name} is {weights[name]} of a sum of {float(total):g}: a share below "
                 f"1/{WEIGHT_DENOMINATOR:,} cannot be drawn. Raise it, or set it to 0 to leave the source out."

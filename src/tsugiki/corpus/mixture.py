@@ -3,22 +3,23 @@
 Nothing is shuffled, built or remembered. For sample g the rule (version 1) is:
 
 1. The stage is the last one that starts at or before g; k = g - its start.
-2. The source is that of place k mod P in the stage's period (`apportionment`), P long; sources are taken in the order of
-   their names, so the order in a file does not matter.
+2. The source is that of place k mod P in the stage's period (`apportionment`), P long; sources are taken in the
+   order of their names, so the order in a file does not matter.
 3. Its draw number counts earlier draws of this source: those before the stage + whole periods × draws a period
    + draws earlier in this period.
 4. With n windows, epoch = draw div n and position = draw mod n.
 5. The window is `permute(key, n, position)`, with a key of its own for every (seed, source name, epoch).
 
-So the k-th window drawn from a source depends on the seed, its name and its size alone: neither other sources nor weights,
-stages, length of the run, number of processes or restarts change it. A later stage changes nothing before it. Inside a
-stage, each source is less than one window away from its share after every sample.
+So the k-th window drawn from a source depends on the seed, its name and its size alone: neither other sources nor
+weights, stages, length of the run, number of processes or restarts change it. A later stage changes nothing before
+it. Inside a stage, each source is less than one window away from its share after every sample.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
@@ -29,16 +30,11 @@ from tsugiki.corpus.permutation import mix, permute
 from tsugiki.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
+    from tsugiki.corpus.store import TokenStore
     from tsugiki.recipe import Recipe
 
 RULE_VERSION = 1
 """Number of the rule above, stored in every checkpoint: another rule would silently give another order."""
-
-
-class HasWindows(Protocol):
-    """What of a token store the order depends on."""
-
-    def window_count(self, sequence_length: int) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,8 @@ class Mixture:
         stages: in order of their start; the first starts at sample 0, each later one after its predecessor.
         max_epochs: limits that `check` enforces; None or absent means no limit.
 
-    Raises RecipeError for stages out of order, unknown sources or unusable weights, and DataError for a source that is to
-    be drawn but has no window.
+    Raises RecipeError for stages out of order, unknown sources or unusable weights, and DataError for a source that
+    is to be drawn but has no window.
     """
 
     def __init__(
@@ -116,7 +112,7 @@ class Mixture:
             self._drawn_at_start[stage] = self._drawn_at_start[stage - 1] + self._in_stage(stage - 1, length)
 
     @classmethod
-    def from_recipe(cls, recipe: "Recipe", stores: Mapping[str, HasWindows]) -> "Mixture":
+    def from_recipe(cls, recipe: "Recipe", stores: Mapping[str, "TokenStore"]) -> "Mixture":
         """The mixture of a recipe over the training stores of its sources, by name. Raises as the class does."""
         sources = recipe.data.sources
         stages = [MixtureStage(0, {name: source.weight for name, source in sources.items()})]
@@ -170,10 +166,10 @@ class Mixture:
             allowed = None if limit is None else int(limit * self.windows[plan.name])
             if allowed is not None and plan.samples > allowed:
                 problems.append(
-                    f"data.sources.{plan.name}: the run would read it {plan.epochs:.2f} times ({plan.samples:,} windows of "
-                    f"{self.windows[plan.name]:,}), more than max_epochs {limit:g} allows. Lower its share from "
-                    f"{plan.share:.2%} to at most {allowed / total_samples:.2%}, give it more text, shorten the run, "
-                    "or raise max_epochs."
+                    f"data.sources.{plan.name}: the run would read it {plan.epochs:.2f} times ({plan.samples:,} "
+                    f"windows of {self.windows[plan.name]:,}), more than max_epochs {limit:g} allows. Lower its "
+                    f"share from {plan.share:.2%} to at most {allowed / total_samples:.2%}, give it more text, "
+                    "shorten the run, or raise max_epochs."
                 )
         if problems:
             raise DataError("\n".join(problems))
@@ -201,7 +197,7 @@ class Mixture:
     def _check_stages(self, stages: Sequence[MixtureStage]) -> None:
         if not stages or stages[0].start_sample != 0:
             raise RecipeError("The first stage of the mixture must start at sample 0.")
-        for before, stage in zip(stages, stages[1:], strict=False):
+        for before, stage in pairwise(stages):
             if stage.start_sample <= before.start_sample:
                 raise RecipeError(
                     f"data.stages: a stage that starts at sample {stage.start_sample:,} follows one that starts at "

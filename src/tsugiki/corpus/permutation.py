@@ -6,9 +6,10 @@ an epoch's order is known without the rest (10 billion windows shuffled as an ar
 It is a balanced Feistel network: the position is cut into two halves of `half` bits, and each round replaces
 (left, right) by (right, left XOR f(right, round key)). Whatever f is, a round can be undone, so the network is a
 bijection of 4**half numbers, the smallest such power that is not below `size`. A result outside 0 … size-1 is put
-in again until one inside comes out (cycle walking, Black & Rogaway 2002), which keeps it a bijection; at most 4**half
-/ size < 4 passes are needed on average. f is the output function of splitmix64 (Steele, Lea & Flood 2014). The aim is a
-good shuffle, not secrecy.
+in again until one inside comes out (cycle walking, Black & Rogaway 2002), which keeps it a bijection; four
+passes are needed on average at most. Round keys are outputs of splitmix64 (Steele, Lea & Flood 2014), and f is the
+same kind of mixing, shortened: two multiplications, each carrying low bits upwards, a shift between them that brings
+high bits down, and the topmost bits as the result. The aim is a good shuffle, not secrecy.
 
 The result is part of the data order: it changes only together with `mixture.RULE_VERSION`.
 """
@@ -22,7 +23,7 @@ MAX_SIZE = 1 << 52  # below, sizes are exact in float64, which finds their bit l
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)  # odd, near 2**64 / golden ratio: splitmix64's step
 _MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLIER_2 = np.uint64(0x94D049BB133111EB)
-_ONE, _S27, _S30, _S31 = (np.uint64(n) for n in (1, 27, 30, 31))
+_ONE, _S27, _S30, _S31, _S32, _S64 = (np.uint64(n) for n in (1, 27, 30, 31, 32, 64))
 
 
 def mix(state: NDArray[np.uint64], index: ArrayLike) -> NDArray[np.uint64]:
@@ -31,7 +32,11 @@ def mix(state: NDArray[np.uint64], index: ArrayLike) -> NDArray[np.uint64]:
     For one state, different indices give different outputs: the step is odd and the output function a bijection.
     """
     x = state + (np.asarray(index, dtype=np.uint64) + _ONE) * _GAMMA
-    _scramble(x)
+    x ^= x >> _S30
+    x *= _MULTIPLIER_1
+    x ^= x >> _S27
+    x *= _MULTIPLIER_2
+    x ^= x >> _S31
     return x
 
 
@@ -74,21 +79,14 @@ def _network(
     x: NDArray[np.uint64], half: NDArray[np.uint64], round_keys: NDArray[np.uint64]
 ) -> NDArray[np.uint64]:
     """All rounds for numbers x [n] below 4**half; round_keys [ROUNDS, n]."""
-    mask = (_ONE << half) - _ONE
-    left, right = x >> half, x & mask
+    top = _S64 - half
+    left, right = x >> half, x & ((_ONE << half) - _ONE)
     for key in round_keys:
-        scrambled = right + key
-        _scramble(scrambled)
-        scrambled &= mask
-        scrambled ^= left
-        left, right = right, scrambled
+        mixed = right + key
+        mixed *= _MULTIPLIER_1
+        mixed ^= mixed >> _S32
+        mixed *= _MULTIPLIER_2
+        mixed >>= top
+        mixed ^= left
+        left, right = right, mixed
     return (left << half) | right
-
-
-def _scramble(x: NDArray[np.uint64]) -> None:
-    """splitmix64's output function, in place: multiplication carries upwards, the shifts bring it down again."""
-    x ^= x >> _S30
-    x *= _MULTIPLIER_1
-    x ^= x >> _S27
-    x *= _MULTIPLIER_2
-    x ^= x >> _S31

@@ -5,8 +5,8 @@ one token, the last target of one and the first input of the next, so that each 
 target exactly once an epoch (the tail that fills no window aside).
 
 Whether a token is to be learnt is a property of that token as a target, so the mask is shifted together with
-the tokens, by `shift`. `labels=` is never given to a Hugging Face model: it would shift a second time, and the loss would
-still fall.
+the tokens, by `shift`. `labels=` is never given to a Hugging Face model: it would shift a second time, and the loss
+would still fall.
 
 With `isolate_documents`, positions restart at each document and at the window's start, from which attention
 implementations derive that documents do not see each other, and the first token of a document is not a target: what
@@ -16,29 +16,19 @@ precedes it belongs to another document.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tsugiki.corpus.mixture import Drawn, Mixture
 
+if TYPE_CHECKING:
+    from tsugiki.corpus.prepare import PreparedSource
+    from tsugiki.corpus.store import TokenStore
+
 IGNORE = -100
 """Target value of positions that have no loss (PyTorch's own default)."""
-
-
-class Store(Protocol):
-    """What of a token store is read here."""
-
-    tokens: NDArray  # [token_count] integers
-    document_starts: NDArray[np.int64]  # [documents + 1] offset of each document's first token; the last is the end
-
-
-class Source(Protocol):
-    """A prepared source, as far as it is read here."""
-
-    @property
-    def train(self) -> Store: ...
 
 
 def shift(tokens: NDArray[np.int64], is_target: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -71,13 +61,13 @@ class WindowReader:
     """Reads global samples; keeps no state, so threads may share it and any process may read any sample."""
 
     def __init__(
-        self, sources: Mapping[str, Source], mixture: Mixture, sequence_length: int, isolate_documents: bool
+        self, sources: Mapping[str, "PreparedSource"], mixture: Mixture, sequence_length: int, isolate_documents: bool
     ):
         self.sources = sources
         self.mixture = mixture
         self.sequence_length = sequence_length
         self.isolate_documents = isolate_documents
-        self._stores: list[Store] = [sources[name].train for name in mixture.names]
+        self._stores: list[TokenStore] = [sources[name].train for name in mixture.names]
 
     def read(self, samples: ArrayLike) -> WindowBatch:
         """Inputs, targets and positions of global samples [n], in their order."""
@@ -102,7 +92,7 @@ class WindowReader:
         return WindowBatch(inputs, targets, positions, drawn.source, samples, drawn)
 
 
-def document_starts_inside(store: Store, first: int, length: int) -> NDArray[np.int64]:
+def document_starts_inside(store: "TokenStore", first: int, length: int) -> NDArray[np.int64]:
     """Where documents begin in the window of tokens first … first + length, counted from its second token on.
 
     The document that the window's first token belongs to is not listed, whether it begins there or before.
