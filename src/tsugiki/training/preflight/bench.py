@@ -1,0 +1,347 @@
+"""The bench on which a run is probed: its own step, model and data, and nothing of it changed afterwards.
+
+Probes that need a step call the loop's own `train_step`. They give it, instead of the optimiser, a `Watcher` that
+looks at the gradients where the optimiser would use them and makes no update. What is then measured is what would
+have been applied: the reading of the batch, the model, the objective, the sum over ranks, the clipping.
+
+Every rank makes the same calls in the same order, since a sharded forward is a collective.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MethodType
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.windows import IGNORE
+from tsugiki.model.precision import Precision, get_precision
+from tsugiki.model.shard import reshard
+from tsugiki.training import loop
+from tsugiki.training.batches import MicroBatch, StepBatch, read_step
+from tsugiki.training.metrics import StepRecord
+from tsugiki.training.optimizer import Optimizer, local
+from tsugiki.training.run import Run
+
+LENGTH = 64
+"""Tokens of a window that go through the model: enough to see every trap, few enough for a model of 70 B."""
+
+Look = Callable[[Mapping[str, nn.Parameter]], None]
+
+
+def _nothing(_: Mapping[str, nn.Parameter]) -> None:
+    return
+
+
+@dataclass
+class Watcher:
+    """Stands in for the optimiser in `train_step`: looks at gradients and never moves a weight."""
+
+    optimizer: Optimizer
+    gradients: Look = _nothing
+    """Called with the named parameters after the last backward."""
+    plant: Look = _nothing
+    """Called after frozen gradients were dropped, before clipping; may change gradients."""
+    clipped: Look = _nothing
+    """Called where the update would be made."""
+
+    def drop_frozen_gradients(self, step: int) -> None:
+        self.gradients(self.optimizer.parameters)
+        self.optimizer.drop_frozen_gradients(step)
+        self.plant(self.optimizer.parameters)
+
+    def trainable(self) -> list[nn.Parameter]:
+        return self.optimizer.trainable()
+
+    def step(self, step: int, learning_rate: float, *, not_finite: Tensor) -> None:
+        self.clipped(self.optimizer.parameters)
+        for parameter in self.optimizer.parameters.values():
+            parameter.grad = None
+
+
+@dataclass(frozen=True)
+class StoreWindow:
+    """A window as the store holds it, found without the code that feeds the loop."""
+
+    source: str
+    tokens: np.ndarray  # [sequence_length + 1] int64
+    starts: np.ndarray  # [sequence_length + 1] bool: the token begins a document
+    eos: int | None
+
+
+@dataclass
+class Bench:
+    """A run under test."""
+
+    run: Run
+
+    # --- facts ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def precision(self) -> Precision:
+        return get_precision(self.run.recipe.training.precision)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the model computes in fp32, so that differences are rounding of 1e-7."""
+        return self.precision.compute == torch.float32
+
+    @property
+    def hf(self) -> Any:
+        return self.run.model.hf
+
+    @property
+    def head(self) -> Any:
+        return self.hf.get_output_embeddings()
+
+    @property
+    def text_config(self) -> Any:
+        return self.hf.config.get_text_config()
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the input embeddings."""
+        return self.hf.get_input_embeddings().weight.shape[0]
+
+    @property
+    def sequence_length(self) -> int:
+        return self.run.recipe.data.sequence_length
+
+    @property
+    def length(self) -> int:
+        return min(LENGTH, self.sequence_length)
+
+    # --- data ----------------------------------------------------------------------------------------------------
+
+    def read(self, windows: int, per_micro: int, length: int | None = None) -> StepBatch:
+        """The run's first windows, read as the loop reads them, cut after `length` tokens. Equal on all ranks."""
+        batch = read_step(
+            self.run.reader, 1, global_batch=windows, micro_batch=per_micro, rank=0, world=1,
+            device=self.run.processes.device,
+        )  # fmt: skip
+        keep = slice(0, length or self.length)
+        return self.batch_of(
+            [
+                replace(
+                    micro, inputs=micro.inputs[:, keep], targets=micro.targets[:, keep],
+                    positions=None if micro.positions is None else micro.positions[:, keep],
+                )
+                for micro in batch.micro_batches
+            ],
+            batch,
+        )  # fmt: skip
+
+    @staticmethod
+    def batch_of(micro_batches: list[MicroBatch], like: StepBatch) -> StepBatch:
+        """A step of these micro-batches, with targets counted anew."""
+        counted = [replace(micro, target_count=int((micro.targets != IGNORE).sum())) for micro in micro_batches]
+        by_source = np.zeros_like(like.source_targets)
+        for micro in counted:
+            np.add.at(by_source, micro.source.cpu().numpy(), (micro.targets != IGNORE).sum(1).cpu().numpy())
+        return StepBatch(like.step, counted, sum(micro.target_count for micro in counted), by_source)
+
+    @cached_property
+    def own_batch(self) -> StepBatch:
+        """What this rank's next step will really read, on the CPU."""
+        settings, processes = self.run.recipe.training, self.run.processes
+        return read_step(
+            self.run.reader, self.run.step + 1, global_batch=settings.global_batch_size,
+            micro_batch=settings.micro_batch_size, rank=processes.rank, world=processes.world,
+            device=torch.device("cpu"),
+        )  # fmt: skip
+
+    def own_samples(self) -> np.ndarray:
+        """The same as global sample numbers, by arithmetic of our own: steps and ranks take contiguous blocks."""
+        size, processes = self.run.recipe.training.global_batch_size, self.run.processes
+        share = size // processes.world
+        return self.run.step * size + processes.rank * share + np.arange(share, dtype=np.int64)
+
+    def store_windows(self, samples: np.ndarray) -> list[StoreWindow]:
+        """The windows of global samples, straight from the stores."""
+        drawn = self.run.mixture.locate(np.asarray(samples, dtype=np.int64))
+        found = []
+        for source, window in zip(drawn.source.tolist(), drawn.window.tolist(), strict=True):
+            name = self.run.mixture.names[source]
+            store: TokenStore = self.run.sources[name].train
+            begin = window * self.sequence_length
+            places = np.arange(begin, begin + self.sequence_length + 1)
+            found.append(
+                StoreWindow(
+                    name,
+                    np.asarray(store.tokens[begin : begin + self.sequence_length + 1], dtype=np.int64),
+                    store.document_starts[np.searchsorted(store.document_starts, places)] == places,
+                    self.run.tokenizer.eos_id,
+                )
+            )
+        return found
+
+    # --- calls ---------------------------------------------------------------------------------------------------
+
+    def step(self, batch: StepBatch, **looks: Look) -> StepRecord:
+        """The loop's own step on `batch`, without its update. Collective."""
+        watcher = cast(Optimizer, Watcher(self.run.optimizer, **looks))
+        return loop.train_step(replace(self.run, optimizer=watcher), batch)
+
+    def token_losses(self, inputs: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Nats of each token [batch, sequence] by the loop's model, fp32. Collective."""
+        with torch.no_grad():
+            return self.run.model(inputs, targets, positions).token_losses.clone()
+
+    def plain_logits(self, inputs: Tensor) -> Tensor:
+        """fp32 logits [batch, sequence, vocabulary] of the wrapped model's own forward, called from here and not
+        by the code under test, on the same sharded weights. Collective."""
+        model = self.run.model
+
+        def preflight_forward(module: Any, tokens: Tensor) -> Tensor:
+            return module.hf(input_ids=tokens, use_cache=False).logits
+
+        cast(Any, model).preflight_forward = MethodType(preflight_forward, model)
+        try:
+            if isinstance(model, FSDPModule):
+                register_fsdp_forward_method(model, "preflight_forward")
+            with torch.no_grad():
+                return cast(Any, model).preflight_forward(inputs).float()
+        finally:
+            del model.preflight_forward
+            reshard(model)
+
+    @contextmanager
+    def hidden_states(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Within the context, what reaches the output layer is `change(hidden)` instead of hidden."""
+
+        def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (change(arguments[0]), *arguments[1:])
+
+        handle = self.head.register_forward_pre_hook(hook, prepend=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @contextmanager
+    def router_coefficient(self, value: float) -> Iterator[None]:
+        former, self.run.model.router_coefficient = self.run.model.router_coefficient, value
+        try:
+            yield
+        finally:
+            self.run.model.router_coefficient = former
+
+    @cached_property
+    def labelled(self) -> "HeadGradient | None":
+        """dL/dlogits at each position of two windows, read off one real step. None when the head is not trained.
+
+        The hidden state of token i is replaced by the i-th unit vector (times a small number, and added to zero
+        times the real one, so that the backward pass runs through the whole model as ever). The gradient of the
+        output weight, sum over i of dL/dlogits_i h_i, then has dL/dlogits_i as its column i, whatever computes the
+        loss, chunked or fused, and whatever scaling or cap lies behind the output layer.
+        """
+        weight: Any = getattr(self.head, "weight", None)
+        names = [name for name, parameter in self.run.optimizer.parameters.items() if parameter is weight]
+        if not names:
+            return None
+        width = weight.shape[1]
+        length = min(LENGTH // 2, self.sequence_length, width // 2)
+        batch = self.read(2, 2, length)
+        tokens = 2 * length
+        kept: list[Tensor] = []
+
+        def one_by_one(hidden: Tensor) -> Tensor:
+            basis = torch.eye(tokens, width, device=hidden.device, dtype=hidden.dtype) * HeadGradient.SIZE
+            return hidden * 0 + basis.reshape(hidden.shape)
+
+        def look(parameters: Mapping[str, nn.Parameter]) -> None:
+            gradient = parameters[names[0]].grad
+            if gradient is not None:
+                kept.append(whole(gradient[:, :tokens]).float())
+
+        with self.router_coefficient(0.0), self.hidden_states(one_by_one):
+            self.step(batch, gradients=look)
+        (micro,) = batch.micro_batches
+        expected = np.stack([window.tokens[: length + 3] for window in self.store_windows(np.arange(2))])
+        return HeadGradient(kept[0] if kept else torch.zeros(weight.shape[0], tokens), micro.targets, expected)
+
+
+@dataclass(frozen=True)
+class HeadGradient:
+    """What `Bench.labelled` found."""
+
+    SIZE = 2.0**-10  # of the unit vectors: so small that every logit is near 0 and every probability near 1/vocabulary
+    gradient: Tensor  # [vocabulary, windows * length]: column i is SIZE times dL/dlogits at position i
+    targets: Tensor  # [windows, length] int64, as the batch holds them
+    tokens: np.ndarray  # [windows, up to length + 3] int64, as the store holds them
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor put together (collective); any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def global_norm(tensors: Mapping[str, nn.Parameter]) -> float:
+    """The norm of all gradients over all ranks, in double precision, by squares added up here. Collective."""
+    total = torch.zeros((), dtype=torch.float64)
+    for parameter in tensors.values():
+        if parameter.grad is not None:
+            total += local(parameter.grad).double().square().sum().cpu() / copies(parameter)
+    return float(over_ranks(total).sqrt())
+
+
+def copies(tensor: Tensor) -> int:
+    """On how many ranks each element of a tensor lies."""
+    if not isinstance(tensor, DTensor):
+        return dist.get_world_size()
+    sizes = [tensor.device_mesh.size(i) for i, place in enumerate(tensor.placements) if place.is_replicate()]
+    return int(np.prod(sizes)) if sizes else 1
+
+
+def over_ranks(total: Tensor) -> Tensor:
+    """The sum of a CPU tensor over all ranks."""
+    dist.all_reduce(total)
+    return total
+
+
+def strided(tensor: Tensor, count: int = 4096) -> Tensor:
+    """Up to `count` elements spread evenly over this rank's part of a tensor, fp32 on the CPU."""
+    flat = local(tensor.detach()).flatten()
+    return flat[:: max(1, len(flat) // count)][:count].float().cpu()
+
+
+def finish_forward(run: Run) -> None:
+    """Free gathered weights and gradients, also after a forward that an error ended half-way."""
+    reshard(run.model)
+    for parameter in run.model.parameters():
+        parameter.grad = None
+
+
+@contextmanager
+def nothing_changed(run: Run) -> Iterator[None]:
+    """Random states, buffers, training flags and gradients afterwards as before. (Weights are never written.)"""
+    python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    training = [(module, module.training) for module in run.model.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in run.model.buffers()]
+    coefficient, step, tokens = run.model.router_coefficient, run.step, run.tokens
+    try:
+        yield
+    finally:
+        finish_forward(run)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+        for module, flag in training:
+            module.training = flag
+        run.model.router_coefficient, run.step, run.tokens = coefficient, step, tokens
+        random.setstate(python)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)

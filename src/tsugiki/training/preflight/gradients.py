@@ -1,0 +1,178 @@
+"""What the loop makes of gradients: summing micro-batches, clipping, the router's part, and no noise of dropout."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from tsugiki.corpus.windows import IGNORE
+from tsugiki.model.loss import LossOutput
+from tsugiki.training import loop
+from tsugiki.training.batches import StepBatch
+from tsugiki.training.optimizer import local
+from tsugiki.training.preflight.bench import Bench, global_norm, over_ranks, strided
+from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
+
+KEPT = (1.0, 0.25, 0.5, 0.125)
+"""Share of targets kept in each window: uneven, since a mean of means is right when all are equal."""
+
+
+def accumulation(bench: Bench) -> Finding:
+    """The gradient of a batch is the same whether it is cut into one micro-batch or into many."""
+    batch = _uneven(bench)
+    windows = len(batch.micro_batches)
+    joined = replace(
+        batch.micro_batches[0],
+        inputs=torch.cat([micro.inputs for micro in batch.micro_batches]),
+        targets=torch.cat([micro.targets for micro in batch.micro_batches]),
+        positions=_join([micro.positions for micro in batch.micro_batches]),
+        source=torch.cat([micro.source for micro in batch.micro_batches]),
+    )
+    seen: list[dict[str, Tensor]] = []
+
+    def look(parameters: Mapping[str, nn.Parameter]) -> None:
+        seen.append({name: strided(p.grad) for name, p in parameters.items() if p.grad is not None})
+
+    with bench.router_coefficient(0.0):
+        one = bench.step(bench.batch_of([joined], batch), gradients=look)
+        many = bench.step(batch, gradients=look)
+    if not seen[0] or seen[0].keys() != seen[1].keys():
+        return fail(f"{len(seen[0])} tensors have a gradient with one micro-batch, {len(seen[1])} with {windows}")
+    squares = torch.zeros(2, dtype=torch.float64)
+    for name, gradient in seen[0].items():
+        squares[0] += (gradient - seen[1][name]).double().square().sum()
+        squares[1] += gradient.double().square().sum()
+    over_ranks(squares)
+    difference = float((squares[0] / squares[1].clamp(min=1e-60)).sqrt())
+    loss = abs(one.loss - many.loss) / max(abs(one.loss), 1e-9)
+    limit = 1e-4 if bench.exact else (0.15 if bench.run.model.has_router else 0.05)
+    good = difference <= limit and loss <= limit
+    return judge(
+        good,
+        f"1 x {windows} against {windows} x 1 windows: gradients {difference:.1e} apart",
+        f"at most {limit:.0e}, relative",
+    )
+
+
+def clipping(bench: Bench) -> Finding:
+    """A planted gradient of four times the threshold comes out with exactly the threshold, all tensors scaled alike."""
+    limit = bench.run.recipe.training.max_grad_norm
+    planted, after = [0.0], [0.0]
+    norms: list[dict[str, float]] = []
+
+    def plant(parameters: Mapping[str, nn.Parameter]) -> None:
+        found = global_norm(parameters)
+        if found > 0:
+            for parameter in parameters.values():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(4 * limit / found)
+            planted[0] = global_norm(parameters)
+        norms.append(_local_norms(parameters))
+
+    def clipped(parameters: Mapping[str, nn.Parameter]) -> None:
+        after[0] = global_norm(parameters)
+        norms.append(_local_norms(parameters))
+
+    record = bench.step(bench.read(1, 1), plant=plant, clipped=clipped)
+    if planted[0] == 0:
+        return warn(
+            "nothing moves at this step (every parameter is frozen), so nothing was clipped", explains_itself=True
+        )
+    ratios = [norms[1][name] / norm * planted[0] / limit for name, norm in norms[0].items() if norm > 0]
+    uneven = max((abs(ratio - 1) for ratio in ratios), default=0.0)
+    tolerance = 1e-3 if bench.exact or bench.precision.parameters == torch.float32 else 0.02
+    measured = f"norm {planted[0]:.4g} became {after[0]:.4g}, reported {record.grad_norm:.4g}"
+    if uneven > tolerance:
+        measured += f"; tensors scaled unevenly by up to {uneven:.0%}: clipped by shard or by tensor"
+    good = (
+        abs(after[0] / limit - 1) < tolerance
+        and abs(record.grad_norm / planted[0] - 1) < tolerance
+        and uneven <= tolerance
+    )
+    return judge(good, measured, f"{limit:g} after, {4 * limit:g} before, on all processes together")
+
+
+def router_loss(bench: Bench) -> Finding:
+    """A mixture of experts: its load-balancing loss is there, has a gradient, and counts with its coefficient."""
+    run = bench.run
+    if not run.model.has_router:
+        return ok("no router in this model")
+    stated = run.recipe.training.router_aux_loss_coef
+    if stated is None:
+        stated = float(getattr(bench.text_config, "router_aux_loss_coef", 0.0) or 0.0)
+    micro = bench.read(2, 2).micro_batches[0]
+    output = run.model(micro.inputs, micro.targets, micro.positions)
+    loss = output.router_loss
+    if loss is None:
+        return fail("the model returned no router loss", f"coefficient {stated:g}")
+    if not loss.requires_grad:
+        return fail("the router loss has no gradient", f"coefficient {stated:g}")
+    # The whole graph ends in both losses; a backward of zero lets the sharding finish this forward.
+    (0.0 * output.loss_sum + 0.0 * loss).backward()
+    leaf = loss.detach().clone().requires_grad_(True)
+    given = LossOutput(output.loss_sum.detach(), output.token_losses, leaf)
+    targets = 3 * micro.target_count  # as if this were a third of the step
+    objective = loop.objective(run, given, micro, targets)
+    gradient = torch.autograd.grad(objective, leaf, allow_unused=True)[0] if objective.requires_grad else None
+    weight = 0.0 if gradient is None else float(gradient) * 3
+    measured = f"router loss {float(loss.detach()):.3f}, weighted by {weight:.4g}"
+    if abs(weight - stated) > 1e-3 * max(stated, 1e-6):
+        return fail(measured, f"{stated:g} times the micro-batch's share of targets")
+    return (
+        ok(measured, f"{stated:g}") if stated > 0 else warn(measured + ": experts will not be kept balanced", "above 0")
+    )
+
+
+def dropout(bench: Bench) -> Finding:
+    """Two forwards in training mode agree as well as two in evaluation mode do."""
+    micro = bench.read(1, 1).micro_batches[0]
+    noise = []
+    model = bench.run.model
+    flags = [(module, module.training) for module in model.modules()]
+    for mode in (True, False):
+        model.train(mode)
+        first = bench.token_losses(micro.inputs, micro.targets)
+        noise.append(float((first - bench.token_losses(micro.inputs, micro.targets)).abs().max()))
+    for module, flag in flags:
+        module.training = flag
+    rates = active_dropout(bench)
+    measured = f"two training forwards differ by {noise[0]:.1e} nats, two others by {noise[1]:.1e}"
+    if rates:
+        measured += "; " + ", ".join(f"{name} {rate:g}" for name, rate in list(rates.items())[:4])
+    return judge(noise[0] <= 4 * noise[1] + 1e-6, measured, "equal: no dropout")
+
+
+def active_dropout(bench: Bench) -> dict[str, float]:
+    """Modules and attributes with a dropout rate above zero, by name."""
+    rates: dict[str, float] = {}
+    for name, module in bench.hf.named_modules():
+        if isinstance(module, nn.Dropout) and module.p > 0:
+            rates[name] = module.p
+        for key, value in vars(module).items():
+            if "drop" in key and isinstance(value, float) and value > 0:
+                rates[f"{name}.{key}"] = value
+    return rates
+
+
+def _uneven(bench: Bench) -> StepBatch:
+    """Four windows, one a micro-batch, with uneven counts of targets, other ones on each rank."""
+    batch = bench.read(len(KEPT), 1)
+    cut = []
+    for index, micro in enumerate(batch.micro_batches):
+        kept = KEPT[(index + bench.run.processes.rank) % len(KEPT)]
+        found = micro.targets.clone()
+        found[:, max(1, round(kept * found.shape[1])) :] = IGNORE
+        cut.append(replace(micro, targets=found))
+    return bench.batch_of(cut, batch)
+
+
+def _join(positions: list[Tensor | None]) -> Tensor | None:
+    present = [tensor for tensor in positions if tensor is not None]
+    return torch.cat(present) if present else None
+
+
+def _local_norms(parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
+    """Norm of this rank's part of each gradient."""
+    found = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    return {name: float(local(gradient).double().norm()) for name, gradient in found.items()}

@@ -1,0 +1,99 @@
+"""Does the optimiser decay what it should, and is the learning rate what the recipe says?"""
+
+from torch import nn
+
+from tsugiki.training.preflight.bench import Bench
+from tsugiki.training.preflight.report import Finding, fail, ok, warn
+
+FORGETTING_RATE = 3e-5
+"""Above this a 7B model lost much of its old language within 2,000 steps (Swallow's sweep: 2e-5 kept TriviaQA and
+GSM8K nearly whole, 6e-5 and 1e-4 did not)."""
+
+
+def decay_groups(bench: Bench) -> Finding:
+    """Every trained tensor is in one group; matrices are decayed, norms, biases and other vectors are not."""
+    settings, model = bench.run.recipe.training, bench.run.model
+    names = {id(parameter): name for name, parameter in model.named_hf_parameters()}
+    embeddings, normalised = set(), set()
+    for module in model.hf.modules():
+        own = {id(parameter) for parameter in module.parameters(recurse=False)}
+        embeddings |= own if isinstance(module, nn.Embedding) else set()
+        normalised |= own if "norm" in type(module).__name__.lower() else set()
+    seen: list[int] = []
+    wrong = []
+    decayed = 0
+    for group in bench.run.optimizer.torch.param_groups:
+        for parameter in group["params"]:
+            key = id(parameter)
+            seen.append(key)
+            vector = parameter.ndim < 2 or key in normalised
+            by_choice = key in embeddings and not settings.decay_embeddings
+            expected = 0.0 if vector or by_choice else settings.weight_decay
+            decayed += group["weight_decay"] > 0
+            if group["weight_decay"] != expected:
+                wrong.append(f"{names.get(key, '?')} has {group['weight_decay']:g}")
+    trained = {id(p) for _, p in model.named_hf_parameters() if p.requires_grad}
+    if len(seen) != len(set(seen)) or set(seen) != trained:
+        lost = [names[key] for key in trained - set(seen)]
+        return fail(
+            f"{len(seen)} tensors in the optimiser, {len(trained)} trained; missing: {', '.join(lost[:3]) or 'none'}"
+        )
+    if wrong:
+        return fail(
+            f"{len(wrong)} tensors with the wrong decay: {', '.join(wrong[:3])}", "0 on norms, biases and vectors"
+        )
+    return ok(
+        f"{decayed} tensors decayed by {settings.weight_decay:g}, {len(seen) - decayed} not",
+        "0 on norms, biases and vectors",
+    )
+
+
+def schedule(bench: Bench) -> Finding:
+    """The rate is a pure function of the step: warm-up, peak and minimum as the recipe says, at the right steps."""
+    settings, total = bench.run.recipe.training, bench.run.total_steps
+    rate = bench.run.schedule
+    warmup, peak = settings.warmup_steps, settings.learning_rate
+    last = peak if settings.lr_scheduler == "constant" else settings.min_lr
+    marks = sorted(
+        {1, max(1, warmup // 2), max(1, warmup), min(total, warmup + 1), max(1, total // 2), max(1, total - 1), total}
+    )
+    forward = [rate(step) for step in marks]
+    backward = [rate(step) for step in reversed(marks)][::-1]
+    table = ", ".join(f"{step:,}: {value:.3g}" for step, value in zip(marks, forward, strict=True))
+    if forward != backward or forward != [rate(step) for step in marks]:
+        return fail(f"asked twice, the schedule gives other rates ({table})", "a pure function of the step")
+    problems = []
+    if 0 < warmup < total and (abs(rate(warmup) / peak - 1) > 1e-6 or abs(rate(1) / (peak / warmup) - 1) > 1e-6):
+        problems.append("the warm-up")
+    if total > 1 and abs(rate(total) - last) > 1e-6 * peak:
+        problems.append("the end")
+    if any(not 0 <= value <= peak * (1 + 1e-9) for value in forward):
+        problems.append("the range")
+    decays = settings.lr_scheduler in ("cosine", "linear") and total > warmup + 2
+    middle = (warmup + total) // 2
+    if decays and settings.min_lr < peak and total - warmup > 4 and not last < rate(middle) < peak:
+        problems.append("the middle")
+    expected = f"{peak:g} after {warmup:,} steps, {last:g} at step {total:,}"
+    return (
+        fail(f"{' and '.join(problems)} of the schedule is wrong ({table})", expected)
+        if problems
+        else ok(table, expected)
+    )
+
+
+def peak_rate(bench: Bench) -> Finding:
+    """Rates and warm-ups that are known to do harm."""
+    settings, recipe = bench.run.recipe.training, bench.run.recipe
+    remarks = []
+    parameters = sum(parameter.numel() for _, parameter in bench.run.model.named_hf_parameters())
+    if recipe.model.name_or_path is not None and parameters > 5e8 and settings.learning_rate > FORGETTING_RATE:
+        remarks.append(
+            f"peak {settings.learning_rate:g}: at 6e-5 and 1e-4 a 7B model lost its old language within 2,000 steps, "
+            "at 2e-5 it kept it"
+        )
+    settled = round(1 / (1 - settings.adam_beta2)) if settings.adam_beta2 < 1 else 0
+    if 0 < settings.warmup_steps < settled:
+        remarks.append(f"{settings.warmup_steps} steps of warm-up, but Adam's second moment settles over {settled}")
+    if remarks:
+        return warn("; ".join(remarks))
+    return ok(f"peak {settings.learning_rate:g}, {settings.warmup_steps:,} steps of warm-up")

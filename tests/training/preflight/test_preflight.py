@@ -1,0 +1,125 @@
+"""A healthy run passes every check and is left bit for bit as it was; what is found is printed and stored."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tsugiki.errors import ModelError, RecipeError
+from tsugiki.training.preflight import PROBES, check_run
+from tsugiki.training.run import Run
+
+ARCHITECTURES = ["mistral", "llama", "gemma2", "gemma3", "qwen3", "mixtral", "granite", "gpt_neox"]
+
+
+def verdicts(report) -> dict[str, str]:
+    return {entry.name: entry.finding.verdict for entry in report.entries}
+
+
+@pytest.mark.parametrize("isolate", [False, True], ids=["across", "isolated"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_healthy_run_passes_every_check(open_tiny: Callable[..., Run], name: str, isolate: bool):
+    report = check_run(open_tiny(name, **{"data.isolate_documents": isolate}))
+    assert verdicts(report) == {probe.name: "ok" for probe in PROBES}
+
+
+@pytest.mark.parametrize("precision", ["fp32-master", "bf16-stochastic", "pure-bf16"])
+@pytest.mark.parametrize("name", ["mistral", "mixtral"])
+def test_bf16_passes_but_for_warnings(open_tiny: Callable[..., Run], name: str, precision: str):
+    report = check_run(open_tiny(name, **{"training.precision": precision, "data.isolate_documents": True}))
+    warned = {entry.name for entry in report.warned}
+    assert not report.failed
+    assert warned <= {"bf16_speed", "movable_weights"}
+    assert ("movable_weights" in warned) == (precision == "pure-bf16")  # norms near 1 cannot move by 1e-3
+
+
+def test_a_model_folder_passes_and_its_tensors_are_compared(open_tiny: Callable[..., Run], tiny_model_folder):
+    for name in ("mistral-tied", "mixtral"):
+        report = check_run(open_tiny(folder=tiny_model_folder(name, vocab_size=384)))
+        assert not report.failed
+        assert "tensors compared" in report["file_weights"].measured
+    assert "stored under other names" in report["file_weights"].measured  # Mixtral's experts
+
+
+def test_activation_checkpointing_and_freezing_pass(open_tiny: Callable[..., Run]):
+    freeze = [{"parameters": ["model.layers.*"], "until_step": 5}]
+    run = open_tiny(**{"training.activation_checkpointing": "blocks", "training.freeze": freeze})
+    assert not check_run(run).failed
+
+
+def test_nothing_is_changed(open_tiny: Callable[..., Run]):
+    run = open_tiny("mixtral", **{"data.isolate_documents": True})
+    tensors = {name: tensor.clone() for name, tensor in run.tensors().items()}
+    buffers = {name: buffer.clone() for name, buffer in run.model.named_buffers()}
+    flags = [module.training for module in run.model.modules()]
+    random_states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    state = run.state()
+    check_run(run)
+    for name, tensor in run.tensors().items():
+        assert torch.equal(tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor, whole(tensors[name])), name
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in run.model.named_buffers())
+    assert flags == [module.training for module in run.model.modules()]
+    assert torch.equal(torch.get_rng_state(), random_states[0])
+    assert np.array_equal(np.random.get_state()[1], random_states[1])
+    assert random.getstate() == random_states[2]
+    assert run.state() == state
+    assert all(parameter.grad is None for parameter in run.model.parameters())
+    assert not any("preflight" in name for name in vars(run.model))
+
+
+def test_the_first_step_is_bitwise_the_same_with_and_without(open_tiny: Callable[..., Run], tmp_path: Path):
+    from tsugiki.training.batches import read_step
+    from tsugiki.training.loop import train_step
+
+    weights = []
+    for check in (False, True):
+        run = open_tiny(**{"run_dir": str(tmp_path / str(check))})
+        if check:
+            check_run(run)
+        batch = read_step(run.reader, 1, global_batch=8, micro_batch=2, rank=0, world=1, device=torch.device("cpu"))
+        train_step(run, batch)
+        weights.append({name: whole(tensor).clone() for name, tensor in run.tensors().items()})
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_table_is_printed_and_stored(open_tiny: Callable[..., Run]):
+    run = open_tiny()
+    report = check_run(run)
+    stored = json.loads((run.recipe.run_dir / "preflight.json").read_text())
+    assert [probe["name"] for probe in stored["probes"]] == [probe.name for probe in PROBES]
+    assert all(probe["measured"] for probe in stored["probes"])
+    table = "\n".join(run.said)
+    assert all(f" {entry.name} " in table and entry.finding.measured in table for entry in report.entries)
+    assert report.seconds < 10
+
+
+def test_a_check_is_skipped_by_name_and_says_so(open_tiny: Callable[..., Run]):
+    run = open_tiny(**{"training.preflight": {"skip": ["labels"]}})
+    report = check_run(run)
+    assert report["labels"].verdict == "skip"
+    assert "labels" in "\n".join(line for line in run.said if "left out" in line)
+
+
+def test_an_unknown_name_to_skip_is_an_error_with_the_nearest(open_tiny: Callable[..., Run]):
+    with pytest.raises(RecipeError, match="'label'.*labels"):
+        check_run(open_tiny(**{"training.preflight": {"skip": ["label"]}}))
+
+
+def test_all_failures_are_named_at_once_and_still_stored(open_tiny: Callable[..., Run], monkeypatch):
+    run = open_tiny()
+    monkeypatch.setattr(run, "schedule", lambda step: 1e-3)
+    run.optimizer.torch.param_groups[1]["weight_decay"] = 0.1
+    with pytest.raises(ModelError) as caught:
+        check_run(run)
+    assert "2 checks failed" in str(caught.value)
+    assert "decay_groups" in str(caught.value)
+    assert "schedule" in str(caught.value)
+    assert (run.recipe.run_dir / "preflight.json").exists()
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
