@@ -63,7 +63,7 @@ def main() -> None:
             error.show()
             sys.exit(error.exit_code)
         traceback.print_exc()
-        print("This is a defect of Tsugiki, not of your recipe; please report it with the lines above.", file=sys.stderr)
+        print("This is a defect of Tsugiki, not of your recipe; please report the lines above.", file=sys.stderr)
         sys.exit(INTERNAL)
     sys.exit(code if isinstance(code, int) else FINISHED)
 
@@ -101,7 +101,7 @@ def validate(
     recipe: RecipeFile,
     overrides: Overrides = None,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Check the file alone, where its model and corpora are not on this machine.")
+        bool, typer.Option("--schema", help="Check the file alone; its model and corpora need not be here.")
     ] = False,
     samples: Annotated[int, typer.Option(help="How many training samples to show.", min=0)] = 3,
 ) -> None:
@@ -167,8 +167,8 @@ def export(
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
 ) -> None:
     """Write a checkpoint as a Hugging Face folder that AutoModelForCausalLM.from_pretrained opens."""
-    from tsugiki.model.export import export as export_checkpoint
     from tsugiki.checkpoint_files import newest_name
+    from tsugiki.model.export import export as export_checkpoint
 
     if (checkpoint / "checkpoints").is_dir():
         name = newest_name(checkpoint / "checkpoints")

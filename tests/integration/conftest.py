@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_child import run_command_line
 
 QUICKSTART_TEXT = Path(__file__).parents[2] / "src/tsugiki/quickstart/text"
 
@@ -55,25 +56,18 @@ class Launch:
             time.sleep(0.02)
 
 
-def _child(arguments: list[str], environment: dict[str, str], log: str) -> None:
-    os.environ.update(environment)
-    stream = open(log, "a", buffering=1, encoding="utf-8")  # noqa: PTH123, SIM115 - must outlive this function
-    os.dup2(stream.fileno(), 1)
-    os.dup2(stream.fileno(), 2)
-    sys.stdout = sys.stderr = stream
-    sys.argv = ["tsugiki", *arguments]
-    import torch
-
-    torch.set_num_threads(1)
-    from tsugiki.cli import main
-
-    main()
-
-
 @pytest.fixture(scope="session")
 def fork_context():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "transformers", "tsugiki.training.run", "tsugiki.training.loop"])
+    # The fork server imports before it is told pytest's path (bpo-126631), so it gets it by the environment.
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    context.set_forkserver_preload(["tsugiki.training.run", "tsugiki.training.loop", "tsugiki.training.preflight"])
+    context.Process(target=print).start()  # starts the server while the environment holds
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
     return context
 
 
@@ -94,7 +88,7 @@ def launch(fork_context, tmp_path):
                 place |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
                 place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             process = fork_context.Process(
-                target=_child, args=([str(a) for a in arguments], place | (environment or {}), str(log))
+                target=run_command_line, args=([str(a) for a in arguments], place | (environment or {}), str(log))
             )
             process.start()
             processes.append(process)
@@ -151,7 +145,14 @@ def project(tmp_path_factory) -> Project:
     (folder / "tokenizer").mkdir()
     (folder / "tokenizer/tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     (folder / "tokenizer/tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
+        json.dumps(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "bos_token": "<s>",
+                "eos_token": "</s>",
+                "unk_token": "<unk>",
+            }
+        )
     )
     recipe = {
         "run_dir": str(folder / "run"),
@@ -172,7 +173,7 @@ def project(tmp_path_factory) -> Project:
             },
         },
         "training": {
-            "max_steps": 12, "global_batch_size": 6, "micro_batch_size": 2, "learning_rate": 3e-3, "min_lr": 3e-4,
+            "max_steps": 12, "global_batch_size": 12, "micro_batch_size": 2, "learning_rate": 3e-3, "min_lr": 3e-4,
             "warmup_steps": 2, "precision": "fp32", "save_steps": 3, "eval_steps": 6, "eval_documents": 4,
         },
         "tracking": {"report_to": ["none"]},

@@ -53,7 +53,7 @@ def kill_until_finished(launch, recipe: Path, run_dir: Path, world: int, kills: 
     for _ in range(kills):
         running = launch("train", recipe, world=world)
         running.wait_for("step ")
-        time.sleep(chance.uniform(0.0, 0.6))
+        time.sleep(chance.uniform(0.0, 1.0))
         victims = None if world == 1 or chance.random() < 0.5 else [chance.randrange(world)]
         alive = any(process.is_alive() for process in running.processes)
         running.signal(signal.SIGKILL, victims)

@@ -36,7 +36,14 @@ def test_a_place_that_cannot_be_is_refused(rank):
 
 @pytest.mark.parametrize(
     ("nodes", "first"),
-    [("gpu[003-006,009],login1", "gpu003"), ("node7", "node7"), ("a1,b2", "a1"), ("a1,b[2-3]", "a1"), ("x[12]", "x12"), ("", "")],
+    [
+        ("gpu[003-006,009],login1", "gpu003"),
+        ("node7", "node7"),
+        ("a1,b2", "a1"),
+        ("a1,b[2-3]", "a1"),
+        ("x[12]", "x12"),
+        ("", ""),
+    ],
 )
 def test_first_host_of_a_slurm_node_list(nodes, first):
     assert _first_slurm_host(nodes) == first

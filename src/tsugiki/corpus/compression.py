@@ -26,21 +26,23 @@ SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 # First bytes of files that are not what their name says: what they are instead.
 IMPOSTORS = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the real file with `git lfs pull`",
-    b"<!DOCTYPE": "an HTML page, most likely an error page that was saved in the file's place",
+    b"<!doctype": "an HTML page, most likely an error page that was saved in the file's place",
     b"<html": "an HTML page, most likely an error page that was saved in the file's place",
 }
+MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PAR1": "parquet"}
 
 
 class FileDigest:
-    """Digest of the raw bytes of a file as they are read."""
+    """Digest of the raw bytes of a file as they are read, and how far the reading is."""
 
     def __init__(self) -> None:
         self._hash = xxhash.xxh3_128()
         self.bytes_read = 0
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes, *, advance: bool = True) -> None:
+        """Take in the next bytes; without `advance`, `bytes_read` is left to the caller (who reads them twice)."""
         self._hash.update(data)
-        self.bytes_read += len(data)
+        self.bytes_read += len(data) if advance else 0
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -57,16 +59,28 @@ def read_chunks(path: Path, digest: FileDigest | None = None) -> Iterator[bytes]
     try:
         with path.open("rb") as file:
             first = file.read(CHUNK)
-            if not first:
-                raise DataError(f"{path}: the file is empty")
-            for start, what in IMPOSTORS.items():
-                if first.lstrip()[: len(start)].lower() == start.lower():
-                    raise DataError(f"{path}: this is {what}")
+            check_beginning(path, first, expected=compression_of(path))
             raw = _raw_chunks(first, file, digest)
             kind = compression_of(path)
             yield from raw if kind is None else _decompress(raw, kind, path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
+
+
+def check_beginning(path: Path, first: bytes, expected: str | None) -> None:
+    """Raise DataError when a file's first bytes show that it is empty or not what its name says.
+
+    `expected`: a value of MAGIC, or None for text.
+    """
+    if not first:
+        raise DataError(f"{path}: the file is empty")
+    start = first[:64].lstrip().lower()
+    for beginning, what in IMPOSTORS.items():
+        if start.startswith(beginning):
+            raise DataError(f"{path}: this is {what}")
+    found = next((kind for magic, kind in MAGIC.items() if first.startswith(magic)), None)
+    if found not in (None, expected):
+        raise DataError(f"{path}: by its first bytes this is {found} data; give it the ending that says so")
 
 
 def _raw_chunks(first: bytes, file: Any, digest: FileDigest) -> Iterator[bytes]:

@@ -13,8 +13,21 @@ from tsugiki.corpus.readers import BadRecord, Document, checked_text
 from tsugiki.errors import DataError, ModelError, RecipeError
 from tsugiki.recipe import SourceSection
 
-TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab.json", "merges.txt"]
-MODEL_PATTERNS = [*TOKENIZER_PATTERNS, "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"]
+TOKENIZER_PATTERNS = [
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+    "vocab.json",
+    "merges.txt",
+]
+MODEL_PATTERNS = [
+    *TOKENIZER_PATTERNS,
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+]
 
 
 def resolve_model_folder(
@@ -40,7 +53,9 @@ def resolve_model_folder(
         return Path(snapshot_download(name_or_path, revision=commit, allow_patterns=patterns)), commit
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         try:  # offline: what an earlier call has left in the cache
-            folder = Path(snapshot_download(name_or_path, revision=revision, allow_patterns=patterns, local_files_only=True))
+            folder = Path(
+                snapshot_download(name_or_path, revision=revision, allow_patterns=patterns, local_files_only=True)
+            )
             return folder, folder.name
         except (LocalEntryNotFoundError, OSError):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -77,9 +92,7 @@ class HubSource:
             import datasets
             from huggingface_hub import HfApi
         except ImportError:
-            raise RecipeError(
-                f"data.sources.{self._source_name}.hub needs: pip install 'tsugiki[hub]'"
-            ) from None
+            raise RecipeError(f"data.sources.{self._source_name}.hub needs: pip install 'tsugiki[hub]'") from None
         try:
             local = Path(source.hub or "").is_dir()
             self.commit = None if local else HfApi().dataset_info(source.hub, revision=source.revision).sha

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tsugiki.corpus.compression import CHUNK, FileDigest, compression_of, read_chunks
+from tsugiki.corpus.compression import CHUNK, FileDigest, check_beginning, compression_of, read_chunks
 from tsugiki.errors import DataError
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 ISO_2022_JP = (b"\x1b$B", b"\x1b$@", b"\x1b(B", b"\x1b(J")
 BOM = b"\xef\xbb\xbf"
+PARQUET_ROWS = 256
+"""Rows decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,9 @@ def _read_json_lines(
         if line is None:
             yield BadRecord("too long", number, f"over {max_bytes:,} bytes (data.max_document_bytes)")
             continue
-        if number == 1 and line.startswith(BOM):
-            line = line[len(BOM) :]
+        if number == 1:
+            _check_byte_order(path, line)
+            line = line.removeprefix(BOM)
         line = line.removesuffix(b"\r")
         if not line.strip():
             continue
@@ -107,21 +110,29 @@ def _read_json_lines(
             yield _document(record, text_key, number, line)
 
 
+def _check_byte_order(path: Path, first_line: bytes) -> None:
+    """UTF-16 and UTF-32 cannot be cut at newline bytes; nearly all such files begin with a byte order mark."""
+    if first_line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: this is UTF-16 or UTF-32 text; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
+
+
 def _document(record: Any, text_key: str, number: int, line: bytes) -> Document | BadRecord:
     if not isinstance(record, dict):
-        return BadRecord("malformed", number, f"a {type(record).__name__}, not an object: {_excerpt(line)}")
+        hint = " (a JSON array; write one object a line)" if isinstance(record, list) else ""
+        return BadRecord("malformed", number, f"a {type(record).__name__}, not an object{hint}: {_excerpt(line)}")
     if text_key not in record:
         return BadRecord("missing key", number, f"no key {text_key!r}; it has {', '.join(list(record)[:8]) or 'none'}")
     return checked_text(record[text_key], number, text_key)
 
 
 def checked_text(text: Any, number: int, text_key: str) -> Document | BadRecord:
+    """A value of a record as a document, if it is text that says something."""
     if not isinstance(text, str):
         return BadRecord("wrong type", number, f"{text_key!r} is {type(text).__name__}, not text")
     if not text.strip():
         return BadRecord("empty", number, "no text")
     replaced = SURROGATE.sub("\ufffd", text)
-    return Document(replaced, number, replaced is not text and replaced != text)
+    return Document(replaced, number, replaced != text)
 
 
 def _read_text(path: Path, encoding: str, max_bytes: int, digest: FileDigest) -> Iterator[Document | BadRecord]:
@@ -141,37 +152,63 @@ def _read_text(path: Path, encoding: str, max_bytes: int, digest: FileDigest) ->
 
 
 def _read_parquet(path: Path, text_key: str, max_bytes: int, digest: FileDigest) -> Iterator[Document | BadRecord]:
+    """Rows of a Parquet file. The file is read twice, once for its digest: Parquet is not read front to back."""
     import pyarrow
     import pyarrow.parquet
 
+    size = 0
     for chunk in read_raw(path):
-        digest.update(chunk)
+        if size == 0:
+            check_beginning(path, chunk, expected="parquet")
+        digest.update(chunk, advance=False)
+        size += len(chunk)
+    if size == 0:
+        check_beginning(path, b"", expected="parquet")
     row = 0
     try:
-        file = pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
-        names = file.schema_arrow.names
-        if text_key not in names:
-            raise DataError(f"{path}: no column {text_key!r}; it has {', '.join(names[:12])} (set the source's text_key)")
-        kind = file.schema_arrow.field(text_key).type
-        value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-        binary = pyarrow.types.is_binary(value) or pyarrow.types.is_large_binary(value)
-        texty = pyarrow.types.is_string(value) or pyarrow.types.is_large_string(value) or pyarrow.types.is_null(value)
-        if not (binary or texty):
-            raise DataError(f"{path}: column {text_key!r} is {kind}, not text")
-        for batch in file.iter_batches(batch_size=256, columns=[text_key]):
-            for cell in batch.column(0).to_pylist():
-                row += 1
-                if cell is not None and len(cell) > max_bytes:
-                    yield BadRecord("too long", row, f"over {max_bytes:,} bytes (data.max_document_bytes)")
-                    continue
-                try:
-                    text = cell.decode("utf-8") if isinstance(cell, bytes) else cell
-                except UnicodeDecodeError as error:
-                    yield BadRecord("encoding", row, _encoding_hint(cell, "utf-8", error))
-                    continue
-                yield checked_text(text, row, text_key)
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            column = _text_column(file.schema_arrow, text_key, path)
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=[text_key]):
+                cells = batch.column(0)
+                if pyarrow.types.is_dictionary(column):
+                    cells = cells.dictionary_decode()
+                # As bytes: pyarrow does not check that a string column holds UTF-8.
+                for cell in cells.cast(pyarrow.large_binary()).to_pylist():
+                    row += 1
+                    yield _cell(cell, row, text_key, max_bytes)
+                digest.bytes_read = size * row // max(file.metadata.num_rows, 1)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file that can be read to its end ({error})") from None
+
+
+def _text_column(schema: Any, text_key: str, path: Path) -> Any:
+    """The Arrow type of the text column. Raises DataError when there is no such column, or it holds no text."""
+    import pyarrow
+
+    found = schema.get_all_field_indices(text_key)
+    if len(found) != 1:
+        has = "no column" if not found else f"{len(found)} columns"
+        raise DataError(
+            f"{path}: {has} {text_key!r}; it has {', '.join(schema.names[:12])} (set the source's text_key)"
+        )
+    kind = schema.field(found[0]).type
+    value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    types = pyarrow.types
+    accepted = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_null)
+    if not any(accepts(value) for accepts in (*accepted, types.is_string_view, types.is_binary_view)):
+        raise DataError(f"{path}: column {text_key!r} is {kind}, not text")
+    return kind
+
+
+def _cell(cell: bytes | None, row: int, text_key: str, max_bytes: int) -> Document | BadRecord:
+    if cell is None:
+        return checked_text(None, row, text_key)
+    if len(cell) > max_bytes:
+        return BadRecord("too long", row, f"over {max_bytes:,} bytes (data.max_document_bytes)")
+    try:
+        return checked_text(_decode(cell, "utf-8"), row, text_key)
+    except UnicodeDecodeError as error:
+        return BadRecord("encoding", row, _encoding_hint(cell, "utf-8", error))
 
 
 def read_raw(path: Path) -> Iterator[bytes]:

@@ -11,7 +11,6 @@ A side file `<prefix>.documents.npy` says of each document where it came from an
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,8 @@ HEADER = struct.Struct("<9sQBQQ")  # magic, version, type code, sequences, docum
 TYPE_CODES = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
 UINT16_LIMIT = 65_500
 """Vocabularies below this are stored as uint16, as Megatron's `optimal_dtype` does."""
+MAX_DOCUMENT_TOKENS = 2**31 - 1
+"""Lengths are stored as int32."""
 
 DOCUMENT = np.dtype([("file", "<u4"), ("line", "<u8"), ("bytes", "<u8"), ("characters", "<u8")])
 """A document's file (index into the manifest's list), line or row (from 1), and the size of its text."""
@@ -53,15 +54,24 @@ class StoreWriter:
 
         Raises DataError for an id outside the vocabulary: uint16 would otherwise wrap it silently.
         """
-        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocabulary_size:
+        if tokens.size:
+            low, high = int(tokens.min()), int(tokens.max())
+            if low < 0 or high >= self.vocabulary_size:
+                wrong = low if low < 0 else high
+                raise DataError(
+                    f"{self.bin_path}: token id {wrong:,} does not fit a vocabulary of {self.vocabulary_size:,}"
+                )
+        if len(lengths) and int(lengths.max()) > MAX_DOCUMENT_TOKENS:
             raise DataError(
-                f"{self.bin_path}: token id {int(tokens.max()):,} does not fit a vocabulary of {self.vocabulary_size:,}"
+                f"{self.bin_path}: a document of {int(lengths.max()):,} tokens is longer than the format allows"
             )
-        self._file.write(tokens.astype(self.dtype).tobytes())
+        self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).data)
         self._lengths.append(lengths.astype("<i4"))
         self._documents.append(documents)
 
-    def add_document(self, tokens: Sequence[int], file: int = 0, line: int = 0, size: int = 0, characters: int = 0) -> None:
+    def add_document(
+        self, tokens: Sequence[int], file: int = 0, line: int = 0, size: int = 0, characters: int = 0
+    ) -> None:
         """Append one document."""
         row = np.array([(file, line, size, characters)], dtype=DOCUMENT)
         self.add_documents(np.asarray(tokens, dtype=np.int64), np.array([len(tokens)]), row)
@@ -77,7 +87,8 @@ class StoreWriter:
         header = HEADER.pack(MAGIC, 1, code, len(lengths), len(lengths) + 1)
         boundaries = np.arange(len(lengths) + 1, dtype="<i8")
         write_atomically(
-            self.idx_path, header + lengths.astype("<i4").tobytes() + offsets.astype("<i8").tobytes() + boundaries.tobytes()
+            self.idx_path,
+            header + lengths.astype("<i4").tobytes() + offsets.astype("<i8").tobytes() + boundaries.tobytes(),
         )
         documents = np.concatenate(self._documents) if self._documents else np.zeros(0, DOCUMENT)
         with self.side_path.open("wb") as file:
@@ -105,29 +116,45 @@ class TokenStore:
         _, version, code, sequences, boundaries = HEADER.unpack(header)
         if version != 1 or code not in TYPE_CODES:
             raise DataError(f"{idx_path}: version {version} with type code {code} is not one that can be read")
-        if boundaries < 1 or HEADER.size + 12 * sequences + 8 * boundaries > size:
-            raise DataError(f"{idx_path}: shorter than the {sequences:,} sequences that its header promises")
+        # Python integers, so that no promised count can overflow. Megatron adds one mode byte a sequence for images.
+        expected = HEADER.size + 12 * sequences + 8 * boundaries
+        if boundaries < 1 or size not in (expected, expected + sequences):
+            raise DataError(
+                f"{idx_path}: {size:,} bytes do not fit the {sequences:,} sequences that its header promises"
+            )
         self.dtype = TYPE_CODES[code]
         at = HEADER.size + 4 * sequences
+        lengths = np.memmap(idx_path, "<i4", "r", HEADER.size, (sequences,)) if sequences else np.zeros(0, "<i4")
         offsets = np.memmap(idx_path, "<i8", "r", at, (sequences,)) if sequences else np.zeros(0, "<i8")
         bounds = np.memmap(idx_path, "<i8", "r", at + 8 * sequences, (boundaries,))
-        self.token_count = tokens_size // self.dtype.itemsize
+        starts = np.zeros(sequences + 1, np.int64)  # of each sequence, in tokens; the last is the end
+        np.cumsum(lengths, dtype=np.int64, out=starts[1:])
+        if sequences and (int(lengths.min()) < 0 or not np.array_equal(starts[:-1] * self.dtype.itemsize, offsets)):
+            raise DataError(f"{idx_path}: damaged: its lengths and offsets do not describe one sequence after another")
+        if bounds[0] != 0 or bounds[-1] != sequences or np.any(np.diff(bounds) < 0):
+            raise DataError(f"{idx_path}: damaged: its document boundaries are not in order")
+        if int(starts[-1]) * self.dtype.itemsize != tokens_size:
+            raise DataError(
+                f"{bin_path}: {tokens_size:,} bytes, but {idx_path.name} describes {int(starts[-1]):,} tokens of "
+                f"{self.dtype.itemsize} bytes"
+            )
+        self.token_count = int(starts[-1])
         self.tokens = np.memmap(bin_path, self.dtype, "r") if tokens_size else np.zeros(0, self.dtype)
-        starts = offsets[bounds[:-1]] if boundaries > 1 and sequences else np.zeros(0, "<i8")
-        self.document_starts = np.append(starts // self.dtype.itemsize, self.token_count)
+        self.document_starts = starts[bounds]
         self.document_count = boundaries - 1
-        lengths = np.memmap(idx_path, "<i4", "r", HEADER.size, (sequences,)) if sequences else np.zeros(0, "<i4")
-        if int(lengths.sum(dtype=np.int64)) * self.dtype.itemsize != tokens_size:
-            raise DataError(f"{bin_path}: {tokens_size:,} bytes, but {idx_path.name} describes another number of tokens")
-        if np.any(np.diff(self.document_starts) < 0):
-            raise DataError(f"{idx_path}: document offsets are not in order")
 
     @property
     def documents(self) -> np.ndarray:
         """DOCUMENT rows, one a document; empty for a store that another tool wrote."""
         if not self._side_path.exists():
             return np.zeros(0, DOCUMENT)
-        return np.load(self._side_path, mmap_mode="r", allow_pickle=False)
+        try:
+            rows = np.load(self._side_path, mmap_mode="r" if self.document_count else None, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"{self._side_path}: damaged ({error})") from None
+        if rows.dtype != DOCUMENT or rows.shape != (self.document_count,):
+            raise DataError(f"{self._side_path}: not the side file of a store of {self.document_count:,} documents")
+        return rows
 
     def document(self, index: int) -> np.ndarray:
         """Tokens of one document, BOS and EOS included."""
@@ -141,14 +168,3 @@ class TokenStore:
         """Window `index`: [sequence_length + 1] tokens from token index · sequence_length."""
         start = index * sequence_length
         return self.tokens[start : start + sequence_length + 1]
-
-
-def describe(prefix: Path) -> dict[str, Any]:
-    """Counts of a store, for `tsugiki inspect`."""
-    store = TokenStore(prefix)
-    return {
-        "documents": store.document_count,
-        "tokens": store.token_count,
-        "dtype": str(store.dtype),
-        "bytes": int(store.documents["bytes"].sum()) if len(store.documents) else None,
-    }

@@ -31,7 +31,7 @@ class Engine(Protocol):
     def decode(self, ids: Sequence[int], skip_special: bool) -> str: ...
     def piece(self, token: int) -> str: ...
     def token_id(self, piece: str) -> int | None: ...
-    def default_specials(self) -> tuple[list[int], list[int]]: ...
+    def leading_specials(self) -> list[int]: ...
 
 
 class _TokenizersEngine:
@@ -62,13 +62,13 @@ class _TokenizersEngine:
     def token_id(self, piece: str) -> int | None:
         return self._tokenizer.token_to_id(piece)
 
-    def default_specials(self) -> tuple[list[int], list[int]]:
+    def leading_specials(self) -> list[int]:
         plain = self._tokenizer.encode(PROBE, add_special_tokens=False).ids
         with_specials = self._tokenizer.encode(PROBE, add_special_tokens=True).ids
         for start in range(len(with_specials) - len(plain) + 1):
             if with_specials[start : start + len(plain)] == plain:
-                return with_specials[:start], with_specials[start + len(plain) :]
-        return [], []
+                return with_specials[:start]
+        return []
 
 
 class _SentencePieceEngine:
@@ -104,9 +104,8 @@ class _SentencePieceEngine:
         token = self._processor.piece_to_id(piece)
         return None if token == self._processor.unk_id() and piece != "<unk>" else token
 
-    def default_specials(self) -> tuple[list[int], list[int]]:
-        # What transformers' classes for SentencePiece models do unless tokenizer_config.json says otherwise.
-        return ([self._processor.bos_id()] if self._processor.bos_id() >= 0 else []), []
+    def leading_specials(self) -> list[int]:
+        return []  # a SentencePiece file has no template
 
 
 class TextTokenizer:
@@ -116,22 +115,21 @@ class TextTokenizer:
         self.folder = folder
         self.engine = engine
         self.vocabulary_size = engine.vocabulary_size
-        before, after = engine.default_specials()
+        before = engine.leading_specials()
         self.bos_id = self._special("bos_token", config)
         self.eos_id = self._special("eos_token", config)
         if isinstance(engine, _SentencePieceEngine):
             self.bos_id = engine.token_id("<s>") if self.bos_id is None else self.bos_id
             self.eos_id = engine.token_id("</s>") if self.eos_id is None else self.eos_id
-        if self.bos_id is None and before:
-            self.bos_id = before[0]
-        stated = config.get("add_bos_token")
-        adds = self.bos_id is not None and self.bos_id in before
-        # Only the class for SentencePiece files obeys the key; a tokenizer.json's own template is honoured as it is.
-        self.default_add_bos = bool(stated) if isinstance(stated, bool) and self.bos_id is not None and not adds else adds
-        if stated is False:
-            self.default_add_bos = False
+            # The classes for SentencePiece files obey this key. Without it transformers 4 added BOS and 5 does not; the
+            # models whose files these are (Llama, Llama 2, Mistral) were trained with it.
+            self.default_add_bos = self.bos_id is not None and config.get("add_bos_token") is not False
+        else:
+            if self.bos_id is None and len(before) == 1:
+                self.bos_id = before[0]
+            # transformers drops the key where there is a tokenizer.json: its own template decides.
+            self.default_add_bos = self.bos_id is not None and self.bos_id in before
         self.default_add_eos = self.eos_id is not None  # the end of a document must be learnable
-        del after
 
     @classmethod
     def from_folder(cls, folder: Path) -> "TextTokenizer":
@@ -141,9 +139,12 @@ class TextTokenizer:
             path = folder / name
             if path.exists():
                 try:
-                    config |= json.loads(path.read_text(encoding="utf-8"))
-                except ValueError as error:
-                    raise ModelError(f"{path}: not JSON: {error}") from None
+                    values = json.loads(path.read_text(encoding="utf-8"))
+                except (OSError, ValueError) as error:
+                    raise ModelError(f"{path}: not JSON that can be read: {error}") from None
+                if not isinstance(values, dict):
+                    raise ModelError(f"{path}: not a JSON object")
+                config |= values
         for name, engine in (("tokenizer.json", _TokenizersEngine), ("tokenizer.model", _SentencePieceEngine)):
             path = folder / name
             if path.exists():

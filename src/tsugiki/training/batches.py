@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ class Prefetcher:
             item = self._queue.get()
             if isinstance(item, BaseException):
                 raise item
-            yield StepBatch(item.step, item.micro_batches, item.target_count, item.source_targets, time.perf_counter() - start)
+            yield replace(item, wait_seconds=time.perf_counter() - start)
 
     def close(self) -> None:
         """Stop reading ahead; blocks until the thread has ended."""

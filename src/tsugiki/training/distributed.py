@@ -94,7 +94,7 @@ class Processes:
         """The first rank's error text, on every rank: fallible work on one rank must not leave the rest waiting."""
         texts: list[str | None] = [None] * self.world
         dist.all_gather_object(texts, error, group=self.control)
-        return next((f"rank {rank}: {text}" if self.world > 1 else text for rank, text in enumerate(texts) if text), None)
+        return next((text for text in texts if text), None)
 
 
 def start_processes(timeout_minutes: float = 30.0) -> Processes:

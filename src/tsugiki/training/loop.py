@@ -174,6 +174,7 @@ def _divergence_text(run: Run, record: StepRecord) -> str:
     first = (record.step - BAD_STEPS_TOLERATED) * size
     return (
         f"loss or gradient was not finite in steps {record.step - BAD_STEPS_TOLERATED + 1} to {record.step}; none of "
-        f"them was applied. Last checkpoint: {run.checkpointer.newest_name() or 'none yet'}. Look at the data of samples "
-        f"{first:,} to {first + BAD_STEPS_TOLERATED * size - 1:,} (tsugiki sample), lower training.learning_rate, then run again"
+        f"them was applied. Last checkpoint: {run.checkpointer.newest_name() or 'none yet'}. Look at the data of "
+        f"samples {first:,} to {first + BAD_STEPS_TOLERATED * size - 1:,} (tsugiki sample), lower "
+        "training.learning_rate, then run again"
     )

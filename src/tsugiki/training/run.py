@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from tsugiki.checkpoint_files import list_names
 from tsugiki.corpus.mixture import Mixture
 from tsugiki.corpus.prepare import PreparedSource
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -157,7 +158,7 @@ def open_run(
         say(f"warning: {warning}")
     if found:
         resume(run, found)
-    elif (recipe.run_dir / "metrics.jsonl").exists() and any((recipe.run_dir / "checkpoints").glob("step_*")):
+    elif processes.broadcast(bool(list_names(checkpointer.directory))):
         raise StorageError(
             f"{recipe.run_dir}/checkpoints holds checkpoints but none is whole: {'; '.join(checkpointer.warnings)}. "
             "Move the directory away to start anew; a run with history never starts again at step 0 by itself"
@@ -189,7 +190,8 @@ def resume(run: Run, found: Found) -> None:
     if refused:
         lines = [f"  {d.key}: {d.old!r} in the checkpoint, {d.new!r} in the recipe" for d in refused]
         raise RecipeError(
-            f"cannot continue {found.path}: these keys are fixed once a run has begun\n" + "\n".join(lines)
+            f"cannot continue {found.path}: these keys are fixed once a run has begun\n"
+            + "\n".join(lines)
             + "\nGive the old values, or start a new run in another run_dir (its model.name_or_path may be an "
             "export of this checkpoint)"
         )
@@ -201,7 +203,8 @@ def resume(run: Run, found: Found) -> None:
     if moved:
         raise RecipeError(f"cannot continue {found.path}: {moved}; the order of data would not be the same")
     now = software_versions()
-    changed = [f"{name} {old} -> {now.get(name)}" for name, old in found.state["versions"].items() if now.get(name) != old]
+    then = found.state["versions"]
+    changed = [f"{name} {then[name]} -> {now.get(name)}" for name in then if now.get(name) != then[name]]
     if changed:
         run.say(f"software has changed since the checkpoint, so bits may differ: {', '.join(changed)}")
     if found.state["world_size"] != run.processes.world:

@@ -148,7 +148,9 @@ class Hosted:
             "seed": recipe.seed,
         }
         self._service.init(
-            project=recipe.tracking.project or "tsugiki", name=recipe.tracking.run_name or recipe.run_dir.name, config=config
+            project=recipe.tracking.project or "tsugiki",
+            name=recipe.tracking.run_name or recipe.run_dir.name,
+            config=config,
         )
 
     def after_step(self, figures: dict[str, Any]) -> None:

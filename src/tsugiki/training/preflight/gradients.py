@@ -104,12 +104,12 @@ def router_loss(bench: Bench) -> Finding:
     micro = bench.read(2, 2).micro_batches[0]
     output = run.model(micro.inputs, micro.targets, micro.positions)
     loss = output.router_loss
+    ends = [0.0 * part for part in (output.loss_sum, loss) if part is not None and part.requires_grad]
+    sum(ends[1:], ends[0]).backward()  # of zero: lets the sharding finish this forward
     if loss is None:
         return fail("the model returned no router loss", f"coefficient {stated:g}")
     if not loss.requires_grad:
         return fail("the router loss has no gradient", f"coefficient {stated:g}")
-    # The whole graph ends in both losses; a backward of zero lets the sharding finish this forward.
-    (0.0 * output.loss_sum + 0.0 * loss).backward()
     leaf = loss.detach().clone().requires_grad_(True)
     given = LossOutput(output.loss_sum.detach(), output.token_losses, leaf)
     targets = 3 * micro.target_count  # as if this were a third of the step
