@@ -15,6 +15,8 @@ from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.model.export import export
 from tsugiki.training.checkpoint import Checkpointer
 
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
 ARCHITECTURES = [
     "mistral", "mistral-tied", "llama", "qwen3", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox", "granite",
     "phi", "mixtral", "qwen3_moe",

@@ -1,0 +1,156 @@
+"""Saves on 2 processes, loads and saves on 1, loads on 3: one launch of 3 processes, started by a test.
+
+Models are sharded by FSDP2 with AdamW. Odd sizes throughout: 101 rows on 2 and 3 ranks, and a bias of 2 elements, of
+which one of 3 ranks has none.
+"""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from tsugiki.errors import StorageError
+from tsugiki.training import checkpoint_writer
+from tsugiki.training.checkpoint import Checkpointer, Found, size_estimate
+
+
+class Setup:
+    """A sharded model, its optimiser, and a checkpointer, on the first `world` of the 3 processes."""
+
+    def __init__(self, directory: Path, world: int, mesh: DeviceMesh, groups: tuple[Any, Any], seed: int) -> None:
+        torch.manual_seed(seed)
+        self.model = nn.Sequential(nn.Embedding(101, 6), nn.Linear(6, 6), nn.Linear(6, 2))
+        for part in self.model:
+            fully_shard(part, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
+        self.checkpointer = Checkpointer(
+            directory, rank=dist.get_rank(), world=world, control_group=groups[0], io_group=groups[1], lineage="x",
+            keep_last=None,
+        )  # fmt: skip
+
+    def train(self, steps: int) -> None:
+        for _ in range(steps):
+            tokens = torch.arange(20) * 5 % 101
+            self.model(tokens).square().sum().backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        named = {f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                named[f"optimizer.{name}.{key}"] = value
+        return named
+
+    def full(self) -> dict[str, torch.Tensor]:
+        return {
+            name: (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).clone()
+            for name, tensor in self.tensors().items()
+        }
+
+    def resume(self) -> Found:
+        self.train(1)  # gives the optimiser its state; every value is then overwritten
+        found = self.checkpointer.newest_whole()
+        assert found is not None
+        self.checkpointer.load(found, self.tensors())
+        return found
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def main(directory: Path, rank: int) -> None:
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(directory / "store"), 3)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=3, timeout=timedelta(seconds=60))
+    checkpoints = directory / "checkpoints"
+    meshes, groups = {}, {}
+    for world in (1, 2, 3):
+        ranks = list(range(world))
+        meshes[world] = DeviceMesh("cpu", ranks)
+        groups[world] = (dist.new_group(ranks, backend="gloo"), dist.new_group(ranks, backend="gloo"))
+    replicated = DeviceMesh("cpu", [[0], [1]], mesh_dim_names=("replicate", "shard"))
+    expected: dict[str, torch.Tensor] = {}
+
+    if rank < 2:
+        two = Setup(checkpoints, 2, meshes[2], groups[2], seed=2)
+        two.train(3)
+        expected = two.full()
+        two.checkpointer.begin(3, two.tensors(), {"step": 3})
+        two.train(1)  # collectives and an update while the save is in flight
+        assert two.checkpointer.wait_and_commit() == "step_00000003"
+        assert not same(two.full(), expected)
+
+        # Both ranks hear of one rank's failure, and the earlier checkpoint is still the newest.
+        write = checkpoint_writer._write_safetensors
+        if rank == 1:
+            checkpoint_writer._write_safetensors = fail
+        two.checkpointer.begin(4, two.tensors(), {"step": 4})
+        with pytest.raises(StorageError, match=r"the disk is full.*\[rank 1\]"):
+            two.checkpointer.wait_and_commit()
+        checkpoint_writer._write_safetensors = write
+        found = two.checkpointer.newest_whole()
+        assert found is not None
+        assert found.step == 3
+
+        # Replicated parameters are stored once, and load like any others.
+        copies = Setup(directory / "replicated", 2, replicated, groups[2], seed=4)
+        copies.train(2)
+        before = copies.full()
+        copies.checkpointer.begin(2, copies.tensors(), {"step": 2})
+        copies.checkpointer.wait_and_commit()
+        stored = sum(file.stat().st_size for file in (directory / "replicated").rglob("*.safetensors"))
+        assert stored < size_estimate(copies.tensors()) + 8000
+        assert len(list((directory / "replicated").rglob("*.safetensors"))) == 2  # ranks share the writing
+        copies.train(1)
+        copies.checkpointer.load(copies.checkpointer.newest_whole(), copies.tensors())
+        assert same(copies.full(), before)
+
+    if rank < 1:
+        one = Setup(checkpoints, 1, meshes[1], groups[1], seed=1)
+        found = one.resume()
+        assert found.step == 3
+        assert found.manifest["world_size"] == 2
+        assert same(one.full(), expected)
+        one.checkpointer.begin(5, one.tensors(), {"step": 5})
+        one.checkpointer.wait_and_commit()
+
+    dist.barrier()
+    three = Setup(checkpoints, 3, meshes[3], groups[3], seed=3)
+    found = three.resume()
+    assert found.step == 5
+    full = three.full()
+    assert rank > 1 or same(full, expected)
+    three.checkpointer.begin(6, three.tensors(), {"step": 6})
+    three.checkpointer.wait_and_commit()
+    if rank == 2:  # damage what this rank wrote: rank 0 may verify it, or another; all pass it over
+        file = next((checkpoints / "step_00000006").glob("shard-00002-*"))
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    dist.barrier()
+    found = three.checkpointer.newest_whole()
+    assert found is not None
+    assert found.step == 5
+    assert "shard-00002-00001.safetensors is damaged" in found.warnings[0]
+    dist.barrier()
+    dist.destroy_process_group()
+    print("done")
+
+
+def fail(*arguments: Any) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
