@@ -30,7 +30,8 @@ def largest_error(table, weights) -> float:
     total = sum(weights)
     seats = np.arange(1, table.length + 1)
     return max(
-        np.abs(np.cumsum(table.source == source) - seats * weight / total).max() for source, weight in enumerate(weights)
+        np.abs(np.cumsum(table.source == source) - seats * weight / total).max()
+        for source, weight in enumerate(weights)
     )
 
 
