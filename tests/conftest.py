@@ -124,7 +124,7 @@ SENTENCES = [
 
 def make_tokenizer_folder(folder: Path, vocabulary: int = 384) -> Path:
     """A byte-level BPE `tokenizer.json` of a few sentences, with <unk> 0, <s> 1, </s> 2, and its configuration."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -136,6 +136,9 @@ def make_tokenizer_folder(folder: Path, vocabulary: int = 384) -> Path:
         show_progress=False,
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {

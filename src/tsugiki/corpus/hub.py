@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-
 from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.readers import BadRecord, Document, checked_text
 from tsugiki.errors import DataError, ModelError, RecipeError
@@ -60,18 +59,17 @@ def resolve_model_folder(
         except (LocalEntryNotFoundError, OSError):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(
-                f"{name_or_path}: neither a folder here nor to be had from the hub ({reason}). Download it where there is "
-                "a network and give the folder's path"
+                f"{name_or_path}: neither a folder here nor to be had from the hub ({reason}). Download it where there "
+                "is a network and give the folder's path"
             ) from None
 
 
 class HubSource:
     """A hub data set as one "file" of a source, streamed; its revision is resolved to a commit and recorded."""
 
-    def __init__(self, name: str, source: SourceSection):
+    def __init__(self, name: str, source: SourceSection, max_bytes: int):
         self.name = self.path = f"hub:{source.hub}/{source.subset or 'default'}/{source.split}"
-        self._source_name, self._source = name, source
-        self.size: int | None = None
+        self._source_name, self._source, self._max_bytes = name, source, max_bytes
         self.commit = source.revision
 
     def read(self, digest: FileDigest) -> Iterator[Document | BadRecord]:
@@ -81,9 +79,12 @@ class HubSource:
                 keys = ", ".join(list(record)[:8])
                 yield BadRecord("missing key", row, f"no key {self._source.text_key!r}; it has {keys}")
                 continue
-            item = checked_text(record[self._source.text_key], row, self._source.text_key)
+            item: Document | BadRecord = checked_text(record[self._source.text_key], row, self._source.text_key)
             if isinstance(item, Document):
-                digest.update(item.text.encode("utf-8"))
+                content = item.text.encode("utf-8")
+                digest.update(content)
+                if len(content) > self._max_bytes:
+                    item = BadRecord("too long", row, f"over {self._max_bytes:,} bytes (data.max_document_bytes)")
             yield item
 
     def _rows(self) -> Iterator[dict[str, Any]]:

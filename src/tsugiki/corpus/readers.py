@@ -5,6 +5,7 @@ and the caller counts it. Lines are split at `\n` bytes only (U+2028, U+0085 and
 decoded strictly; an encoding other than UTF-8 must be declared.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from tsugiki.corpus.compression import CHUNK, FileDigest, check_beginning, compression_of, read_chunks
 from tsugiki.errors import DataError
 
+HALF_WIDTH = re.compile("[\uff61-\uff9f]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 ISO_2022_JP = (b"\x1b$B", b"\x1b$@", b"\x1b(B", b"\x1b(J")
 BOM = b"\xef\xbb\xbf"
@@ -69,7 +71,8 @@ def read_documents(
 
 def _lines(path: Path, max_bytes: int, digest: FileDigest) -> Iterator[tuple[int, bytes | None]]:
     """(line number from 1, line without its ending); None in place of a line over `max_bytes`."""
-    number, parts, size = 1, [], 0
+    parts: list[bytes] = []
+    number, size = 1, 0
     for chunk in read_chunks(path, digest):
         *whole, rest = chunk.split(b"\n")
         for piece in whole:
@@ -247,14 +250,15 @@ def _encoding_hint(data: bytes, encoding: str, error: UnicodeDecodeError) -> str
     """What the bytes may be instead, tried in the order that is right for Japanese (CP932 before Shift_JIS)."""
     if error.reason == "an ISO-2022-JP escape":
         return "looks like ISO-2022-JP; set the source's encoding to iso-2022-jp"
+    fits = []
     for candidate in ("utf-8", "cp932", "euc-jp", "gb18030"):
-        if candidate == encoding.lower():
-            continue
-        try:
-            data.decode(candidate)
-        except UnicodeDecodeError:
-            continue
-        return f"not {encoding}; may be {candidate} (set the source's encoding): {_excerpt(data)}"
+        if candidate != encoding.lower():
+            with contextlib.suppress(UnicodeDecodeError):
+                # EUC-JP is often valid CP932 too, but then reads as half-width katakana.
+                fits.append((len(HALF_WIDTH.findall(data.decode(candidate))), candidate))
+    if fits:
+        best = min(fits, key=lambda fit: fit[0])[1]
+        return f"not {encoding}; may be {best} (set the source's encoding): {_excerpt(data)}"
     return f"not {encoding} at byte {error.start}: {_excerpt(data)}"
 
 

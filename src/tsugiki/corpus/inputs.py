@@ -1,0 +1,211 @@
+"""The documents of a source, out of all its files, with every record that is none counted and named.
+
+A source is read whole or the stage stops: files are looked at before the first is read, must end cleanly and must
+not change meanwhile. Records that give no document are tolerated up to `data.max_bad_documents` of all, and listed.
+"""
+
+import glob
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tsugiki.corpus.compression import FileDigest, compression_of
+from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
+from tsugiki.errors import DataError
+from tsugiki.recipe import Recipe, SourceSection
+
+BATCH_DOCUMENTS = 256
+BATCH_CHARACTERS = 400_000
+COMPRESSION_GUESS = 6
+EXAMPLES = 5
+EARLY_MINIMUM = 20
+"""Bad records before reading may stop in the middle."""
+
+Item = tuple[int, str, int, str]
+"""A document for the tokeniser: index and name of its file, line, text."""
+
+
+class Progress(Protocol):
+    """Told how far preparing is; the command line draws it."""
+
+    def start(self, source: str, total_bytes: int) -> None: ...
+    def advance(self, read_bytes: int, documents: int) -> None: ...
+    def finish(self, source: str, skipped: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file of a source."""
+
+    path: Path
+    name: str
+    """Path below the folder that all of the source's patterns share: the same when a corpus is moved as a whole."""
+    format: str
+
+
+def input_files(name: str, source: SourceSection) -> list[InputFile]:
+    """Files of a source in a fixed order. Raises DataError for a pattern that matches nothing, or nothing readable."""
+    found: set[Path] = set()
+    roots = []
+    for pattern in source.paths:
+        expanded = Path(pattern).expanduser().absolute()
+        literal = os.path.lexists(expanded)  # a file may really be called data[1].jsonl
+        matches = [expanded]
+        if not literal:
+            # Path.glob leaves out links that lead nowhere; a missing file must be named.
+            matches = [Path(match) for match in glob.glob(str(expanded), recursive=True)]  # noqa: PTH207
+        files = [path for path in matches if _is_input(name, path, named=literal)]
+        if not files:
+            raise DataError(f"data.sources.{name}.path: {pattern} matches no file")
+        found.update(files)
+        root = expanded.parent
+        while not literal and glob.has_magic(str(root)):
+            root = root.parent
+        roots.append(str(root))
+    base = os.path.commonpath(roots) if roots else "/"
+    return [InputFile(path, str(path.relative_to(base)), format_of(path, source.format)) for path in sorted(found)]
+
+
+def _is_input(name: str, path: Path, *, named: bool) -> bool:
+    """Whether a match is a file to read. A folder matched in passing is none; anything else is an error."""
+    here = f"data.sources.{name}.path: {path}"
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+            return True
+    except FileNotFoundError:
+        raise DataError(f"{here} is a link to a file that does not exist") from None
+    except OSError as error:
+        raise DataError(f"{here} cannot be read ({error.strerror})") from None
+    if not stat.S_ISDIR(mode):
+        raise DataError(f"{here} is a pipe, socket or device, not a file")
+    try:
+        format_of(path, "auto")
+    except DataError:
+        if not named:
+            return False
+    raise DataError(f"{here} is a directory, not a file; for all files in it write {path}/*")
+
+
+class SourceDocuments:
+    """The documents of a source in batches, counting what is bad and telling how far it is."""
+
+    def __init__(self, recipe: Recipe, name: str, left_out: Path, progress: Progress | None = None):
+        self.name, self.source, self.progress, self._left_out = name, recipe.data.sources[name], progress, left_out
+        self.tolerated, self.max_bytes = recipe.data.max_bad_documents, recipe.data.max_document_bytes
+        self.seen = self.replaced_surrogates = 0
+        self.bad: dict[str, int] = {}
+        self.bad_examples: list[str] = []
+        self.records: list[dict[str, Any]] = []
+        """Of each file that was read to its end: name, path, size, time of change, digest."""
+        self.files: list[Any] = []  # InputFile, or one HubSource
+        self.total_bytes = self.expected_bytes = 0
+        if self.source.hub is not None:
+            from tsugiki.corpus.hub import HubSource
+
+            self.files = [HubSource(name, self.source, self.max_bytes)]
+        else:
+            self.files = list(input_files(name, self.source))
+            for file in self.files:
+                size = file.path.stat().st_size
+                self.total_bytes += size
+                self.expected_bytes += size * (COMPRESSION_GUESS if compression_of(file.path) else 1)
+
+    def batches(self) -> Iterator[list[Item]]:
+        """All documents in the order of files and lines. Raises DataError where the source cannot be used."""
+        if self.progress:
+            self.progress.start(self.name, self.total_bytes)
+        batch: list[Item] = []
+        characters = done = 0
+        for index, file in enumerate(self.files):
+            for document in self._documents(file, done):
+                batch.append((index, file.name, document.line, document.text))
+                characters += len(document.text)
+                if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
+                    yield batch
+                    batch, characters = [], 0
+            done += self.records[-1]["size"]
+        if batch:
+            yield batch
+        if sum(self.bad.values()) > self.tolerated * self.seen:
+            raise self._too_many_bad()
+        if self.seen == 0:
+            raise DataError(f"source {self.name}: no document at all")
+
+    def _documents(self, file: Any, done: int) -> Iterator[Document]:
+        """Documents of one file; `done` bytes of the source were read before it."""
+        digest = FileDigest()
+        before = None if self.source.hub is not None else file.path.stat()
+        good = reported = reported_bytes = bad = 0
+        for item in self._read(file, digest):
+            if digest.bytes_read != reported_bytes:
+                # All records of the bytes before this chunk have been seen.
+                self._judge_early(done + reported_bytes)
+                self._advance(digest.bytes_read - reported_bytes, good - reported)
+                reported, reported_bytes = good, digest.bytes_read
+            self.seen += 1
+            if isinstance(item, BadRecord):
+                bad += 1
+                self._count_bad(file, item)
+            else:
+                good += 1
+                self.replaced_surrogates += item.replaced
+                yield item
+        self._advance(digest.bytes_read - reported_bytes, good - reported)
+        self.records.append(file.record(digest) if before is None else _record(file, before, digest))
+        if good == bad == 0:
+            raise DataError(f"{file.path}: no document in the whole file")
+
+    def _read(self, file: Any, digest: FileDigest) -> Iterator[Document | BadRecord]:
+        if self.source.hub is not None:
+            return file.read(digest)
+        return read_documents(
+            file.path, format=file.format, text_key=self.source.text_key, encoding=self.source.encoding,
+            max_bytes=self.max_bytes, digest=digest,
+        )  # fmt: skip
+
+    def _advance(self, read_bytes: int, documents: int) -> None:
+        if self.progress and (read_bytes or documents):
+            self.progress.advance(read_bytes, documents)
+
+    def _count_bad(self, file: Any, item: BadRecord) -> None:
+        self.bad[item.kind] = self.bad.get(item.kind, 0) + 1
+        if len(self.bad_examples) < EXAMPLES:
+            self.bad_examples.append(f"{file.path}:{item.line}: {item.kind}: {item.detail}")
+        entry = {"file": str(file.path), "line": item.line, "kind": item.kind, "detail": item.detail}
+        with self._left_out.open("a", encoding="utf-8") as listing:
+            listing.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def _judge_early(self, read_bytes: int) -> None:
+        """Stop in the middle where even a faultless rest would leave too many bad records."""
+        bad = sum(self.bad.values())
+        if bad < EARLY_MINIMUM:
+            return
+        if self.total_bytes == 0:  # a stream whose length is not known
+            hopeless = bad > 0.5 * self.seen
+        else:  # a quarter in reserve: records are not equally long
+            hopeless = read_bytes > 0 and bad > 1.25 * self.tolerated * self.seen * self.total_bytes / read_bytes
+        if hopeless:
+            raise self._too_many_bad()
+
+    def _too_many_bad(self) -> DataError:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.bad.items()))
+        return DataError(
+            f"source {self.name}: {sum(self.bad.values()):,} of {self.seen:,} documents cannot be used ({kinds}), more "
+            f"than data.max_bad_documents = {self.tolerated:g} tolerates. First of them:\n  "
+            + "\n  ".join(self.bad_examples)
+        )
+
+
+def _record(file: InputFile, before: os.stat_result, digest: FileDigest) -> dict[str, Any]:
+    """The manifest's entry of a file that was read. Raises DataError when it changed meanwhile."""
+    after = file.path.stat()
+    if (after.st_size, after.st_mtime_ns, after.st_ino) != (before.st_size, before.st_mtime_ns, before.st_ino):
+        raise DataError(f"{file.path}: changed while it was being read; run again when nothing writes to it")
+    return {"name": file.name, "path": str(file.path), "size": after.st_size, "mtime_ns": after.st_mtime_ns,
+            "digest": digest.hexdigest()}  # fmt: skip
