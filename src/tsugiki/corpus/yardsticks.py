@@ -18,8 +18,8 @@ def xz_bits_per_byte(training: bytes, held_out: bytes) -> float:
     """What `xz -9e` adds for the held-out text after the training text, in bits per byte of held-out text.
 
     The size of both together minus the size of the training text alone, so that container and learning are not
-    charged to the held-out text. Takes about 2 seconds a megabyte (two cores) and 700 MB of memory; of a training text
-    over `WINDOW_BYTES` give the last part. Raises ValueError without held-out text.
+    charged to the held-out text. It takes a second or two a megabyte and up to 1.4 GB of memory; of a training
+    text over `WINDOW_BYTES` give the last part. Raises ValueError without held-out text.
     """
     if not held_out:
         raise ValueError("there is no held-out text to measure on")
