@@ -1,0 +1,180 @@
+"""The loop against a training loop written out naively, and what it does with steps that are not finite."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tsugiki.errors import DivergedError
+from tsugiki.recipe_file import parse_recipe
+from tsugiki.training import loop as loop_module
+from tsugiki.training.batches import rank_samples, read_step
+from tsugiki.training.distributed import start_processes, stop_processes
+from tsugiki.training.loop import train, train_step
+from tsugiki.training.metrics import Meter
+from tsugiki.training.run import open_run
+from tsugiki.training.signals import StopRequest
+
+
+@pytest.fixture(scope="module")
+def processes():
+    yield start_processes()
+    stop_processes()
+
+
+@pytest.fixture
+def open_tiny(processes, tmp_path, prepared_tiny):
+    """open_tiny(**{"training.max_steps": 4}): a run on a tiny random Mistral, ready for its first step."""
+
+    def build(**changes):
+        recipe = parse_recipe(
+            prepared_tiny.text, overrides=[f"run_dir={tmp_path / 'run'}", *(f"{k}={v}" for k, v in changes.items())]
+        )
+        return open_run(
+            recipe, prepared_tiny.sources, prepared_tiny.tokenizer, None, processes, StopRequest(), lambda _: None
+        )
+
+    return build
+
+
+def batch_of(run, step: int):
+    settings = run.recipe.training
+    return read_step(
+        run.reader, step, global_batch=settings.global_batch_size, micro_batch=settings.micro_batch_size,
+        rank=0, world=1, device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+def weights_of(run) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().full_tensor().clone() for name, tensor in run.model.named_hf_parameters()}
+
+
+def meter_of(run) -> Meter:
+    names = list(run.mixture.names)
+    return Meter(names, [None] * len(names), 1.0, 1, torch.device("cpu"), run.total_steps)
+
+
+class Recorder:
+    def __init__(self):
+        self.steps, self.validations, self.closed = [], [], False
+
+    def after_step(self, figures):
+        self.steps.append(figures)
+
+    def after_validation(self, step, scores):
+        self.validations.append((step, scores))
+
+    def close(self):
+        self.closed = True
+
+
+def test_three_steps_equal_a_loop_written_out_naively(open_tiny):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    run = open_tiny(**{"training.max_steps": 3, "training.max_grad_norm": 0.5})
+    settings = run.recipe.training
+    config = dict(run.recipe.model.architecture)
+    naive = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.float32
+    )
+    naive.load_state_dict(weights_of(run))
+    decayed = [p for p in naive.parameters() if p.ndim > 1]
+    others = [p for p in naive.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, foreach=False, fused=False)
+    for step in (1, 2, 3):
+        record = train_step(run, batch_of(run, step))
+        numbers = rank_samples(step, settings.global_batch_size, 0, 1)
+        total = 0.0
+        optimizer.zero_grad()
+        tokens = []
+        for number in numbers:  # the window rule by hand: L + 1 tokens from window * L
+            drawn = run.mixture.locate(number)
+            store = run.sources[run.mixture.names[int(drawn.source[0])]].train
+            start = int(drawn.window[0]) * run.recipe.data.sequence_length
+            tokens.append(
+                torch.tensor(store.tokens[start : start + run.recipe.data.sequence_length + 1].astype("int64"))
+            )
+        batch = torch.stack(tokens)
+        logits = naive(input_ids=batch[:, :-1], use_cache=False).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        loss.backward()
+        total = loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(naive.parameters(), settings.max_grad_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = run.schedule(step)
+        optimizer.step()
+        assert record.loss == pytest.approx(total, rel=1e-5)
+        assert record.grad_norm == pytest.approx(norm.item(), rel=1e-4)
+        assert sum(record.source_targets) == record.targets == batch[:, 1:].numel()
+        assert sum(record.source_nats) == pytest.approx(record.loss * record.targets, rel=1e-6)
+    for name, tensor in weights_of(run).items():
+        torch.testing.assert_close(tensor, naive.state_dict()[name], rtol=1e-4, atol=2e-5, msg=name)
+
+
+def test_cutting_the_batch_otherwise_changes_only_rounding(open_tiny):
+    losses = {}
+    for micro in (1, 2, 6):
+        run = open_tiny(**{"training.micro_batch_size": micro})
+        losses[micro] = [train_step(run, batch_of(run, step)).loss for step in (1, 2, 3)]
+    assert losses[1] == pytest.approx(losses[6], rel=1e-5)
+    assert losses[2] == pytest.approx(losses[6], rel=1e-5)
+
+
+def test_a_step_that_is_not_finite_is_not_applied_and_three_in_a_row_end_the_run(open_tiny, monkeypatch):
+    run = open_tiny(**{"training.max_steps": 12, "training.save_steps": 2, "training.eval_steps": "null"})
+    right = loop_module.objective
+    bad = {3, 5, 6, 7}
+    monkeypatch.setattr(
+        loop_module, "objective",
+        lambda run, output, micro, targets: right(run, output, micro, targets) * (math.nan if run.step + 1 in bad else 1.0),
+    )  # fmt: skip
+    recorder, states = Recorder(), {}
+    real_step = train_step
+
+    def watched(run, batch):
+        record = real_step(run, batch)
+        states[record.step] = weights_of(run)
+        return record
+
+    monkeypatch.setattr(loop_module, "train_step", watched)
+    with pytest.raises(DivergedError, match="steps 5 to 7"):
+        train(run, meter_of(run), [recorder])
+    assert [figures["applied"] for figures in recorder.steps] == [True, True, False, True, False, False, False]
+    for before, after in ((2, 3), (4, 5), (4, 7)):
+        assert all(torch.equal(states[before][name], states[after][name]) for name in states[before])
+    assert not torch.equal(states[3]["lm_head.weight"], states[4]["lm_head.weight"])
+    run.checkpointer.wait_and_commit()
+    assert run.checkpointer.newest_whole().step in (4, 6)
+
+
+def test_validation_runs_before_the_first_step_at_intervals_and_at_the_end(open_tiny):
+    run = open_tiny(**{"training.max_steps": 5, "training.eval_steps": 2})
+    recorder = Recorder()
+    assert train(run, meter_of(run), [recorder])
+    assert [step for step, _ in recorder.validations] == [0, 2, 4, 5]
+    first, last = recorder.validations[0][1], recorder.validations[-1][1]
+    for name, score in first.items():
+        assert score["bits_per_byte"] == pytest.approx(score["nats"] / math.log(2) / score["bytes"])
+        assert last[name]["bits_per_byte"] < score["bits_per_byte"]
+
+
+def test_stop_after_steps_ends_early_with_a_checkpoint(open_tiny):
+    run = open_tiny(**{"training.max_steps": 9, "training.stop_after_steps": 4, "training.eval_steps": "null"})
+    assert not train(run, meter_of(run), [])
+    assert run.checkpointer.newest_whole().step == 4
+
+
+def test_metrics_file_forgets_what_a_killed_run_logged_beyond_its_checkpoint(tmp_path):
+    from tsugiki.training.tracking import JsonLines
+
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(
+        "".join(json.dumps({"kind": "step", "step": step, "loss": 1.0}) + "\n" for step in (1, 2, 3)) + '{"kind": "st'
+    )
+    log = JsonLines(path, resumed_step=2)
+    log.after_step({"step": 3, "loss": 2.0})
+    log.close()
+    assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [1.0, 1.0, 2.0]
