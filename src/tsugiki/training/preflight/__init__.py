@@ -44,7 +44,7 @@ PROBES = (
     Probe("control_ids", data.control_ids, "Prepare again: control strings in text must be encoded as plain text"),
     Probe("bos_eos", data.bos_eos, "Prepare again; data.add_bos and data.add_eos say what surrounds a document"),
     Probe("formats", weights.formats, "Load the model in the format that training.precision names"),
-    Probe("file_weights", weights.file_weights, "Fetch the model again; if its files are whole, report a defect of ours"),
+    Probe("file_weights", weights.file_weights, "Fetch the model again; if its files are whole, report this"),
     Probe("tied", weights.tied, "tie_word_embeddings in config.json must say what the files hold"),
     Probe("buffers", weights.buffers, "Check rope_parameters (rope_theta, scaling) in config.json"),
     Probe("attention", attention.attention_used, "Set model.attn_implementation to what this model can do"),

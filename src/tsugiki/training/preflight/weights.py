@@ -25,7 +25,7 @@ def file_weights(bench: Bench) -> Finding:
         return ok("weights are those of the checkpoint, whose files were verified by digest")
     folder = model_folder(bench)
     if folder is None:
-        return ok("random weights from the seed: no files to compare with")
+        return ok("random weights from the seed, or files of another machine: nothing to compare with")
     files = tensor_files(folder)
     if not files:
         return warn(
@@ -35,14 +35,14 @@ def file_weights(bench: Bench) -> Finding:
     names = dict(bench.hf.named_parameters(remove_duplicate=False))
     compared, different = 0, []
     for name, path in files.items():
-        if name in names:
-            compared += 1
-            if not _same_rows(path, name, names[name]):
-                different.append(name)
+        same = _same_rows(path, name, names[name]) if name in names else None
+        compared += same is not None
+        if same is False:
+            different.append(name)
     renamed = len(files) - compared
     measured = f"{compared} tensors compared with the files"
     if renamed:
-        measured += f", {renamed} are stored under other names (loading accounted for all of them)"
+        measured += f", {renamed} are stored under other names or shapes (loading accounted for them)"
     if different:
         return fail(f"{len(different)} tensors differ from the files: {', '.join(different[:3])}", "bitwise equal")
     return ok(measured, "bitwise equal")
@@ -158,13 +158,16 @@ def tensor_class(bench: Bench, name: str, parameter: nn.Parameter) -> str:
 
 
 def model_folder(bench: Bench) -> Path | None:
-    """The folder that the weights were read from, on this machine; None for random weights."""
+    """The folder that the weights were read from, on this machine; None for random weights, and on ranks that
+    would have to fetch it from the hub."""
     name = bench.run.recipe.model.name_or_path
     if name is None:
         return None
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if not bench.run.processes.is_first:
+        return None
     from tsugiki.corpus.hub import resolve_model_folder
 
     return Path(resolve_model_folder(name, bench.run.recipe.model.revision, files="all")[0])
@@ -184,15 +187,17 @@ def tensor_files(folder: Path) -> dict[str, Path]:
         return dict.fromkeys(file.keys(), single)
 
 
-def _same_rows(path: Path, name: str, parameter: nn.Parameter) -> bool:
-    """Whether the first, middle and last row that this rank holds equal the file's, after the cast to its format."""
+def _same_rows(path: Path, name: str, parameter: nn.Parameter) -> bool | None:
+    """Whether the first, middle and last row that this rank holds equal the file's, after the cast to its format.
+
+    None where the file holds the tensor in another shape: transformers converts some while loading."""
     from safetensors import safe_open
 
     ours = local(parameter.detach())
     with safe_open(path, framework="pt") as file:
         part = file.get_slice(name)
         if list(part.get_shape()) != list(parameter.shape):
-            return False
+            return None
         if ours.ndim == 0 or len(ours) == 0:
             return True
         first = _first_row(parameter)

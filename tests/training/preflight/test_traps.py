@@ -1,0 +1,447 @@
+"""Each way in which trainers have trained wrongly, patched in, is found by the check of that name and no other."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tsugiki.corpus import windows
+from tsugiki.corpus.store import StoreWriter, TokenStore
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.windows import IGNORE, WindowReader
+from tsugiki.errors import ModelError
+from tsugiki.model.cross_entropy import Transform
+from tsugiki.model.loss import LossOutput, TrainingModel
+from tsugiki.training import loop
+from tsugiki.training.preflight import check_run
+from tsugiki.training.run import Run
+
+Open = Callable[..., Run]
+
+
+def failed(run: Run) -> dict[str, str]:
+    """What failed, by name, with what was measured; preflight must have refused the run."""
+    with pytest.raises(ModelError, match="preflight"):
+        check_run(run)
+    probes = json.loads((run.recipe.run_dir / "preflight.json").read_text())["probes"]
+    return {probe["name"]: probe["measured"] for probe in probes if probe["verdict"] == "FAIL"}
+
+
+def warned(run: Run) -> dict[str, str]:
+    return {entry.name: entry.finding.measured for entry in check_run(run).warned}
+
+
+# --- labels -----------------------------------------------------------------------------------------------------
+
+
+def test_labels_shifted_twice_by_the_reader(open_tiny: Open, monkeypatch):
+    def twice(tokens: np.ndarray, is_target: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        return tokens[..., :-1], np.concatenate([tokens[..., 2:], np.full_like(tokens[..., :1], IGNORE + 200)], axis=-1)
+
+    run = open_tiny()
+    monkeypatch.setattr(windows, "shift", twice)
+    found = failed(run)
+    assert set(found) == {"labels"}
+    assert "shifted twice" in found["labels"]
+
+
+def test_labels_shifted_twice_by_the_model(open_tiny: Open, monkeypatch):
+    """The reference's bug: right targets are given as `labels=`, which Hugging Face models shift once more."""
+    run = open_tiny()
+
+    def forward(self: TrainingModel, inputs: Any, targets: Any, positions: Any = None) -> LossOutput:
+        output = self.hf(input_ids=inputs, labels=targets, use_cache=False)
+        count = (targets[:, 1:] != IGNORE).sum()
+        losses = nn.functional.cross_entropy(
+            output.logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none"
+        )
+        return LossOutput(output.loss * count, losses.detach().view(targets.shape), None)
+
+    monkeypatch.setattr(TrainingModel, "forward", forward)
+    found = failed(run)
+    assert "shifted twice" in found["labels"]
+    assert "2 positions unused" in found["labels"]
+    assert set(found) <= {"labels", "gradient_scale", "accumulation"}
+
+
+def test_labels_not_shifted(open_tiny: Open, monkeypatch):
+    run = open_tiny()
+    monkeypatch.setattr(windows, "shift", lambda tokens, is_target=None: (tokens[..., :-1], tokens[..., :-1]))
+    found = failed(run)
+    assert set(found) == {"labels"}
+    assert "no shift" in found["labels"]
+
+
+def test_labels_not_shifted_in_the_loss_alone(open_tiny: Open, monkeypatch):
+    run = open_tiny()
+    right = TrainingModel.forward
+    monkeypatch.setattr(TrainingModel, "forward", lambda self, inputs, targets, positions=None: right(
+        self, inputs, torch.where(targets == IGNORE, targets, inputs), positions))  # fmt: skip
+    assert "no shift" in failed(run)["labels"]
+
+
+def test_labels_shuffled(open_tiny: Open, monkeypatch):
+    run = open_tiny()
+    right = windows.shift
+
+    def shuffled(tokens: np.ndarray, is_target: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        inputs, targets = right(tokens, is_target)
+        return inputs, np.random.default_rng(0).permuted(targets, axis=-1)
+
+    monkeypatch.setattr(windows, "shift", shuffled)
+    found = failed(run)
+    assert set(found) == {"labels"}
+    assert "shuffled" in found["labels"]
+
+
+def test_end_of_document_masked_as_padding(open_tiny: Open, monkeypatch):
+    run = open_tiny()
+    right = windows.shift
+    eos = run.tokenizer.eos_id
+
+    def masked(tokens: np.ndarray, is_target: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        inputs, targets = right(tokens, is_target)
+        return inputs, np.where(targets == eos, IGNORE, targets)
+
+    monkeypatch.setattr(windows, "shift", masked)
+    found = failed(run)
+    assert set(found) == {"targets"}
+    assert "ends of documents" in found["targets"]
+
+
+def test_loss_mask_not_shifted_with_its_token(open_tiny: Open, monkeypatch):
+    run = open_tiny(**{"data.isolate_documents": True})
+
+    def unshifted(tokens: np.ndarray, is_target: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        return tokens[..., :-1], np.where(is_target[..., :-1], tokens[..., 1:], IGNORE)
+
+    monkeypatch.setattr(windows, "shift", unshifted)
+    assert set(failed(run)) == {"targets"}
+
+
+# --- the loss ---------------------------------------------------------------------------------------------------
+
+
+def test_soft_cap_ignored(open_tiny: Open):
+    run = open_tiny("gemma2")
+    run.model.transform = Transform()
+    assert set(failed(run)) == {"own_path"}
+
+
+def test_logit_scale_ignored(open_tiny: Open):
+    run = open_tiny("granite")
+    run.model.transform = Transform()
+    assert set(failed(run)) == {"own_path"}
+
+
+def test_loss_of_every_micro_batch_averaged_by_itself(open_tiny: Open, monkeypatch):
+    """Mean of means: right in a probe of one micro-batch, wrong as soon as their targets differ in number."""
+    run = open_tiny()
+
+    def mean_of_means(run: Run, output: LossOutput, micro: Any, targets: int) -> torch.Tensor:
+        micro_batches = 1 if targets == micro.target_count else 4
+        return output.loss_sum / micro.target_count / micro_batches
+
+    monkeypatch.setattr(loop, "objective", mean_of_means)
+    assert set(failed(run)) == {"accumulation"}
+
+
+def test_gradients_of_wrong_scale(open_tiny: Open, monkeypatch):
+    right = loop.objective
+    run = open_tiny()
+    monkeypatch.setattr(loop, "objective", lambda *arguments: 2 * right(*arguments))
+    assert set(failed(run)) == {"gradient_scale"}
+
+
+def test_clipping_by_tensor(open_tiny: Open, monkeypatch):
+    run = open_tiny()
+
+    def by_tensor(parameters: Any, max_norm: float) -> torch.Tensor:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters]).full_tensor()
+        for parameter in parameters:
+            torch.nn.utils.clip_grad_norm_([parameter], max_norm / len(parameters) ** 0.5)
+        return norm
+
+    monkeypatch.setattr(loop, "clip_global_norm", by_tensor)
+    found = failed(run)
+    assert set(found) == {"clipping"}
+    assert "unevenly" in found["clipping"]
+
+
+def test_no_clipping(open_tiny: Open, monkeypatch):
+    run = open_tiny()
+    monkeypatch.setattr(
+        loop, "clip_global_norm", lambda p, n: torch.nn.utils.get_total_norm([x.grad for x in p]).full_tensor()
+    )
+    assert set(failed(run)) == {"clipping"}
+
+
+@pytest.mark.parametrize("trap", ["dropped", "wrong coefficient", "no gradient", "absent", "not by targets"])
+def test_router_loss(open_tiny: Open, monkeypatch, trap: str):
+    run = open_tiny("mixtral")
+    right_loss = TrainingModel._router_loss
+    if trap == "dropped":
+        monkeypatch.setattr(loop, "objective", lambda run, output, micro, targets: output.loss_sum / targets)
+    elif trap == "wrong coefficient":
+        run.model.router_coefficient *= 2
+    elif trap == "not by targets":
+        monkeypatch.setattr(loop, "objective", lambda run, output, micro, targets: (
+            output.loss_sum / targets + run.model.router_coefficient * output.router_loss))  # fmt: skip
+    elif trap == "no gradient":
+        monkeypatch.setattr(TrainingModel, "_router_loss", lambda self, output: right_loss(self, output).detach())
+    else:
+        monkeypatch.setattr(TrainingModel, "_router_loss", lambda self, output: None)
+    assert set(failed(run)) == {"router_loss"}
+
+
+# --- attention and noise ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leak", ["all-ones mask", "cache"])
+def test_documents_leak_into_one_another(open_tiny: Open, monkeypatch, leak: str):
+    run = open_tiny(**{"data.isolate_documents": True})
+    right = run.model.hf.forward
+
+    def leaking(**arguments: Any) -> Any:
+        if leak == "cache":
+            return right(**arguments | {"use_cache": True})
+        return right(**arguments, attention_mask=torch.ones_like(arguments["input_ids"]))
+
+    monkeypatch.setattr(run.model.hf, "forward", leaking)
+    assert set(failed(run)) == {"isolation"}
+
+
+def without_restarts(read: Callable[..., windows.WindowBatch]) -> Callable[..., windows.WindowBatch]:
+    """A reader's `read` whose positions count through the window."""
+
+    def counting(samples: Any) -> windows.WindowBatch:
+        batch = read(samples)
+        return replace(batch, positions=np.tile(np.arange(batch.inputs.shape[1]), (len(batch.inputs), 1)))
+
+    return counting
+
+
+def test_positions_do_not_restart(open_tiny: Open, monkeypatch):
+    run = open_tiny(**{"data.isolate_documents": True})
+    monkeypatch.setattr(run.reader, "read", without_restarts(run.reader.read))
+    assert set(failed(run)) == {"isolation"}
+
+
+def test_positions_given_although_documents_are_not_isolated(open_tiny: Open, monkeypatch):
+    run = open_tiny()
+    monkeypatch.setattr(run.reader, "read", without_restarts(run.reader.read))
+    assert set(failed(run)) == {"isolation"}
+
+
+def test_attention_looks_ahead(open_tiny: Open):
+    run = open_tiny()
+    for module in run.model.hf.modules():
+        if hasattr(module, "is_causal"):
+            module.is_causal = False
+    assert set(failed(run)) == {"causality"}
+
+
+def test_another_attention_than_asked_for(open_tiny: Open):
+    run = open_tiny(**{"model.attn_implementation": "sdpa"})
+    run.model.hf.config._attn_implementation = "eager"
+    assert set(failed(run)) == {"attention"}
+
+
+@pytest.mark.parametrize("where", ["module", "attribute"])
+def test_dropout_left_on(open_tiny: Open, where: str):
+    run = open_tiny("phi")
+    for module in run.model.hf.modules():
+        if where == "module" and isinstance(module, nn.Dropout):
+            module.p = 0.1
+        if where == "attribute" and hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.1
+    found = failed(run)
+    assert set(found) == {"dropout"}
+    assert "0.1" in found["dropout"]
+
+
+# --- weights --------------------------------------------------------------------------------------------------------
+
+
+def test_a_tensor_drawn_at_random(open_tiny: Open, tiny_model_folder):
+    run = open_tiny(folder=tiny_model_folder("llama", vocab_size=384))
+    weight = run.model.hf.model.layers[1].self_attn.q_proj.weight
+    with torch.no_grad():
+        weight.normal_(std=0.2)
+    found = failed(run)
+    assert set(found) == {"file_weights"}
+    assert "layers.1.self_attn.q_proj" in found["file_weights"]
+
+
+@pytest.mark.parametrize("from_folder", [False, True])
+def test_a_broken_tie(open_tiny: Open, tiny_model_folder, from_folder: bool):
+    from tsugiki.training.optimizer import Optimizer, no_decay_names
+
+    folder = tiny_model_folder("mistral-tied", vocab_size=384) if from_folder else None
+    run = open_tiny("mistral-tied", folder=folder)
+    run.model.hf.lm_head.weight = nn.Parameter(run.model.hf.lm_head.weight.detach().clone())
+    run.optimizer = Optimizer(
+        dict(run.model.named_hf_parameters()), no_decay_names(run.model.hf, decay_embeddings=True),
+        run.recipe.training, seed=0,
+    )  # fmt: skip
+    assert "tied" in failed(run)
+
+
+def test_weights_in_another_format(open_tiny: Open):
+    run = open_tiny(**{"training.precision": "pure-bf16"})
+    run.recipe = run.recipe.model_copy(
+        update={"training": run.recipe.training.model_copy(update={"precision": "fp32-master"})}
+    )
+    assert set(failed(run)) == {"formats"}
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma3"])
+def test_stale_rope_frequencies(open_tiny: Open, name: str):
+    run = open_tiny(name)
+    buffers = [buffer for key, buffer in run.model.hf.named_buffers() if key.endswith("inv_freq")]
+    buffers[0].mul_(0.5)
+    assert set(failed(run)) == {"buffers"}
+
+
+def test_rope_theta_of_the_file_lost(open_tiny: Open, tiny_model_folder, monkeypatch):
+    run = open_tiny(folder=tiny_model_folder("llama", vocab_size=384))
+    config = run.model.hf.config
+    monkeypatch.setitem(config.rope_parameters, "rope_theta", 500_000.0)
+    for module in run.model.hf.modules():
+        if hasattr(module, "inv_freq"):
+            fresh = type(module)(config=config)
+            module.inv_freq.copy_(fresh.inv_freq)
+            module.original_inv_freq.copy_(fresh.inv_freq)
+    found = failed(run)
+    assert set(found) == {"buffers"}
+    assert "rope_theta" in found["buffers"]
+
+
+def test_embedding_scale_not_filled(open_tiny: Open):
+    run = open_tiny("gemma3")
+    run.model.hf.get_input_embeddings().embed_scale.fill_(1.0)
+    assert set(failed(run)) == {"buffers"}
+
+
+def test_a_base_that_knows_nothing_is_warned_of(open_tiny: Open, tiny_model_folder):
+    found = warned(open_tiny(folder=tiny_model_folder("mistral", vocab_size=384)))
+    assert set(found) == {"base_sanity"}
+
+
+# --- optimiser ------------------------------------------------------------------------------------------------------
+
+
+def test_norms_decayed(open_tiny: Open):
+    run = open_tiny()
+    for group in run.optimizer.torch.param_groups:
+        group["weight_decay"] = 0.1
+    found = failed(run)
+    assert set(found) == {"decay_groups"}
+    assert "norm" in found["decay_groups"]
+
+
+def test_a_tensor_not_in_the_optimizer(open_tiny: Open):
+    run = open_tiny()
+    lost = run.optimizer.torch.param_groups[1]["params"].pop()
+    assert lost is not None
+    assert set(failed(run)) == {"decay_groups"}
+
+
+@pytest.mark.parametrize("trap", ["constant", "stepped twice", "off by one", "ends early", "stateful"])
+def test_schedule(open_tiny: Open, trap: str):
+    run = open_tiny()
+    right, calls = run.schedule, iter(range(1, 10_000))
+    run.schedule = {
+        "constant": lambda step: 1e-3,
+        "stepped twice": lambda step: right(2 * step),
+        "off by one": lambda step: right(step - 1),
+        "ends early": lambda step: right(step) if step < 15 else 0.0,
+        "stateful": lambda step: right(next(calls)),
+    }[trap]
+    assert set(failed(run)) == {"schedule"}
+
+
+def test_harmful_rates_are_warned_of(open_tiny: Open):
+    assert set(warned(open_tiny(**{"training.adam_beta2": 0.95}))) == {"peak_rate"}  # 4 steps of warm-up
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def test_another_tokenizer(open_tiny: Open, tmp_path: Path, tiny_tokenizer_folder: Path):
+    run = open_tiny()
+    for path in tiny_tokenizer_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    changed = json.loads((tmp_path / "tokenizer_config.json").read_text()) | {"model_max_length": 64}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(changed))
+    run.tokenizer = TextTokenizer.from_folder(tmp_path)
+    assert set(failed(run)) == {"tokenizer"}
+
+
+def test_ids_without_a_row(open_tiny: Open, tiny_config):
+    run = open_tiny(**{"model.architecture": tiny_config("mistral", vocab_size=370)})
+    found = failed(run)
+    assert set(found) == {"tokenizer", "token_ids"}  # the model is not called with such ids
+
+
+def with_documents(run: Run, folder: Path, change: Callable[[list[int]], list[int]]) -> None:
+    """Gives the run a source `en` whose documents were changed as they were written."""
+    source = run.sources["en"]
+    writer = StoreWriter(folder / "train", 384)
+    for index in range(source.train.document_count):
+        writer.add_document(change(source.train.document(index).tolist()))
+    writer.close()
+    store = TokenStore(folder / "train")
+    counts = replace(source.manifest.train, tokens=store.token_count)
+    changed = replace(source, train=store, manifest=replace(source.manifest, digests={}, train=counts))
+    run.sources = {**run.sources, "en": changed}
+    run.reader = WindowReader(run.sources, run.mixture, run.recipe.data.sequence_length, isolate_documents=False)
+
+
+def test_literal_control_strings_became_control_ids(open_tiny: Open, tmp_path: Path):
+    run = open_tiny()
+    with_documents(run, tmp_path, lambda ids: [*ids[:4], 2, *ids[5:]])
+    found = failed(run)
+    assert set(found) == {"control_ids"}
+    assert "</s>" in found["control_ids"]
+
+
+def test_bos_twice(open_tiny: Open, tmp_path: Path):
+    run = open_tiny()
+    with_documents(run, tmp_path, lambda ids: [1, *ids])
+    assert set(failed(run)) == {"bos_eos"}
+
+
+def test_eos_missing(open_tiny: Open, tmp_path: Path):
+    run = open_tiny()
+    with_documents(run, tmp_path, lambda ids: ids[:-1])
+    assert set(failed(run)) == {"bos_eos"}
+
+
+def test_a_store_changed_after_it_was_written(open_tiny: Open):
+    run = open_tiny()
+    source = run.sources["en"]
+    digests = source.manifest.digests | {"train.bin": "0" * 32}
+    changed = replace(source, manifest=replace(source.manifest, digests=digests))
+    run.sources = {**run.sources, "en": changed}
+    assert set(failed(run)) == {"store_files"}
+
+
+def test_too_many_epochs_are_warned_of(open_tiny: Open):
+    assert set(warned(open_tiny(**{"training.max_steps": 300}))) == {"epochs"}
+
+
+def test_no_replay_is_warned_of(open_tiny: Open, tiny_model_folder, preflight_project: Path):
+    run = open_tiny(
+        folder=tiny_model_folder("mistral", vocab_size=384),
+        **{"data.sources": {"ja": {"path": str(preflight_project / "ja.jsonl"), "weight": 1, "language": "ja"}}},
+    )
+    report = check_run(run)
+    assert report["replay"].verdict == "warn"
+    assert "25 %" in report["replay"].threshold

@@ -1,0 +1,82 @@
+"""Preflight under sharding: the same verdict on every rank, and the traps that one process cannot show."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from preflight_project import recipe_values
+
+SUPPORT = Path(__file__).parents[2] / "support"
+SOURCE = Path(__file__).parents[3] / "src"
+HEALTHY = {
+    "mistral": ("mistral", {}),
+    "copies": ("gemma2", {"parallel.shard": "none"}),
+    "experts, isolated": ("mixtral", {"data.isolate_documents": True}),
+    "mixed precision": (
+        "mistral-tied",
+        {"training.precision": "fp32-master", "training.preflight": {"skip": ["bf16_speed"]}},
+    ),
+}
+TRAPS = {
+    "clip by shard": {"clipping"},
+    "gradients averaged": {"gradient_scale"},
+    "one rank's schedule": {"schedule"},
+}
+
+
+@pytest.fixture(scope="module")
+def found(
+    preflight_project: Path, tiny_tokenizer_folder: Path, tiny_model_folder: Callable[..., Path],
+    tiny_config: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What each of two ranks found, by job; one launch for all."""
+    folder = tmp_path_factory.mktemp("two")
+    jobs = [(name, model, changes, "") for name, (model, changes) in HEALTHY.items()]
+    jobs += [(trap, "mistral", {}, trap) for trap in TRAPS]
+    entries = []
+    for name, model, changes, trap in jobs:
+        section = {"architecture": tiny_config(model, vocab_size=384)}
+        if name == "mistral":
+            section = {"name_or_path": str(tiny_model_folder("mistral", vocab_size=384))}
+        values = recipe_values(
+            preflight_project, tiny_tokenizer_folder, section, run_dir=str(folder / name.replace(" ", "-")), **changes
+        )
+        entries.append({"name": name, "recipe": values, "trap": trap})
+    (folder / "jobs.json").write_text(json.dumps(entries))
+    environment = os.environ | {"PYTHONPATH": f"{SOURCE}:{SUPPORT}", "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(SUPPORT / "preflight_worker.py"), str(folder), str(rank), "2"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    outputs = []
+    try:
+        outputs = [worker.communicate(timeout=240)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert all(worker.returncode == 0 for worker in workers), "\n".join(outputs)
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_run_passes_on_both_ranks(found: list[dict[str, Any]], name: str):
+    for rank in found:
+        assert rank[name]["failed"] == [], rank[name].get("error")
+        assert rank[name]["unchanged"]
+    assert found[0][name]["verdicts"] == found[1][name]["verdicts"]
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_trap_is_named_on_both_ranks(found: list[dict[str, Any]], trap: str):
+    for rank in found:
+        assert set(rank[trap]["failed"]) == TRAPS[trap], rank[trap].get("error")
+        assert rank[trap]["unchanged"]
+    assert found[0][trap]["error"] == found[1][trap]["error"]
