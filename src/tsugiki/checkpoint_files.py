@@ -150,6 +150,23 @@ def digest_problems(checkpoint: Path, manifest: dict[str, Any], names: Iterable[
     return problems
 
 
+def tensor_differences(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> str | None:
+    """In words, what keeps the tensors of a checkpoint from being loaded into those asked for, or None.
+
+    Both by name: {"dtype", "shape"}, as in the manifest.
+    """
+    problems = [f"{name} is not in the checkpoint" for name in asked.keys() - stored.keys()]
+    problems += [f"{name} is in the checkpoint but not in this run" for name in stored.keys() - asked.keys()]
+    for name in asked.keys() & stored.keys():
+        for key in ("dtype", "shape"):
+            if asked[name][key] != stored[name][key]:
+                problems.append(f"{name} has {key} {stored[name][key]} in the checkpoint, {asked[name][key]} here")
+    if not problems:
+        return None
+    shown = sorted(problems)[:5] + ([f"and {len(problems) - 5} more"] if len(problems) > 5 else [])
+    return f"{path} does not fit this model and optimizer: {'; '.join(shown)}"
+
+
 def verify(path: Path) -> list[str]:
     """Everything that is wrong with a checkpoint directory; empty if it is whole. Reads every byte of it."""
     try:

@@ -1,5 +1,7 @@
 """Nothing is deleted but what a newer, verified checkpoint of the same run makes superfluous."""
 
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -66,14 +68,36 @@ def test_a_damaged_newer_one_does_not_push_out_the_new(tmp_path: Path) -> None:
 
 
 def test_a_failed_deletion_is_a_warning(tmp_path: Path, monkeypatch) -> None:
-    def refuse(directory: Path, entry: str) -> None:
-        raise PermissionError(13, "Permission denied")
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(retention, "remove", refuse)
     checkpointer = Checkpointer(tmp_path, lineage="x", keep_last=1)
-    save(checkpointer, 1, 2)
-    assert names(tmp_path) == ["step_00000001", "step_00000002"]
-    assert checkpointer.warnings == [f"could not delete {tmp_path / 'step_00000001'}: Permission denied"]
+    with monkeypatch.context() as patch:
+        patch.setattr(retention.shutil, "rmtree", refuse)
+        save(checkpointer, 1, 2)
+    assert len(checkpointer.warnings) == 1
+    assert f"could not delete {tmp_path}/.trash-step_00000001-" in checkpointer.warnings[0]
+    save(checkpointer, 3)  # which tries again
+    assert names(tmp_path) == ["step_00000003"]
+
+
+def test_deleting_does_not_hold_training_up(tmp_path: Path, monkeypatch) -> None:
+    go_on, remove = threading.Event(), shutil.rmtree
+
+    def remove_slowly(path: Path) -> None:
+        assert go_on.wait(60)
+        remove(path)
+
+    monkeypatch.setattr(retention.shutil, "rmtree", remove_slowly)
+    checkpointer = Checkpointer(tmp_path, lineage="x", keep_last=1)
+    save(checkpointer, 1)
+    checkpointer.begin(2, TENSORS, {})
+    assert checkpointer.commit() == "step_00000002"
+    assert [str(name) for name in list_names(tmp_path)] == ["step_00000002"]
+    go_on.set()
+    checkpointer.begin(3, TENSORS, {})
+    checkpointer.wait_and_commit()
+    assert names(tmp_path) == ["step_00000003"]
 
 
 all_names = st.builds(Name, st.integers(0, 40), st.integers(1, 3))

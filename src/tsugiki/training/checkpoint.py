@@ -13,6 +13,7 @@ CheckpointException is no Exception, and a failed background save is silent unti
 
 import json
 import os
+import threading
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -42,12 +43,13 @@ from tsugiki.checkpoint_files import (
     read_manifest,
     render_manifest,
     size_problems,
+    tensor_differences,
     verify,
 )
 from tsugiki.errors import StorageError, TsugikiError
 from tsugiki.files import explain_os_error, free_bytes, fsync_directory, read_json, write_atomically
 from tsugiki.training.checkpoint_writer import ShardWriter, Stager, describe_tensors, explain_failure
-from tsugiki.training.retention import clean, own_names, superseded
+from tsugiki.training.retention import own_names, set_aside, superseded, sweep
 
 __all__ = ["Checkpointer", "Found", "check_disk_space", "newest_name", "size_estimate", "verify"]
 
@@ -115,6 +117,7 @@ class Checkpointer:
         self._control, self._io = control_group, io_group
         self._stager = Stager(self._agree)
         self._flight: _Flight | None = None
+        self._sweeper: threading.Thread | None = None
         self._line: list[str] = []  # names, newest first, that this run continues from or has written
 
     # Saving
@@ -197,8 +200,10 @@ class Checkpointer:
         return str(flight.name)
 
     def wait_and_commit(self) -> str | None:
-        """commit(), for callers that have nothing better to do than wait."""
-        return self.commit()
+        """commit(), for callers that have nothing better to do than wait: what it deletes is gone on return."""
+        name = self.commit()
+        self._finish_deleting()
+        return name
 
     def newest_name(self) -> str | None:
         """The checkpoint that a continuation would start from, as far as this process knows."""
@@ -207,8 +212,10 @@ class Checkpointer:
     def _make_room(self, step: int, size: int) -> tuple[str, str]:
         """Rank 0: a fresh temporary directory; returns the final name and the temporary one."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._finish_deleting()
         if free_bytes(self.directory) < size:
-            self.warnings += clean(self.directory, [])  # what crashed saves left may be all that is in the way
+            self._delete([])  # what crashed saves left may be all that is in the way
+            self._finish_deleting()
         free = free_bytes(self.directory)
         if free < size:
             raise StorageError(
@@ -263,13 +270,26 @@ class Checkpointer:
             own = own_names(self.directory, self.lineage)
             ancestors = {name for text in self._line if (name := parse_name(text))}
             names = superseded(own, newest, ancestors, self.keep_last, self.keep_every)
-            self.warnings += clean(self.directory, names)
+            self._delete(names)
         except StorageError as error:
             self.warnings.append(str(error))
 
     def _discard(self, temporary: Path) -> None:
         if self.rank == 0 and temporary.exists():
-            self.warnings += clean(self.directory, [])
+            self._delete([])
+            self._finish_deleting()
+
+    def _delete(self, names: list[Name]) -> None:
+        """Rank 0: these checkpoints are gone at once; a thread frees their bytes while training goes on."""
+        self._finish_deleting()
+        self.warnings += set_aside(self.directory, names)
+        self._sweeper = threading.Thread(target=lambda: self.warnings.extend(sweep(self.directory)), name="sweep")
+        self._sweeper.start()
+
+    def _finish_deleting(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.join()
+            self._sweeper = None
 
     # Loading
 
@@ -305,7 +325,7 @@ class Checkpointer:
         dtypes and shapes (torch would cast another dtype without a word).
         """
         stored, asked = found.manifest["tensors"], describe_tensors(dict(tensors))
-        self._agree(_differences(found.path, stored, asked))
+        self._agree(tensor_differences(found.path, stored, asked))
         failure = None
         try:
             dcp.load(
@@ -376,17 +396,3 @@ class Checkpointer:
         if "disk" not in text and "limit" not in text and free < 64 << 20:
             text += f" (is the disk full? {free / 1e6:,.0f} MB are free there)"
         return text
-
-
-def _differences(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> str | None:
-    """What keeps the tensors of a checkpoint from being loaded into others, or None."""
-    problems = [f"{name} is not in the checkpoint" for name in asked.keys() - stored.keys()]
-    problems += [f"{name} is in the checkpoint but not in this run" for name in stored.keys() - asked.keys()]
-    for name in asked.keys() & stored.keys():
-        for key in ("dtype", "shape"):
-            if asked[name][key] != stored[name][key]:
-                problems.append(f"{name} has {key} {stored[name][key]} in the checkpoint, {asked[name][key]} here")
-    if not problems:
-        return None
-    shown = sorted(problems)[:5] + ([f"and {len(problems) - 5} more"] if len(problems) > 5 else [])
-    return f"{path} does not fit this model and optimizer: {'; '.join(shown)}"

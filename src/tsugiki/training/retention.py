@@ -1,4 +1,4 @@
-"""Which checkpoints a newer one makes superfluous, and how they are deleted.
+"""Which checkpoints a newer one makes superfluous, and how they are deleted: first the name, then the bytes.
 
 A checkpoint knows its ancestors: those that the run continued from or wrote before it. The newest `keep_last` of
 that line stay, and for ever those whose step is a multiple of `keep_every`. A checkpoint off the line (one that was
@@ -34,15 +34,6 @@ def superseded(
     )
 
 
-def remove(directory: Path, entry: str) -> None:
-    """Delete a directory entry: first its name goes, durably, then its content. Raises OSError."""
-    trash = directory / (entry if entry.startswith(".trash-") else f".trash-{entry}-{uuid.uuid4().hex[:12]}")
-    if not entry.startswith(".trash-"):
-        (directory / entry).rename(trash)
-        fsync_directory(directory)
-    shutil.rmtree(trash)
-
-
 def own_names(directory: Path, lineage: str) -> list[Name]:
     """The checkpoints of a lineage that have a sound manifest."""
     own = []
@@ -53,16 +44,38 @@ def own_names(directory: Path, lineage: str) -> list[Name]:
     return own
 
 
-def clean(directory: Path, names: Iterable[Name], *, spare: str | None = None) -> list[str]:
-    """Delete these checkpoints and what crashed saves and deletions left (but not the entry `spare`).
+def set_aside(directory: Path, names: Iterable[Name]) -> list[str]:
+    """Take the names of these checkpoints and of saves that were cut off, durably; quick, whatever their size.
 
-    Returns what could not be deleted, in words: a failure here must not stop a run whose checkpoint is good.
+    From here on they do not exist, and `sweep` frees their bytes. Not to be called while a save is in progress.
+    Returns what could not be done, in words: a failure here must not stop a run whose new checkpoint is good.
     """
     problems = []
-    left = [entry for entry in list_temporary(directory) if entry != spare] + list_trash(directory)
-    for entry in [*left, *map(str, names)]:
+    entries = [*list_temporary(directory), *map(str, names)]
+    for entry in entries:
         try:
-            remove(directory, entry)
+            (directory / entry).rename(directory / f".trash-{entry}-{uuid.uuid4().hex[:12]}")
         except OSError as error:
             problems.append(f"could not delete {directory / entry}: {error.strerror or error}")
+    if entries:
+        try:
+            fsync_directory(directory)
+        except OSError as error:
+            problems.append(f"could not flush {directory}: {error.strerror or error}")
+    return problems
+
+
+def sweep(directory: Path) -> list[str]:
+    """Free the bytes of all that was set aside, by this run or one that was cut off; takes its time.
+
+    Returns what could not be done, in words.
+    """
+    problems = []
+    try:
+        for entry in list_trash(directory):
+            shutil.rmtree(directory / entry)
+    except OSError as error:
+        problems.append(f"could not delete {error.filename or directory}: {error.strerror or error}")
+    except StorageError as error:
+        problems.append(str(error))
     return problems
