@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from tsugiki.checkpoint_files import list_names
-from tsugiki.corpus.mixture import Mixture
+from tsugiki.corpus.mixture import Mixture, order_conflict
 from tsugiki.corpus.prepare import PreparedSource
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.windows import WindowReader
@@ -86,6 +86,7 @@ class Run:
             "recipe": self.recipe.model_dump(mode="json"),
             "mixture": self.mixture.describe(),
             "tokenizer": self.tokenizer.fingerprint,
+            "sources": {name: source.manifest.fingerprint for name, source in self.sources.items()},
             "optimizer": self.optimizer.implementation,
             "world_size": self.processes.world,
             "model_files": "model",
@@ -199,9 +200,15 @@ def resume(run: Run, found: Found) -> None:
         run.say(f"changed since the checkpoint: {difference.key}: {difference.old!r} -> {difference.new!r}")
     if found.state["tokenizer"] != run.tokenizer.fingerprint:
         raise RecipeError(f"cannot continue {found.path}: the tokenizer's files have changed since it was written")
-    moved = changed_windows(found.state["mixture"], run.mixture.describe())
-    if moved:
-        raise RecipeError(f"cannot continue {found.path}: {moved}; the order of data would not be the same")
+    conflict = order_conflict(found.state["mixture"], run.mixture.describe(), found.state["samples"])
+    if conflict:
+        raise RecipeError(f"cannot continue {found.path}: {conflict}")
+    for name, drawn in run.mixture.drawn_before(found.state["samples"]).items():
+        if drawn and run.sources[name].manifest.fingerprint != found.state["sources"][name]:
+            raise RecipeError(
+                f"cannot continue {found.path}: source {name} was prepared anew from other text or with other settings; "
+                "give the old inputs, or start a new run in another run_dir"
+            )
     now = software_versions()
     then = found.state["versions"]
     changed = [f"{name} {then[name]} -> {now.get(name)}" for name in then if now.get(name) != then[name]]
@@ -216,13 +223,3 @@ def resume(run: Run, found: Found) -> None:
     run.step, run.tokens = found.state["step"], found.state["tokens"]
     run.bad_steps, run.lineage = found.state["bad_steps"], found.state["lineage"]
     run.say(f"continuing from {found.path} after step {run.step:,}")
-
-
-def changed_windows(old: dict[str, Any], new: dict[str, Any]) -> str | None:
-    """Why the mixture of the checkpoint and today's would not draw the same windows so far, or None."""
-    if old["rule_version"] != new["rule_version"]:
-        return f"the rule of the data order is version {new['rule_version']}, the run began with {old['rule_version']}"
-    for name, count in old["windows"].items():
-        if new["windows"].get(name, count) != count:
-            return f"source {name} has {new['windows'][name]:,} windows now, {count:,} when the run began"
-    return None
