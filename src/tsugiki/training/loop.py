@@ -122,6 +122,7 @@ def train(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
                 for listener in listeners:
                     listener.after_step(figures)
             if run.bad_steps >= BAD_STEPS_TOLERATED:
+                run.checkpointer.wait_and_commit()  # begun when all was well
                 raise DivergedError(_divergence_text(run, record))
             if record.saved:
                 run.checkpointer.commit()

@@ -206,8 +206,8 @@ def resume(run: Run, found: Found) -> None:
     for name, drawn in run.mixture.drawn_before(found.state["samples"]).items():
         if drawn and run.sources[name].manifest.fingerprint != found.state["sources"][name]:
             raise RecipeError(
-                f"cannot continue {found.path}: source {name} was prepared anew from other text or with other settings; "
-                "give the old inputs, or start a new run in another run_dir"
+                f"cannot continue {found.path}: source {name} was prepared anew from other text or with other "
+                "settings; give the old inputs, or start a new run in another run_dir"
             )
     now = software_versions()
     then = found.state["versions"]
