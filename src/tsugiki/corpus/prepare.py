@@ -63,7 +63,8 @@ HELD_OUT_MINIMUM = (20, 20_000)
 WAITING_BATCHES = 4
 """Batches a worker that may wait for tokenising: the reader is faster, and this bounds memory."""
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-MOJIBAKE = ("縺", "繧", "繝", "ã\x81", "ã\x82")  # kana in UTF-8 that was read as CP932 or Latin-1
+MOJIBAKE = ("縺", "繧", "繝", "ã\x81", "ã\x82")
+"""What kana in UTF-8 look like when read as CP932 or Latin-1; the first three are also rare characters."""
 
 
 def prepare(
@@ -360,7 +361,7 @@ def _tokenise(batch: list[Item]) -> Tokenised:
             odd["control characters"] += 1
         if "\ufffd" in text:
             odd["U+FFFD"] += 1
-        if any(mark in text for mark in MOJIBAKE):
+        if 50 * sum(map(text.count, MOJIBAKE)) > len(text):
             odd["mojibake"] += 1
     records[:] = rows
     pieces = chain.from_iterable((before, ids, after) for ids in encoded)

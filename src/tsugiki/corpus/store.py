@@ -19,7 +19,7 @@ from tsugiki.files import fsync_file, write_atomically
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")  # magic, version, type code, sequences, document array
-TYPE_CODES = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
+TYPE_CODES: dict[int, np.dtype] = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
 UINT16_LIMIT = 65_500
 """Vocabularies below this are stored as uint16, as Megatron's `optimal_dtype` does."""
 MAX_DOCUMENT_TOKENS = 2**31 - 1

@@ -1,0 +1,173 @@
+"""A store gives back what was written, to us and to Megatron, or says what is wrong with it."""
+
+import importlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tsugiki.corpus.store import DOCUMENT, HEADER, MAGIC, StoreWriter, TokenStore, store_files, token_dtype
+from tsugiki.errors import DataError
+
+quiet = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+DOCUMENTS = [[1, 5, 6, 2], [], [1, 2], [1, 9, 9, 9, 9, 2]]
+
+
+def write(prefix, documents, vocabulary=100):
+    writer = StoreWriter(prefix, vocabulary)
+    for line, tokens in enumerate(documents, start=1):
+        writer.add_document(tokens, file=line % 3, line=line, size=7 * line, characters=line)
+    writer.close()
+    return TokenStore(prefix)
+
+
+@quiet
+@given(st.lists(st.lists(st.integers(0, 69_999), max_size=20), max_size=12), st.sampled_from([65_499, 65_500, 70_000]))
+def test_documents_come_back_as_they_were_written(tmp_path, documents, vocabulary):
+    documents = [[token % vocabulary for token in tokens] for tokens in documents]
+    store = write(tmp_path / "s", documents, vocabulary)
+    assert [store.document(index).tolist() for index in range(store.document_count)] == documents
+    assert store.tokens.tolist() == [token for tokens in documents for token in tokens]
+    assert store.token_count == sum(map(len, documents))
+    assert store.documents["line"].tolist() == list(range(1, len(documents) + 1))
+
+
+def test_each_token_but_the_first_is_a_target_once_and_the_tail_is_left_out(tmp_path):
+    store = write(tmp_path / "s", [list(range(50)), list(range(50, 95))])
+    assert store.window_count(10) == 9
+    windows = [store.window(index, 10) for index in range(9)]
+    assert all(len(window) == 11 for window in windows)
+    assert np.concatenate([window[1:] for window in windows]).tolist() == list(range(1, 91))
+    assert store.window_count(95) == 0
+    assert store.window_count(94) == 1
+
+
+@pytest.mark.parametrize(("vocabulary", "dtype"), [(65_499, "uint16"), (65_500, "int32"), (300_000, "int32")])
+def test_the_integer_type_follows_megatrons_rule(vocabulary, dtype):
+    assert token_dtype(vocabulary) == np.dtype(dtype)
+
+
+@pytest.mark.parametrize("token", [-1, 100, 70_000, 65_536 + 5])
+def test_an_id_outside_the_vocabulary_is_refused_and_never_wrapped(tmp_path, token):
+    writer = StoreWriter(tmp_path / "s", 100)
+    with pytest.raises(DataError, match=f"token id {token:,} does not fit a vocabulary of 100"):
+        writer.add_document([1, token, 2])
+
+
+def test_nothing_is_a_store_before_it_is_closed(tmp_path):
+    StoreWriter(tmp_path / "s", 100).add_document([1, 2])
+    with pytest.raises(DataError, match="run tsugiki prepare"):
+        TokenStore(tmp_path / "s")
+
+
+def test_an_empty_store_has_no_windows(tmp_path):
+    store = write(tmp_path / "s", [])
+    assert (store.token_count, store.document_count, store.window_count(8), len(store.documents)) == (0, 0, 0, 0)
+    assert store.document_starts.tolist() == [0]
+
+
+def test_a_store_of_another_tool_needs_no_side_file_and_may_carry_modes(tmp_path):
+    write(tmp_path / "s", DOCUMENTS)
+    bin_path, idx_path, side_path = store_files(tmp_path / "s")
+    side_path.unlink()
+    idx_path.write_bytes(idx_path.read_bytes() + bytes(len(DOCUMENTS)))
+    store = TokenStore(tmp_path / "s")
+    assert len(store.documents) == 0
+    assert store.document(3).tolist() == DOCUMENTS[3]
+
+
+@quiet
+@given(st.data())
+def test_any_index_gives_a_store_or_a_data_error(tmp_path, data):
+    write(tmp_path / "s", DOCUMENTS)
+    idx_path = store_files(tmp_path / "s")[1]
+    good = idx_path.read_bytes()
+    kind = data.draw(st.sampled_from(["bytes", "header", "flip", "cut", "grow"]))
+    if kind == "bytes":
+        bad = data.draw(st.binary(max_size=200))
+    elif kind == "header":
+        number = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 8))
+        bad = HEADER.pack(MAGIC, data.draw(st.sampled_from([0, 1, 2])), data.draw(st.integers(0, 9)),
+                          data.draw(number), data.draw(number)) + good[HEADER.size :]  # fmt: skip
+    elif kind == "flip":
+        at = data.draw(st.integers(0, len(good) - 1))
+        bad = good[:at] + bytes([good[at] ^ (1 << data.draw(st.integers(0, 7)))]) + good[at + 1 :]
+    else:
+        bad = good[: data.draw(st.integers(0, len(good)))] + (data.draw(st.binary(max_size=40)) if kind == "grow" else b"")
+    idx_path.write_bytes(bad)
+    try:
+        store = TokenStore(tmp_path / "s")
+    except DataError as error:
+        assert "s.idx" in str(error) or "s.bin" in str(error)
+    else:
+        for index in range(store.document_count):
+            store.document(index).tolist()
+
+
+@pytest.mark.parametrize("change", [b"\x01\x00", b"\x01"])
+def test_tokens_that_do_not_fit_the_index_are_refused(tmp_path, change):
+    write(tmp_path / "s", DOCUMENTS)
+    bin_path = store_files(tmp_path / "s")[0]
+    bin_path.write_bytes(bin_path.read_bytes() + change)
+    with pytest.raises(DataError, match=r"s\.bin: .* but s\.idx describes 12 tokens"):
+        TokenStore(tmp_path / "s")
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x93NUMPY\x01\x00"])
+def test_a_damaged_side_file_is_named(tmp_path, content):
+    store = write(tmp_path / "s", DOCUMENTS)
+    store_files(tmp_path / "s")[2].write_bytes(content)
+    with pytest.raises(DataError, match=r"s\.documents\.npy: damaged"):
+        _ = store.documents
+
+
+def test_a_side_file_of_another_store_is_named(tmp_path):
+    store = write(tmp_path / "s", DOCUMENTS)
+    np.save(store_files(tmp_path / "s")[2], np.zeros(3, DOCUMENT))
+    with pytest.raises(DataError, match="not the side file of a store of 4 documents"):
+        _ = store.documents
+
+
+def test_the_index_has_the_published_layout(tmp_path):
+    """Read byte by byte from the description of the format, not with our own structures."""
+    write(tmp_path / "s", DOCUMENTS)
+    raw = (tmp_path / "s.idx").read_bytes()
+    assert raw[:9] == b"MMIDIDX\x00\x00"
+    assert struct.unpack_from("<QBQQ", raw, 9) == (1, 8, 4, 5)
+    assert struct.unpack_from("<4i", raw, 34) == (4, 0, 2, 6)
+    assert struct.unpack_from("<4q", raw, 50) == (0, 8, 8, 12)
+    assert struct.unpack_from("<5q", raw, 82) == (0, 1, 2, 3, 4)
+    assert len(raw) == 42 + 20 * 4
+    assert (tmp_path / "s.bin").read_bytes() == struct.pack("<12H", 1, 5, 6, 2, 1, 2, 1, 9, 9, 9, 9, 2)
+
+
+@pytest.fixture(scope="module")
+def megatron():
+    """megatron-core's own reader and writer of the format, where it is installed."""
+    pytest.importorskip("megatron.core", reason="megatron-core is not installed")
+    return importlib.import_module("megatron.core.datasets.indexed_dataset")
+
+
+@pytest.mark.parametrize("vocabulary", [100, 70_000])
+def test_megatron_reads_our_stores(tmp_path, megatron, vocabulary):
+    documents = [tokens for tokens in DOCUMENTS if tokens]
+    write(tmp_path / "s", documents, vocabulary)
+    theirs = megatron.IndexedDataset(str(tmp_path / "s"))
+    assert [theirs[index].tolist() for index in range(len(theirs))] == documents
+    assert theirs.document_indices.tolist() == [0, 1, 2, 3]
+    assert theirs.index.dtype == token_dtype(vocabulary).type
+
+
+def test_we_read_megatrons_stores_several_sequences_to_a_document(tmp_path, megatron):
+    import torch
+
+    builder = megatron.IndexedDatasetBuilder(str(tmp_path / "m.bin"), dtype=np.uint16)
+    builder.add_document(torch.tensor([1, 2, 3, 4, 5]), [2, 3])
+    builder.add_document(torch.tensor([6, 7]), [2])
+    builder.finalize(str(tmp_path / "m.idx"))
+    store = TokenStore(tmp_path / "m")
+    assert store.document_count == 2
+    assert store.document(0).tolist() == [1, 2, 3, 4, 5]
+    assert store.document(1).tolist() == [6, 7]
