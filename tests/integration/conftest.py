@@ -76,7 +76,13 @@ def launch(fork_context, tmp_path):
     """launch("train", "recipe.yaml", world=2): start the command line; everything left is killed at the end."""
     started: list[Launch] = []
 
-    def start(*arguments: object, world: int = 1, environment: dict[str, str] | None = None) -> Launch:
+    def start(
+        *arguments: object,
+        world: int = 1,
+        environment: dict[str, str] | None = None,
+        rename: dict[str, str] | None = None,
+    ) -> Launch:
+        """`rename` gives the rank's variables the names of another launcher: {new: torchrun's}."""
         log = tmp_path / f"log-{len(started)}.txt"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -87,6 +93,9 @@ def launch(fork_context, tmp_path):
             if world > 1:
                 place |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
                 place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            if rename:
+                place |= {new: place[old] for new, old in rename.items()}
+                place = {name: value for name, value in place.items() if name not in rename.values()}
             process = fork_context.Process(
                 target=run_command_line, args=([str(a) for a in arguments], place | (environment or {}), str(log))
             )
