@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.corpus.hub import resolve_model_folder
-from tsugiki.corpus.prepare import Progress, open_prepared, prepare, source_is_current
+from tsugiki.corpus.prepare import Progress, current_manifest, open_prepared, prepare
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json, write_atomically, write_json
@@ -197,8 +197,12 @@ def export_final(recipe: Recipe, say: Say) -> Path:
 
 
 def _wait_for_data(recipe: Recipe) -> None:
-    """Other ranks wait for rank 0's tokenising on files, not in a collective that would time out."""
-    while not all(source_is_current(recipe, name) for name in recipe.data.sources):
+    """Other ranks wait for rank 0's tokenising on files, not in a collective that would time out.
+
+    A store of an earlier recipe or tokenizer may lie there until rank 0 has replaced it, so inputs are compared.
+    """
+    tokenizer = load_tokenizer(recipe)
+    while any(current_manifest(recipe, name, tokenizer) is None for name in recipe.data.sources):
         time.sleep(2)
 
 

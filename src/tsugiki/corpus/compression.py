@@ -20,6 +20,8 @@ from tsugiki.errors import DataError
 CHUNK = 1 << 20
 MAX_WINDOW = 1 << 27
 """Largest Zstandard window accepted, in bytes (zstd -19 uses 2^23, --long 2^27): bounds memory."""
+ZSTD_SLICE = 1 << 10
+"""Compressed bytes given to Zstandard at a time: they stand for at most 32 MB."""
 
 SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 
@@ -92,25 +94,95 @@ def _raw_chunks(first: bytes, file: Any, digest: FileDigest) -> Iterator[bytes]:
 
 
 def _decompress(raw: Iterator[bytes], kind: str, path: Path) -> Iterator[bytes]:
-    """Frames or members one after another; each must end cleanly before the file does."""
-    new: dict[str, Callable[[], Any]] = {
-        "gzip": lambda: zlib.decompressobj(wbits=31),
-        "bzip2": bz2.BZ2Decompressor,
-        "xz": lzma.LZMADecompressor,
-        "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(),
-    }
-    decoder, started = new[kind](), False
+    """Frames or members one after another; each must end cleanly before the file does.
+
+    Pieces are of bounded size whatever the data: a kilobyte of zeros compressed well stands for 32 MB.
+    """
+    new = DECODERS[kind]
+    decoder, started = new(), False
     try:
         for data in raw:
-            while data:
+            rest = data
+            while rest:
+                if not started and kind in ("gzip", "xz"):
+                    rest = rest.lstrip(b"\0")  # both formats allow zeros after a member, as tape and xz padding
+                    if not rest:
+                        break
                 started = True
-                out = decoder.decompress(data)
-                if out:
-                    yield out
+                yield from decoder.feed(rest)
                 if not decoder.eof:
                     break
-                data, decoder, started = decoder.unused_data, new[kind](), False
-    except (zlib.error, OSError, lzma.LZMAError, EOFError, zstandard.ZstdError) as error:
+                rest, decoder, started = decoder.unused, new(), False
+    except (zlib.error, OSError, lzma.LZMAError, EOFError, zstandard.ZstdError, ValueError) as error:
         raise DataError(f"{path}: damaged {kind} data ({error})") from None
     if started:
         raise DataError(f"{path}: the {kind} data ends in the middle of a frame: the file is truncated")
+
+
+class _Decoder:
+    """One bzip2 stream or one xz stream: `feed` yields the bytes of the next input in pieces of at most CHUNK."""
+
+    def __init__(self, decoder: Any):
+        self._decoder = decoder
+
+    @property
+    def eof(self) -> bool:
+        """Whether the frame has ended cleanly."""
+        return self._decoder.eof
+
+    @property
+    def unused(self) -> bytes:
+        """What followed the end of the frame in the last input."""
+        return self._decoder.unused_data
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        out = self._decoder.decompress(data, CHUNK)
+        while True:
+            if out:
+                yield out
+            if self._decoder.eof or self._decoder.needs_input:
+                return
+            out = self._decoder.decompress(b"", CHUNK)
+
+
+class _GzipDecoder(_Decoder):
+    """One gzip member."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        # A full piece may have more behind it even when all input is taken.
+        out = b""
+        while not self._decoder.eof and (data or len(out) == CHUNK):
+            out = self._decoder.decompress(data, CHUNK)
+            if out:
+                yield out
+            data = self._decoder.unconsumed_tail
+
+
+class _ZstdDecoder(_Decoder):
+    """One Zstandard frame (a skippable one gives no bytes). The library has no output limit, so input is fed in
+    slices: a block of 128 kB takes at least 4 bytes. Slices cost nothing measurable."""
+
+    def __init__(self, decoder: Any):
+        super().__init__(decoder)
+        self._after = b""
+
+    @property
+    def unused(self) -> bytes:
+        return self._decoder.unused_data + self._after
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), ZSTD_SLICE):
+            out = self._decoder.decompress(data[start : start + ZSTD_SLICE])
+            if out:
+                yield out
+            if self._decoder.eof:
+                self._after = data[start + ZSTD_SLICE :]
+                return
+
+
+DECODERS: dict[str, Callable[[], _Decoder]] = {
+    "gzip": lambda: _GzipDecoder(zlib.decompressobj(wbits=31)),
+    "bzip2": lambda: _Decoder(bz2.BZ2Decompressor()),
+    "xz": lambda: _Decoder(lzma.LZMADecompressor(memlimit=1 << 30)),
+    "zstd": lambda: _ZstdDecoder(zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()),
+}

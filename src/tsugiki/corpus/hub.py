@@ -76,7 +76,7 @@ class HubSource:
         """Documents in the data set's order."""
         for row, record in enumerate(self._rows(), start=1):
             if self._source.text_key not in record:
-                keys = ", ".join(list(record)[:8])
+                keys = ", ".join(map(repr, list(record)[:8]))
                 yield BadRecord("missing key", row, f"no key {self._source.text_key!r}; it has {keys}")
                 continue
             item: Document | BadRecord = checked_text(record[self._source.text_key], row, self._source.text_key)

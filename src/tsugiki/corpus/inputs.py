@@ -74,6 +74,10 @@ def _is_input(name: str, path: Path, *, named: bool) -> bool:
     """Whether a match is a file to read. A folder matched in passing is none; anything else is an error."""
     here = f"data.sources.{name}.path: {path}"
     try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"data.sources.{name}.path: {str(path)!r}: its name is not UTF-8; rename it") from None
+    try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
             path.open("rb").close()
@@ -179,7 +183,7 @@ class SourceDocuments:
             self.bad_examples.append(f"{file.path}:{item.line}: {item.kind}: {item.detail}")
         entry = {"file": str(file.path), "line": item.line, "kind": item.kind, "detail": item.detail}
         with self._left_out.open("a", encoding="utf-8") as listing:
-            listing.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            listing.write(json.dumps(entry) + "\n")  # ASCII: a bad record may quote lone surrogates
 
     def _judge_early(self, read_bytes: int) -> None:
         """Stop in the middle where even a faultless rest would leave too many bad records."""

@@ -124,7 +124,8 @@ def _document(record: Any, text_key: str, number: int, line: bytes) -> Document 
         hint = " (a JSON array; write one object a line)" if isinstance(record, list) else ""
         return BadRecord("malformed", number, f"a {type(record).__name__}, not an object{hint}: {_excerpt(line)}")
     if text_key not in record:
-        return BadRecord("missing key", number, f"no key {text_key!r}; it has {', '.join(list(record)[:8]) or 'none'}")
+        has = ", ".join(map(repr, list(record)[:8])) or "none"
+        return BadRecord("missing key", number, f"no key {text_key!r}; it has {has[:200]}")
     return checked_text(record[text_key], number, text_key)
 
 
