@@ -66,12 +66,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if wants_bias and bias is not None else None
 
+        # One chunk's logits in the compute dtype and in fp32 (the same memory where that is fp32), used again by every
+        # chunk: fresh memory of that size costs a page fault for each 4 KiB on a CPU, and two chunks would overlap.
+        size = min(chunk_tokens, len(targets))
+        products = torch.empty(size, len(weight), dtype=hidden.dtype, device=hidden.device)
+        in_fp32 = products if products.dtype == torch.float32 else torch.empty_like(products, dtype=torch.float32)
+
         for start in range(0, len(targets), chunk_tokens):
             rows = slice(start, start + chunk_tokens)
             part = hidden[rows]
-            product = torch.nn.functional.linear(part, weight, bias)  # [chunk, vocabulary], compute dtype
-            logits = product.float()  # the same memory where the compute dtype is fp32
-            del product
+            product, logits = products[: len(part)], in_fp32[: len(part)]  # [chunk, vocabulary]
+            if bias is None:
+                torch.mm(part, weight.T, out=product)
+            else:
+                torch.addmm(bias, part, weight.T, out=product)
+            if logits is not product:
+                logits.copy_(product)
             derivative = _apply(transform, logits, with_gradient)
             gradient = _losses_and_gradient(logits, targets[rows], losses[rows])
             if not (wants_hidden or wants_weight or wants_bias):
@@ -82,7 +92,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 gradient.mul_(transform.scale)
             if grad_bias is not None:
                 grad_bias += gradient.sum(0)
-            gradient = gradient.to(hidden.dtype)
+            gradient = gradient if logits is product else product.copy_(gradient)
             if grad_hidden is not None:
                 torch.mm(gradient, weight, out=grad_hidden[rows])
             if grad_weight is not None:
