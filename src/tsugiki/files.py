@@ -28,16 +28,17 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     """
     path = Path(path)
     content = data.encode("utf-8") if isinstance(data, str) else data
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             # mkstemp creates files that only their owner may read; a run directory is shared by a group.
             os.fchmod(file.fileno(), 0o666 & ~_umask())
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         temporary = None
         fsync_directory(path.parent)
     except OSError as error:
@@ -45,7 +46,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
