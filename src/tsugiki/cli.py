@@ -4,6 +4,7 @@ Model code (torch, transformers) is imported inside the verbs that need it, so t
 and `inspect` start in well under a second.
 """
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 
 from tsugiki import __version__
-from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, TsugikiError
+from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, StorageError, TsugikiError
 
 app = typer.Typer(
     name="tsugiki",
@@ -46,26 +47,22 @@ def say(text: str) -> None:
 def main() -> None:
     """Run the command line; errors of the user's making end in one message and their class's exit code."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except TsugikiError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
         sys.exit(error.exit_code)
-    except (typer.Exit, SystemExit) as stop:
-        sys.exit(getattr(stop, "exit_code", getattr(stop, "code", 0)))
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
-    except Exception as error:
-        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage, from click
-            error.show()
-            sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FINISHED)
+    except Exception:
         traceback.print_exc()
         print("This is a defect of Tsugiki, not of your recipe; please report the lines above.", file=sys.stderr)
         sys.exit(INTERNAL)
-    sys.exit(code if isinstance(code, int) else FINISHED)
+
+
+def _end(code: int) -> None:
+    """End with an exit code: a return value would not reach the shell."""
+    raise typer.Exit(code)
 
 
 def _load(recipe: Path, overrides: list[str] | None, *, check_files: bool = True) -> Any:
@@ -129,7 +126,7 @@ def prepare(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def run(recipe: RecipeFile, overrides: Overrides = None) -> int:
+def run(recipe: RecipeFile, overrides: Overrides = None) -> None:
     """All stages in order, skipping what is up to date and continuing what was interrupted."""
     from tsugiki.pipeline import run_all
     from tsugiki.progress import PrepareProgress
@@ -137,11 +134,11 @@ def run(recipe: RecipeFile, overrides: Overrides = None) -> int:
     checked = _load(recipe, overrides)
     with PrepareProgress(console) as progress:
         finished = run_all(checked, say, progress)
-    return FINISHED if finished else RESUMABLE
+    _end(FINISHED if finished else RESUMABLE)
 
 
 @app.command()
-def train(recipe: RecipeFile, overrides: Overrides = None) -> int:
+def train(recipe: RecipeFile, overrides: Overrides = None) -> None:
     """Train on prepared data; continues from the newest whole checkpoint.
 
     For several processes: torchrun --nproc-per-node N -m tsugiki train RECIPE
@@ -149,7 +146,7 @@ def train(recipe: RecipeFile, overrides: Overrides = None) -> int:
     from tsugiki.pipeline import run_training
 
     finished = run_training(_load(recipe, overrides), say)
-    return FINISHED if finished else RESUMABLE
+    _end(FINISHED if finished else RESUMABLE)
 
 
 @app.command()
@@ -183,14 +180,14 @@ def export(
 def inspect(
     path: Annotated[Path, typer.Argument(help="A token store, a prepared source, a checkpoint or a run directory.")],
     verify: Annotated[bool, typer.Option(help="Compare every file with its digest.")] = True,
-) -> int:
+) -> None:
     """Say what a path is: sizes, counts, source shares, digests verified."""
     from tsugiki.inspection import inspect_path
 
     lines, sound = inspect_path(path, verify=verify)
     for line in lines:
         say(line)
-    return FINISHED if sound else 5
+    _end(FINISHED if sound else StorageError.exit_code)
 
 
 @app.command()
@@ -228,11 +225,11 @@ def quickstart(
         Path | None, typer.Option(help="A folder of your own files (JSON Lines, Parquet or text, compressed or not).")
     ] = None,
     minutes: Annotated[float, typer.Option(help="How long to train with --corpora.", min=1.0)] = 30.0,
-) -> int:
+) -> None:
     """The whole job on a small built-in text, offline, in minutes: what is gained and what is forgotten."""
     from tsugiki.quickstart.run import run_quickstart
 
-    return run_quickstart(directory, console, corpora=corpora, minutes=minutes)
+    _end(run_quickstart(directory, console, corpora=corpora, minutes=minutes))
 
 
 @recipe_app.command("schema")

@@ -11,7 +11,6 @@ activations do not count. MFU = tokens a second and device · FLOPs a token / pe
 from typing import Any
 
 import torch
-from torch import nn
 
 # Dense bf16 tensor peak in FLOP/s by a piece of the device's name: NVIDIA data sheets, without sparsity.
 PEAKS = {
@@ -28,11 +27,11 @@ PEAKS = {
 }
 
 
-def flops_per_token(model: nn.Module, config: Any, sequence_length: int) -> float:
+def flops_per_token(model: Any, config: Any, sequence_length: int) -> float:
     """Model FLOPs of one trained token (forward and backward) of a Hugging Face causal LM."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     head = model.get_output_embeddings()
-    matrices = sum(
+    matrices: float = sum(
         parameter.numel() * _visited_share(name, text)
         for name, parameter in model.named_parameters()
         if parameter.ndim >= 2 and parameter is not model.get_input_embeddings().weight and parameter.requires_grad

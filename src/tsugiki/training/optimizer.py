@@ -55,12 +55,12 @@ class StochasticRoundingAdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 if parameter.grad is not None:
-                    self._update(name, parameter, group)
+                    self._update(name, parameter, parameter.grad, group)
 
-    def _update(self, name: str, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+    def _update(self, name: str, parameter: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
         state = self.state[parameter]
-        weight, gradient = local(parameter), local(parameter.grad).float()
+        weight, gradient = local(parameter), local(grad).float()
         average, square, step = local(state["exp_avg"]), local(state["exp_avg_sq"]), state["step"]
         keep = self.found_inf == 0 if self.found_inf is not None else torch.ones((), dtype=torch.bool)
         gradient = torch.where(keep, gradient, torch.zeros_like(gradient))
@@ -89,7 +89,7 @@ def shard_of(tensor: torch.Tensor) -> tuple[int, ...]:
     """Which part of a sharded tensor this rank holds: equal on replicas, () for a whole tensor."""
     if not isinstance(tensor, DTensor):
         return ()
-    place = tensor.device_mesh.get_coordinate() or []
+    place: list[int] = list(tensor.device_mesh.get_coordinate() or [])
     return tuple(index for index, placement in zip(place, tensor.placements, strict=True) if placement.is_shard())
 
 

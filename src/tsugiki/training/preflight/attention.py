@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 
 from tsugiki.corpus.windows import IGNORE
-from tsugiki.training.preflight.bench import Bench
+from tsugiki.training.preflight.bench import LENGTH, Bench
 from tsugiki.training.preflight.report import Finding, fail, judge, ok
 
 
 def causality(bench: Bench) -> Finding:
     """Changing a token changes no loss before it, and some at or after it."""
-    micro = bench.read(2, 2).micro_batches[0]
+    micro = bench.read(2, 2, LENGTH // 2).micro_batches[0]
     middle = micro.inputs.shape[1] // 2
     changed = micro.inputs.clone()
     changed[:, middle] = (changed[:, middle] + 1) % bench.vocabulary
@@ -31,7 +31,7 @@ def isolation(bench: Bench) -> Finding:
     wrong = _wrong_positions(bench)
     if wrong:
         return fail(wrong, "0 at each document and at the window's start")
-    micro = bench.read(2, 2).micro_batches[0]
+    micro = bench.read(2, 2, LENGTH // 2).micro_batches[0]
     length = micro.inputs.shape[1]
     middle = length // 2
     positions = torch.cat([torch.arange(middle), torch.arange(length - middle)]).to(micro.inputs.device)

@@ -285,13 +285,16 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def global_norm(tensors: Mapping[str, nn.Parameter]) -> float:
-    """The norm of all gradients over all ranks, in double precision, by squares added up here. Collective."""
-    total = torch.zeros((), dtype=torch.float64)
-    for parameter in tensors.values():
-        if parameter.grad is not None:
-            total += local(parameter.grad).double().square().sum().cpu() / copies(parameter)
-    return float(over_ranks(total).sqrt())
+def local_norms(parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
+    """Norm of this rank's part of each gradient, by name."""
+    found = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+    return {name: float(local(gradient).norm(dtype=torch.float32)) for name, gradient in found.items()}
+
+
+def global_norm(norms: Mapping[str, float], parameters: Mapping[str, nn.Parameter]) -> float:
+    """The norm of all gradients over all ranks, from their local norms, by squares added up here. Collective."""
+    total = sum(norm * norm / copies(parameters[name]) for name, norm in norms.items())
+    return float(over_ranks(torch.tensor(total, dtype=torch.float64)).sqrt())
 
 
 def copies(tensor: Tensor) -> int:

@@ -1,0 +1,89 @@
+"""What a user's shell sees: exit codes, one message, no traceback, and a fast start."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tsugiki import cli
+from tsugiki.errors import DataError
+
+
+def run_cli(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["tsugiki", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+def test_version(monkeypatch, capsys):
+    from tsugiki import __version__
+
+    assert run_cli(monkeypatch, capsys, "--version") == (0, f"tsugiki {__version__}\n", "")
+
+
+@pytest.mark.parametrize("verb", ["init", "validate", "run", "prepare", "train", "preflight", "export", "inspect",
+                                  "sample", "generate", "quickstart", "recipe"])  # fmt: skip
+def test_every_verb_has_help(monkeypatch, capsys, verb):
+    code, out, _ = run_cli(monkeypatch, capsys, verb, "--help")
+    assert code == 0
+    assert len(out) > 200
+
+
+def test_an_unknown_verb_names_the_nearest(monkeypatch, capsys):
+    code, _, err = run_cli(monkeypatch, capsys, "trian", "x")
+    assert code == 2
+    assert "train" in err
+
+
+@pytest.mark.parametrize("verb", ["run", "train", "prepare", "preflight", "validate"])
+def test_a_missing_recipe_is_one_message(monkeypatch, capsys, verb):
+    code, _, err = run_cli(monkeypatch, capsys, verb, "nowhere.yaml")
+    assert code == 2
+    assert err.startswith("error: nowhere.yaml")
+    assert "Traceback" not in err
+
+
+def test_a_misspelt_override_names_the_nearest_key(monkeypatch, capsys, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("run_dir: run\n")
+    code, _, err = run_cli(monkeypatch, capsys, "train", str(recipe), "training.learning_rat=1e-3")
+    assert code == 2
+    assert "learning_rate" in err
+
+
+def test_errors_end_with_the_code_of_their_class(monkeypatch, capsys):
+    import tsugiki.recipe_file
+
+    def broken(*_, **__):
+        raise DataError("corpus.jsonl:3: bad [red]line[/red]")
+
+    monkeypatch.setattr(tsugiki.recipe_file, "load_recipe", broken)
+    assert run_cli(monkeypatch, capsys, "prepare", "recipe.yaml") == (
+        3,
+        "",
+        "error: corpus.jsonl:3: bad [red]line[/red]\n",
+    )
+
+
+def test_a_defect_of_ours_shows_its_traceback(monkeypatch, capsys):
+    import tsugiki.recipe_file
+
+    monkeypatch.setattr(tsugiki.recipe_file, "load_recipe", lambda *_, **__: 1 / 0)
+    code, _, err = run_cli(monkeypatch, capsys, "prepare", "recipe.yaml")
+    assert code == 70
+    assert "ZeroDivisionError" in err
+    assert "defect of Tsugiki" in err
+
+
+def test_help_loads_no_model_library():
+    code = (
+        "import sys; sys.argv = ['tsugiki', '--help']\nfrom tsugiki.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('torch', 'transformers', 'numpy', 'pyarrow') if name in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    assert out.stdout.rstrip().endswith("[]")
