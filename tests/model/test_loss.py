@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from tsugiki.model.loss import TrainingModel, cumulative_lengths
 
@@ -187,6 +188,19 @@ def test_activation_checkpointing_changes_no_gradient(
         gradients.append({n: p.grad.full_tensor() for n, p in model.named_hf_parameters()})
     assert calls == [1, 2]  # recomputed once
     assert all(torch.equal(gradients[0][n], gradients[1][n]) for n in gradients[0])
+
+
+def test_selective_checkpointing_recomputes_less_than_whole_blocks(
+    load: Callable[..., TrainingModel], tiny_model_folder: Callable[..., Path]
+) -> None:
+    work = {}
+    for mode in ("none", "selective", "blocks"):
+        model = load(tiny_model_folder("mistral"), activation_checkpointing=mode)
+        with FlopCounterMode(display=False) as counter:
+            model(tokens(2, 12), tokens(2, 12, 1)).loss_sum.backward()
+        work[mode] = counter.get_total_flops()
+    assert work["none"] < work["selective"] < work["blocks"]
+    assert work["blocks"] < 4 / 3 * work["none"]
 
 
 def test_compiled_blocks_give_the_same_loss_and_keep_names(

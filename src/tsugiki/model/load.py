@@ -113,7 +113,6 @@ def load_model(
         "precision": preset.name,
         "mesh": list(mesh.shape),
         "router": model.has_router,
-        "router_coefficient": model.router_coefficient if model.has_router else None,
         "dropout": _dropout(hf),
         "frozen": frozen,
         "dropped_config_keys": facts["dropped"],

@@ -169,7 +169,7 @@ class TrainingModel(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Facts for the start of a run, JSON-able."""
-        return dict(self.description)
+        return {**self.description, "router_coefficient": self.router_coefficient if self.has_router else None}
 
     def describe_head(self) -> str:
         """The path of the loss in words."""
