@@ -9,8 +9,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal, Protocol
 
 import xxhash
 import zstandard
@@ -34,6 +33,16 @@ IMPOSTORS = {
 MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PAR1": "parquet"}
 
 
+class Openable(Protocol):
+    """What is read: a `pathlib.Path`, or a file of the hub that answers like one; `str` of it names it in errors."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def suffix(self) -> str: ...
+    def open(self, mode: Literal["rb"], /) -> BinaryIO: ...
+
+
 class FileDigest:
     """Digest of the raw bytes of a file as they are read, and how far the reading is."""
 
@@ -50,12 +59,12 @@ class FileDigest:
         return self._hash.hexdigest()
 
 
-def compression_of(path: Path) -> str | None:
+def compression_of(path: Openable) -> str | None:
     """`gzip`, `zstd`, `bzip2`, `xz` or None, by the file's ending."""
     return SUFFIXES.get(path.suffix.lower())
 
 
-def read_chunks(path: Path, digest: FileDigest | None = None) -> Iterator[bytes]:
+def read_chunks(path: Openable, digest: FileDigest | None = None) -> Iterator[bytes]:
     """Decompressed bytes of `path` in chunks. Raises DataError for a damaged, truncated or empty file."""
     digest = digest or FileDigest()
     try:
@@ -69,7 +78,7 @@ def read_chunks(path: Path, digest: FileDigest | None = None) -> Iterator[bytes]
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
-def check_beginning(path: Path, first: bytes, expected: str | None) -> None:
+def check_beginning(path: Openable, first: bytes, expected: str | None) -> None:
     """Raise DataError when a file's first bytes show that it is empty or not what its name says.
 
     `expected`: a value of MAGIC, or None for text.
@@ -93,7 +102,7 @@ def _raw_chunks(first: bytes, file: Any, digest: FileDigest) -> Iterator[bytes]:
         data = file.read(CHUNK)
 
 
-def _decompress(raw: Iterator[bytes], kind: str, path: Path) -> Iterator[bytes]:
+def _decompress(raw: Iterator[bytes], kind: str, path: Openable) -> Iterator[bytes]:
     """Frames or members one after another; each must end cleanly before the file does.
 
     Pieces are of bounded size whatever the data: a kilobyte of zeros compressed well stands for 32 MB.

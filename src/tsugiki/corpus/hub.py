@@ -3,13 +3,14 @@
 Only the optional libraries touch the network, and only for a name that is not a folder here.
 """
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Literal
 
 from tsugiki.corpus.compression import FileDigest
-from tsugiki.corpus.readers import BadRecord, Document, checked_text
-from tsugiki.errors import DataError, ModelError, RecipeError
+from tsugiki.corpus.readers import BadRecord, Document, read_documents
+from tsugiki.errors import DataError, ModelError, RecipeError, TsugikiError
 from tsugiki.recipe import SourceSection
 
 TOKENIZER_PATTERNS = [
@@ -27,6 +28,9 @@ MODEL_PATTERNS = [
     "*.safetensors",
     "*.safetensors.index.json",
 ]
+
+FORMATS = {"json": "jsonl", "parquet": "parquet", "text": "text"}
+"""Our format for each kind of data set."""
 
 
 def resolve_model_folder(
@@ -64,48 +68,84 @@ def resolve_model_folder(
             ) from None
 
 
-class HubSource:
-    """A hub data set as one "file" of a source, streamed; its revision is resolved to a commit and recorded."""
+def hub_files(name: str, source: SourceSection, max_bytes: int) -> list["HubFile"]:
+    """The files of a hub data set's split, in the order that `datasets` gives them, at one commit.
 
-    def __init__(self, name: str, source: SourceSection, max_bytes: int):
-        self.name = self.path = f"hub:{source.hub}/{source.subset or 'default'}/{source.split}"
-        self._source_name, self._source, self._max_bytes = name, source, max_bytes
-        self.commit = source.revision
+    `datasets` finds the files (subsets and splits are declared in many ways); our own readers read them, so that no
+    type is guessed (a column of dates stays text) and a bad record is named by file and line. Data sets of JSON,
+    Parquet and text files are read; one that is a script or another kind is refused.
+
+    Raises RecipeError when the extra is missing, DataError when there is no such data set, subset or split.
+    """
+    try:
+        import datasets
+        from huggingface_hub import HfApi
+    except ImportError:
+        raise RecipeError(f"data.sources.{name}.hub needs: pip install 'tsugiki[hub]'") from None
+    hub, here = str(source.hub), f"data.sources.{name}.hub: {source.hub}"
+    try:
+        commit = None if Path(hub).is_dir() else HfApi().dataset_info(hub, revision=source.revision).sha
+        datasets.disable_progress_bars()
+        builder = datasets.load_dataset_builder(hub, source.subset, revision=commit)
+        splits = {str(split): list(map(str, files)) for split, files in (builder.config.data_files or {}).items()}
+    except Exception as error:  # these libraries raise classes of their own, of httpx and of fsspec
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{here}: {reason}. Offline, give the path of downloaded files instead") from None
+    kind = FORMATS.get(builder.name)
+    if kind is None:
+        raise DataError(f"{here}: its files are of the kind {builder.name!r}; only json, parquet and text are read")
+    if source.split not in splits:
+        raise DataError(f"{here}: no split {source.split!r}; it has {', '.join(splits) or 'none'}")
+    if source.format != "auto":
+        kind = source.format
+    return [HubFile(url, commit, kind, source, max_bytes, Path(hub)) for url in splits[source.split]]
+
+
+class HubFile:
+    """One file of a hub data set, streamed: what `readers` needs of a path, and what the manifest records.
+
+    A commit fixes what a file holds, so the commit stands for its digest; a file of a local folder is digested.
+    """
+
+    def __init__(self, url: str, commit: str | None, kind: str, source: SourceSection, max_bytes: int, folder: Path):
+        self.path, self.commit, self._kind, self._source, self._max_bytes = url, commit, kind, source, max_bytes
+        inside = url.split(f"@{commit}/", 1)[-1] if commit else os.path.relpath(url, folder)
+        self.relative = PurePosixPath(inside)
+        """Path inside the data set: the same at every commit, so that order does not change with it."""
+        self.name = str(self.relative)
+        self.suffix = self.relative.suffix
+        self.size = 0
+
+    def __str__(self) -> str:
+        return self.path
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        """The file's bytes, streamed and seekable."""
+        from fsspec.core import url_to_fs
+
+        system, place = url_to_fs(self.path)
+        self.size = int(system.info(place).get("size") or 0)
+        return system.open(place, mode)
 
     def read(self, digest: FileDigest) -> Iterator[Document | BadRecord]:
-        """Documents in the data set's order."""
-        for row, record in enumerate(self._rows(), start=1):
-            if self._source.text_key not in record:
-                keys = ", ".join(map(repr, list(record)[:8]))
-                yield BadRecord("missing key", row, f"no key {self._source.text_key!r}; it has {keys}")
-                continue
-            item: Document | BadRecord = checked_text(record[self._source.text_key], row, self._source.text_key)
-            if isinstance(item, Document):
-                content = item.text.encode("utf-8")
-                digest.update(content)
-                if len(content) > self._max_bytes:
-                    item = BadRecord("too long", row, f"over {self._max_bytes:,} bytes (data.max_document_bytes)")
-            yield item
-
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        source = self._source
+        """Documents and bad records in the file's order. Raises DataError when it cannot be read to its end."""
         try:
-            import datasets
-            from huggingface_hub import HfApi
-        except ImportError:
-            raise RecipeError(f"data.sources.{self._source_name}.hub needs: pip install 'tsugiki[hub]'") from None
-        try:
-            local = Path(source.hub or "").is_dir()
-            self.commit = None if local else HfApi().dataset_info(source.hub, revision=source.revision).sha
-            rows = datasets.load_dataset(
-                source.hub, source.subset, split=source.split, revision=self.commit, streaming=True
+            yield from read_documents(
+                self if self.commit else Path(self.path),
+                format=self._kind,
+                text_key=self._source.text_key,
+                encoding=self._source.encoding,
+                max_bytes=self._max_bytes,
+                digest=digest,
             )
-            yield from rows
-        except (OSError, ValueError, RuntimeError) as error:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(f"data.sources.{self._source_name}.hub: {source.hub}: {first}") from None
+        except (TsugikiError, GeneratorExit):
+            raise
+        except Exception as error:  # as above; a broken connection comes as many classes
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"{self.path}: {reason}; run the same command again") from None
 
     def record(self, digest: FileDigest) -> dict[str, Any]:
-        """The manifest's entry: commit, and a digest of the texts as they were read."""
-        return {"name": self.name, "path": self.path, "size": digest.bytes_read, "commit": self.commit,
-                "mtime_ns": 0, "digest": digest.hexdigest()}  # fmt: skip
+        """The manifest's entry."""
+        size = self.size if self.commit else Path(self.path).stat().st_size
+        return {"name": self.name, "path": self.path, "size": size, "commit": self.commit, "mtime_ns": 0,
+                "digest": self.commit or digest.hexdigest()}  # fmt: skip

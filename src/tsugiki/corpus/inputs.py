@@ -107,12 +107,12 @@ class SourceDocuments:
         self.bad_examples: list[str] = []
         self.records: list[dict[str, Any]] = []
         """Of each file that was read to its end: name, path, size, time of change, digest."""
-        self.files: list[Any] = []  # InputFile, or one HubSource
+        self.files: list[Any] = []  # InputFile, or HubFile
         self.total_bytes = self.expected_bytes = 0
         if self.source.hub is not None:
-            from tsugiki.corpus.hub import HubSource
+            from tsugiki.corpus.hub import hub_files
 
-            self.files = [HubSource(name, self.source, self.max_bytes)]
+            self.files = list(hub_files(name, self.source, self.max_bytes))
         else:
             self.files = list(input_files(name, self.source))
             for file in self.files:

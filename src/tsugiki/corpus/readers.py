@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tsugiki.corpus.compression import CHUNK, FileDigest, check_beginning, compression_of, read_chunks
+from tsugiki.corpus.compression import CHUNK, FileDigest, Openable, check_beginning, compression_of, read_chunks
 from tsugiki.errors import DataError
 
 HALF_WIDTH = re.compile("[\uff61-\uff9f]")
@@ -42,7 +42,7 @@ class BadRecord:
     detail: str
 
 
-def format_of(path: Path, declared: str) -> str:
+def format_of(path: Openable, declared: str) -> str:
     """`jsonl`, `parquet` or `text`: declared, or by the name's ending without its compression."""
     if declared != "auto":
         return declared
@@ -58,7 +58,7 @@ def format_of(path: Path, declared: str) -> str:
 
 
 def read_documents(
-    path: Path, *, format: str, text_key: str, encoding: str, max_bytes: int, digest: FileDigest
+    path: Openable, *, format: str, text_key: str, encoding: str, max_bytes: int, digest: FileDigest
 ) -> Iterator[Document | BadRecord]:
     """Documents and bad records of one file, in order. Raises DataError when the file as a whole cannot be read."""
     if format == "parquet":
@@ -69,7 +69,7 @@ def read_documents(
         yield from _read_json_lines(path, text_key, encoding, max_bytes, digest)
 
 
-def _lines(path: Path, max_bytes: int, digest: FileDigest) -> Iterator[tuple[int, bytes | None]]:
+def _lines(path: Openable, max_bytes: int, digest: FileDigest) -> Iterator[tuple[int, bytes | None]]:
     """(line number from 1, line without its ending); None in place of a line over `max_bytes`."""
     parts: list[bytes] = []
     number, size = 1, 0
@@ -86,7 +86,7 @@ def _lines(path: Path, max_bytes: int, digest: FileDigest) -> Iterator[tuple[int
 
 
 def _read_json_lines(
-    path: Path, text_key: str, encoding: str, max_bytes: int, digest: FileDigest
+    path: Openable, text_key: str, encoding: str, max_bytes: int, digest: FileDigest
 ) -> Iterator[Document | BadRecord]:
     for number, line in _lines(path, max_bytes, digest):
         if line is None:
@@ -113,7 +113,7 @@ def _read_json_lines(
             yield _document(record, text_key, number, line)
 
 
-def _check_byte_order(path: Path, first_line: bytes) -> None:
+def _check_byte_order(path: Openable, first_line: bytes) -> None:
     """UTF-16 and UTF-32 cannot be cut at newline bytes; nearly all such files begin with a byte order mark."""
     if first_line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}: this is UTF-16 or UTF-32 text; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
@@ -139,7 +139,7 @@ def checked_text(text: Any, number: int, text_key: str) -> Document | BadRecord:
     return Document(replaced, number, replaced != text)
 
 
-def _read_text(path: Path, encoding: str, max_bytes: int, digest: FileDigest) -> Iterator[Document | BadRecord]:
+def _read_text(path: Openable, encoding: str, max_bytes: int, digest: FileDigest) -> Iterator[Document | BadRecord]:
     parts, size = [], 0
     for chunk in read_chunks(path, digest):
         size += len(chunk)
@@ -155,8 +155,8 @@ def _read_text(path: Path, encoding: str, max_bytes: int, digest: FileDigest) ->
         yield BadRecord("encoding", 1, _encoding_hint(content, encoding, error))
 
 
-def _read_parquet(path: Path, text_key: str, max_bytes: int, digest: FileDigest) -> Iterator[Document | BadRecord]:
-    """Rows of a Parquet file. The file is read twice, once for its digest: Parquet is not read front to back."""
+def _read_parquet(path: Openable, text_key: str, max_bytes: int, digest: FileDigest) -> Iterator[Document | BadRecord]:
+    """Rows of a Parquet file. A file on disk is read twice, once for its digest: Parquet is not read front to back."""
     import pyarrow
     import pyarrow.parquet
 
@@ -164,13 +164,16 @@ def _read_parquet(path: Path, text_key: str, max_bytes: int, digest: FileDigest)
     for chunk in read_raw(path):
         if size == 0:
             check_beginning(path, chunk, expected="parquet")
+            if not isinstance(path, Path):
+                break  # its commit stands for its digest, and it need not travel twice
         digest.update(chunk, advance=False)
         size += len(chunk)
-    if size == 0:
-        check_beginning(path, b"", expected="parquet")
+    else:
+        if size == 0:
+            check_beginning(path, b"", expected="parquet")
     row = 0
     try:
-        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        with path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw, page_checksum_verification=True) as file:
             column = _text_column(file.schema_arrow, text_key, path)
             for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=[text_key]):
                 cells = batch.column(0)
@@ -185,7 +188,7 @@ def _read_parquet(path: Path, text_key: str, max_bytes: int, digest: FileDigest)
         raise DataError(f"{path}: not a Parquet file that can be read to its end ({error})") from None
 
 
-def _text_column(schema: Any, text_key: str, path: Path) -> Any:
+def _text_column(schema: Any, text_key: str, path: Openable) -> Any:
     """The Arrow type of the text column. Raises DataError when there is no such column, or it holds no text."""
     import pyarrow
 
@@ -215,7 +218,7 @@ def _cell(cell: bytes | None, row: int, text_key: str, max_bytes: int) -> Docume
         return BadRecord("encoding", row, _encoding_hint(cell, "utf-8", error))
 
 
-def read_raw(path: Path) -> Iterator[bytes]:
+def read_raw(path: Openable) -> Iterator[bytes]:
     """The bytes of a file as they are."""
     try:
         with path.open("rb") as file:

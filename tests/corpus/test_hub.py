@@ -1,0 +1,165 @@
+"""Hub data sets and models: found at one commit, read by our own readers, refused in words. No network: the hub is a
+folder, or a stand-in that serves one from memory under a commit."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tsugiki.corpus.compression import FileDigest
+from tsugiki.corpus.hub import hub_files, resolve_model_folder
+from tsugiki.corpus.prepare import open_prepared, prepare, source_is_current
+from tsugiki.corpus.readers import BadRecord, Document
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import DataError, ModelError, RecipeError
+from tsugiki.recipe import Recipe, SourceSection
+
+datasets = pytest.importorskip("datasets")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def source(hub: str, **keys: Any) -> SourceSection:
+    return SourceSection(**{"hub": hub, "weight": 1.0, **keys})
+
+
+def read(files: list[Any]) -> list[Document | BadRecord]:
+    return [item for file in files for item in file.read(FileDigest())]
+
+
+def write_lines(path: Path, texts: list[Any], key: str = "text") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = "".join(json.dumps({key: text}) + "\n" for text in texts).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def test_dates_stay_text_and_a_bad_record_is_named_by_line(tmp_path: Path) -> None:
+    write_lines(tmp_path / "data" / "train.jsonl", ["2024-01-01", 5, "2024-01-02"])
+    items = read(hub_files("s", source(str(tmp_path)), 1 << 20))
+    assert [item.text for item in items if isinstance(item, Document)] == ["2024-01-01", "2024-01-02"]
+    assert [(item.kind, item.line) for item in items if isinstance(item, BadRecord)] == [("wrong type", 2)]
+
+
+def test_parquet_text_and_compressed_files_are_read(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    (tmp_path / "p").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"content": ["一", "two", None]}), tmp_path / "p" / "train.parquet")
+    items = read(hub_files("s", source(str(tmp_path / "p"), text_key="content"), 1 << 20))
+    assert [getattr(item, "text", None) for item in items] == ["一", "two", None]
+    write_lines(tmp_path / "z" / "train.jsonl.gz", ["packed"])
+    assert [item.text for item in read(hub_files("s", source(str(tmp_path / "z")), 1 << 20))] == ["packed"]
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "train.txt").write_text("one\ndocument\n")
+    assert [item.text for item in read(hub_files("s", source(str(tmp_path / "t")), 1 << 20))] == ["one\ndocument\n"]
+
+
+def test_the_split_that_was_asked_for_is_read_and_a_wrong_one_lists_those_there_are(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_lines(tmp_path / "data" / f"{split}.jsonl", [split])
+    assert [item.text for item in read(hub_files("s", source(str(tmp_path), split="test"), 1 << 20))] == ["test"]
+    with pytest.raises(DataError, match=r"no split 'dev'; it has train, test"):
+        hub_files("s", source(str(tmp_path), split="dev"), 1 << 20)
+    with pytest.raises(DataError, match="nothing-like-it"):
+        hub_files("s", source(str(tmp_path), subset="nothing-like-it"), 1 << 20)
+
+
+def test_a_script_is_refused_and_not_run(tmp_path: Path) -> None:
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    mark = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    with pytest.raises(DataError):
+        hub_files("s", source(str(folder)), 1 << 20)
+    assert not mark.exists()
+
+
+def test_a_kind_of_file_that_would_be_guessed_at_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text\nhello\n")
+    with pytest.raises(DataError, match="'csv'; only json, parquet and text are read"):
+        hub_files("s", source(str(tmp_path)), 1 << 20)
+
+
+def test_a_missing_extra_is_named_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(RecipeError, match=r"pip install 'tsugiki\[hub\]'"):
+        hub_files("s", source("owner/name"), 1 << 20)
+
+
+def test_without_a_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(HfApi, "dataset_info", refuse)
+    monkeypatch.setattr(HfApi, "model_info", refuse)
+    with pytest.raises(DataError, match=r"(?s)data\.sources\.s\.hub: owner/name: no route.*path of downloaded files"):
+        hub_files("s", source("owner/name"), 1 << 20)
+    with pytest.raises(ModelError, match=r"(?s)owner/no-such-model-here.*no route.*give the folder's path"):
+        resolve_model_folder("owner/no-such-model-here")
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, list[str]]], None]]:
+    """Serve files from memory as the data set owner/name; its main branch is at COMMIT."""
+    import fsspec
+    from huggingface_hub import HfApi
+
+    memory = fsspec.filesystem("memory")
+    asked: dict[str, str] = {}
+
+    def serve(files: dict[str, list[str]]) -> None:
+        for name, texts in files.items():
+            content = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+            memory.pipe(f"/owner/name@{COMMIT}/{name}", content)
+        urls = [f"memory://owner/name@{COMMIT}/{name}" for name in files]
+
+        def builder(hub: str, subset: str | None, revision: str) -> Any:
+            asked["revision"] = revision
+            return SimpleNamespace(name="json", config=SimpleNamespace(data_files={"train": urls}))
+
+        monkeypatch.setattr(datasets, "load_dataset_builder", builder)
+        monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(sha=COMMIT))
+
+    yield serve
+    assert asked["revision"] == COMMIT  # never a branch, which may move between two calls
+    memory.rm("/owner", recursive=True)
+
+
+def test_a_branch_is_resolved_to_a_commit_that_is_recorded_and_not_read_twice(
+    served: Callable[[dict[str, list[str]]], None], tokenizer: TextTokenizer, make_recipe: Callable[..., Recipe],
+    make_texts: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    texts = make_texts(160)
+    served({"data/0.jsonl": texts[:80], "data/1.jsonl": texts[80:]})
+    recipe = make_recipe({"s": {"hub": "owner/name"}})
+    manifest = prepare(recipe, tokenizer)["s"]
+    assert [(entry["name"], entry["commit"]) for entry in manifest.files] == [
+        ("data/0.jsonl", COMMIT),
+        ("data/1.jsonl", COMMIT),
+    ]
+    assert manifest.train.documents + manifest.held_out.documents == 160
+    rows = open_prepared(recipe)["s"].train.documents
+    assert {int(row["file"]) for row in rows} == {0, 1}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a finished source asks the hub nothing")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
+    assert prepare(recipe, tokenizer)["s"].fingerprint == manifest.fingerprint
+    assert source_is_current(recipe, "s")
+
+
+def test_a_local_folder_wins_over_the_hub(tmp_path: Path) -> None:
+    assert resolve_model_folder(str(tmp_path)) == (tmp_path, None)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./none", "a/b/c"])
+def test_what_is_neither_folder_nor_hub_id_is_said(name: str) -> None:
+    with pytest.raises(ModelError, match="no such folder"):
+        resolve_model_folder(name)
