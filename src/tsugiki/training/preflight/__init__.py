@@ -48,6 +48,7 @@ PROBES = (
     Probe("tied", weights.tied, "tie_word_embeddings in config.json must say what the files hold"),
     Probe("buffers", weights.buffers, "Check rope_parameters (rope_theta, scaling) in config.json"),
     Probe("attention", attention.attention_used, "Set model.attn_implementation to what this model can do"),
+    Probe("bf16_speed", weights.bf16_speed, "Set training.precision: fp32"),
     Probe("dropout", gradients.dropout, "Set the dropout rates in the model's config.json to 0", True),
     Probe("labels", labels.labels, DEFECT, True),
     Probe("targets", labels.targets, DEFECT),
@@ -64,7 +65,6 @@ PROBES = (
     Probe("peak_rate", optimizer.peak_rate, "Lower training.learning_rate or lengthen training.warmup_steps"),
     Probe("replay", data.replay, "Add a source of text that the base model was trained on"),
     Probe("epochs", data.epochs, "More text, a lower weight, or a shorter run"),
-    Probe("bf16_speed", weights.bf16_speed, "Set training.precision: fp32"),
     Probe("base_sanity", labels.base_sanity, "Look at the samples of tsugiki validate: is this its tokenizer?", True),
 )  # fmt: skip
 
@@ -79,6 +79,7 @@ def check_run(run: Run) -> Report:
     _require_known(skipped)
     report = Report(run.step, run.processes.world)
     bench = Bench(run)
+    run.say("preflight  exact checks on this model and this data")
     with nothing_changed(run):
         for probe in PROBES:
             start = time.perf_counter()
@@ -89,6 +90,7 @@ def check_run(run: Run) -> Report:
             else:
                 finding = _agreed(run, _measure(probe, bench))
             report.entries.append(Entry(probe.name, finding, probe.remedy, time.perf_counter() - start))
+            _show(run, report.entries[-1])
             if probe.name == "dropout" and gradients.active_dropout(bench):
                 run.model.eval()  # what follows compares losses, which dropout would blur
     _publish(run, report)
@@ -124,13 +126,16 @@ def _agreed(run: Run, finding: Finding) -> Finding:
     return finding
 
 
+def _show(run: Run, entry: Entry) -> None:
+    """One line of the table, as soon as it is known."""
+    run.say(entry.line())
+    if entry.advice:
+        run.say(f"  {'':<20} ->    {entry.advice}")
+
+
 def _publish(run: Run, report: Report) -> None:
-    """The table on the terminal, the same facts as JSON in the run."""
+    """The sum of it on the terminal, all of it as JSON in the run."""
     run.say(report.summary())
-    for entry in report.entries:
-        run.say(entry.line())
-        if entry.advice:
-            run.say(f"  {'':<20} ->    {entry.advice}")
     if run.processes.is_first:
         run.recipe.run_dir.mkdir(parents=True, exist_ok=True)
         write_json(run.recipe.run_dir / "preflight.json", report.as_json())
