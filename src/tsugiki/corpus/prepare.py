@@ -142,14 +142,14 @@ def _fingerprint(recipe: Recipe, name: str, tokenizer: TextTokenizer, files: lis
     """Of everything that decides the bytes of a prepared source. File contents enter by size and digest."""
     source = recipe.data.sources[name]
     parts = [
-        RULE_VERSION, name, tokenizer.fingerprint, *_boundaries(recipe, tokenizer), recipe.held_out_share(name),
+        RULE_VERSION, name, tokenizer.fingerprint, *boundaries(recipe, tokenizer), recipe.held_out_share(name),
         source.format, source.text_key, source.encoding, source.hub, source.subset, source.split, source.revision,
         recipe.data.max_document_bytes, [(entry["name"], entry["size"], entry["digest"]) for entry in files],
     ]  # fmt: skip
     return xxhash.xxh3_128_hexdigest(repr(parts).encode())
 
 
-def _boundaries(recipe: Recipe, tokenizer: TextTokenizer) -> tuple[bool, bool]:
+def boundaries(recipe: Recipe, tokenizer: TextTokenizer) -> tuple[bool, bool]:
     """Whether documents get BOS and EOS. Raises DataError when asked for a token that the tokenizer lacks."""
     add_bos = tokenizer.default_add_bos if recipe.data.add_bos is None else recipe.data.add_bos
     add_eos = tokenizer.default_add_eos if recipe.data.add_eos is None else recipe.data.add_eos
@@ -212,7 +212,7 @@ def _write_source(
     recipe: Recipe, name: str, tokenizer: TextTokenizer, work: Path, progress: Progress | None
 ) -> SourceManifest:
     """Write both stores and the manifest into `work`."""
-    add_bos, add_eos = _boundaries(recipe, tokenizer)
+    add_bos, add_eos = boundaries(recipe, tokenizer)
     settings = {
         "source": name,
         "before": [tokenizer.bos_id] if add_bos else [],

@@ -1,0 +1,146 @@
+"""What is this path? A token store, a prepared source, a checkpoint, a run or a Hugging Face folder, and is it whole?
+
+Reads manifests and headers only, and (with `verify`) hashes every file; imports no model library.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tsugiki.checkpoint_files import MANIFEST, list_names, read_manifest, stored_bytes
+from tsugiki.checkpoint_files import verify as verify_checkpoint
+from tsugiki.corpus.prepared import SourceManifest
+from tsugiki.corpus.prepared import verify as verify_source
+from tsugiki.corpus.store import TokenStore
+from tsugiki.errors import DataError, TsugikiError
+from tsugiki.files import read_json
+
+
+def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
+    """Lines that say what `path` is, and whether it is sound. Raises DataError when it is nothing that we know."""
+    if not path.exists() and not path.with_name(path.name + ".idx").exists():
+        raise DataError(f"{path}: no such file or directory")
+    for matches, describe in (
+        (path.with_name(path.name + ".idx").exists() or path.suffix in (".bin", ".idx"), _store),
+        ((path / MANIFEST).exists() and (path / "train.idx").exists(), _source),
+        ((path / MANIFEST).exists(), _checkpoint),
+        ((path / "checkpoints").is_dir() or (path / "state.json").exists(), _run),
+        (any((child / "train.idx").exists() for child in _children(path)), _sources),
+        (any(list_names(path)) if path.is_dir() else False, _checkpoints),
+        ((path / "config.json").exists(), _model),
+    ):
+        if matches:
+            return describe(path, verify)
+    raise DataError(
+        f"{path}: no token store, prepared source, checkpoint, run or model folder (no manifest, no config.json)"
+    )
+
+
+def _children(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+
+
+def _store(path: Path, _verify: bool) -> tuple[list[str], bool]:
+    prefix = path.with_suffix("") if path.suffix in (".bin", ".idx") else path
+    store = TokenStore(prefix)
+    lines = [
+        f"token store {prefix}",
+        f"  {store.document_count:,} documents, {store.token_count:,} tokens, {store.dtype}",
+    ]
+    if len(store.documents):
+        size = int(store.documents["bytes"].sum())
+        lines.append(f"  {size:,} bytes of text, {size / max(store.token_count, 1):.2f} bytes a token")
+    return lines, True
+
+
+def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
+    manifest = SourceManifest.read(path / MANIFEST)
+    lines = [f"prepared source {manifest.name} in {path}"]
+    for part in ("train", "held_out"):
+        counts = getattr(manifest, part)
+        lines.append(
+            f"  {part:<9} {counts.documents:,} documents, {counts.tokens:,} tokens, {counts.bytes:,} bytes of text"
+        )
+    lines.append(
+        f"  {len(manifest.files)} files read, {sum(manifest.bad.values()):,} records left out {manifest.bad or ''}"
+    )
+    lines.append(f"  BOS {'added' if manifest.add_bos else 'none'}, EOS {'added' if manifest.add_eos else 'none'}")
+    return _with_problems(lines, verify_source(path) if verify else None, len(manifest.digests))
+
+
+def _sources(path: Path, verify: bool) -> tuple[list[str], bool]:
+    found = [_source(child, verify) for child in _children(path) if (child / "train.idx").exists()]
+    return [line for lines, _ in found for line in lines], all(sound for _, sound in found)
+
+
+def _checkpoint(path: Path, verify: bool) -> tuple[list[str], bool]:
+    manifest = read_manifest(path)
+    state = read_json(path / "state.json")
+    size = sum(entry["size"] for entry in manifest["files"].values())
+    lines = [
+        f"checkpoint {path}: step {manifest['step']:,}, {size / 1e6:,.1f} MB in {len(manifest['files'])} files",
+        f"  {state.get('samples', 0):,} samples, {state.get('tokens', 0):,} target tokens, "
+        f"written by {state.get('world_size', 1)} process(es), lineage {state.get('lineage', '?')}",
+    ]
+    lines += _shares(state.get("mixture") or {})
+    return _with_problems(lines, verify_checkpoint(path) if verify else None, len(manifest["files"]))
+
+
+def _shares(mixture: dict[str, Any]) -> list[str]:
+    lines = []
+    for stage in mixture.get("stages", []):
+        total = sum(stage["weights"].values()) or 1
+        shares = ", ".join(f"{name} {weight / total:.2%}" for name, weight in stage["weights"].items())
+        lines.append(f"  from sample {stage['start_sample']:,}: {shares}")
+    return lines
+
+
+def _checkpoints(path: Path, verify: bool) -> tuple[list[str], bool]:
+    lines, sound = [], True
+    for name in list_names(path):
+        try:
+            read_manifest(path / str(name))
+            problems = verify_checkpoint(path / str(name)) if verify else []
+        except TsugikiError as error:
+            problems = [str(error)]
+        sound &= not problems
+        lines.append(f"  {name}  {'; '.join(problems) or ('whole, digests verified' if verify else 'has a manifest')}")
+    lines.append(f"  {stored_bytes(path) / 1e6:,.1f} MB in all")
+    return [f"checkpoints in {path}", *lines], sound
+
+
+def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
+    lines = [f"run {path}"]
+    if (path / "state.json").exists():
+        state = read_json(path / "state.json")
+        detail = f" ({state['detail']})" if state.get("detail") else ""
+        lines.append(f"  {state['status']} at step {state['step']:,}{detail}, {state['time']}")
+    sound = True
+    if (path / "checkpoints").is_dir():
+        more, sound = _checkpoints(path / "checkpoints", verify)
+        lines += more
+        for name in list_names(path / "checkpoints")[:1]:
+            if (path / "checkpoints" / str(name) / "state.json").exists():
+                lines += _shares(read_json(path / "checkpoints" / str(name) / "state.json").get("mixture") or {})
+    lines += [f"  {name}: {what}" for name, what in (("metrics.jsonl", "metrics"), ("export", "Hugging Face folder"))
+              if (path / name).exists()]  # fmt: skip
+    return lines, sound
+
+
+def _model(path: Path, _verify: bool) -> tuple[list[str], bool]:
+    config = read_json(path / "config.json")
+    weights = sorted(path.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in weights)
+    kind = ", ".join(config.get("architectures") or []) or config.get("model_type", "unknown")
+    lines = [f"Hugging Face folder {path}: {kind}, {size / 1e6:,.1f} MB in {len(weights)} safetensors file(s)"]
+    tokenizer = [name for name in ("tokenizer.json", "tokenizer.model") if (path / name).exists()]
+    lines.append(f"  vocabulary {config.get('vocab_size', '?')}, tokenizer {', '.join(tokenizer) or 'none'}")
+    return lines, bool(weights)
+
+
+def _with_problems(lines: list[str], problems: list[str] | None, files: int) -> tuple[list[str], bool]:
+    """Append the verdict; `problems` None means that nothing was verified."""
+    if problems is None:
+        return [*lines, "  digests not verified"], True
+    if problems:
+        return [*lines, *(f"  PROBLEM {problem}" for problem in problems)], False
+    return [*lines, f"  whole: {files} files have their recorded digests"], True

@@ -1,0 +1,101 @@
+"""Training samples shown before step 1: what `tsugiki validate` and `tsugiki sample` print.
+
+A wrong text key, a missing BOS or EOS, a control string or a wrong shift is seen here. Prepared stores that are up to
+date are read as training will read them; without them the first documents of each source are tokenised into a
+temporary store, so that validating needs no preparing.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsugiki.corpus.audit import describe_sample, render_sample
+from tsugiki.corpus.inputs import SourceDocuments
+from tsugiki.corpus.mixture import Mixture
+from tsugiki.corpus.prepare import boundaries, current_manifest
+from tsugiki.corpus.prepared import open_prepared
+from tsugiki.corpus.store import StoreWriter, TokenStore
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.windows import WindowReader
+from tsugiki.errors import DataError
+from tsugiki.pipeline import load_tokenizer
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_checks import total_steps
+
+PREVIEW_DOCUMENTS = 200
+PREVIEW_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class _Excerpt:
+    """The first documents of a source, with what `corpus.audit` asks of a prepared one."""
+
+    train: TokenStore
+    manifest: Any
+
+
+@dataclass(frozen=True)
+class _Files:
+    files: list[dict[str, Any]]
+
+
+def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
+    """Lines that show the first `count` training samples, inputs beside targets, and the planned shares."""
+    tokenizer = load_tokenizer(recipe)
+    with _open(recipe, tokenizer) as (sources, prepared):
+        mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
+        if prepared:
+            samples = total_steps(recipe) * recipe.training.global_batch_size
+            mixture.check(samples)
+            for plan in mixture.plan(samples):
+                yield f"data  {plan.name}: {plan.share:.2%}, {plan.samples:,} windows, {plan.epochs:.2f} epochs"
+        else:
+            yield "not prepared yet: the samples below come from the first documents of each source"
+        reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
+        for sample in range(count):
+            yield ""
+            yield from render_sample(describe_sample(reader, tokenizer, sample))
+
+
+def show_sample(recipe: Recipe, number: int) -> Iterator[str]:
+    """Lines that show global sample `number` of the prepared data: documents by file and line, text, targets."""
+    tokenizer = load_tokenizer(recipe)
+    sources = open_prepared(recipe)
+    mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
+    reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
+    yield from render_sample(describe_sample(reader, tokenizer, number), characters=4000)
+
+
+@contextmanager
+def _open(recipe: Recipe, tokenizer: TextTokenizer) -> Iterator[tuple[dict[str, Any], bool]]:
+    """The sources, and whether they are the prepared ones (else excerpts that end with the block)."""
+    if all(current_manifest(recipe, name, tokenizer) for name in recipe.data.sources):
+        yield dict(open_prepared(recipe)), True
+        return
+    with tempfile.TemporaryDirectory(prefix="tsugiki-preview-") as folder:
+        yield {name: _excerpt(recipe, name, tokenizer, Path(folder)) for name in recipe.data.sources}, False
+
+
+def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, folder: Path) -> _Excerpt:
+    add_bos, add_eos = boundaries(recipe, tokenizer)
+    before = [tokenizer.bos_id] if add_bos and tokenizer.bos_id is not None else []
+    after = [tokenizer.eos_id] if add_eos and tokenizer.eos_id is not None else []
+    documents = SourceDocuments(recipe, name, folder / f"{name}.left-out")
+    writer = StoreWriter(folder / name, tokenizer.vocabulary_size)
+    taken = characters = 0
+    for file, _, line, text in (item for batch in documents.batches() for item in batch):
+        tokens = np.array([*before, *tokenizer.encode(text), *after])
+        writer.add_document(tokens, file, line, len(text.encode("utf-8")), len(text))
+        taken, characters = taken + 1, characters + len(text)
+        if taken >= PREVIEW_DOCUMENTS or characters >= PREVIEW_CHARACTERS:
+            break
+    if not taken:
+        raise DataError(f"source {name}: no document can be read from it")
+    writer.close()
+    files = [{"name": file.name, "path": str(getattr(file, "path", file.name))} for file in documents.files]
+    return _Excerpt(TokenStore(folder / name), _Files(files))

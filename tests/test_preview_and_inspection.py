@@ -1,0 +1,95 @@
+"""`validate`, `sample` and `inspect` on a prepared project: what they show is what training reads."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tsugiki.errors import DataError
+from tsugiki.inspection import inspect_path
+from tsugiki.preview import preview_samples, show_sample
+
+TEXTS = [
+    f"Document {number} says that {number} and {number} make {2 * number}. 第{number}の文書です。"
+    for number in range(200)
+]
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_tokenizer_folder):
+    from tsugiki.recipe_file import parse_recipe
+
+    (tmp_path / "text.jsonl").write_text(
+        "".join(json.dumps({"text": text * 8}, ensure_ascii=False) + "\n" for text in TEXTS), encoding="utf-8"
+    )
+    values = {
+        "run_dir": str(tmp_path / "run"),
+        "model": {"architecture": {"model_type": "mistral", "vocab_size": 384}, "tokenizer": str(tiny_tokenizer_folder)},
+        "data": {"sequence_length": 64, "held_out": 0.3, "workers": 1,
+                 "sources": {"both": {"path": str(tmp_path / "text.jsonl"), "weight": 1}}},
+        "training": {"max_steps": 3, "global_batch_size": 2, "micro_batch_size": 1, "learning_rate": 1e-3, "save_steps": 3},
+    }  # fmt: skip
+    return parse_recipe(json.dumps(values))
+
+
+def test_validate_shows_samples_before_and_after_preparing(recipe):
+    from tsugiki.pipeline import run_prepare
+
+    before = "\n".join(preview_samples(recipe, 2))
+    assert "not prepared yet" in before
+    assert "text.jsonl" in before
+    run_prepare(recipe)
+    after = "\n".join(preview_samples(recipe, 2))
+    assert "not prepared yet" not in after
+    assert "6 windows" in after
+    assert "sample 1" in after
+
+
+def test_sample_shows_the_text_that_training_reads(recipe):
+    from tsugiki.corpus.mixture import Mixture
+    from tsugiki.corpus.prepare import open_prepared
+    from tsugiki.corpus.windows import WindowReader
+    from tsugiki.pipeline import load_tokenizer, run_prepare
+
+    run_prepare(recipe)
+    sources = open_prepared(recipe)
+    mixture = Mixture.from_recipe(recipe, {"both": sources["both"].train})
+    batch = WindowReader(sources, mixture, 64, False).read([4])
+    middle = load_tokenizer(recipe).decode(batch.inputs[0, 10:30]).strip().splitlines()[0][:8]
+    assert middle in "\n".join(show_sample(recipe, 4))
+
+
+def test_inspect_recognises_and_verifies_what_prepare_wrote(recipe):
+    from tsugiki.pipeline import run_prepare
+
+    run_prepare(recipe)
+    source = recipe.prepared_dir / "both"
+    lines, sound = inspect_path(source)
+    assert sound
+    assert "200" not in lines[1]
+    assert any("recorded digests" in line for line in lines)
+    assert inspect_path(source / "train")[0][0].startswith("token store")
+    assert inspect_path(source / "train.idx")[1]
+    damaged = source / "train.bin"
+    content = bytearray(damaged.read_bytes())
+    content[100] ^= 4
+    damaged.write_bytes(content)
+    lines, sound = inspect_path(recipe.prepared_dir)
+    assert not sound
+    assert any("train.bin" in line and "PROBLEM" in line for line in lines)
+
+
+def test_inspect_refuses_what_it_does_not_know(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        inspect_path(tmp_path / "nothing")
+    with pytest.raises(DataError, match="no token store"):
+        inspect_path(tmp_path)
+
+
+def test_neither_loads_a_model_library():
+    code = "import sys, tsugiki.preview, tsugiki.inspection; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    assert out.stdout.strip() == "[]"
