@@ -48,12 +48,15 @@ def tokenizer(tiny_tokenizer_folder: Path) -> TextTokenizer:
 
 @pytest.fixture
 def make_recipe(tmp_path: Path, tiny_tokenizer_folder: Path) -> Callable[..., Recipe]:
-    """`make_recipe({"name": {...source keys}}, run="run", **data keys)`: a recipe whose run directory is below tmp_path."""
+    """`make_recipe({"name": {...source keys}}, run="run", **data keys)`; the run directory is below tmp_path."""
 
     def make(sources: dict[str, dict[str, Any]], run: str = "run", **data: Any) -> Recipe:
         value = {
             "run_dir": str(tmp_path / run),
-            "model": {"architecture": {"model_type": "mistral", "vocab_size": 384}, "tokenizer": str(tiny_tokenizer_folder)},
+            "model": {
+                "architecture": {"model_type": "mistral", "vocab_size": 384},
+                "tokenizer": str(tiny_tokenizer_folder),
+            },
             "data": {
                 "sequence_length": 32, "held_out": 0.2, "workers": 1,
                 "sources": {name: {"weight": 1, **source} for name, source in sources.items()}, **data,

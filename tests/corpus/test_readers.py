@@ -133,7 +133,7 @@ def test_any_bytes_give_documents_or_bad_records_that_add_up(tmp_path, parts):
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60).filter(str.strip), min_size=1, max_size=8))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip), min_size=1, max_size=8))
 def test_texts_come_back_from_json_lines_parquet_and_compressed_files(tmp_path, texts):
     rows = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts).encode()
     (tmp_path / "a.jsonl").write_bytes(rows)
@@ -207,7 +207,8 @@ def test_a_damaged_parquet_file_is_refused(tmp_path):
         compression="none", use_dictionary=False,
     )  # fmt: skip
     whole = path.read_bytes()
-    for changed in (whole[:-9], whole[: len(whole) // 2], whole[:100_000] + b"\x00" * 5 + whole[100_005:], b"PAR1" * 10):
+    zeroed = whole[:100_000] + bytes(5) + whole[100_005:]
+    for changed in (whole[:-9], whole[: len(whole) // 2], zeroed, b"PAR1" * 10):
         path.write_bytes(changed)
         with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file that can be read to its end"):
             read(path)
@@ -226,8 +227,8 @@ def test_progress_of_parquet_ends_at_the_size_of_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [("a.jsonl", "jsonl"), ("a.JSONL.GZ", "jsonl"), ("a.json.zst", "jsonl"), ("a.ndjson.xz", "jsonl"), ("a.b.txt", "text"),
-     ("a.md.bz2", "text"), ("a.parquet", "parquet"), ("a.pq", "parquet")],
+    [("a.jsonl", "jsonl"), ("a.JSONL.GZ", "jsonl"), ("a.json.zst", "jsonl"), ("a.ndjson.xz", "jsonl"),
+     ("a.b.txt", "text"), ("a.md.bz2", "text"), ("a.parquet", "parquet"), ("a.pq", "parquet")],
 )  # fmt: skip
 def test_the_format_follows_the_name(tmp_path, name, format):
     assert format_of(tmp_path / name, "auto") == format
