@@ -31,8 +31,10 @@ soak: $(VENV)/.installed-dev
 	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py
 
 # the README's example on a real model, about half an hour on two cores
+#   CORPORA  folder of the files that recipes/smollm2-135m-ja.yaml names   (default data)
+#   MODEL    folder or hub id of the model                                 (default the recipe's)
 real: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/real_model.py
+	$(BIN)/python benchmarks/real_model.py $(if $(CORPORA),--corpora $(CORPORA)) $(if $(MODEL),--model $(MODEL))
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training.py
