@@ -12,11 +12,15 @@ from tsugiki.plots import plot_runs, read_metrics
 @pytest.fixture
 def metrics(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    records = [{"kind": "validation", "step": 0, "sources": {"ja": {"bits_per_byte": 3.5}, "en": {"bits_per_byte": 2.5}}}]
+    records = [
+        {"kind": "validation", "step": 0, "sources": {"ja": {"bits_per_byte": 3.5}, "en": {"bits_per_byte": 2.5}}}
+    ]
     for step in (10, 20, 30):
         losses = {"ja": 4 - step / 20} | ({"en": 3.0} if step != 20 else {})  # a source may miss an interval
         records.append({"kind": "step", "step": step, "loss_by_source": losses, "learning_rate": 1e-3})
-    records.append({"kind": "validation", "step": 30, "sources": {"ja": {"bits_per_byte": 2.9}, "en": {"bits_per_byte": 2.5}}})
+    records.append(
+        {"kind": "validation", "step": 30, "sources": {"ja": {"bits_per_byte": 2.9}, "en": {"bits_per_byte": 2.5}}}
+    )
     path.write_text("".join(json.dumps(record) + "\n" for record in records) + '{"kind": "st', encoding="utf-8")
     return path
 

@@ -61,7 +61,8 @@ def test_manifest_line_names_what_was_left_out():
     manifest = SimpleNamespace(
         train=SimpleNamespace(documents=1200, tokens=40_000, bytes=160_000),
         held_out=SimpleNamespace(documents=30, tokens=900, bytes=31_000),
-        add_bos=True, add_eos=True, bad={"empty": 2}, bad_examples=["web.jsonl:17: empty: no text"], replaced_surrogates=0,
+        add_bos=True, add_eos=True, bad={"empty": 2}, bad_examples=["web.jsonl:17: empty: no text"],
+        replaced_surrogates=0,
     )  # fmt: skip
     text = describe_manifest("web", manifest)
     assert "1,200 documents, 40,000 tokens, 160 kB" in text
@@ -70,4 +71,10 @@ def test_manifest_line_names_what_was_left_out():
 
 
 def test_sizes_have_three_digits_and_decimal_units():
-    assert [size(v) for v in (812, 1500, 58_300_000, 999_900, 123_456)] == ["812 B", "1.5 kB", "58.3 MB", "1 MB", "123 kB"]
+    assert [size(v) for v in (812, 1500, 58_300_000, 999_900, 123_456)] == [
+        "812 B",
+        "1.5 kB",
+        "58.3 MB",
+        "1 MB",
+        "123 kB",
+    ]

@@ -67,16 +67,24 @@ def plot_runs(runs: Mapping[str, Path], output: Path) -> Path:
                 held_out.plot(*zip(*points, strict=True), lw=1.4, ms=5, **style[name])
         rates.plot([s["step"] for s in steps], [s["learning_rate"] for s in steps], color="#555555", lw=1.4)
         rates.set_xlabel("step")
-    for row, label in zip(rows, ("training loss\nnats per token", "held out\nbits per byte", "learning rate"), strict=True):
+    for row, label in zip(
+        rows, ("training loss\nnats per token", "held out\nbits per byte", "learning rate"), strict=True
+    ):
         row[0].set_ylabel(label)
         for axes in row:
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-    handles = {label: handle for axes in rows[1] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles = {
+        label: handle for axes in rows[1] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     if not handles:
-        handles = {label: handle for axes in rows[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        handles = {
+            label: handle for axes in rows[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
     if handles:
-        figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=min(len(handles), 6), frameon=False)
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside upper center", ncols=min(len(handles), 6), frameon=False
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=120, format="png")
     return output

@@ -95,7 +95,8 @@ def describe_manifest(name: str, manifest: Any) -> str:
     around = [token for token, added in (("BOS", manifest.add_bos), ("EOS", manifest.add_eos)) if added]
     text = (
         f"{name}: {train.documents:,} documents, {train.tokens:,} tokens, {size(train.bytes)} to train on "
-        f"({train.bytes / max(train.tokens, 1):.2f} bytes a token, {' and '.join(around) or 'no control tokens'} added); "
+        f"({train.bytes / max(train.tokens, 1):.2f} bytes a token, "
+        f"{' and '.join(around) or 'no control tokens'} added); "
         f"{held.documents:,} documents, {size(held.bytes)} held out"
     )
     if manifest.bad:

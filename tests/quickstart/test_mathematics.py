@@ -146,7 +146,9 @@ def test_answer_is_the_value_of_the_calculation():
             if answer:
                 calculation = paragraph[: answer.start()]
                 for number in re.findall(r"\d+", answer.group()):
-                    assert re.search(rf"(?:= |× |on |and ){number}\b|\b{number} hours|\b{number} × ", calculation), paragraph
+                    assert re.search(rf"(?:= |× |on |and ){number}\b|\b{number} hours|\b{number} × ", calculation), (
+                        paragraph
+                    )
 
 
 def test_checker_finds_a_false_equation():

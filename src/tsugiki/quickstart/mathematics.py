@@ -74,7 +74,9 @@ def subtraction(random: Random) -> str:
             line += f"{top} - {bottom} = {top - bottom}."
         lines.append(line)
     opening = random.choice((f"Subtract {small} from {large}.", f"How much is {large} - {small}?"))
-    check = random.choice((f"Check: {large - small} + {small} = {large}.", f"Indeed {small} + {large - small} = {large}."))
+    check = random.choice(
+        (f"Check: {large - small} + {small} = {large}.", f"Indeed {small} + {large - small} = {large}.")
+    )
     return f"{opening}\n" + "\n".join(lines) + f"\nSo {large} - {small} = {large - small}. {check}"
 
 
@@ -94,7 +96,9 @@ def product(random: Random) -> str:
     if not ones:
         return f"To multiply by {right}, multiply by {right // 10} and add a zero: {left} × {right // 10} = " \
                f"{left * right // 10}, so {left} × {right} = {left * right}."  # fmt: skip
-    opening = random.choice((f"Multiply {left} by {right}.", f"What is {left} × {right}?", f"Work out {left} × {right}."))
+    opening = random.choice(
+        (f"Multiply {left} by {right}.", f"What is {left} × {right}?", f"Work out {left} × {right}.")
+    )
     return (
         f"{opening}\nSplit {right} into {tens} and {ones}.\n"
         f"{left} × {tens} = {left * tens}\n{left} × {ones} = {left * ones}\n"
@@ -111,7 +115,9 @@ def division(random: Random) -> str:
         rest = rest * 10 + int(digit)
         times = rest // divisor
         if times:
-            lines.append(f"{divisor} goes into {rest} {count_of(times)}: {rest} - {divisor * times} = {rest - divisor * times}.")
+            lines.append(
+                f"{divisor} goes into {rest} {count_of(times)}: {rest} - {divisor * times} = {rest - divisor * times}."
+            )
             rest -= divisor * times
     opening = random.choice((f"Divide {dividend} by {divisor}.", f"How often does {divisor} go into {dividend}?"))
     ending = f"remainder {remainder}" if remainder else "and nothing is left over"
@@ -218,8 +224,10 @@ def series(random: Random) -> str:
     last = first + step * (count - 1)
     return (
         f"Add the {count} numbers {first}, {first + step}, {first + 2 * step} and so on up to {last}.\n"
-        f"The last of them is {first} + {step} × {count - 1} = {last}. Pair the first with the last, the second with the "
-        f"last but one: each pair makes {first} + {last} = {first + last}, and there are {count} ÷ 2 = {count // 2} pairs.\n"
+        f"The last of them is {first} + {step} × {count - 1} = {last}. "
+        "Pair the first with the last, the second with the "
+        f"last but one: each pair makes {first} + {last} = {first + last}, "
+        f"and there are {count} ÷ 2 = {count // 2} pairs.\n"
         f"The sum is {count // 2} × {first + last} = {count // 2 * (first + last)}."
     )
 
@@ -229,7 +237,9 @@ def linear_equation(random: Random) -> str:
     a, x, b = random.randint(2, 12), random.randint(-9, 15), random.choice((-1, 1)) * random.randint(1, 30)
     sign, undo = ("+", "-") if b > 0 else ("-", "+")
     c = a * x + b
-    opening = random.choice((f"Solve {a}x {sign} {abs(b)} = {c}.", f"For which x does {a}x {sign} {abs(b)} = {c} hold?"))
+    opening = random.choice(
+        (f"Solve {a}x {sign} {abs(b)} = {c}.", f"For which x does {a}x {sign} {abs(b)} = {c} hold?")
+    )
     verb = "Subtract" if b > 0 else "Add"
     return (
         f"{opening}\n{verb} {abs(b)} on both sides: {a}x = {c} {undo} {abs(b)} = {c - b}.\n"
@@ -334,7 +344,8 @@ def decimals(random: Random) -> str:
         return f"Add {decimal(a)} and {decimal(b)}, point under point: {decimal(a)} + {decimal(b)} = {decimal(a + b)}."
     left, right = int(b * 10), random.randint(3, 9)
     return (
-        f"Multiply {decimal(b)} by {right}. Leave the point out for a moment: {left} × {right} = {left * right}. There was "
+        f"Multiply {decimal(b)} by {right}. Leave the point out for a moment: {left} × {right} = {left * right}. "
+        "There was "
         f"one digit after the point, so put it back: {decimal(b)} × {right} = {decimal(b * right)}."
     )
 

@@ -4,7 +4,13 @@ from collections.abc import Callable
 from random import Random
 
 NAMES = ("Mira", "Tom", "Aiko", "Daniel", "Ruth", "Kenji", "Elena", "Samuel", "Nadia", "Peter", "Yuki", "Clara")
-GOODS = (("apple", "apples"), ("pencil", "pencils"), ("stamp", "stamps"), ("candle", "candles"), ("notebook", "notebooks"))
+GOODS = (
+    ("apple", "apples"),
+    ("pencil", "pencils"),
+    ("stamp", "stamps"),
+    ("candle", "candles"),
+    ("notebook", "notebooks"),
+)
 
 
 def shopping(random: Random) -> str:
@@ -14,7 +20,8 @@ def shopping(random: Random) -> str:
     cost = count * price
     paid = -(-(cost + 1) // 50) * 50
     return (
-        f"{name} buys {count} {many}. Each {one} costs {price} cents, and {name} pays with {paid} cents. How much comes back?\n"
+        f"{name} buys {count} {many}. Each {one} costs {price} cents, and {name} pays with {paid} cents. "
+        "How much comes back?\n"
         f"The {many} cost {count} × {price} = {cost} cents. The change is {paid} - {cost} = {paid - cost} cents.\n"
         f"Answer: {paid - cost} cents."
     )
@@ -49,7 +56,8 @@ def sharing(random: Random) -> str:
     total = children * each + left
     thing = random.choice(("marbles", "cards", "shells", "sweets", "beads"))
     return (
-        f"{total} {thing} are shared equally among {children} children. How many does each get, and how many are left?\n"
+        f"{total} {thing} are shared equally among {children} children. "
+        "How many does each get, and how many are left?\n"
         f"{children} × {each} = {children * each} can be shared, and {total} - {children * each} = {left} remain.\n"
         f"Answer: {each} each, {left} left over."
     )
@@ -72,7 +80,8 @@ def rectangle(random: Random) -> str:
     width, length = random.randint(3, 25), random.randint(26, 60)
     place = random.choice(("garden", "field", "hall", "courtyard"))
     return (
-        f"A rectangular {place} is {length} metres long and {width} metres wide. Find its area and the length of its border.\n"
+        f"A rectangular {place} is {length} metres long and {width} metres wide. "
+        "Find its area and the length of its border.\n"
         f"Area: {length} × {width} = {length * width} square metres.\n"
         f"Border: 2 × ({length} + {width}) = 2 × {length + width} = {2 * (length + width)} metres."
     )
@@ -87,7 +96,8 @@ def average(random: Random) -> str:
     shown = " + ".join(map(str, values))
     return (
         f"What is the average of these {what}: {', '.join(map(str, values))}?\n"
-        f"The sum is {shown} = {sum(values)}. There are {count} values, and {sum(values)} ÷ {count} = {sum(values) // count}.\n"
+        f"The sum is {shown} = {sum(values)}. "
+        f"There are {count} values, and {sum(values)} ÷ {count} = {sum(values) // count}.\n"
         f"Answer: {sum(values) // count}."
     )
 
@@ -99,7 +109,8 @@ def recipe(random: Random) -> str:
     what = random.choice(("flour", "rice", "potatoes", "lentils", "sugar"))
     return (
         f"For {people} people a cook takes {people * per_head} grams of {what}. How much is needed for {guests}?\n"
-        f"One person needs {people * per_head} ÷ {people} = {per_head} grams, so {guests} people need {guests} × {per_head} = "
+        f"One person needs {people * per_head} ÷ {people} = {per_head} grams, "
+        f"so {guests} people need {guests} × {per_head} = "
         f"{guests * per_head} grams.\nAnswer: {guests * per_head} grams."
     )
 
@@ -117,11 +128,17 @@ def filling(random: Random) -> str:
 
 def saving(random: Random) -> str:
     """How many weeks until enough is saved."""
-    name, weekly, weeks, start = random.choice(NAMES), random.randint(3, 20), random.randint(4, 20), random.randint(5, 60)
+    name, weekly, weeks, start = (
+        random.choice(NAMES),
+        random.randint(3, 20),
+        random.randint(4, 20),
+        random.randint(5, 60),
+    )
     goal = start + weekly * weeks
     thing = random.choice(("a bicycle", "a violin", "a telescope", "a train ticket", "a camera"))
     return (
-        f"{name} has {start} coins and saves {weekly} more every week for {thing} that costs {goal}. How many weeks will it take?\n"
+        f"{name} has {start} coins and saves {weekly} more every week for {thing} that costs {goal}. "
+        "How many weeks will it take?\n"
         f"Still missing are {goal} - {start} = {goal - start} coins. {goal - start} ÷ {weekly} = {weeks}.\n"
         f"Answer: {weeks} weeks."
     )
@@ -153,7 +170,9 @@ def rows(random: Random) -> str:
     """Seats or plants in rows, some missing."""
     count, each, missing = random.randint(6, 24), random.randint(8, 30), random.randint(2, 40)
     total = count * each
-    place, thing = random.choice((("theatre", "seats"), ("orchard", "trees"), ("car park", "places"), ("vineyard", "vines")))
+    place, thing = random.choice(
+        (("theatre", "seats"), ("orchard", "trees"), ("car park", "places"), ("vineyard", "vines"))
+    )
     return (
         f"A {place} has {count} rows of {each} {thing}. If {missing} of the {thing} are taken away, how many remain?\n"
         f"At first there are {count} × {each} = {total}. Then {total} - {missing} = {total - missing}.\n"

@@ -1,0 +1,228 @@
+"""The sources of a quickstart: the embedded text, or the files of a folder that the user names.
+
+A source is *target* (the language or field to be learnt), *replay* (English, which the base knows and must not
+forget) or *other* (code, formulas: mixed in with a small weight). For the user's files the language is taken from a
+name such as `ja-books.jsonl`, else from the script of a sample.
+"""
+
+import glob
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tsugiki.corpus.compression import FileDigest, compression_of
+from tsugiki.corpus.prepare import HELD_OUT_MINIMUM
+from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
+from tsugiki.errors import DataError, RecipeError
+from tsugiki.files import write_atomically
+from tsugiki.quickstart.mathematics import documents
+
+TEXT = Path(__file__).parent / "text"
+MATHEMATICS_SEED = 1
+MATHEMATICS_DOCUMENTS = 400
+HELD_OUT = 0.17
+"""Of the embedded text: at least 20 documents and 20 kB of each source."""
+
+LANGUAGES = frozenset(
+    ("ar", "de", "en", "es", "fa", "fr", "he", "hi", "id", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv", "th", "tr",
+     "uk", "vi", "zh")
+)  # fmt: skip
+NAMED = re.compile(r"([a-z]{2})(?:[-_.].*)?", re.IGNORECASE)
+SAMPLE_CHARACTERS = 200_000
+COMMON_ENGLISH = frozenset(
+    ("the", "of", "and", "to", "in", "a", "is", "that", "it", "for", "was", "as", "with", "be", "by", "on", "not", "he",
+     "his", "this", "are")
+)  # fmt: skip
+SCRIPTS = (  # language, characters that give it away, share of all letters from which on it is taken for that
+    ("ja", re.compile("[\u3041-\u30ff]"), 0.1),
+    ("ko", re.compile("[\uac00-\ud7a3]"), 0.2),
+    ("zh", re.compile("[\u4e00-\u9fff]"), 0.3),
+    ("ru", re.compile("[\u0400-\u04ff]"), 0.3),
+    ("ar", re.compile("[\u0600-\u06ff]"), 0.3),
+    ("th", re.compile("[\u0e00-\u0e7f]"), 0.3),
+    ("hi", re.compile("[\u0900-\u097f]"), 0.3),
+)
+
+LARGEST_HELD_OUT = 0.3
+"""A source of which more would have to be held out to measure anything is left out."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One source of the quickstart's recipes."""
+
+    name: str
+    paths: list[str]
+    language: str
+    role: str
+    """target, replay or other"""
+    documents: int
+    size: int
+    """UTF-8 bytes of all documents' text"""
+    held_out: float
+    bad: float = 0.0
+    """Share of records that are not documents; a few are tolerated."""
+
+    def files(self) -> list[str]:
+        """The files that `paths` (patterns, as a recipe has them) stand for."""
+        return sorted({name for pattern in self.paths for name in glob.glob(pattern)})  # noqa: PTH207
+
+
+@dataclass
+class Found:
+    """What a folder holds: the sources that can be used, and why others cannot."""
+
+    corpora: list[Corpus] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def embedded_corpora(directory: Path) -> list[Corpus]:
+    """Write the embedded text as three corpora into `directory` (unless it is there), ready to be opened."""
+    texts = {
+        "japanese": ("ja", "target", HELD_OUT, _embedded("ja")),
+        "english": ("en", "replay", HELD_OUT, _embedded("en")),
+        "mathematics": ("math", "other", HELD_OUT / 2, list(documents(MATHEMATICS_SEED, MATHEMATICS_DOCUMENTS))),
+    }
+    corpora = []
+    for name, (language, role, held_out, contents) in texts.items():
+        path = directory / f"{name}.jsonl"
+        lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in contents)
+        if not path.exists() or path.read_text(encoding="utf-8") != lines:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lines)
+        size = sum(len(text.encode()) for text in contents)
+        corpora.append(Corpus(name, [str(path)], language, role, len(contents), size, held_out))
+    return corpora
+
+
+def _embedded(language: str) -> list[str]:
+    files = sorted(TEXT.glob(f"{language}-*.jsonl"))
+    return [json.loads(line)["text"] for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def find_corpora(folder: Path) -> Found:
+    """The sources in a folder: each data file, and each subfolder with data files in it, is one.
+
+    Every file is read once to count its documents. Raises RecipeError when the folder does not hold at least one
+    source to learn and one in English (or, with English alone, one named otherwise) to compare with.
+    """
+    if not folder.is_dir():
+        raise RecipeError(f"--corpora: {folder} is not a folder")
+    found = Found()
+    taken: set[str] = set()
+    for entry in sorted(folder.iterdir()):
+        files = sorted(path for path in entry.rglob("*") if _is_data(path)) if entry.is_dir() else [entry]
+        if entry.name.startswith(".") or not all(map(_is_data, files)) or not files:
+            continue
+        name = _source_name(entry, taken)
+        corpus = _examine(name, entry, files, found.left_out)
+        if corpus:
+            taken.add(name)
+            found.corpora.append(corpus)
+    return Found(_with_roles(folder, found), found.left_out)
+
+
+def _is_data(path: Path) -> bool:
+    """Whether a file's name says JSON Lines, Parquet or text. A README is about data, not data."""
+    if not path.is_file() or path.name.startswith(".") or path.name.lower().startswith(("readme", "licen")):
+        return False
+    try:
+        format_of(path, "auto")
+    except DataError:
+        return False
+    return True
+
+
+def _source_name(entry: Path, taken: set[str]) -> str:
+    """The file's or folder's name without its endings, in the characters that a source's name may have."""
+    stem = entry.name
+    if entry.is_file():
+        stem = Path(stem).stem if compression_of(entry) else stem
+        stem = Path(stem).stem
+    base = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:56] or "source"
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}-{number}", number + 1
+    return name
+
+
+def _examine(name: str, entry: Path, files: list[Path], left_out: list[str]) -> Corpus | None:
+    """Count and sample a source; None, with the reason in `left_out`, when it cannot serve."""
+    count = size = bad = 0
+    sample: list[str] = []
+    sampled, example = 0, ""
+    for item in (item for path in files for item in read_file(path)):
+        if isinstance(item, BadRecord):
+            bad += 1
+            example = example or item.detail
+            continue
+        count, size = count + 1, size + len(item.text.encode())
+        if sampled < SAMPLE_CHARACTERS:
+            sample.append(item.text[:5_000])
+            sampled += len(sample[-1])
+    if bad > 0.05 * (count + bad):
+        left_out.append(f"{entry.name}: {bad:,} of {count + bad:,} records are not documents ({example})")
+        return None
+    documents_needed, bytes_needed = HELD_OUT_MINIMUM
+    # Which documents are held out is decided by a hash of each: half as much again leaves room for chance.
+    share = 1.5 * max(documents_needed / max(count, 1), bytes_needed / max(size, 1))
+    if share > LARGEST_HELD_OUT:
+        left_out.append(
+            f"{entry.name}: {count:,} documents and {size:,} bytes are too few to hold some out "
+            f"(about {int(1.5 * documents_needed / LARGEST_HELD_OUT)} documents are needed; "
+            "a text file is one document, "
+            "JSON Lines have one a line)"
+        )
+        return None
+    paths = [glob.escape(str(path)) for path in files]
+    language = language_of_name(entry.name) or language_of_text("\n".join(sample))
+    return Corpus(name, paths, language, "", count, size, max(share, 0.02), bad / max(count + bad, 1))
+
+
+def read_file(path: Path) -> Iterator[Document | BadRecord]:
+    """What `prepare` would read of a file of a quickstart's source."""
+    return read_documents(
+        path, format=format_of(path, "auto"), text_key="text", encoding="utf-8", max_bytes=64 << 20, digest=FileDigest()
+    )
+
+
+def language_of_name(name: str) -> str | None:
+    """`ja` of `ja-books.jsonl`, `ja.txt`, or a folder `ja`; None where the name does not begin with a language."""
+    match = NAMED.fullmatch(name)
+    code = match.group(1).lower() if match else None
+    return code if code in LANGUAGES else None
+
+
+def language_of_text(text: str) -> str:
+    """A guess by script; for Latin letters `en` where common English words are frequent, else `other`."""
+    letters = sum(character.isalpha() for character in text) or 1
+    for language, pattern, share in SCRIPTS:
+        if len(pattern.findall(text)) / letters >= share:
+            return language
+    words = re.findall(r"[a-z]+", text.lower())
+    common = sum(word in COMMON_ENGLISH for word in words)
+    return "en" if words and common / len(words) >= 0.2 else "other"
+
+
+def _with_roles(folder: Path, found: Found) -> list[Corpus]:
+    """Targets: the language besides English with most text, else what is in no known language."""
+    sizes: dict[str, int] = {}
+    for corpus in found.corpora:
+        if corpus.language not in ("en", "other"):
+            sizes[corpus.language] = sizes.get(corpus.language, 0) + corpus.size
+    target = max(sizes, key=lambda language: sizes[language]) if sizes else "other"
+    roles = {"en": "replay", target: "target"}
+    corpora = [
+        Corpus(**{**vars(corpus), "role": roles.get(corpus.language, "other")})
+        for corpus in found.corpora
+    ]  # fmt: skip
+    if {"target", "replay"} - {corpus.role for corpus in corpora}:
+        seen = ", ".join(f"{corpus.name} ({corpus.language})" for corpus in corpora) or "nothing"
+        reasons = "".join(f"\n  left out: {reason}" for reason in found.left_out)
+        raise RecipeError(
+            f"--corpora {folder}: a source in English and one in another language are needed; usable here: {seen}. "
+            f"Begin file names with the language, such as ja-books.jsonl and en-web.jsonl{reasons}"
+        )
+    return sorted(corpora, key=lambda corpus: ("target", "replay", "other").index(corpus.role))

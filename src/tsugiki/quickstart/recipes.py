@@ -1,0 +1,196 @@
+"""The three recipes of a quickstart, as files that a person reads, copies and changes.
+
+The quickstart then runs these files as `tsugiki run` would: there is no other path.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsugiki.errors import RecipeError
+from tsugiki.files import write_atomically
+from tsugiki.quickstart.base import architecture
+from tsugiki.quickstart.corpora import Corpus
+
+RUNS = ("base", "continued", "without-replay")
+PLAIN = re.compile(r"[A-Za-z0-9_./*-]+")
+REPLAY = 30
+"""Per cent of tokens in the language that the base knows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a quickstart besides its text."""
+
+    vocabulary: int
+    hidden_size: int
+    layers: int
+    heads: int
+    sequence_length: int
+    batch: int
+    """Windows a step."""
+    micro_batch: int
+    base_steps: int
+    continued_steps: int
+    without_replay_steps: int
+    base_rate: float
+    continued_rate: float
+    eval_documents: int
+    tokenizer_target_bytes: int
+    """Text of the new language that the tokenizer sees: real bases have seen some, and spend more tokens on it."""
+    tokenizer_replay_bytes: int
+    base_target: float
+    """Per cent of the base's tokens in the new language."""
+    yardstick_bytes: int = 1 << 40
+    """Training text that the yardsticks get of sources that are not to be learnt."""
+    precision: str = "fp32"
+    weight_decay: float = 0.1
+
+
+EMBEDDED = Plan(
+    vocabulary=3072, hidden_size=128, layers=4, heads=4, sequence_length=256, batch=16, micro_batch=16,
+    base_steps=250, continued_steps=200, without_replay_steps=100, base_rate=4e-3, continued_rate=3e-3,
+    eval_documents=200, tokenizer_target_bytes=50_000, tokenizer_replay_bytes=1_000_000, base_target=2,
+)  # fmt: skip
+"""About a million parameters, two and a half minutes on two cores."""
+
+
+def mixture(corpora: Sequence[Corpus], shares: Mapping[str, float]) -> dict[str, float]:
+    """Weights in per cent by source: each role's share, divided in it by the root of the sizes.
+
+    The root lets a small source be read more often than its size says, a large one less. Shares of roles that no
+    source has go to the others in proportion; a role with share 0 keeps its sources, undrawn.
+    """
+    present = {corpus.role for corpus in corpora}
+    total = sum(share for role, share in shares.items() if role in present)
+    weights = {}
+    for corpus in corpora:
+        roots = sum(other.size**0.5 for other in corpora if other.role == corpus.role)
+        weights[corpus.name] = round(100 * shares[corpus.role] / total * corpus.size**0.5 / roots, 2)
+    return weights
+
+
+def recipe_text(directory: Path, run: str, corpora: Sequence[Corpus], plan: Plan) -> str:
+    """The recipe of one of `RUNS`, or of `calibration`: the base's first steps, to measure speed."""
+    base = {"target": plan.base_target, "replay": 98 - plan.base_target, "other": 2.0}
+    other = 15.0 if any(corpus.role == "other" for corpus in corpora) else 0.0
+    continued = {"target": 100 - REPLAY - other, "replay": float(REPLAY), "other": other}
+    if run == "continued":
+        return _recipe(
+            directory, run, corpora, plan, steps=plan.continued_steps, rate=plan.continued_rate,
+            warmup=plan.continued_steps // 20, weights=mixture(corpora, continued), model=_exported_base(directory),
+            evaluate_every=-(-plan.continued_steps // 2),
+            title=f"2 of 3: continued pretraining of the base on the new language, with {REPLAY} % of English replay.",
+        )  # fmt: skip
+    if run == "without-replay":
+        return _recipe(
+            directory, run, corpora, plan, steps=plan.without_replay_steps, rate=plan.continued_rate,
+            warmup=plan.continued_steps // 20, weights=mixture(corpora, continued | {"replay": 0.0}),
+            model=_exported_base(directory), evaluate_every=plan.without_replay_steps,
+            title="3 of 3: the same for fewer steps and without replay, to see what is forgotten. A source of weight\n"
+            "0 is never drawn, but measured.",
+        )  # fmt: skip
+    return _recipe(
+        directory, run, corpora, plan, steps=plan.base_steps, rate=plan.base_rate, warmup=plan.base_steps // 10,
+        weights=mixture(corpora, base), model=_random_weights(directory, plan),
+        title="1 of 3: the base. A small Mistral from random weights, on English with a few per cent of the rest, as\n"
+        "real base models have seen." if run == "base" else "A few steps, to measure how fast this machine is.",
+    )  # fmt: skip
+
+
+def write_recipes(directory: Path, corpora: Sequence[Corpus], plan: Plan) -> dict[str, Path]:
+    """Write `base.yaml`, `continued.yaml` and `without-replay.yaml`; returns their paths by run.
+
+    Raises RecipeError when one is there and says something else: it was edited, or another version wrote it.
+    """
+    paths = {run: directory / f"{run}.yaml" for run in RUNS}
+    for run, path in paths.items():
+        text = recipe_text(directory, run, corpora, plan)
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise RecipeError(
+                f"{path} is not what this quickstart writes: it was edited, or another version or --corpora wrote it. "
+                f"Run yours with `tsugiki run`; for a new quickstart give another --run-dir, or remove {directory}"
+            )
+        if not path.exists():
+            write_atomically(path, text)
+    return paths
+
+
+def _recipe(
+    directory: Path, run: str, corpora: Sequence[Corpus], plan: Plan, *, title: str, model: Iterable[str],
+    weights: Mapping[str, float], steps: int, rate: float, warmup: int, evaluate_every: int = 0,
+) -> str:  # fmt: skip
+    path = directory / f"{run}.yaml"
+    comment = "".join(f"# {line}\n" for line in title.splitlines())
+    sources = [
+        f"    {corpus.name}: {{path: {_paths(corpus.paths)}, weight: {weights[corpus.name]:g}, "
+        f"language: {corpus.language}, held_out: {corpus.held_out:.4g}}}"
+        for corpus in corpora
+    ]
+    tolerated = max(corpus.bad for corpus in corpora)
+    lines = [
+        f"{comment}# Written by `tsugiki quickstart`. Copy it to change it. To run it: tsugiki run {_text(path)}",
+        f"run_dir: {_text(directory / run)}",
+        "seed: 42",
+        "",
+        "model:",
+        *model,
+        "",
+        "data:",
+        f"  sequence_length: {plan.sequence_length}",
+        f"  prepared_dir: {_text(directory / 'data')}   # token stores, the same for the three runs",
+        *(
+            [f"  max_bad_documents: {1.01 * tolerated:.4g}   # as counted when the folder was read"]
+            if tolerated
+            else []
+        ),
+        "  sources:",
+        *sources,
+        "",
+        "training:",
+        f"  max_steps: {steps}",
+        f"  global_batch_size: {plan.batch}   # windows: {plan.batch * plan.sequence_length:,} tokens a step",
+        f"  micro_batch_size: {plan.micro_batch}",
+        f"  learning_rate: {rate:.2g}   # a small model takes, and needs, larger steps than a large one",
+        f"  min_lr: {rate / 10:.2g}",
+        f"  warmup_steps: {warmup}",
+        f"  weight_decay: {plan.weight_decay:g}",
+        f"  precision: {plan.precision}   # fp32 is what CPUs multiply fastest",
+        f"  save_steps: {-(-steps // 4)}",
+        *([f"  eval_steps: {evaluate_every}", f"  eval_documents: {plan.eval_documents}"] if evaluate_every else []),
+        f"  logging_steps: {max(1, steps // 12)}",
+        "",
+        "parallel: {shard: none}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _random_weights(directory: Path, plan: Plan) -> list[str]:
+    config = architecture(
+        plan.vocabulary, hidden_size=plan.hidden_size, layers=plan.layers, heads=plan.heads,
+        sequence_length=plan.sequence_length,
+    )  # fmt: skip
+    return [
+        "  architecture:   # a Hugging Face configuration: weights are drawn at random",
+        *(f"    {key}: {json.dumps(value)}" for key, value in config.items()),
+        f"  tokenizer: {_text(directory / 'tokenizer')}",
+    ]
+
+
+def _exported_base(directory: Path) -> list[str]:
+    return [
+        f"  name_or_path: {_text(directory / 'base' / 'export')}"
+        "   # what base.yaml made; any Hugging Face folder or hub id"
+    ]
+
+
+def _paths(paths: Sequence[str]) -> str:
+    return _text(paths[0]) if len(paths) == 1 else "[" + ", ".join(map(_text, paths)) + "]"
+
+
+def _text(value: str | Path) -> str:
+    """A path as YAML: bare where nothing in it could be read otherwise, else quoted as JSON is."""
+    text = str(value)
+    return text if PLAIN.fullmatch(text) and not text.startswith(("*", "-")) else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,166 @@
+"""The quickstart: the main job, from text to a table of what was gained and forgotten, on an embedded default.
+
+    <directory>/corpora/                    the embedded text as JSON Lines (the user's own files stay where they are)
+    <directory>/tokenizer/                  learnt from the training text
+    <directory>/base.yaml, base/            a small base model, trained here so that nothing has to be downloaded
+    <directory>/continued.yaml, continued/  continued pretraining with replay
+    <directory>/without-replay.yaml, …/     the same, shorter, without replay
+    <directory>/results.json, losses.png    the table and the picture
+
+It writes three recipes and runs each as `tsugiki run` does. Run again, it skips what is done and continues what was
+interrupted.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tsugiki.errors import FINISHED, RESUMABLE
+from tsugiki.files import read_json, write_json
+from tsugiki.plots import plot_runs
+from tsugiki.progress import PrepareProgress, describe_manifest
+from tsugiki.quickstart.base import write_tokenizer
+from tsugiki.quickstart.corpora import embedded_corpora
+from tsugiki.quickstart.recipes import EMBEDDED, RUNS, write_recipes
+from tsugiki.quickstart.table import Row, broken_promises, draw, lesson, make_rows
+from tsugiki.quickstart.threads import choose_threads
+from tsugiki.quickstart.yardsticks import measure
+
+TITLES = {"base": "base", "continued": "continued, 30 % replay", "without-replay": "continued without replay"}
+SAMPLE_TOKENS = 60
+
+NOT_SHOWN = 1
+"""Exit code when the run went through but did not show what it promises."""
+
+
+def run_quickstart(directory: Path, console: Console, corpora: Path | None = None, minutes: float = 30.0) -> int:
+    """Do the whole job in `directory`; returns the exit code: 0, RESUMABLE, or 1 when the promises were not kept.
+
+    `corpora` is a folder of the user's own files, on which a larger model is trained for about `minutes`. Raises
+    TsugikiError for what the user can mend.
+    """
+    started = time.perf_counter()
+    say = _plain(console)
+    if corpora is None:
+        sources, plan = embedded_corpora(directory / "corpora"), EMBEDDED
+    else:
+        from tsugiki.quickstart.own import own_corpora_and_plan
+
+        sources, plan = own_corpora_and_plan(directory, corpora, minutes, console, say)
+    for corpus in sources:
+        say(f"corpus     {corpus.name} ({corpus.language}): {corpus.documents:,} documents, {corpus.size / 1e6:.2f} MB")
+    write_tokenizer(
+        directory / "tokenizer", sources, plan.vocabulary, say,
+        limits={"target": plan.tokenizer_target_bytes, "replay": plan.tokenizer_replay_bytes},
+    )  # fmt: skip
+    recipes = write_recipes(directory, sources, plan)
+    for number, run in enumerate(RUNS, 1):
+        console.rule(f"{number} of {len(RUNS)}: {TITLES[run]}   ({recipes[run]})", align="left")
+        if not run_recipe(recipes[run], console):
+            say(f"stopped; the same command continues here: {recipes[run]}")
+            return RESUMABLE
+    console.rule("results", align="left")
+    rows = make_rows(
+        sources, directory / "continued" / "metrics.jsonl", directory / "without-replay" / "metrics.jsonl",
+        measure(directory, sources, plan.eval_documents, plan.yardstick_bytes),
+    )  # fmt: skip
+    return report(directory, console, rows, corpora, time.perf_counter() - started)
+
+
+def _plain(console: Console) -> Any:
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
+    return say
+
+
+def run_recipe(path: Path, console: Console) -> bool:
+    """All stages of one recipe, as `tsugiki run`; returns whether it is finished."""
+    from tsugiki.pipeline import export_final, run_prepare, run_training
+    from tsugiki.recipe_file import load_recipe
+
+    say = _plain(console)
+    recipe = load_recipe(path)
+    if is_finished(recipe):
+        say(f"up to date: {recipe.run_dir}")
+        return True
+    say(f"threads    {choose_threads()}")
+    with PrepareProgress(console) as progress:
+        manifests = run_prepare(recipe, progress)
+    for name, manifest in manifests.items():
+        say("prepared   " + describe_manifest(name, manifest))
+    if not run_training(recipe, say):
+        return False
+    export_final(recipe, say)
+    return True
+
+
+def is_finished(recipe: Any) -> bool:
+    """Whether this very recipe has been run to its end and exported."""
+    from tsugiki.recipe_file import show
+
+    state, written = recipe.run_dir / "state.json", recipe.run_dir / "recipe.yaml"
+    return (
+        state.exists()
+        and read_json(state).get("state") == "finished"
+        and written.exists()
+        and written.read_text(encoding="utf-8") == show(recipe)
+        and (recipe.run_dir / "export" / "tsugiki.json").exists()
+    )
+
+
+def report(directory: Path, console: Console, rows: Sequence[Row], corpora: Path | None, seconds: float) -> int:
+    """Print the table, the picture's place, a sample, and what to do next; returns the exit code."""
+    say = _plain(console)
+    picture = plot_runs({TITLES[run]: directory / run / "metrics.jsonl" for run in RUNS}, directory / "losses.png")
+    write_json(directory / "results.json", {"rows": [vars(row) for row in rows]})
+    console.print(draw(rows))
+    say(lesson(rows))
+    say("")
+    _sample(directory, rows, say)
+    say(
+        f"picture    {picture}\n"
+        f"results    {directory / 'results.json'}\n"
+        f"model      {directory / 'continued' / 'export'} (opens with AutoModelForCausalLM.from_pretrained)\n"
+        f"recipes    {', '.join(str(directory / f'{run}.yaml') for run in RUNS)}"
+    )
+    say("")
+    say((NEXT_EMBEDDED if corpora is None else NEXT_OWN).format(directory=directory))
+    say(f"took {seconds / 60:.1f} minutes")
+    if corpora is not None:
+        return _judge_own(rows, say)
+    problems = broken_promises(rows)
+    for problem in problems:
+        say(f"NOT AS PROMISED: {problem}")
+    return NOT_SHOWN if problems else FINISHED
+
+
+NEXT_EMBEDDED = """next       your own text:   tsugiki quickstart --corpora FOLDER --minutes 30
+           a real model:    tsugiki init my-language   (then set model.name_or_path and your text's paths)
+           look closer:     tsugiki inspect {directory}/continued
+                            tsugiki sample {directory}/continued.yaml 0"""
+NEXT_OWN = (
+    """next       a real model:    tsugiki init my-language   (then set model.name_or_path and your text's paths)"""
+)
+
+
+def _judge_own(rows: Sequence[Row], say: Any) -> int:
+    problems = broken_promises(rows, least_gain=0.05, most_loss=float("inf"))
+    for problem in problems:
+        say(f"NOT SHOWN: {problem}; a longer run (--minutes) may show it")
+    return NOT_SHOWN if problems else FINISHED
+
+
+def _sample(directory: Path, rows: Sequence[Row], say: Any) -> None:
+    """A continuation by the final model: what bits per byte sound like, and how little so small a model can do."""
+    from tsugiki.model.generate import generate_text
+
+    results = read_json(directory / "prompt.json") if (directory / "prompt.json").exists() else None
+    prompt = results["prompt"] if results else "朝の台所で、母は"
+    text = generate_text(
+        directory / "continued" / "export", prompt, max_new_tokens=SAMPLE_TOKENS, temperature=0.7, seed=1
+    )
+    say(f"sample     {prompt}|{text.removeprefix(prompt)}\n")

@@ -1,0 +1,43 @@
+"""How many threads a small model should train with, measured, since a busy machine turns the answer around.
+
+On quiet cores two threads are nearly twice as fast as one. Where something else keeps a core busy, each of the
+thousand small operations of a step waits for the thread that has been put aside, and two threads were measured up to
+ten times slower than one. The number changes the speed alone, not the figures.
+"""
+
+import statistics
+import time
+from typing import Any
+
+WORTH = 1.25
+"""How many times faster more threads must be to be used."""
+ROUNDS = range(3, 12)
+"""At least and at most so many; no new one is begun after `SECONDS`."""
+SECONDS = 0.5
+
+
+def choose_threads() -> int:
+    """Set torch's threads to one, or to all it would use where that is clearly faster; returns the number."""
+    import torch
+
+    most = torch.get_num_threads()
+    if most == 1:
+        return 1
+    pieces = torch.randn(2048, 128), torch.randn(128, 384)
+    times: dict[int, list[float]] = {1: [], most: []}
+    begin = time.perf_counter()
+    while len(times[1]) < ROUNDS.start or (len(times[1]) < ROUNDS.stop and time.perf_counter() - begin < SECONDS):
+        for threads in times:  # turn by turn, so that both meet the same weather
+            torch.set_num_threads(threads)
+            times[threads].append(_time(*pieces))
+    chosen = most if statistics.median(times[1]) >= WORTH * statistics.median(times[most]) else 1
+    torch.set_num_threads(chosen)
+    return chosen
+
+
+def _time(left: Any, right: Any) -> float:
+    """Seconds of a few products and element-wise operations, small as those of a step."""
+    begin = time.perf_counter()
+    for _ in range(4):
+        (left @ right).relu_()
+    return time.perf_counter() - begin
