@@ -120,9 +120,7 @@ def _agreed(run: Run, finding: Finding) -> Finding:
             mine = finding.verdict == verdict
             measured = run.processes.first_error(finding.measured if mine else None)
             threshold = run.processes.first_error((finding.threshold or "-") if mine else None) or ""
-            return Finding(
-                "FAIL" if failing else "warn", measured or "", threshold.partition(": ")[2].removeprefix("-")
-            )
+            return Finding("FAIL" if failing else "warn", measured or "", threshold.removeprefix("-"))
     return finding
 
 
