@@ -609,3 +609,21 @@ def test_a_disk_that_refuses_is_named_and_what_was_prepared_before_stays(
     assert "file-size limit" in errors
     assert digests(source_directory(recipe, "s")) == before
     assert sorted(path.name for path in recipe.prepared_dir.iterdir()) == [".s.lock", "s"]
+
+
+def test_a_bad_record_that_quotes_a_lone_surrogate_is_listed(tmp_path, make_recipe, make_texts, jsonl, tokenizer):
+    path = jsonl(tmp_path / "c.jsonl", ['{"\\ud800": 1}', *make_texts(120)])
+    recipe = make_recipe({"s": {"path": str(path)}}, max_bad_documents=0.05)
+    assert prepare(recipe, tokenizer)["s"].bad == {"missing key": 1}
+    listed = (source_directory(recipe, "s") / "left_out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["line"] for line in listed] == [1]
+
+
+def test_a_file_name_that_is_not_utf_8_is_named(tmp_path, make_recipe, make_texts, jsonl, tokenizer):
+    path = jsonl(tmp_path / "c" / "a.jsonl", make_texts(10))
+    try:
+        path.rename(os.fsdecode(os.fsencode(path.parent) + b"/\xff.jsonl"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(DataError, match="its name is not UTF-8; rename it"):
+        prepare(make_recipe({"s": {"path": str(tmp_path / "c" / "*")}}), tokenizer)

@@ -174,3 +174,22 @@ def test_we_read_megatrons_stores_several_sequences_to_a_document(tmp_path, mega
     assert store.document_count == 2
     assert store.document(0).tolist() == [1, 2, 3, 4, 5]
     assert store.document(1).tolist() == [6, 7]
+
+
+def test_an_index_longer_than_a_block_is_the_one_written_at_once(tmp_path, monkeypatch):
+    lengths = np.random.default_rng(3).integers(0, 40, 1000)
+    tokens = np.arange(lengths.sum()) % 100
+    rows = np.zeros(1000, DOCUMENT)
+    rows["line"] = np.arange(1000)
+    for name, block in (("whole", 1 << 20), ("blocks", 64)):
+        monkeypatch.setattr("tsugiki.corpus.store.BLOCK", block)
+        writer = StoreWriter(tmp_path / name, 100)
+        writer.add_documents(tokens, lengths, rows)
+        writer.close()
+    for whole, blocks in zip(store_files(tmp_path / "whole"), store_files(tmp_path / "blocks"), strict=True):
+        assert whole.read_bytes() == blocks.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        path.name for name in ("whole", "blocks") for path in store_files(tmp_path / name)
+    )
+    np.testing.assert_array_equal(np.load(store_files(tmp_path / "blocks")[2]), rows)
+    np.testing.assert_array_equal(np.diff(TokenStore(tmp_path / "blocks").document_starts), lengths)

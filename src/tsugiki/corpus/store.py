@@ -8,14 +8,16 @@ here. Source of the format: NVIDIA/Megatron-LM, megatron/core/datasets/indexed_d
 A side file `<prefix>.documents.npy` says of each document where it came from and how long its text was.
 """
 
+import shutil
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from tsugiki.errors import DataError
-from tsugiki.files import fsync_file, write_atomically
+from tsugiki.files import fsync_directory, fsync_file
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")  # magic, version, type code, sequences, document array
@@ -25,6 +27,8 @@ UINT16_LIMIT = 65_500
 MAX_DOCUMENT_TOKENS = 2**31 - 1
 """Lengths are stored as int32."""
 
+BLOCK = 1 << 20
+"""Bytes, or rows, handled at a time while an index is written."""
 DOCUMENT = np.dtype([("file", "<u4"), ("line", "<u8"), ("bytes", "<u8"), ("characters", "<u8")])
 """A document's file (index into the manifest's list), line or row (from 1), and the size of its text."""
 
@@ -39,15 +43,20 @@ def store_files(prefix: Path) -> list[Path]:
 
 
 class StoreWriter:
-    """Writes a store document by document; nothing is a store before `close`."""
+    """Writes a store document by document; nothing is a store before `close`.
+
+    Lengths and origins wait in files beside it until their number is known, so that memory does not grow with the
+    corpus (32 bytes a document would be gigabytes at a hundred million).
+    """
 
     def __init__(self, prefix: Path, vocabulary_size: int):
         self.bin_path, self.idx_path, self.side_path = store_files(prefix)
         self.dtype = token_dtype(vocabulary_size)
         self.vocabulary_size = vocabulary_size
-        self._lengths: list[np.ndarray] = []
-        self._documents: list[np.ndarray] = []
+        self._count = 0
         self._file = self.bin_path.open("wb")
+        self._lengths = _part(self.idx_path).open("w+b")
+        self._documents = _part(self.side_path).open("w+b")
 
     def add_documents(self, tokens: np.ndarray, lengths: np.ndarray, documents: np.ndarray) -> None:
         """Append documents: their tokens end to end, their lengths in tokens, their DOCUMENT rows.
@@ -66,8 +75,9 @@ class StoreWriter:
                 f"{self.bin_path}: a document of {int(lengths.max()):,} tokens is longer than the format allows"
             )
         self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).data)
-        self._lengths.append(lengths.astype("<i4"))
-        self._documents.append(documents)
+        self._lengths.write(lengths.astype("<i4").tobytes())
+        self._documents.write(documents.astype(DOCUMENT).tobytes())
+        self._count += len(lengths)
 
     def add_document(
         self, tokens: Sequence[int], file: int = 0, line: int = 0, size: int = 0, characters: int = 0
@@ -80,20 +90,41 @@ class StoreWriter:
         """Write the index and the side file, and bring everything to disk."""
         self._file.close()
         fsync_file(self.bin_path)
-        lengths = np.concatenate(self._lengths) if self._lengths else np.zeros(0, "<i4")
-        ends = np.cumsum(lengths, dtype=np.int64) * self.dtype.itemsize
-        offsets = np.concatenate([np.zeros(1, "<i8"), ends])[: len(lengths)]
-        code = next(code for code, dtype in TYPE_CODES.items() if dtype == self.dtype)
-        header = HEADER.pack(MAGIC, 1, code, len(lengths), len(lengths) + 1)
-        boundaries = np.arange(len(lengths) + 1, dtype="<i8")
-        write_atomically(
-            self.idx_path,
-            header + lengths.astype("<i4").tobytes() + offsets.astype("<i8").tobytes() + boundaries.tobytes(),
-        )
-        documents = np.concatenate(self._documents) if self._documents else np.zeros(0, DOCUMENT)
-        with self.side_path.open("wb") as file:
-            np.save(file, documents, allow_pickle=False)
+        with self._documents as rows, self.side_path.open("wb") as side:
+            descr = np.lib.format.dtype_to_descr(DOCUMENT)
+            header = {"descr": descr, "fortran_order": False, "shape": (self._count,)}
+            np.lib.format.write_array_header_1_0(side, header)
+            rows.seek(0)
+            shutil.copyfileobj(rows, side, BLOCK)
         fsync_file(self.side_path)
+        unnamed = self.idx_path.with_name(self.idx_path.name + ".new")
+        with self._lengths as lengths, unnamed.open("wb") as index:
+            self._write_index(lengths, index)
+        fsync_file(unnamed)
+        unnamed.replace(self.idx_path)
+        for path in (self.idx_path, self.side_path):
+            _part(path).unlink()
+        fsync_directory(self.idx_path.parent)
+
+    def _write_index(self, lengths: BinaryIO, index: BinaryIO) -> None:
+        code = next(code for code, dtype in TYPE_CODES.items() if dtype == self.dtype)
+        index.write(HEADER.pack(MAGIC, 1, code, self._count, self._count + 1))
+        lengths.seek(0)
+        shutil.copyfileobj(lengths, index, BLOCK)
+        lengths.seek(0)
+        offset = 0
+        while block := lengths.read(BLOCK):
+            sizes = np.frombuffer(block, "<i4").astype("<i8") * self.dtype.itemsize
+            ends = np.cumsum(sizes) + offset
+            index.write((ends - sizes).tobytes())
+            offset = int(ends[-1])
+        for start in range(0, self._count + 1, BLOCK):
+            index.write(np.arange(start, min(start + BLOCK, self._count + 1), dtype="<i8").tobytes())
+
+
+def _part(path: Path) -> Path:
+    """Where the content of a file is gathered."""
+    return path.with_name(path.name + ".part")
 
 
 class TokenStore:
