@@ -6,11 +6,11 @@ Reads manifests and headers only, and (with `verify`) hashes every file; imports
 from pathlib import Path
 from typing import Any
 
-from tsugiki.checkpoint_files import MANIFEST, list_names, read_manifest, stored_bytes
+from tsugiki.checkpoint_files import MANIFEST, STATE, list_names, newest_name, read_manifest, stored_bytes
 from tsugiki.checkpoint_files import verify as verify_checkpoint
 from tsugiki.corpus.prepared import SourceManifest
 from tsugiki.corpus.prepared import verify as verify_source
-from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.errors import DataError, TsugikiError
 from tsugiki.files import read_json
 
@@ -19,8 +19,9 @@ def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
     """Lines that say what `path` is, and whether it is sound. Raises DataError when it is nothing that we know."""
     if not path.exists() and not path.with_name(path.name + ".idx").exists():
         raise DataError(f"{path}: no such file or directory")
+    is_store = path.with_name(path.name + ".idx").exists() or (path.suffix in (".bin", ".idx") and path.is_file())
     for matches, describe in (
-        (path.with_name(path.name + ".idx").exists() or path.suffix in (".bin", ".idx"), _store),
+        (is_store, _store),
         ((path / MANIFEST).exists() and (path / "train.idx").exists(), _source),
         ((path / MANIFEST).exists(), _checkpoint),
         ((path / "checkpoints").is_dir() or (path / "state.json").exists(), _run),
@@ -29,7 +30,11 @@ def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
         ((path / "config.json").exists(), _model),
     ):
         if matches:
-            return describe(path, verify)
+            try:
+                return describe(path, verify)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                # A JSON file that is sound JSON and not what its name says.
+                raise DataError(f"{path}: one of its JSON files is not one of ours ({error!r})") from None
     raise DataError(
         f"{path}: no token store, prepared source, checkpoint, run or model folder (no manifest, no config.json)"
     )
@@ -39,17 +44,23 @@ def _children(path: Path) -> list[Path]:
     return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
 
 
-def _store(path: Path, _verify: bool) -> tuple[list[str], bool]:
+def _store(path: Path, verify: bool) -> tuple[list[str], bool]:
     prefix = path.with_suffix("") if path.suffix in (".bin", ".idx") else path
     store = TokenStore(prefix)
+    rows = store.documents
     lines = [
         f"token store {prefix}",
         f"  {store.document_count:,} documents, {store.token_count:,} tokens, {store.dtype}",
     ]
-    if len(store.documents):
-        size = int(store.documents["bytes"].sum())
+    if len(rows):
+        size = int(rows["bytes"].sum())
         lines.append(f"  {size:,} bytes of text, {size / max(store.token_count, 1):.2f} bytes a token")
-    return lines, True
+    if not (prefix.parent / MANIFEST).exists():
+        return [*lines, "  no manifest beside it: sizes and index fit each other, digests unknown"], True
+    manifest = SourceManifest.read(prefix.parent / MANIFEST)
+    own = [file.name for file in store_files(prefix) if file.name in manifest.digests]
+    problems = verify_source(prefix.parent, own) if verify else None
+    return _with_problems(lines, problems, len(own))
 
 
 def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
@@ -61,10 +72,16 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
             f"  {part:<9} {counts.documents:,} documents, {counts.tokens:,} tokens, {counts.bytes:,} bytes of text"
         )
     lines.append(
-        f"  {len(manifest.files)} files read, {sum(manifest.bad.values()):,} records left out {manifest.bad or ''}"
+        f"  {len(manifest.files)} files read, {sum(manifest.bad.values()):,} records left out{_kinds(manifest.bad)}"
     )
+    if manifest.odd:
+        lines.append(f"  kept documents that look odd{_kinds(manifest.odd)}")
     lines.append(f"  BOS {'added' if manifest.add_bos else 'none'}, EOS {'added' if manifest.add_eos else 'none'}")
     return _with_problems(lines, verify_source(path) if verify else None, len(manifest.digests))
+
+
+def _kinds(counts: dict[str, int]) -> str:
+    return ": " + ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) if counts else ""
 
 
 def _sources(path: Path, verify: bool) -> tuple[list[str], bool]:
@@ -73,8 +90,14 @@ def _sources(path: Path, verify: bool) -> tuple[list[str], bool]:
 
 
 def _checkpoint(path: Path, verify: bool) -> tuple[list[str], bool]:
-    manifest = read_manifest(path)
-    state = read_json(path / "state.json")
+    try:
+        manifest = read_manifest(path)
+        problems = verify_checkpoint(path) if verify else None
+        if problems:
+            return _with_problems([f"checkpoint {path}: damaged"], problems, 0)
+        state = read_json(path / STATE)
+    except TsugikiError as error:
+        return _with_problems([f"checkpoint {path}: damaged"], [str(error)], 0)
     size = sum(entry["size"] for entry in manifest["files"].values())
     lines = [
         f"checkpoint {path}: step {manifest['step']:,}, {size / 1e6:,.1f} MB in {len(manifest['files'])} files",
@@ -82,7 +105,7 @@ def _checkpoint(path: Path, verify: bool) -> tuple[list[str], bool]:
         f"written by {state.get('world_size', 1)} process(es), lineage {state.get('lineage', '?')}",
     ]
     lines += _shares(state.get("mixture") or {})
-    return _with_problems(lines, verify_checkpoint(path) if verify else None, len(manifest["files"]))
+    return _with_problems(lines, problems, len(manifest["files"]))
 
 
 def _shares(mixture: dict[str, Any]) -> list[str]:
@@ -109,20 +132,26 @@ def _checkpoints(path: Path, verify: bool) -> tuple[list[str], bool]:
 
 
 def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
-    lines = [f"run {path}"]
-    if (path / "state.json").exists():
-        state = read_json(path / "state.json")
+    lines, sound, checkpoints = [f"run {path}"], True, path / "checkpoints"
+    if (path / STATE).exists():
+        state = read_json(path / STATE)
         detail = f" ({state['detail']})" if state.get("detail") else ""
         lines.append(f"  {state['status']} at step {state['step']:,}{detail}, {state['time']}")
-    sound = True
-    if (path / "checkpoints").is_dir():
-        more, sound = _checkpoints(path / "checkpoints", verify)
+    if checkpoints.is_dir():
+        more, sound = _checkpoints(checkpoints, verify)
         lines += more
-        for name in list_names(path / "checkpoints")[:1]:
-            if (path / "checkpoints" / str(name) / "state.json").exists():
-                lines += _shares(read_json(path / "checkpoints" / str(name) / "state.json").get("mixture") or {})
-    lines += [f"  {name}: {what}" for name, what in (("metrics.jsonl", "metrics"), ("export", "Hugging Face folder"))
-              if (path / name).exists()]  # fmt: skip
+        newest = newest_name(checkpoints)
+        if newest is not None:
+            try:
+                lines += _shares(read_json(checkpoints / newest / STATE).get("mixture") or {})
+            except TsugikiError as error:
+                lines, sound = [*lines, f"  PROBLEM {error}"], False
+    for name, what in (
+        ("recipe.yaml", "recipe, fully resolved"), ("preflight.json", "checks before the first step"),
+        ("metrics.jsonl", "metrics"), ("data", "prepared sources"), ("export", "Hugging Face folder"),
+    ):  # fmt: skip
+        if (path / name).exists():
+            lines.append(f"  {name}: {what}")
     return lines, sound
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tsugiki.corpus.audit import describe_sample, render_sample
 from tsugiki.corpus.inputs import SourceDocuments
 from tsugiki.corpus.mixture import Mixture
@@ -89,7 +87,7 @@ def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, folder: Path) 
     writer = StoreWriter(folder / name, tokenizer.vocabulary_size)
     taken = characters = 0
     for file, _, line, text in (item for batch in documents.batches() for item in batch):
-        tokens = np.array([*before, *tokenizer.encode(text), *after])
+        tokens = [*before, *tokenizer.encode(text), *after]
         writer.add_document(tokens, file, line, len(text.encode("utf-8")), len(text))
         taken, characters = taken + 1, characters + len(text)
         if taken >= PREVIEW_DOCUMENTS or characters >= PREVIEW_CHARACTERS:

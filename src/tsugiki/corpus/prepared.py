@@ -7,6 +7,7 @@
       manifest.json                                          written last, before the folder gets its name
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,14 +105,14 @@ def open_prepared(recipe: Recipe) -> dict[str, PreparedSource]:
     return sources
 
 
-def verify(directory: Path) -> list[str]:
-    """Problems of a prepared source: files missing or not as their digests say. Empty when it is sound."""
+def verify(directory: Path, names: Iterable[str] | None = None) -> list[str]:
+    """Problems of a prepared source's files (default: all): missing, or not as their digests say. Empty when sound."""
     manifest = SourceManifest.read(directory / MANIFEST)
     problems, remedy = [], f"remove {directory} and run tsugiki prepare"
-    for name, digest in manifest.digests.items():
+    for name in manifest.digests if names is None else names:
         path = directory / name
         try:
-            if xxh3_file(path) != digest:
+            if xxh3_file(path) != manifest.digests[name]:
                 problems.append(f"{path}: its digest is not the recorded one; {remedy}")
         except OSError as error:
             problems.append(f"{path}: {error.strerror or error}; {remedy}")

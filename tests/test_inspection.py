@@ -1,0 +1,143 @@
+"""`inspect` names every kind of artefact, notices damage in each, and never ends in a traceback."""
+
+import json
+import random
+import shutil
+
+import pytest
+import xxhash
+
+from tsugiki.checkpoint_files import render_manifest
+from tsugiki.errors import TsugikiError
+from tsugiki.inspection import inspect_path
+from tsugiki.pipeline import run_prepare
+from tsugiki.recipe_file import parse_recipe
+
+
+@pytest.fixture
+def run(tmp_path, tiny_tokenizer_folder):
+    """A run directory with prepared data, two checkpoints, a state and an export, none of it made by a model."""
+    rows = [json.dumps({"text": f"Document {n}: the river remembers. 川は覚えている。" * 20}) for n in range(120)]
+    (tmp_path / "a.jsonl").write_text("\n".join([*rows, "{broken"]), encoding="utf-8")
+    values = {
+        "run_dir": str(tmp_path / "run"),
+        "model": {
+            "architecture": {"model_type": "mistral", "vocab_size": 384},
+            "tokenizer": str(tiny_tokenizer_folder),
+        },
+        "data": {
+            "sequence_length": 64, "held_out": 0.4, "workers": 1, "max_bad_documents": 0.05,
+            "sources": {"ja": {"path": str(tmp_path / "a.jsonl"), "weight": 1}},
+        },
+        "training": {
+            "max_steps": 3, "global_batch_size": 2, "micro_batch_size": 1, "learning_rate": 1e-3, "save_steps": 3,
+        },
+    }  # fmt: skip
+    run_prepare(parse_recipe(json.dumps(values)))
+    run = tmp_path / "run"
+    for step in (5, 10):
+        write_checkpoint(run / f"checkpoints/step_{step:08d}", step)
+    state = {"status": "resumable", "step": 10, "detail": "SIGTERM", "time": "2026-01-01T00:00:00+0000"}
+    (run / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    (run / "metrics.jsonl").touch()
+    (run / "export").mkdir()
+    (run / "export/config.json").write_text('{"architectures": ["MistralForCausalLM"], "vocab_size": 384}')
+    (run / "export/model.safetensors").write_bytes(bytes(1_500_000))
+    return run
+
+
+def write_checkpoint(path, step):
+    path.mkdir(parents=True)
+    stages = [{"start_sample": 0, "weights": {"ja": 70_000, "en": 30_000}}]
+    state = {"samples": step * 8, "tokens": step * 512, "world_size": 2, "lineage": "x", "mixture": {"stages": stages}}
+    (path / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    (path / "shard.safetensors").write_bytes(random.randbytes(5000))
+    files = {
+        file.name: {"size": file.stat().st_size, "xxh3": xxhash.xxh3_128_hexdigest(file.read_bytes())}
+        for file in path.iterdir()
+    }
+    (path / "manifest.json").write_text(render_manifest({"format": 1, "step": step, "files": files}), encoding="utf-8")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+EVERYTHING = {
+    "": ["run ", "resumable at step 10 (SIGTERM)", "step_00000010  whole, digests verified", "ja 70.00%, en 30.00%",
+         "metrics.jsonl", "export: Hugging Face folder"],
+    "checkpoints": ["checkpoints in ", "step_00000005  whole", "MB in all"],
+    "checkpoints/step_00000010": ["step 10, ", "2 files", "written by 2 process(es)", "ja 70.00%", "whole: 2 files"],
+    "data": ["prepared source ja", "1 records left out: 1 malformed", "BOS added, EOS added", "whole: 7 files"],
+    "data/ja": ["prepared source ja", "train ", "held_out ", "1 files read", "whole: 7 files"],
+    "data/ja/train": ["token store ", " documents, ", "uint16", "bytes a token", "whole: 3 files"],
+    "data/ja/held_out.idx": ["token store ", "whole: 3 files"],
+    "export": ["Hugging Face folder", "MistralForCausalLM, 1.5 MB in 1 safetensors", "vocabulary 384, tokenizer none"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", EVERYTHING)
+def test_every_artefact_is_recognised(run, place):
+    lines, sound = inspect_path(run / place)
+    assert sound
+    for said in EVERYTHING[place]:
+        assert said in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "places"),
+    [
+        ("checkpoints/step_00000010/shard.safetensors", ["", "checkpoints", "checkpoints/step_00000010"]),
+        ("checkpoints/step_00000010/state.json", ["", "checkpoints", "checkpoints/step_00000010"]),
+        ("checkpoints/step_00000010/manifest.json", ["", "checkpoints", "checkpoints/step_00000010"]),
+        ("data/ja/train.bin", ["data", "data/ja", "data/ja/train"]),
+        ("data/ja/held_out.documents.npy", ["data", "data/ja", "data/ja/held_out"]),
+        ("data/ja/left_out.jsonl", ["data", "data/ja"]),
+    ],
+)
+def test_one_changed_byte_is_found_from_every_place_and_named(run, damaged, places):
+    flip(run / damaged)
+    for place in places:
+        lines, sound = inspect_path(run / place)
+        assert not sound
+        assert (run / damaged).name in "\n".join(lines)
+    if "step_" in damaged:
+        assert inspect_path(run / "checkpoints/step_00000005")[1]
+
+
+def test_without_verifying_nothing_is_hashed_and_that_is_said(run):
+    flip(run / "data/ja/train.bin")
+    lines, sound = inspect_path(run / "data/ja", verify=False)
+    assert sound
+    assert lines[-1] == "  digests not verified"
+
+
+def test_a_store_of_another_tool_is_described_without_digests(run, tmp_path):
+    for ending in ("bin", "idx"):
+        shutil.copy(run / f"data/ja/train.{ending}", tmp_path / f"other.{ending}")
+    lines, sound = inspect_path(tmp_path / "other")
+    assert sound
+    assert "digests unknown" in lines[-1]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"7", b'{"files": 3}', b"\xff\xfe", b"[" * 10**6])
+def test_any_json_file_that_is_not_ours_gives_a_verdict_or_one_message(run, content):
+    for file in sorted(run.rglob("*.json")):
+        whole = file.read_bytes()
+        file.write_bytes(content)
+        for place in (file.parent, run, run / "data"):
+            try:
+                lines, _ = inspect_path(place)
+            except TsugikiError as error:
+                lines = [str(error)]
+            assert lines
+        file.write_bytes(whole)
+
+
+def test_what_is_nothing_that_we_know_is_said_plainly(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
+    for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "missing", tmp_path / "missing.bin"):
+        with pytest.raises(TsugikiError, match=str(path)):
+            inspect_path(path)
