@@ -1,8 +1,9 @@
-"""Write the key tables of docs/recipe.md from the recipe's own models: `python docs/make_recipe_tables.py`.
+"""Write the key tables of docs/recipe.md from the recipe's JSON Schema: `python docs/make_recipe_tables.py`.
 
 `--check` only compares, and exits with 1 when the page is out of date.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,45 +12,77 @@ from tsugiki.recipe_file import json_schema
 
 PAGE = Path(__file__).with_name("recipe.md")
 MARK = "<!-- tables: made by make_recipe_tables.py, do not edit below -->"
+LARGEST = 10**12  # limits beyond only guard against nonsense
+
+
+Section = tuple[str, dict[str, Any], str]
+"""Place in the YAML file, such as `data.sources.NAME`; JSON Schema; resume class of keys that say nothing."""
 
 
 def tables() -> str:
-    """Markdown tables of every section, in the order of the schema."""
+    """A Markdown table for every section, in the order in which a recipe is written."""
     schema = json_schema()
-    definitions = schema.get("$defs", {})
-    parts = [table("recipe", schema, definitions)]
-    for name, section in definitions.items():
-        if section.get("properties"):
-            parts.append(table(name, section, definitions))
-    return "\n".join(parts)
+    return "\n".join(table(*section) for section in sections("", schema, schema["$defs"]))
 
 
-def table(name: str, section: dict[str, Any], definitions: dict[str, Any]) -> str:
-    required = set(section.get("required", []))
-    lines = [f"## {name}", "", "| key | type | default | on resume | meaning |", "|---|---|---|---|---|"]
+def sections(place: str, section: dict[str, Any], definitions: dict[str, Any], resume: str = "fixed") -> list[Section]:
+    """The section and those below it. The keys of a list's entries share the class of the list."""
+    found = [(place, section, resume)]
     for key, field in section["properties"].items():
-        default = "required" if key in required else f"`{short(field.get('default'))}`"
-        text = " ".join(str(field.get("description", "")).split()).replace("|", "\\|")
-        lines.append(f"| `{key}` | {type_of(field)} | {default} | {field.get('resume', 'fixed')} | {text} |")
+        for part, mark in ((field, ""), (field.get("items"), "[]"), (field.get("additionalProperties"), ".NAME")):
+            if isinstance(part, dict) and "$ref" in part:
+                definition = definitions[part["$ref"].rsplit("/", 1)[1]]
+                found += sections(f"{place}.{key}{mark}".lstrip("."), definition, definitions, class_of(field, "fixed"))
+    return found
+
+
+def class_of(field: dict[str, Any], otherwise: str) -> str:
+    return str(field.get("resume", otherwise))
+
+
+def table(place: str, section: dict[str, Any], resume: str) -> str:
+    """One section: its heading, what it is, and a row a key."""
+    required = set(section.get("required", []))
+    about = section.get("description", "").replace("`", "").split("\n\n")[0] if place else ""
+    lines = [f"## {place or 'Top level'}", "", *([about, ""] if about else [])]
+    lines += ["| key | value | default | on resume | meaning |", "|---|---|---|---|---|"]
+    for key, field in section["properties"].items():
+        kind, default = type_of(field), "required" if key in required else shown(field.get("default"))
+        below = kind == "section"
+        by_key = below or kind == "mapping of names to sections"
+        cells = [f"`{key}`", kind, "" if below else default, "by key" if by_key else class_of(field, resume)]
+        text = " ".join(str(field.get("description", "")).split())
+        lines.append(f"| {' | '.join(cells)} | {text.replace('|', chr(92) + '|').replace('**', '`**`')} |")
     return "\n".join([*lines, ""])
 
 
-def short(value: Any) -> str:
-    return "…" if isinstance(value, dict) else str(value).replace("None", "null")
+def shown(value: Any) -> str:
+    """A default as YAML spells it."""
+    return f"`{json.dumps(value)}`".replace('"', "")
 
 
 def type_of(field: dict[str, Any]) -> str:
+    """What may be written, with its limits."""
     if "$ref" in field:
-        return f"section {field['$ref'].rsplit('/', 1)[1]}"
+        return "section"
     if "enum" in field:
         return " \\| ".join(f"`{choice}`" for choice in field["enum"])
     if "anyOf" in field:
         return " or ".join(type_of(part) for part in field["anyOf"] if part.get("type") != "null")
     if field.get("type") == "array":
-        return f"list of {type_of(field.get('items', {}))}"
-    if field.get("type") == "object" and isinstance(field.get("additionalProperties"), dict):
-        return f"name: {type_of(field['additionalProperties'])}"
-    return str(field.get("type", "any"))
+        inner = type_of(field.get("items", {}))
+        return "list of sections" if inner == "section" else f"list of {inner}"
+    if field.get("type") == "object":
+        values = field.get("additionalProperties")
+        return f"mapping of names to {type_of(values)}s" if isinstance(values, dict) else "mapping"
+    kind = {"integer": "whole number", "string": "text", "boolean": "true or false"}
+    return kind.get(field.get("type", ""), field.get("type", "anything")) + limits(field)
+
+
+def limits(field: dict[str, Any]) -> str:
+    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    found = [f"{sign} {field[key]:g}" for key, sign in words.items() if key in field and field[key] < LARGEST]
+    return f", {', '.join(found)}" if found else ""
 
 
 def main() -> None:

@@ -339,7 +339,8 @@ class TrainingSection(Section):
     )
     eval_steps: Count | None = Field(
         default=None,
-        description="Steps between validations on held-out text. Default: at the end only.",
+        description="Steps between validations on held-out text, made before the first and after the last step too. "
+        "Default: no validation.",
         json_schema_extra=FREE,
     )
     eval_documents: Count = Field(
