@@ -49,10 +49,10 @@ def table(place: str, section: dict[str, Any], resume: str) -> str:
     for key, field in section["properties"].items():
         kind, default = type_of(field), "required" if key in required else shown(field.get("default"))
         below = kind == "section"
-        by_key = below or kind == "mapping of names to sections"
+        by_key = below or kind == "names, each with a section"
         cells = [f"`{key}`", kind, "" if below else default, "by key" if by_key else class_of(field, resume)]
-        text = " ".join(str(field.get("description", "")).split())
-        lines.append(f"| {' | '.join(cells)} | {text.replace('|', chr(92) + '|').replace('**', '`**`')} |")
+        text = " ".join(str(field.get("description", "")).split()).replace("|", "\\|").replace("*", "\\*")
+        lines.append(f"| {' | '.join([*cells, text])} |")
     return "\n".join([*lines, ""])
 
 
@@ -74,7 +74,7 @@ def type_of(field: dict[str, Any]) -> str:
         return "list of sections" if inner == "section" else f"list of {inner}"
     if field.get("type") == "object":
         values = field.get("additionalProperties")
-        return f"mapping of names to {type_of(values)}s" if isinstance(values, dict) else "mapping"
+        return f"names, each with a {type_of(values)}" if isinstance(values, dict) else "mapping"
     kind = {"integer": "whole number", "string": "text", "boolean": "true or false"}
     return kind.get(field.get("type", ""), field.get("type", "anything")) + limits(field)
 
