@@ -1,0 +1,146 @@
+"""Sources of a quickstart: the embedded text, and folders as people have them."""
+
+import gzip
+import json
+import random
+
+import pytest
+import zstandard
+
+from tsugiki.corpus.prepare import HELD_OUT_MINIMUM
+from tsugiki.errors import RecipeError
+from tsugiki.quickstart.base import read_texts
+from tsugiki.quickstart.corpora import embedded_corpora, find_corpora, language_of_name, language_of_text
+from tsugiki.quickstart.yardsticks import scored_texts
+
+ENGLISH = "The house is old, and it was built by the man that lives in it with his dog. "
+JAPANESE = "この家は古くて、犬と暮らす男が建てたものである。"
+CODE = "def read(path): return path.open().read(); x = [y for y in range(10) if y % 2]; "
+
+
+def json_lines(text, count=200, size=1500, key="text"):
+    numbers = random.Random(0)
+    return "".join(
+        json.dumps({key: f"{numbers.random()} " + text * (size // len(text.encode()))}, ensure_ascii=False) + "\n"
+        for _ in range(count)
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "mine"
+    path.mkdir()
+    (path / "ja-web.jsonl.zst").write_bytes(zstandard.compress(json_lines(JAPANESE).encode()))
+    (path / "essays.jsonl.gz").write_bytes(gzip.compress(json_lines(ENGLISH).encode()))
+    (path / "scripts").mkdir()
+    for number in range(130):
+        (path / "scripts" / f"{number}.txt").write_text(f"# {number}\n" + CODE * 20)
+    (path / "pairs.jsonl").write_text(json_lines(ENGLISH, key="en"))
+    (path / "ja-poem.txt").write_text(JAPANESE * 2000)
+    (path / "README.md").write_text("About this data.")
+    (path / "picture.png").write_bytes(b"\x89PNG")
+    return path
+
+
+def test_embedded_text_is_as_much_as_promised(tmp_path):
+    japanese, english, mathematics = embedded_corpora(tmp_path)
+    assert japanese.size >= 100_000
+    assert english.size >= japanese.size
+    for corpus in (japanese, english, mathematics):
+        held_out = list(read_texts(corpus, held_out=True))
+        assert len(held_out) >= HELD_OUT_MINIMUM[0]
+        assert sum(len(text.encode()) for text in held_out) >= HELD_OUT_MINIMUM[1]
+        assert len(held_out) + len(list(read_texts(corpus, held_out=False))) == corpus.documents
+    assert [corpus.role for corpus in (japanese, english, mathematics)] == ["target", "replay", "other"]
+
+
+def test_embedded_text_is_written_once_and_the_same(tmp_path):
+    embedded_corpora(tmp_path)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    embedded_corpora(tmp_path)
+    assert stamps == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+def test_files_and_subfolders_become_sources_with_languages_and_roles(folder):
+    found = {corpus.name: corpus for corpus in find_corpora(folder).corpora}
+    assert {name: (corpus.language, corpus.role) for name, corpus in found.items()} == {
+        "ja-web": ("ja", "target"),
+        "essays": ("en", "replay"),
+        "scripts": ("other", "other"),
+    }
+    assert len(found["scripts"].files()) == 130
+    assert found["ja-web"].documents == 200
+
+
+def test_what_cannot_serve_is_named_with_its_reason(folder):
+    reasons = find_corpora(folder).left_out
+    assert len(reasons) == 2
+    assert "pairs.jsonl: 200 of 200 records are not documents (no key 'text'; it has 'en')" in reasons[1]
+    assert reasons[0].startswith("ja-poem.txt: 1 documents")
+
+
+def test_a_folder_without_two_languages_is_refused_with_the_remedy(folder):
+    (folder / "ja-web.jsonl.zst").unlink()
+    (folder / "essays.jsonl.gz").unlink()
+    with pytest.raises(RecipeError, match=r"(?s)scripts \(other\).*ja-books\.jsonl.*left out: ja-poem"):
+        find_corpora(folder)
+    with pytest.raises(RecipeError, match="not a folder"):
+        find_corpora(folder / "nowhere")
+
+
+def test_a_field_in_code_can_be_the_target_when_all_else_is_english(folder):
+    (folder / "ja-web.jsonl.zst").unlink()
+    (folder / "ja-poem.txt").unlink()
+    assert {c.name: c.role for c in find_corpora(folder).corpora} == {"scripts": "target", "essays": "replay"}
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [("ja-books.jsonl", "ja"), ("ja", "ja"), ("EN_web.txt", "en"), ("my-data.jsonl", None), ("japan.jsonl", None)],
+)
+def test_language_by_name(name, language):
+    assert language_of_name(name) == language
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (JAPANESE, "ja"), (ENGLISH, "en"), (CODE, "other"), ("한국어로 쓴 글이다.", "ko"), ("这是中文写的文章。", "zh"),
+        ("Это написано по-русски.", "ru"), ("12 + 30 = 42", "other"), ("", "other"), (f"{JAPANESE} API {ENGLISH[:40]}", "ja"),
+    ],
+)  # fmt: skip
+def test_language_by_text(text, language):
+    assert language_of_text(text) == language
+
+
+def test_names_of_sources_are_such_as_recipes_allow(folder):
+    from tsugiki.recipe import SOURCE_NAME
+
+    (folder / "ja 小説 (1).jsonl").write_text(json_lines(JAPANESE))
+    (folder / "日本.jsonl").write_text(json_lines(JAPANESE))
+    (folder / "essays.parquet.jsonl").write_text(json_lines(ENGLISH))
+    names = [corpus.name for corpus in find_corpora(folder).corpora]
+    assert len(set(names)) == len(names) == 6
+    assert all(SOURCE_NAME.fullmatch(name) for name in names)
+
+
+def test_yardsticks_use_the_very_documents_that_were_scored(tmp_path):
+    from tsugiki.corpus.prepare import open_prepared, prepare
+    from tsugiki.corpus.tokenizer import TextTokenizer
+    from tsugiki.quickstart.base import train_tokenizer
+    from tsugiki.recipe_file import parse_recipe
+
+    corpora = embedded_corpora(tmp_path / "corpora")
+    train_tokenizer(tmp_path / "tokenizer", list(read_texts(corpora[1], held_out=False)), 500)
+    sources = "".join(f"    {c.name}: {{path: {c.paths[0]}, weight: 1, held_out: {c.held_out}}}\n" for c in corpora)
+    recipe = parse_recipe(
+        f"run_dir: {tmp_path / 'run'}\nmodel: {{architecture: {{model_type: mistral}}, tokenizer: {tmp_path / 'tokenizer'}}}\n"
+        f"data:\n  sequence_length: 64\n  workers: 1\n  sources:\n{sources}"
+        "training: {max_steps: 1, global_batch_size: 1, micro_batch_size: 1, learning_rate: 1e-3, save_steps: 1}\n"
+    )
+    tokenizer = TextTokenizer.from_folder(tmp_path / "tokenizer")
+    prepare(recipe, tokenizer)
+    for name, source in open_prepared(recipe).items():
+        corpus = next(corpus for corpus in corpora if corpus.name == name)
+        scored = [tokenizer.decode(source.held_out.document(i), skip_special=True) for i in range(7)]
+        assert sorted(scored_texts(tmp_path / "run" / "data" / name, corpus, 7)) == sorted(scored)
