@@ -215,7 +215,8 @@ def write_report(
     lines += ["", "## Goals", "", "| case | goal | found | |", "|---|---|---|---|"]
     lines += [f"| {g.case} | {g.text} | {g.found} | {'met' if g.met else '**missed**'} |" for g in summary.goals]
     for name, profile in profiles.items():
-        lines += ["", f"## Where the time goes: {name}", "", *_profile_lines(profile)]
+        ratio = next((row.ratio for row in summary.rows if (row.case, row.contestant) == (name, "ours")), None)
+        lines += ["", f"## Where the time goes: {name}", "", *_profile_lines(profile, ratio)]
     if gpu:
         lines += [
             "",
@@ -234,7 +235,7 @@ def number_format(machine: dict[str, Any]) -> str:
     return f"Matrix products in bf16 run at {ratio:.3g} times the speed of fp32 here, so every contestant {what}."
 
 
-def _profile_lines(profile: list[dict[str, Any]]) -> list[str]:
+def _profile_lines(profile: list[dict[str, Any]], ratio: float | None) -> list[str]:
     total = sum(row["seconds"] for row in profile)
     shares: dict[str, float] = {}
     for row in profile:
@@ -243,6 +244,12 @@ def _profile_lines(profile: list[dict[str, Any]]) -> list[str]:
     by_size = sorted(shares.items(), key=lambda item: -item[1])
     lines = ["Own time of operators in one profiled run of ours (torch profiler):", ""]
     lines.append(", ".join(f"{kind} {share:.0%}" for kind, share in by_size if share >= 0.005) + ".")
+    needed = shares.get("matrix products", 0.0) + shares.get("attention", 0.0)
+    if ratio and needed:
+        lines.append(
+            f"Matrix products and attention, which every contestant must compute, take {needed:.0%}: with nothing else "
+            f"left to do, ours would be {ratio / needed:.2f} times as fast as Trainer instead of {ratio:.2f}."
+        )
     lines += ["", "| operator | seconds | calls | share |", "|---|---:|---:|---:|"]
     for row in profile[:12]:
         share = row["seconds"] / total

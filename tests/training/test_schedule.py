@@ -1,6 +1,7 @@
 """The learning rate of each step, against values worked out by hand and against torch's own cosine."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_rates_stay_between_zero_and_the_peak_and_only_fall_after_warm_up(shape,
     rates = [schedule(step) for step in range(1, total + 1)]
     assert all(0 < rate <= 1 and math.isfinite(rate) for rate in rates)
     after = rates[max(warmup, 1) - 1 :]
-    assert all(later <= earlier for earlier, later in zip(after, after[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(after))
 
 
 def test_table_shows_first_peak_and_last_step():

@@ -79,9 +79,7 @@ def describe_sample(reader: WindowReader, tokenizer: "TextTokenizer", sample: in
             wanted == IGNORE,
             None if batch.positions is None else int(batch.positions[0, index]),
         )
-        for index, (given, wanted) in enumerate(
-            zip(batch.inputs[0].tolist(), batch.targets[0].tolist(), strict=True)
-        )
+        for index, (given, wanted) in enumerate(zip(batch.inputs[0].tolist(), batch.targets[0].tolist(), strict=True))
     ]
     source = reader.sources[name]
     return SampleAudit(
@@ -137,7 +135,9 @@ def printable(text: str, marks: dict[str, str]) -> str:
     return "".join(
         marks[letter]
         if letter in marks
-        else letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        else letter
+        if letter.isprintable()
+        else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )
 

@@ -91,9 +91,7 @@ class Mixture:
         self.windows = {name: int(windows[name]) for name in self.names}
         self.max_epochs = dict(max_epochs or {})
         self._check_stages(stages)
-        self.weights = [
-            round_weights({name: stage.weights.get(name, 0.0) for name in self.names}) for stage in stages
-        ]
+        self.weights = [round_weights({name: stage.weights.get(name, 0.0) for name in self.names}) for stage in stages]
         self._check_not_empty()
 
         self._sizes = np.array([max(self.windows[name], 1) for name in self.names], dtype=np.int64)
@@ -133,17 +131,13 @@ class Mixture:
         entry = self._offsets[stage] + place
         source = self._source_at[entry].astype(np.int64)
         draw = (
-            self._drawn_at_start[stage, source]
-            + periods * self._per_period[stage, source]
-            + self._count_before[entry]
+            self._drawn_at_start[stage, source] + periods * self._per_period[stage, source] + self._count_before[entry]
         )
         size = self._sizes[source]
         epoch, position = np.divmod(draw, size)
         # Different epochs of a source never share a key, and 64 random bits a source keep sources apart.
         key = mix(self._keys[source], epoch)
-        return Drawn(
-            source.astype(np.int16), epoch, permute(key, size, position), stage.astype(np.int16), draw
-        )
+        return Drawn(source.astype(np.int16), epoch, permute(key, size, position), stage.astype(np.int16), draw)
 
     def drawn_before(self, sample: int) -> dict[str, int]:
         """How many windows of each source come before a global sample number."""
@@ -213,9 +207,7 @@ class Mixture:
 
     def _check_not_empty(self) -> None:
         empty = [
-            name
-            for name in self.names
-            if self.windows[name] < 1 and any(weights[name] for weights in self.weights)
+            name for name in self.names if self.windows[name] < 1 and any(weights[name] for weights in self.weights)
         ]
         if empty:
             raise DataError(

@@ -75,9 +75,7 @@ def permute(key: ArrayLike, size: ArrayLike, position: ArrayLike) -> NDArray[np.
     return result.astype(np.int64)
 
 
-def _network(
-    x: NDArray[np.uint64], half: NDArray[np.uint64], round_keys: NDArray[np.uint64]
-) -> NDArray[np.uint64]:
+def _network(x: NDArray[np.uint64], half: NDArray[np.uint64], round_keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """All rounds for numbers x [n] below 4**half; round_keys [ROUNDS, n]."""
     top = _S64 - half
     left, right = x >> half, x & ((_ONE << half) - _ONE)

@@ -67,9 +67,7 @@ MOJIBAKE = ("縺", "繧", "繝", "ã\x81", "ã\x82")
 """What kana in UTF-8 look like when read as CP932 or Latin-1; the first three are also rare characters."""
 
 
-def prepare(
-    recipe: Recipe, tokenizer: TextTokenizer, *, progress: Progress | None = None
-) -> dict[str, SourceManifest]:
+def prepare(recipe: Recipe, tokenizer: TextTokenizer, *, progress: Progress | None = None) -> dict[str, SourceManifest]:
     """Prepare every source that is not up to date; returns all manifests by name.
 
     Raises DataError for sources that cannot be read, have too many bad documents, or too small a held-out part, and

@@ -1,10 +1,10 @@
 """What a prepared source is on disk: two token stores and the manifest that says what they were made from.
 
-    <prepared_dir>/<source>/
-      train.bin, train.idx, train.documents.npy              see `corpus.store`
-      held_out.bin, held_out.idx, held_out.documents.npy
-      left_out.jsonl                                         records that gave no document, if any: file, line, reason
-      manifest.json                                          written last, before the folder gets its name
+<prepared_dir>/<source>/
+  train.bin, train.idx, train.documents.npy              see `corpus.store`
+  held_out.bin, held_out.idx, held_out.documents.npy
+  left_out.jsonl                                         records that gave no document, if any: file, line, reason
+  manifest.json                                          written last, before the folder gets its name
 """
 
 from collections.abc import Iterable
