@@ -11,8 +11,10 @@ import typer
 
 from tsugiki.cli import app
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_file import json_schema, parse_recipe
+from tsugiki.recipe_checks import check
+from tsugiki.recipe_file import json_schema, load_recipe, parse_recipe
 from tsugiki.recipe_names import field_at, section_at
+from tsugiki.recipe_yaml import read
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,9 +26,9 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 def code_in(text: str) -> list[str]:
     """Commands in a page, whole: those in backticks, and the lines of code blocks (continued ones joined)."""
-    blocks = re.findall(r"```\n(.*?)```", text, re.S)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [*lines, *re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))]
+    fence = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+    blocks = [body.replace("\\\n", " ") for kind, body in fence.findall(text) if kind in ("", "bash")]
+    return [line for block in blocks for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", fence.sub("", text))
 
 
 def commands(text: str) -> list[list[str]]:
@@ -95,33 +97,55 @@ def test_every_make_target_that_is_named_exists(page):
 
 @every_page
 def test_every_dotted_key_that_is_named_exists(page):
-    sections = "|".join(Recipe.model_fields)
-    for key in re.findall(
-        rf"\b((?:{sections})(?:\.[A-Za-z_-]+)+)(?==|`|:)", "\n".join(code_in(page.read_text("utf-8")))
-    ):
+    code = "\n".join(code_in(page.read_text("utf-8")))
+    for key in re.findall(rf"\b((?:{'|'.join(Recipe.model_fields)})(?:\.[A-Za-z_-]+)+)(?![\w./*])", code):
         path = tuple(key.split("."))
-        if path[-1] not in ("py", "yaml", "json", "jsonl", "layers", "md", "sbatch", "h"):
+        if path[-1] not in ("py", "yaml", "json", "jsonl", "md"):
             assert field_at(path) is not None or section_at(path) is not None, key
+
+
+SMALLEST = {
+    "run_dir": "runs/x",
+    "model": {"name_or_path": "owner/model"},
+    "data": {"sequence_length": 8, "sources": {"ja": {"path": "a.jsonl", "weight": 1}}},
+    "training": {
+        "max_steps": 30000, "global_batch_size": 1, "micro_batch_size": 1, "learning_rate": 1e-5, "save_steps": 1,
+    },
+}  # fmt: skip
+
+
+def snippets(page: Path) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.S)
 
 
 @every_page
 def test_recipes_in_the_pages_are_valid(page):
-    """Whole ones, and parts of one put into a whole one."""
-    rest = {
-        "run_dir": "run_dir: runs/x",
-        "model": "model: {name_or_path: owner/model}",
-        "data": "data: {sequence_length: 8, sources: {ja: {path: a.jsonl, weight: 1}}}",
-        "training": "training: {max_steps: 30000, global_batch_size: 1, micro_batch_size: 1, learning_rate: 1e-5, save_steps: 1}",
-    }
-    for block in re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.S):
-        given = set(re.findall(r"^([a-z_]+):", block, re.M))
-        text = block + "\n" + "\n".join(line for key, line in rest.items() if key not in given)
-        if given != set(rest) and "run_dir" not in given:
-            text = text.replace("data:\n", "data:\n  sequence_length: 8\n", 1)
-            text = text.replace(
-                "training:\n", f"training:\n  {rest['training'][11:-1].replace(', ', chr(10) + '  ')}\n", 1
-            )
-        parse_recipe(text, page.name, check_files=False)
+    for text in snippets(page):
+        if text.startswith("run_dir:"):
+            parse_recipe(text, page.name, check_files=False)
+        else:  # a part: valid once it stands in a whole one
+            part = read(text, page.name).tree
+            assert part.keys() <= SMALLEST.keys()
+            whole = {key: value | part[key] if key in part else value for key, value in SMALLEST.items()}
+            assert check(Recipe.model_validate(whole), check_files=False) == []
+
+
+def test_the_pages_hold_what_is_looked_for():
+    assert len(commands((ROOT / "README.md").read_text("utf-8"))) > 10
+    assert sum(len(snippets(page)) for page in PAGES) >= 3
+
+
+def test_the_example_of_the_readme_is_the_published_recipe():
+    (text,) = snippets(ROOT / "README.md")
+    shown = parse_recipe(text, "README.md", check_files=False)
+    published = load_recipe(ROOT / "recipes/smollm2-135m-ja.yaml", check_files=False)
+    assert shown.run_dir == published.run_dir
+    assert shown.model == published.model
+    for name, source in shown.data.sources.items():
+        assert source == published.data.sources[name]
+    for section in ("data", "training"):
+        for key in getattr(shown, section).model_fields_set - {"sources"}:
+            assert getattr(getattr(shown, section), key) == getattr(getattr(published, section), key), key
 
 
 def test_every_key_is_in_the_recipe_page():
