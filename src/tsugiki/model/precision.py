@@ -1,11 +1,11 @@
 """Which number format holds weights, which computes, which adds gradients up. Named presets, nothing implicit.
 
-| preset | weights and Adam states | forward and backward | gradient sum over ranks |
-|---|---|---|---|
-| `fp32-master` (default) | fp32 | bf16 | fp32 |
-| `bf16-stochastic` | bf16, rounded stochastically by the optimiser | bf16 | fp32 |
-| `pure-bf16` | bf16, rounded to nearest, as Swallow trained | bf16 | bf16 |
-| `fp32` | fp32 | fp32 | fp32 |
+| preset | weights | Adam's moments | forward and backward | gradient sum over ranks |
+|---|---|---|---|---|
+| `fp32-master` (default) | fp32 | fp32 | bf16 | fp32 |
+| `bf16-stochastic` | bf16, rounded stochastically by the optimiser | fp32 | bf16 | fp32 |
+| `pure-bf16` | bf16, rounded to nearest, as Swallow trained | bf16 | bf16 | bf16 |
+| `fp32` | fp32 | fp32 | fp32 | fp32 |
 
 In each of them the softmax of the loss is fp32, and RoPE's `inv_freq` stays fp32, as transformers computes it.
 Why the default: of weights drawn from N(0, 0.02) a bf16 Adam step of 2e-5 moves about 30 %, one of 1e-6 about
