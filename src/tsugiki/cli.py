@@ -220,7 +220,10 @@ def generate(
 
 @app.command()
 def quickstart(
-    directory: Annotated[Path, typer.Option("--run-dir", help="Where to work.")] = Path("quickstart-run"),
+    directory: Annotated[
+        Path | None,
+        typer.Option("--run-dir", help="Where to work. Default: quickstart-run, or quickstart-FOLDER with --corpora."),
+    ] = None,
     corpora: Annotated[
         Path | None, typer.Option(help="A folder of your own files (JSON Lines, Parquet or text, compressed or not).")
     ] = None,
@@ -229,6 +232,7 @@ def quickstart(
     """The whole job on a small built-in text, offline, in minutes: what is gained and what is forgotten."""
     from tsugiki.quickstart.run import run_quickstart
 
+    directory = directory or Path(f"quickstart-{corpora.resolve().name}" if corpora else "quickstart-run")
     _end(run_quickstart(directory, console, corpora=corpora, minutes=minutes))
 
 
