@@ -76,11 +76,16 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
             _take_lock(held, lock_run(recipe.run_dir, hold=processes.is_first), processes)
             if processes.is_first:
                 _record_inputs(recipe, tokenizer, folder)
-                write_state(recipe.run_dir, "running", 0)
             return _train_inside(recipe, sources, tokenizer, folder, processes, stop, say, only_preflight)
     except TsugikiError as error:
-        if processes.is_first and not isinstance(error, StorageError) and recipe.run_dir.exists():
-            write_state(recipe.run_dir, "failed", 0, str(error).splitlines()[0])
+        # Not for a StorageError: another run may hold the directory, or the disk may be full.
+        if (
+            processes.is_first
+            and not only_preflight
+            and not isinstance(error, StorageError)
+            and recipe.run_dir.exists()
+        ):
+            write_state(recipe.run_dir, "failed", _last_step(recipe.run_dir), str(error).splitlines()[0])
         raise
     finally:
         stop_processes()
@@ -115,6 +120,8 @@ def _train_inside(
     check_run(run)
     if only_preflight:
         return False
+    if processes.is_first:
+        write_state(recipe.run_dir, "running" if run.step < run.total_steps else "finished", run.step)
     if run.step >= run.total_steps:
         say(f"nothing to train: {recipe.run_dir} has finished its {run.total_steps:,} steps")
         return True
@@ -134,6 +141,12 @@ def _train_inside(
         write_state(recipe.run_dir, "finished" if finished else "resumable", run.step, "" if finished else _why(run))
     say(f"{'finished' if finished else 'stopped, resumable'} after step {run.step:,}: {run.checkpointer.newest_name()}")
     return finished
+
+
+def _last_step(run_dir: Path) -> int:
+    """The step that the state file last named."""
+    path = run_dir / "state.json"
+    return int(read_json(path)["step"]) if path.exists() else 0
 
 
 def _why(run: Any) -> str:
