@@ -181,7 +181,7 @@ def product_flops(size: int, dtype: torch.dtype, device: torch.device, seconds: 
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best, until = float("inf"), time.perf_counter() + seconds
     a @ b
-    while time.perf_counter() < until:
+    while best == float("inf") or time.perf_counter() < until:
         if device.type == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
@@ -190,6 +190,16 @@ def product_flops(size: int, dtype: torch.dtype, device: torch.device, seconds: 
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def probe() -> dict[str, Any]:
+    """The device, and its FLOP/s in fp32 and bf16; on one thread, whose best is seldom disturbed by neighbours."""
+    gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
+    torch.set_num_threads(1)
+    device, size = (torch.device("cuda"), 8192) if gpu else (torch.device("cpu"), 256)
+    fp32, bf16 = (product_flops(size, dtype, device, 0.5) for dtype in (torch.float32, torch.bfloat16))
+    name, memory = (gpu.name, gpu.total_memory / 2**30) if gpu else (None, 0.0)
+    return {"gpu": name, "gpu_gib": memory, "fp32_flops": fp32, "bf16_flops": bf16, "torch": torch.__version__}
 
 
 CONTESTANTS = {"ours": ours, "trainer": trainer, "trainer-liger": trainer, "plain": plain, "matmul": matmul}

@@ -77,14 +77,7 @@ def gpu_cases(memory_gib: float, quick: bool) -> list[Case]:
 def probe_machine() -> dict[str, Any]:
     """What computes here, and whether bf16 is worth its while (a CPU without its instructions is hundreds of times
     slower in it). In a process of its own, which leaves no threads behind."""
-    code = (
-        "import json, torch, contestants as c;"
-        "gpu = torch.cuda.is_available(); d = torch.device('cuda' if gpu else 'cpu'); n = 8192 if gpu else 384;"
-        "speed = [c.product_flops(n, t, d, 0.3) for t in (torch.float32, torch.bfloat16)];"
-        "p = torch.cuda.get_device_properties(0) if gpu else None;"
-        "print(json.dumps({'gpu': p.name if p else None, 'gpu_gib': p.total_memory / 2**30 if p else 0,"
-        " 'fp32_flops': speed[0], 'bf16_flops': speed[1], 'torch': torch.__version__}))"
-    )
+    code = "import json, contestants as c; print(json.dumps(c.probe()))"
     out = subprocess.run([sys.executable, "-c", code], cwd=HERE, env=environment(), capture_output=True, text=True)
     if out.returncode:
         sys.exit(f"the machine cannot be probed:\n{out.stderr[-2000:]}")
