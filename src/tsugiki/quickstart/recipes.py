@@ -50,9 +50,9 @@ class Plan:
 
 
 EMBEDDED = Plan(
-    vocabulary=3072, hidden_size=128, layers=4, heads=4, sequence_length=256, batch=16, micro_batch=16,
-    base_steps=250, continued_steps=200, without_replay_steps=100, base_rate=4e-3, continued_rate=3e-3,
-    eval_documents=200, tokenizer_target_bytes=50_000, tokenizer_replay_bytes=1_000_000, base_target=2,
+    vocabulary=3072, hidden_size=128, layers=4, heads=4, sequence_length=256, batch=4, micro_batch=4,
+    base_steps=400, continued_steps=350, without_replay_steps=100, base_rate=4e-3, continued_rate=3e-3,
+    eval_documents=200, tokenizer_target_bytes=20_000, tokenizer_replay_bytes=1_000_000, base_target=2,
 )  # fmt: skip
 """About a million parameters, two and a half minutes on two cores."""
 
@@ -80,24 +80,29 @@ def recipe_text(directory: Path, run: str, corpora: Sequence[Corpus], plan: Plan
     if run == "continued":
         return _recipe(
             directory, run, corpora, plan, steps=plan.continued_steps, rate=plan.continued_rate,
-            warmup=plan.continued_steps // 20, weights=mixture(corpora, continued), model=_exported_base(directory),
-            evaluate_every=-(-plan.continued_steps // 2),
+            warmup=_warmup(plan.continued_steps, 0.05), weights=mixture(corpora, continued),
+            model=_exported_base(directory), evaluate_every=-(-plan.continued_steps // 2),
             title=f"2 of 3: continued pretraining of the base on the new language, with {REPLAY} % of English replay.",
         )  # fmt: skip
     if run == "without-replay":
         return _recipe(
             directory, run, corpora, plan, steps=plan.without_replay_steps, rate=plan.continued_rate,
-            warmup=plan.continued_steps // 20, weights=mixture(corpora, continued | {"replay": 0.0}),
+            warmup=_warmup(plan.without_replay_steps, 0.05), weights=mixture(corpora, continued | {"replay": 0.0}),
             model=_exported_base(directory), evaluate_every=plan.without_replay_steps,
             title="3 of 3: the same for fewer steps and without replay, to see what is forgotten. A source of weight\n"
             "0 is never drawn, but measured.",
         )  # fmt: skip
     return _recipe(
-        directory, run, corpora, plan, steps=plan.base_steps, rate=plan.base_rate, warmup=plan.base_steps // 10,
+        directory, run, corpora, plan, steps=plan.base_steps, rate=plan.base_rate, warmup=_warmup(plan.base_steps, 0.1),
         weights=mixture(corpora, base), model=_random_weights(directory, plan),
         title="1 of 3: the base. A small Mistral from random weights, on English with a few per cent of the rest, as\n"
         "real base models have seen." if run == "base" else "A few steps, to measure how fast this machine is.",
     )  # fmt: skip
+
+
+def _warmup(steps: int, share: float) -> int:
+    """A share of the steps, but at least the 20 in which Adam's second moment settles."""
+    return min(max(20, int(share * steps)), steps // 2)
 
 
 def write_recipes(directory: Path, corpora: Sequence[Corpus], plan: Plan) -> dict[str, Path]:

@@ -23,14 +23,15 @@ from tsugiki.files import read_json, write_json
 from tsugiki.plots import plot_runs
 from tsugiki.progress import PrepareProgress, describe_manifest
 from tsugiki.quickstart.base import write_tokenizer
-from tsugiki.quickstart.corpora import embedded_corpora
+from tsugiki.quickstart.corpora import Corpus, embedded_corpora
 from tsugiki.quickstart.recipes import EMBEDDED, RUNS, write_recipes
 from tsugiki.quickstart.table import Row, broken_promises, draw, lesson, make_rows
 from tsugiki.quickstart.threads import choose_threads
-from tsugiki.quickstart.yardsticks import measure
+from tsugiki.quickstart.yardsticks import measure, scored_texts
 
 TITLES = {"base": "base", "continued": "continued, 30 % replay", "without-replay": "continued without replay"}
-SAMPLE_TOKENS = 60
+SAMPLE_PROMPT, SAMPLE_TOKENS = 24, 60
+"""Characters of a held-out document, and tokens that the model adds."""
 
 NOT_SHOWN = 1
 """Exit code when the run went through but did not show what it promises."""
@@ -67,7 +68,7 @@ def run_quickstart(directory: Path, console: Console, corpora: Path | None = Non
         sources, directory / "continued" / "metrics.jsonl", directory / "without-replay" / "metrics.jsonl",
         measure(directory, sources, plan.eval_documents, plan.yardstick_bytes),
     )  # fmt: skip
-    return report(directory, console, rows, corpora, time.perf_counter() - started)
+    return report(directory, console, rows, sources, corpora, time.perf_counter() - started)
 
 
 def _plain(console: Console) -> Any:
@@ -105,14 +106,17 @@ def is_finished(recipe: Any) -> bool:
     state, written = recipe.run_dir / "state.json", recipe.run_dir / "recipe.yaml"
     return (
         state.exists()
-        and read_json(state).get("state") == "finished"
+        and read_json(state).get("status") == "finished"
         and written.exists()
         and written.read_text(encoding="utf-8") == show(recipe)
         and (recipe.run_dir / "export" / "tsugiki.json").exists()
     )
 
 
-def report(directory: Path, console: Console, rows: Sequence[Row], corpora: Path | None, seconds: float) -> int:
+def report(
+    directory: Path, console: Console, rows: Sequence[Row], sources: Sequence[Corpus], corpora: Path | None,
+    seconds: float,
+) -> int:  # fmt: skip
     """Print the table, the picture's place, a sample, and what to do next; returns the exit code."""
     say = _plain(console)
     picture = plot_runs({TITLES[run]: directory / run / "metrics.jsonl" for run in RUNS}, directory / "losses.png")
@@ -120,7 +124,7 @@ def report(directory: Path, console: Console, rows: Sequence[Row], corpora: Path
     console.print(draw(rows))
     say(lesson(rows))
     say("")
-    _sample(directory, rows, say)
+    _sample(directory, sources, say)
     say(
         f"picture    {picture}\n"
         f"results    {directory / 'results.json'}\n"
@@ -154,13 +158,15 @@ def _judge_own(rows: Sequence[Row], say: Any) -> int:
     return NOT_SHOWN if problems else FINISHED
 
 
-def _sample(directory: Path, rows: Sequence[Row], say: Any) -> None:
-    """A continuation by the final model: what bits per byte sound like, and how little so small a model can do."""
+def _sample(directory: Path, sources: Sequence[Corpus], say: Any) -> None:
+    """A held-out beginning, continued by the final model: what bits per byte sound like, and how little so small a
+    model can do."""
     from tsugiki.model.generate import generate_text
 
-    results = read_json(directory / "prompt.json") if (directory / "prompt.json").exists() else None
-    prompt = results["prompt"] if results else "朝の台所で、母は"
-    text = generate_text(
-        directory / "continued" / "export", prompt, max_new_tokens=SAMPLE_TOKENS, temperature=0.7, seed=1
+    corpus = next(corpus for corpus in sources if corpus.role == "target")
+    text = scored_texts(directory / "data" / corpus.name, corpus, 1)[0]
+    prompt = text[:SAMPLE_PROMPT].rstrip()
+    continued = generate_text(
+        directory / "continued" / "export", prompt, max_new_tokens=SAMPLE_TOKENS, temperature=0.5, seed=1
     )
-    say(f"sample     {prompt}|{text.removeprefix(prompt)}\n")
+    say(f"sample     {prompt}| {continued.removeprefix(prompt)}\n")

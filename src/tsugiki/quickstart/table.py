@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tsugiki.errors import TsugikiError
@@ -63,22 +64,22 @@ def _first_and_last(metrics: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def draw(rows: Sequence[Row]) -> Table:
     """The table as the terminal shows it."""
-    table = Table(title="Held-out text, bits per byte (lower is better)", title_justify="left")
+    table = Table(title="Held-out text, bits per byte (lower is better)", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("source", no_wrap=True)
-    for heading in ("held out", "before", "after", "after, without replay", "xz -9 *", "byte frequencies *"):
-        table.add_column(heading, justify="right")
+    for heading in ("held\nout", "before", "after", "after,\nno replay", "xz\n-9 *", "bytes\nalone *"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row.name, f"{row.size / 1000:,.0f} kB", f"{row.before:.2f}", _against(row.after, row.before),
             _against(row.without_replay, row.before), f"{row.xz:.2f}", f"{row.unigram:.2f}",
         )  # fmt: skip
-    table.caption = "* yardsticks: the same held-out text given the training text, by a compressor and by letter counts"
+    table.caption = "* yardsticks: the same held-out text given the training text, by a compressor and by byte counts"
     table.caption_justify = "left"
     return table
 
 
 def _against(value: float, before: float) -> str:
-    return f"{value:.2f} ({value - before:+.2f})"
+    return f"{value:.2f}  {value - before:+.2f}"
 
 
 def pooled(rows: Sequence[Row], role: str, figure: str) -> float:

@@ -1,0 +1,45 @@
+"""One whole quickstart of a few steps, shared by the tests that look at it."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from tsugiki.quickstart import run as quickstart
+from tsugiki.quickstart.recipes import EMBEDDED
+
+TINY = replace(
+    EMBEDDED, vocabulary=1024, hidden_size=32, layers=1, heads=2, sequence_length=64, base_steps=12, continued_steps=8,
+    without_replay_steps=4, eval_documents=2,
+)  # fmt: skip
+
+
+class Session:
+    """Runs quickstarts in one folder and keeps what they print."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def run(self, **options):
+        stream = io.StringIO()
+        code = quickstart.run_quickstart(self.folder, Console(file=stream, width=120), **options)
+        return code, stream.getvalue()
+
+
+@pytest.fixture(scope="package")
+def tiny_plan():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quickstart, "EMBEDDED", TINY)
+        yield TINY
+
+
+@pytest.fixture(scope="package")
+def session(tiny_plan, tmp_path_factory):
+    return Session(tmp_path_factory.mktemp("quickstart") / "run")
+
+
+@pytest.fixture(scope="package")
+def first(session):
+    """(exit code, text) of a quickstart from nothing."""
+    return session.run()
