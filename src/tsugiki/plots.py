@@ -65,6 +65,8 @@ def plot_runs(runs: Mapping[str, Path], output: Path) -> Path:
             points = [(v["step"], v["sources"][name]["bits_per_byte"]) for v in validations if name in v["sources"]]
             if points:
                 held_out.plot(*zip(*points, strict=True), lw=1.4, ms=5, **style[name])
+        if not validations:
+            held_out.text(0.5, 0.5, "not measured", transform=held_out.transAxes, ha="center", color="#777777")
         rates.plot([s["step"] for s in steps], [s["learning_rate"] for s in steps], color="#555555", lw=1.4)
         rates.set_xlabel("step")
     for row, label in zip(

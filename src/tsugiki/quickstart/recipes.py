@@ -165,11 +165,17 @@ def _recipe(
         f"  precision: {plan.precision}   # fp32 is what CPUs multiply fastest",
         f"  save_steps: {-(-steps // 4)}",
         *([f"  eval_steps: {evaluate_every}", f"  eval_documents: {plan.eval_documents}"] if evaluate_every else []),
-        f"  logging_steps: {max(1, steps // 12)}",
+        f"  logging_steps: {_logging_steps(steps)}",
         "",
         "parallel: {shard: none}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _logging_steps(steps: int) -> int:
+    """Ten to fifteen lines a run, the last interval as long as the others where that can be."""
+    lines = next((lines for lines in (12, 10, 11, 13, 14, 15) if steps % lines == 0), 12)
+    return -(-steps // lines)
 
 
 def _random_weights(directory: Path, plan: Plan) -> list[str]:
