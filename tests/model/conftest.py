@@ -22,7 +22,7 @@ def one_process_group() -> Iterator[None]:
     was_initialised = dist.is_initialized()
     make_mesh("full")
     yield
-    if not was_initialised:
+    if not was_initialised and dist.is_initialized():
         dist.destroy_process_group()
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 from tsugiki.errors import DivergedError
@@ -20,8 +21,10 @@ from tsugiki.training.signals import StopRequest
 
 @pytest.fixture(scope="module")
 def processes():
+    was_joined = dist.is_initialized()
     yield start_processes()
-    stop_processes()
+    if not was_joined:
+        stop_processes()
 
 
 @pytest.fixture
