@@ -53,14 +53,13 @@ def run_quickstart(directory: Path, console: Console, corpora: Path | None = Non
         sources, plan = own_corpora_and_plan(directory, corpora, minutes, console, say)
     for corpus in sources:
         say(f"corpus     {corpus.name} ({corpus.language}): {corpus.documents:,} documents, {corpus.size / 1e6:.2f} MB")
-    write_tokenizer(
-        directory / "tokenizer", sources, plan.vocabulary, say,
-        limits={"target": plan.tokenizer_target_bytes, "replay": plan.tokenizer_replay_bytes},
-    )  # fmt: skip
+    if corpora is None:
+        limits = {"target": plan.tokenizer_target_bytes, "replay": plan.tokenizer_replay_bytes}
+        write_tokenizer(directory / "tokenizer", sources, plan.vocabulary, say, limits=limits)
     recipes = write_recipes(directory, sources, plan)
     for number, run in enumerate(RUNS, 1):
         console.rule(f"{number} of {len(RUNS)}: {TITLES[run]}   ({recipes[run]})", align="left")
-        if not run_recipe(recipes[run], console):
+        if not run_recipe(recipes[run], console, show_data=number == 1):
             say(f"stopped; the same command continues here: {recipes[run]}")
             return RESUMABLE
     console.rule("results", align="left")
@@ -78,8 +77,9 @@ def _plain(console: Console) -> Any:
     return say
 
 
-def run_recipe(path: Path, console: Console) -> bool:
-    """All stages of one recipe, as `tsugiki run`; returns whether it is finished."""
+def run_recipe(path: Path, console: Console, *, show_data: bool) -> bool:
+    """All stages of one recipe, as `tsugiki run`; returns whether it is finished. The three recipes share their
+    prepared data, so that it is shown once."""
     from tsugiki.pipeline import export_final, run_prepare, run_training
     from tsugiki.recipe_file import load_recipe
 
@@ -90,8 +90,8 @@ def run_recipe(path: Path, console: Console) -> bool:
         return True
     say(f"threads    {choose_threads()}")
     with PrepareProgress(console) as progress:
-        manifests = run_prepare(recipe, progress)
-    for name, manifest in manifests.items():
+        manifests = run_prepare(recipe, progress if show_data else None)
+    for name, manifest in manifests.items() if show_data else ():
         say("prepared   " + describe_manifest(name, manifest))
     if not run_training(recipe, say):
         return False
