@@ -23,7 +23,7 @@ BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 
 def read_texts(corpus: Corpus, *, held_out: bool) -> Iterator[str]:
     """The texts of one side of a corpus, as `prepare` will divide it."""
-    for path in map(Path, corpus.files()):
+    for path in corpus.files():
         for item in read_file(path):
             if isinstance(item, Document) and is_held_out(item.text.encode(), corpus.held_out) == held_out:
                 yield item.text

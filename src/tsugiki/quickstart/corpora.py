@@ -65,9 +65,9 @@ class Corpus:
     bad: float = 0.0
     """Share of records that are not documents; a few are tolerated."""
 
-    def files(self) -> list[str]:
-        """The files that `paths` (patterns, as a recipe has them) stand for."""
-        return sorted({name for pattern in self.paths for name in glob.glob(pattern)})  # noqa: PTH207
+    def files(self) -> list[Path]:
+        """The files that `paths` (patterns, as a recipe has them) stand for, in the order in which they are read."""
+        return sorted({Path(name) for pattern in self.paths for name in glob.glob(pattern)})  # noqa: PTH207
 
 
 @dataclass

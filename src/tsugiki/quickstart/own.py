@@ -14,7 +14,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tsugiki.corpus.yardsticks import WINDOW_BYTES
 from tsugiki.errors import RecipeError
 from tsugiki.files import read_json, write_atomically, write_json
 from tsugiki.plots import read_metrics
@@ -94,7 +93,6 @@ def _first_guess(minutes: float) -> Plan:
         heads=width // HEAD_SIZE, sequence_length=SEQUENCE_LENGTH, batch=8, micro_batch=8,
         base_steps=CALIBRATION_STEPS, continued_steps=1, without_replay_steps=1, base_rate=4e-3, continued_rate=3e-3,
         eval_documents=1, tokenizer_target_bytes=4_000_000, tokenizer_replay_bytes=2_000_000, base_target=3,
-        yardstick_bytes=4_000_000,
     )  # fmt: skip
 
 
@@ -124,10 +122,9 @@ def make_plan(corpora: Sequence[Corpus], first: Plan, speed: float, seconds: flo
     Raises RecipeError when too little time is left for a run that shows anything.
     """
     flops = speed * flops_per_token(first)
-    yardstick = sum(
-        min(corpus.size, WINDOW_BYTES if corpus.role == "target" else first.yardstick_bytes) for corpus in corpora
-    )
-    training = (seconds - YARDSTICK_SECONDS_PER_MEGABYTE * yardstick / 1e6) * (1 - EVALUATION_SHARE)
+    # The yardsticks compress as much text as is trained on.
+    compressing = YARDSTICK_SECONDS_PER_MEGABYTE * BYTES_PER_TOKEN * speed / 1e6  # seconds a second of training
+    training = seconds * (1 - EVALUATION_SHARE) / (1 + compressing)
     chosen = first
     for width, layers in WIDTHS:
         candidate = replace(first, hidden_size=width, layers=layers, heads=width // HEAD_SIZE)

@@ -43,8 +43,6 @@ class Plan:
     tokenizer_replay_bytes: int
     base_target: float
     """Per cent of the base's tokens in the new language."""
-    yardstick_bytes: int = 1 << 40
-    """Training text that the yardsticks get of sources that are not to be learnt."""
     precision: str = "fp32"
     weight_decay: float = 0.1
 

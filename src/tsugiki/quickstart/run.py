@@ -27,7 +27,8 @@ from tsugiki.quickstart.corpora import Corpus, embedded_corpora
 from tsugiki.quickstart.recipes import EMBEDDED, RUNS, write_recipes
 from tsugiki.quickstart.table import Row, broken_promises, draw, lesson, make_rows
 from tsugiki.quickstart.threads import choose_threads
-from tsugiki.quickstart.yardsticks import measure, scored_texts
+from tsugiki.quickstart.yardsticks import bytes_read, measure, scored_texts
+from tsugiki.recipe_file import load_recipe, show
 
 TITLES = {"base": "base", "continued": "continued, 30 % replay", "without-replay": "continued without replay"}
 SAMPLE_PROMPT, SAMPLE_TOKENS = 24, 60
@@ -63,9 +64,10 @@ def run_quickstart(directory: Path, console: Console, corpora: Path | None = Non
             say(f"stopped; the same command continues here: {recipes[run]}")
             return RESUMABLE
     console.rule("results", align="left")
+    read = bytes_read([load_recipe(recipes[run]) for run in RUNS[:2]])
     rows = make_rows(
         sources, directory / "continued" / "metrics.jsonl", directory / "without-replay" / "metrics.jsonl",
-        measure(directory, sources, plan.eval_documents, plan.yardstick_bytes),
+        measure(directory, sources, read, plan.eval_documents),
     )  # fmt: skip
     return report(directory, console, rows, sources, corpora, time.perf_counter() - started)
 
@@ -81,7 +83,6 @@ def run_recipe(path: Path, console: Console, *, show_data: bool) -> bool:
     """All stages of one recipe, as `tsugiki run`; returns whether it is finished. The three recipes share their
     prepared data, so that it is shown once."""
     from tsugiki.pipeline import export_final, run_prepare, run_training
-    from tsugiki.recipe_file import load_recipe
 
     say = _plain(console)
     recipe = load_recipe(path)
@@ -101,8 +102,6 @@ def run_recipe(path: Path, console: Console, *, show_data: bool) -> bool:
 
 def is_finished(recipe: Any) -> bool:
     """Whether this very recipe has been run to its end and exported."""
-    from tsugiki.recipe_file import show
-
     state, written = recipe.run_dir / "state.json", recipe.run_dir / "recipe.yaml"
     return (
         state.exists()

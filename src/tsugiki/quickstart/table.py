@@ -73,7 +73,9 @@ def draw(rows: Sequence[Row]) -> Table:
             row.name, f"{row.size / 1000:,.0f} kB", f"{row.before:.2f}", _against(row.after, row.before),
             _against(row.without_replay, row.before), f"{row.xz:.2f}", f"{row.unigram:.2f}",
         )  # fmt: skip
-    table.caption = "* yardsticks: the same held-out text given the training text, by a compressor and by byte counts"
+    table.caption = (
+        "* yardsticks: the same text by a compressor and by byte counts, given as much training text as the model"
+    )
     table.caption_justify = "left"
     return table
 
