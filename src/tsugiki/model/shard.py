@@ -66,7 +66,8 @@ def shard_model(root: nn.Module, hf: PreTrainedModel, mesh: DeviceMesh, precisio
     register_fsdp_forward_method(root, "forward_logits")
     for unit in root.modules():
         if isinstance(unit, FSDPModule):
-            unit.set_gradient_divide_factor(1.0)
+            if mesh.size() > 1:  # for one process torch would divide by making a copy of every gradient
+                unit.set_gradient_divide_factor(1.0)
             unit.set_force_sum_reduction_for_comms(True)  # gloo has no pre-multiplied sum
 
 
