@@ -50,7 +50,7 @@ class Plan:
 EMBEDDED = Plan(
     vocabulary=3072, hidden_size=128, layers=4, heads=4, sequence_length=256, batch=4, micro_batch=4,
     base_steps=400, continued_steps=350, without_replay_steps=100, base_rate=4e-3, continued_rate=3e-3,
-    eval_documents=200, tokenizer_target_bytes=20_000, tokenizer_replay_bytes=1_000_000, base_target=2,
+    eval_documents=200, tokenizer_target_bytes=40_000, tokenizer_replay_bytes=1_000_000, base_target=2,
 )  # fmt: skip
 """About a million parameters, two and a half minutes on two cores."""
 

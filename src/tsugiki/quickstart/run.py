@@ -166,6 +166,7 @@ def _sample(directory: Path, sources: Sequence[Corpus], say: Any) -> None:
     text = scored_texts(directory / "data" / corpus.name, corpus, 1)[0]
     prompt = text[:SAMPLE_PROMPT].rstrip()
     continued = generate_text(
-        directory / "continued" / "export", prompt, max_new_tokens=SAMPLE_TOKENS, temperature=0.5, seed=1
+        directory / "continued" / "export", prompt, max_new_tokens=SAMPLE_TOKENS, temperature=0.5, top_p=0.8, seed=1
     )
-    say(f"sample     {prompt}| {continued.removeprefix(prompt)}\n")
+    continued = continued.removeprefix(prompt).rstrip("\ufffd")  # a character that was cut in its bytes
+    say(f"sample     {prompt}| {continued}\n")
