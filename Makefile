@@ -24,7 +24,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 # kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run
 soak: $(VENV)/.installed-dev
