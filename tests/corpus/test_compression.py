@@ -113,7 +113,7 @@ def test_a_flipped_bit_is_refused_where_the_format_has_a_checksum(tmp_path):
         ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
         ("a.jsonl", b"\n<!DOCTYPE html><title>404</title>", "an HTML page"),
         ("a.jsonl.gz", b"<HTML>rate limited</HTML>", "an HTML page"),
-        ("a.jsonl", gzip.compress(b"x"), "by its first bytes this is gzip data"),
+        ("a.jsonl", gzip.compress(b"x", mtime=0), "by its first bytes this is gzip data"),
         ("a.jsonl.gz", zstandard.compress(b"x"), "by its first bytes this is zstd data"),
         ("a.jsonl.zst", b'{"text": "not compressed"}\n', "damaged zstd data"),
         ("a.jsonl", b"PAR1....", "by its first bytes this is parquet data"),
