@@ -277,12 +277,14 @@ class _Listener:
 
 
 class _SaveWatch:
-    """Seconds that the loop stood still for each checkpoint, and seconds from its beginning to the last byte."""
+    """Seconds that the loop stood still for each checkpoint (to begin it, for its copy before the next update, to
+    publish it), and seconds from its beginning to the last byte."""
 
     def __init__(self, checkpointer: Any):
         self.saves: list[dict[str, float]] = []
-        self.checkpointer, self._begin, self._commit = checkpointer, checkpointer.begin, checkpointer.commit
-        checkpointer.begin, checkpointer.commit = self.begin, self.commit
+        self.checkpointer = checkpointer
+        self._begin, self._wait_copied, self._commit = checkpointer.begin, checkpointer.wait_copied, checkpointer.commit
+        checkpointer.begin, checkpointer.wait_copied, checkpointer.commit = self.begin, self.wait_copied, self.commit
 
     def begin(self, *arguments: Any) -> None:
         start = time.perf_counter()
@@ -290,6 +292,12 @@ class _SaveWatch:
         record = {"begin": time.perf_counter() - start}
         self.saves.append(record)
         threading.Thread(target=self._wait, args=(start, record), daemon=True).start()
+
+    def wait_copied(self) -> None:
+        start = time.perf_counter()
+        self._wait_copied()
+        if self.saves:
+            self.saves[-1].setdefault("copy", time.perf_counter() - start)  # of the first update after it
 
     def _wait(self, start: float, record: dict[str, float]) -> None:
         while not self.checkpointer.local_done() and "commit" not in record:

@@ -140,18 +140,15 @@ def _stall(saving: dict[str, Any]) -> tuple[str, str, str, bool] | None:
     saves = saving["saves"][1:-1] or saving["saves"]  # at the last one the process ends: nothing is stalled
     if not saves:
         return None
-    begin, commit, written = (statistics.median(save[key] for save in saves) for key in ("begin", "commit", "written"))
-    share = begin / written
+    parts = ("begin", "copy", "commit")
+    begin, copy, commit = (statistics.median(save.get(part, 0.0) for save in saves) for part in parts)
+    written = statistics.median(save["written"] for save in saves)
+    share = (begin + copy + commit) / written
     found = (
-        f"{share:.1%} ({begin:.3f} s to copy, {written:.2f} s until written; {commit:.3f} s to publish; "
-        f"the first copy {saving['saves'][0]['begin']:.3f} s)"
+        f"{share:.1%} ({begin:.4f} s to begin, {copy:.4f} s for the copy, {commit:.4f} s to publish; {written:.2f} s "
+        "until written)"
     )
-    return (
-        "a checkpoint's copy stalls training for at most 2 % of its writing",
-        "checkpoints and data",
-        found,
-        share <= 0.02,
-    )
+    return ("a checkpoint stalls training for at most 2 % of its writing", "checkpoints and data", found, share <= 0.02)
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ def test_a_step_taken_while_the_save_is_in_flight_does_not_leak_into_it(
         tensors = make_tensors(step)
         changed.clear()
         checkpointer.begin(step, tensors, {})
+        checkpointer.wait_copied()
         assert not checkpointer.local_done()
         for tensor in tensors.values():
             tensor.fill_(77)
@@ -110,6 +111,49 @@ def test_a_step_taken_while_the_save_is_in_flight_does_not_leak_into_it(
         loaded = blank(tensors)
         checkpointer.load(found, loaded)
         assert_equal(loaded, make_tensors(step))
+
+
+def test_begin_does_not_wait_for_the_copy_but_wait_copied_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    copy = checkpoint_writer.Stager._copy
+
+    def copy_late(*arguments: Any) -> Any:
+        assert go_on.wait(60)
+        return copy(*arguments)
+
+    monkeypatch.setattr(checkpoint_writer.Stager, "_copy", copy_late)
+    checkpointer = make_checkpointer(tmp_path)
+    tensors = make_tensors(1)
+    checkpointer.begin(1, tensors, {})  # returns while the copy is held up
+    timer = threading.Timer(0.2, go_on.set)
+    timer.start()
+    checkpointer.wait_copied()
+    assert go_on.is_set()
+    for tensor in tensors.values():
+        tensor.fill_(77)
+    checkpointer.wait_and_commit()
+    found = checkpointer.newest_whole()
+    assert found is not None
+    loaded = blank(tensors)
+    checkpointer.load(found, loaded)
+    assert_equal(loaded, make_tensors(1))
+
+
+def test_a_copy_that_fails_is_told_by_commit_and_leaves_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpointer = make_checkpointer(tmp_path)
+    save(checkpointer, 1)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("device lost")
+
+    monkeypatch.setattr(checkpoint_writer.Stager, "_copy", fail)
+    checkpointer.begin(2, make_tensors(2), {})
+    checkpointer.wait_copied()
+    with pytest.raises(StorageError, match=r"device lost.*the last one is step_00000001"):
+        checkpointer.commit()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000001"]
 
 
 def test_tensors_may_come_and_go_between_saves(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from tsugiki.errors import DivergedError
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.training import loop as loop_module
 from tsugiki.training.batches import rank_samples, read_step
+from tsugiki.training.checkpoint_writer import Stager
 from tsugiki.training.distributed import start_processes, stop_processes
 from tsugiki.training.loop import train, train_step
 from tsugiki.training.metrics import Meter
+from tsugiki.training.optimizer import Optimizer
 from tsugiki.training.run import open_run
 from tsugiki.training.signals import StopRequest
 
@@ -115,6 +118,35 @@ def test_three_steps_equal_a_loop_written_out_naively(open_tiny):
         assert sum(record.source_nats) == pytest.approx(record.loss * record.targets, rel=1e-6)
     for name, tensor in weights_of(run).items():
         torch.testing.assert_close(tensor, naive.state_dict()[name], rtol=1e-4, atol=2e-5, msg=name)
+
+
+def test_an_update_waits_for_the_copy_of_the_checkpoint_before_it(open_tiny, monkeypatch):
+    held = threading.Event()
+    copy, update = Stager._copy, Optimizer.step
+
+    def copy_late(*arguments):
+        assert held.wait(60)
+        return copy(*arguments)
+
+    def copied_before_update(self, *arguments, **named):
+        assert run.checkpointer._stager._copying is None
+        update(self, *arguments, **named)
+
+    monkeypatch.setattr(Stager, "_copy", copy_late)
+    monkeypatch.setattr(Optimizer, "step", copied_before_update)
+    run = open_tiny(**{"training.max_steps": 4, "training.save_steps": 100})
+    held.set()
+    train_step(run, batch_of(run, 1))
+    at_step_1 = weights_of(run)
+    held.clear()
+    run.checkpointer.begin(run.step, run.tensors(), run.state())
+    threading.Timer(0.5, held.set).start()  # well after the forward and backward of the next step have begun
+    train_step(run, batch_of(run, 2))
+    assert any(not torch.equal(tensor, at_step_1[name]) for name, tensor in weights_of(run).items())
+    run.checkpointer.wait_and_commit()
+    found = run.checkpointer.newest_whole()
+    run.checkpointer.load(found, run.tensors())
+    assert [name for name, tensor in weights_of(run).items() if not torch.equal(tensor, at_step_1[name])] == []
 
 
 def test_cutting_the_batch_otherwise_changes_only_rounding(open_tiny):

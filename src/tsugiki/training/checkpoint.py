@@ -2,7 +2,8 @@
 
 The life of one, each line on every rank at the same step:
 
-    checkpointer.begin(step, tensors, state)     returns once the tensors are copied; a thread writes the copy
+    checkpointer.begin(step, tensors, state)     returns at once; threads copy the tensors and write the copy
+    checkpointer.wait_copied()                   before the next update: from here on the tensors may change
     checkpointer.local_done()                    asked every step; costs nothing
     checkpointer.commit()                        all agree; rank 0 writes the manifest and renames the directory
 
@@ -27,6 +28,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse
 
 from tsugiki.checkpoint_files import (
     FORMAT,
@@ -123,7 +125,7 @@ class Checkpointer:
     # Saving
 
     def begin(self, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-        """Start saving; returns as soon as the tensors may be changed again. Collective, one in flight.
+        """Start saving. Collective, one in flight. The tensors must not change before `wait_copied` has returned.
 
         tensors: plain or sharded (DTensor), by name; a plain tensor must be the same on every rank.
         state: what is not a tensor, as JSON values; rank 0's is stored.
@@ -154,15 +156,19 @@ class Checkpointer:
         assert name is not None
         writer = ShardWriter(temporary, self.rank, {STATE: content} if content is not None else None)
         try:
-            done = dcp.async_save(
+            begun = dcp.async_save(
                 dict(tensors), storage_writer=writer, process_group=self._io, async_stager=self._stager,
                 no_dist=self._io is None,
             )  # fmt: skip
         except StorageError:  # agreed on by all ranks in Stager.stage
             self._discard(temporary)
             raise
-        assert isinstance(done, Future)
-        self._flight = _Flight(name, temporary, writer, describe_tensors(dict(tensors)), done)
+        assert isinstance(begun, AsyncSaveResponse)  # as the stager returns a future
+        self._flight = _Flight(name, temporary, writer, describe_tensors(dict(tensors)), begun.upload_completion)
+
+    def wait_copied(self) -> None:
+        """Block until the tensors of the save in flight may be changed. Local; at once where nothing is copied."""
+        self._stager.synchronize_staging()
 
     def local_done(self) -> bool:
         """Whether a save is in flight and its writing has ended here, well or badly. Never blocks, never raises."""

@@ -1,15 +1,17 @@
 """From tensors on a device to files on the disk: the copy that training may not touch, and the shard files.
 
-torch's Hugging Face writer plans who writes what; two of its parts are replaced here. Staging keeps its buffers
-from save to save (fresh memory costs a page fault for every 4 KiB, which takes longer than the copy) and pins them
-where a GPU can use that; it also copies 0-dimensional DTensors, which torch 2.13 leaves shared with training. Writing
-streams a safetensors file from the buffers and hashes it on the way (torch makes two whole copies of the file in
-memory first), then reads it back: what the manifest vouches for has been on the disk and back.
+torch's Hugging Face writer plans who writes what; two of its parts are replaced here. Staging copies in a thread while
+the next step computes its gradients, which only reads the weights. It keeps its buffers from save to save (fresh memory
+costs a page fault for every 4 KiB, which takes longer than the copy) and pins them where a GPU can use that; it also
+copies 0-dimensional DTensors, which torch 2.13 leaves shared with training. Writing streams a safetensors file from the
+buffers and hashes it on the way (torch makes two whole copies of the file in memory first), then reads it back: what
+the manifest vouches for has been on the disk and back.
 """
 
 import json
 import os
 from collections.abc import Callable
+from concurrent import futures
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,9 +63,10 @@ def describe_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, An
 
 
 class Stager(AsyncStager):
-    """Copies tensors to buffers on the CPU; a later change of the tensors does not reach them.
+    """Copies tensors to buffers on the CPU in the background: they may change once `synchronize_staging`
+    has returned.
 
-    `agree` is called on every rank once its copy has been made or has failed (with the error's text or None) and
+    `agree` is called on every rank once its buffers are there or could not be had (with the error's text or None) and
     raises on all ranks if any failed, so that none starts a save that the others do not join.
     """
 
@@ -72,29 +75,36 @@ class Stager(AsyncStager):
     def __init__(self, agree: Callable[[str | None], None]) -> None:
         self._agree = agree
         self._buffers: dict[str, torch.Tensor] = {}
+        self._thread = futures.ThreadPoolExecutor(1, "checkpoint-copy")
+        self._copying: futures.Future[dict[str, torch.Tensor]] | None = None
 
-    def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """A copy of the tensors, on the CPU. Raises StorageError on every rank if one has no memory for it."""
+    def stage(self, state_dict: dict[str, Any]) -> futures.Future[dict[str, torch.Tensor]]:
+        """Begin to copy; the future holds the copy. Raises StorageError on every rank if one has no memory for it."""
         failure = None
-        staged: dict[str, torch.Tensor] = {}
         try:
-            staged = self._copy(state_dict)
+            self._make_buffers(state_dict)
         except (RuntimeError, MemoryError) as error:
             self._buffers = {}
             failure = f"not enough host memory to copy the tensors of a checkpoint ({str(error).splitlines()[0]})"
         self._agree(failure)
-        return staged
+        ready = torch.cuda.current_stream().record_event() if _any_cuda(state_dict) else None
+        self._copying = self._thread.submit(self._copy, state_dict, ready)
+        return self._copying
 
     def synchronize_staging(self) -> None:
-        """Nothing to wait for: `stage` returns when the copy is there."""
-        return
+        """Block until the tensors given to `stage` may be changed; at once where nothing is being copied."""
+        if self._copying is not None:
+            futures.wait([self._copying])  # a failure is told by the save, which waits for the same future
+            self._copying = None
 
     def close(self) -> None:
-        """Give the buffers back."""
+        """Give the buffers and the thread back."""
+        self.synchronize_staging()
+        self._thread.shutdown()
         self._buffers = {}
 
     @torch.no_grad()
-    def _copy(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _make_buffers(self, tensors: dict[str, torch.Tensor]) -> None:
         for name in self._buffers.keys() - tensors.keys():
             del self._buffers[name]
         pin = _worth_pinning(tensors)
@@ -102,10 +112,23 @@ class Stager(AsyncStager):
             buffer = self._buffers.get(name)
             if buffer is None or not _alike(buffer, tensor):
                 self._buffers[name] = _twin(tensor, pin)
-            _local(self._buffers[name]).copy_(_local(tensor), non_blocking=True)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+
+    @torch.no_grad()
+    def _copy(self, tensors: dict[str, torch.Tensor], ready: Any) -> dict[str, torch.Tensor]:
+        """The copy; from a GPU in a stream of its own, after what the event `ready` stands for (the last update)."""
+        stream = torch.cuda.Stream(ready.device) if ready is not None else None  # a thread begins on device 0
+        with torch.cuda.stream(stream):
+            if stream is not None:
+                stream.wait_event(ready)
+            for name, tensor in tensors.items():
+                _local(self._buffers[name]).copy_(_local(tensor), non_blocking=True)
+            if stream is not None:
+                stream.synchronize()
         return dict(self._buffers)
+
+
+def _any_cuda(tensors: dict[str, torch.Tensor]) -> bool:
+    return any(tensor.is_cuda for tensor in tensors.values())
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
@@ -128,7 +151,7 @@ def _twin(tensor: torch.Tensor, pin: bool) -> torch.Tensor:
     if not isinstance(tensor, DTensor):
         return memory
     # The public constructor moves a shard to the mesh's device; torch's own staging sets this attribute too.
-    twin: Any = tensor.detach().clone() if local.device.type == "cpu" else tensor.detach().to("cpu")
+    twin: Any = tensor.detach() if local.device.type == "cpu" else tensor.detach().to("cpu")
     twin._local_tensor = memory
     return twin
 
@@ -136,7 +159,7 @@ def _twin(tensor: torch.Tensor, pin: bool) -> torch.Tensor:
 def _worth_pinning(tensors: dict[str, torch.Tensor]) -> bool:
     """Page-locked memory makes copies from a GPU several times faster, but is taken from everybody for good: only
     where all GPUs of this machine together ask for less than a quarter of its memory."""
-    if not any(tensor.is_cuda for tensor in tensors.values()):
+    if not _any_cuda(tensors):
         return False
     mine = sum(_local(tensor).nbytes for tensor in tensors.values())
     return mine * torch.cuda.device_count() < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4

@@ -45,6 +45,7 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     norm = clip_global_norm(run.optimizer.trainable(), run.recipe.training.max_grad_norm)
     loss = sums.over_ranks() / max(targets, 1)
     not_finite = ~torch.isfinite(loss + norm)
+    run.checkpointer.wait_copied()  # what a save that began after the last step still reads
     if targets:
         run.optimizer.step(step, rate, not_finite=not_finite)
     figures = torch.cat([torch.stack([loss, norm.double()]), sums.nats, sums.targets]).tolist()  # the only device sync
@@ -158,7 +159,7 @@ def _validate(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
 
 
 def _save(run: Run, meter: Meter, *, wait: bool) -> None:
-    """Begin a checkpoint of this step; wait for it when the process is about to end."""
+    """Begin a checkpoint of this step, copied while the next one computes; wait for it when the process will end."""
     start = time.perf_counter()
     run.checkpointer.wait_and_commit()  # the one before, if still in flight
     run.checkpointer.begin(run.step, run.tensors(), run.state())
