@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+CACHED_LOGITS = 1 << 20
+"""fp32 logits (4 MB) that a CPU keeps in its cache while going over them some ten times; a GPU takes a whole chunk."""
+
 IGNORE = -100
 """A target with this value is not scored (the value that every Hugging Face loss uses)."""
 
@@ -66,40 +69,30 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if wants_bias and bias is not None else None
 
-        # One chunk's logits in the compute dtype and in fp32 (the same memory where that is fp32), used again by every
-        # chunk: fresh memory of that size costs a page fault for each 4 KiB on a CPU, and two chunks would overlap.
+        # One chunk's logits in the compute dtype, used again by every chunk (fresh memory of that size costs a page
+        # fault for each 4 KiB on a CPU, and two chunks would overlap), and those of some of its rows in fp32.
         size = min(chunk_tokens, len(targets))
         products = torch.empty(size, len(weight), dtype=hidden.dtype, device=hidden.device)
-        in_fp32 = products if products.dtype == torch.float32 else torch.empty_like(products, dtype=torch.float32)
+        at_once = size if hidden.is_cuda else min(size, -(-CACHED_LOGITS // len(weight)))
+        in_fp32 = torch.empty(at_once, len(weight), dtype=torch.float32, device=hidden.device)
 
         for start in range(0, len(targets), chunk_tokens):
             rows = slice(start, start + chunk_tokens)
             part = hidden[rows]
-            product, logits = products[: len(part)], in_fp32[: len(part)]  # [chunk, vocabulary]
+            product = products[: len(part)]  # [chunk, vocabulary]
             if bias is None:
                 torch.mm(part, weight.T, out=product)
             else:
                 torch.addmm(bias, part, weight.T, out=product)
-            if logits is not product:
-                logits.copy_(product)
-            derivative = _apply(transform, logits, with_gradient)
-            gradient = _losses_and_gradient(logits, targets[rows], losses[rows])
-            if not (wants_hidden or wants_weight or wants_bias):
-                continue
-            if derivative is not None:
-                gradient.mul_(derivative)
-            if transform.scale != 1.0:
-                gradient.mul_(transform.scale)
-            if grad_bias is not None:
-                grad_bias += gradient.sum(0)
-            gradient = gradient if logits is product else product.copy_(gradient)
+            wanted = wants_hidden or wants_weight or wants_bias
+            _losses_and_gradient(product, in_fp32, targets[rows], losses[rows], transform, wanted, grad_bias)
             if grad_hidden is not None:
-                torch.mm(gradient, weight, out=grad_hidden[rows])
+                torch.mm(product, weight, out=grad_hidden[rows])
             if grad_weight is not None:
-                if gradient.dtype == torch.float32:
-                    grad_weight.addmm_(gradient.T, part)
+                if product.dtype == torch.float32:
+                    grad_weight.addmm_(product.T, part)
                 else:
-                    grad_weight += gradient.T @ part
+                    grad_weight += product.T @ part
 
         ctx.gradients = (grad_hidden, grad_weight, grad_bias)
         ctx.mark_non_differentiable(losses)
@@ -117,8 +110,32 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (*scaled, None, None, None, None)
 
 
+def _losses_and_gradient(
+    product: Tensor, in_fp32: Tensor, targets: Tensor, losses: Tensor, transform: Transform, wanted: bool,
+    grad_bias: Tensor | None,
+) -> None:  # fmt: skip
+    """Fills `losses` [chunk] of what the output layer gave, `product` [chunk, vocabulary]; where `wanted`, turns that
+    in place into its gradient, whose sum is added to `grad_bias`. Takes as many rows at a time as `in_fp32` has."""
+    for start in range(0, len(product), len(in_fp32)):
+        rows = slice(start, start + len(in_fp32))
+        part = product[rows]
+        logits = part if part.dtype == torch.float32 else in_fp32[: len(part)].copy_(part)
+        derivative = _apply(transform, logits, wanted)
+        gradient = _cross_entropy(logits, targets[rows], losses[rows])
+        if not wanted:
+            continue
+        if derivative is not None:
+            gradient.mul_(derivative)
+        if transform.scale != 1.0:
+            gradient.mul_(transform.scale)
+        if grad_bias is not None:
+            grad_bias += gradient.sum(0)
+        if gradient is not part:
+            part.copy_(gradient)
+
+
 def _apply(transform: Transform, logits: Tensor, with_gradient: bool) -> Tensor | None:
-    """Transforms fp32 logits [chunk, vocabulary] in place; returns the cap's derivative where it is needed."""
+    """Transforms fp32 logits [rows, vocabulary] in place; returns the cap's derivative where it is needed."""
     if transform.scale != 1.0:
         logits.mul_(transform.scale)
     if transform.cap is None:
@@ -129,8 +146,8 @@ def _apply(transform: Transform, logits: Tensor, with_gradient: bool) -> Tensor 
     return derivative
 
 
-def _losses_and_gradient(logits: Tensor, targets: Tensor, losses: Tensor) -> Tensor:
-    """Fills `losses` [chunk] and turns fp32 `logits` [chunk, vocabulary] in place into softmax - onehot(target)."""
+def _cross_entropy(logits: Tensor, targets: Tensor, losses: Tensor) -> Tensor:
+    """Fills `losses` [rows] and turns fp32 `logits` [rows, vocabulary] in place into softmax - onehot(target)."""
     targets = targets.unsqueeze(1)
     logits -= logits.amax(dim=1, keepdim=True)
     of_target = logits.gather(1, targets)
