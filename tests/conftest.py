@@ -82,6 +82,22 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 12,
         "norm_topk_prob": True,
     },
+    "deepseek_v3": {  # has a buffer that its files hold
+        "model_type": "deepseek_v3",
+        **_TEXT,
+        "num_key_value_heads": 4,
+        "q_lora_rank": 8,
+        "kv_lora_rank": 8,
+        "qk_nope_head_dim": 4,
+        "qk_rope_head_dim": 4,
+        "v_head_dim": 4,
+        "moe_intermediate_size": 12,
+        "n_routed_experts": 4,
+        "n_group": 2,
+        "topk_group": 1,
+        "num_experts_per_tok": 2,
+        "first_k_dense_replace": 1,
+    },
 }
 
 
@@ -106,6 +122,9 @@ def make_model_folder(folder: Path, architecture: dict[str, Any], seed: int = 0,
             for parameter in model.parameters():
                 if parameter.ndim == 1:
                     parameter.add_(0.1 * torch.randn_like(parameter))
+            for name, buffer in model.named_buffers():
+                if name in model.state_dict():
+                    buffer.add_(0.1 * torch.randn_like(buffer))
         model.save_pretrained(folder)
     return folder
 

@@ -23,6 +23,7 @@ BLOCKS = {
     "granite": "model.layers",
     "mixtral": "model.layers",
     "qwen3_moe": "model.layers",
+    "deepseek_v3": "model.layers",
 }
 
 

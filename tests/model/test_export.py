@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
 ARCHITECTURES = [
     "mistral", "mistral-tied", "llama", "qwen3", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox", "granite",
-    "phi", "mixtral", "qwen3_moe",
+    "phi", "mixtral", "qwen3_moe", "deepseek_v3",
 ]  # fmt: skip
 
 
@@ -32,7 +32,9 @@ def make_run(run_dir: Path, folder: Path, tokenizer: Path | None = None) -> tupl
         for path in source.iterdir():
             if path.suffix != ".safetensors" and "index" not in path.name:
                 (target / path.name).write_bytes(path.read_bytes())
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    tensors |= {f"model.{name}": value for name, value in model.state_dict().items() if name not in tied}
     moments = {f"optimizer.{name}.exp_avg": torch.randn_like(p) for name, p in model.named_parameters()}
     checkpointer = Checkpointer(run_dir / "checkpoints", lineage="test")
     checkpointer.begin(7, tensors | moments, {"step": 7, "model_files": "model"})

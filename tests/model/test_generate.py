@@ -13,6 +13,7 @@ from tsugiki.model.generate import cached_logits, choose, generate, generate_tex
 NAMES = [
     "mistral", "llama", "qwen3", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox", "granite", "mixtral",
     "qwen3_moe",
+    "deepseek_v3",
 ]  # fmt: skip
 PROMPT = [1, 7, 30, 9]
 

@@ -152,7 +152,9 @@ def test_attention_that_this_machine_cannot_do_is_one_clear_error(tiny_model_fol
         load(tiny_model_folder("mistral"), attn_implementation="flash_attention_2")
 
 
-@pytest.mark.parametrize("name", ["mistral", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox", "qwen3_moe"])
+@pytest.mark.parametrize(
+    "name", ["mistral", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox", "qwen3_moe", "deepseek_v3"]
+)
 def test_parameters_and_buffers_are_those_of_a_plain_load(
     name: str, tiny_model_folder: Folder, load: Load, load_plain: Callable[..., Any]
 ) -> None:
@@ -199,7 +201,7 @@ def test_vision_tower_is_frozen_named_and_unchanged(
     assert model.describe()["trained_parameters"] < model.describe()["parameters"]
 
 
-@pytest.mark.parametrize("name", ["mistral", "mixtral", "qwen3_moe", "gpt_neox"])
+@pytest.mark.parametrize("name", ["mistral", "mixtral", "qwen3_moe", "gpt_neox", "deepseek_v3"])
 def test_nothing_is_frozen_in_a_text_model(name: str, tiny_model_folder: Folder, load: Load) -> None:
     model = load(tiny_model_folder(name))
     assert model.describe()["frozen"] == []

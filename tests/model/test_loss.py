@@ -13,7 +13,7 @@ from tsugiki.model.loss import TrainingModel, cumulative_lengths
 
 ARCHITECTURES = [
     "mistral", "llama", "qwen3", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox", "granite", "phi",
-    "mixtral", "qwen3_moe",
+    "mixtral", "qwen3_moe", "deepseek_v3",
 ]  # fmt: skip
 
 

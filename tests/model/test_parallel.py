@@ -21,7 +21,7 @@ from tsugiki.model.bits_per_byte import score_documents
 
 NAMES = [
     "mistral", "mistral-tied", "llama", "qwen3", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox",
-    "granite", "phi", "mixtral", "qwen3_moe",
+    "granite", "phi", "mixtral", "qwen3_moe", "deepseek_v3",
 ]  # fmt: skip
 MESHES = {"mistral-none": ("mistral", "none", None), "gemma2-hybrid": ("gemma2", "hybrid", 2)}
 
@@ -39,7 +39,7 @@ def naive_step(model: Any, worker: ModuleType) -> tuple[float, dict[str, torch.T
         for place, target in enumerate(targets[row].tolist()):
             if target != -100:
                 part = part - log_probabilities[0, place, target]
-        if router:
+        if getattr(output, "aux_loss", None) is not None:
             part = part + worker.ROUTER_COEFFICIENT * output.aux_loss * int((targets[row] != -100).sum())
         loss = loss + part / total
     loss.backward()

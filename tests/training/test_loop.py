@@ -8,8 +8,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from tsugiki.errors import DivergedError
+from tsugiki.model.export import export
+from tsugiki.pipeline import _record_inputs as record_inputs
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.training import loop as loop_module
 from tsugiki.training.batches import rank_samples, read_step
@@ -31,10 +34,13 @@ def processes():
 
 
 @pytest.fixture
-def open_tiny(processes, tmp_path, prepared_tiny):
-    """open_tiny(**{"training.max_steps": 4}): a run on a tiny random Mistral, ready for its first step."""
+def open_tiny(processes, tmp_path, prepared_tiny, tiny_config):
+    """open_tiny(**{"training.max_steps": 4}): a run on a tiny random Mistral (or `architecture`) before its first step."""
 
-    def build(**changes):
+    def build(architecture=None, **changes):
+        if architecture:
+            rows = parse_recipe(prepared_tiny.text).model.architecture["vocab_size"]
+            changes["model.architecture"] = json.dumps(tiny_config(architecture, vocab_size=rows))
         recipe = parse_recipe(
             prepared_tiny.text, overrides=[f"run_dir={tmp_path / 'run'}", *(f"{k}={v}" for k, v in changes.items())]
         )
@@ -57,6 +63,18 @@ def weights_of(run) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().full_tensor().clone() for name, tensor in run.model.named_hf_parameters()}
 
 
+def plain_model(run):
+    """The run's model as plain transformers builds it, with the run's weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = dict(run.recipe.model.architecture)
+    plain = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.float32
+    )
+    plain.load_state_dict(weights_of(run))
+    return plain
+
+
 def meter_of(run) -> Meter:
     names = list(run.mixture.names)
     return Meter(names, [None] * len(names), 1.0, 1, torch.device("cpu"), run.total_steps)
@@ -77,15 +95,9 @@ class Recorder:
 
 
 def test_three_steps_equal_a_loop_written_out_naively(open_tiny):
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     run = open_tiny(**{"training.max_steps": 3, "training.max_grad_norm": 0.5})
     settings = run.recipe.training
-    config = dict(run.recipe.model.architecture)
-    naive = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.float32
-    )
-    naive.load_state_dict(weights_of(run))
+    naive = plain_model(run)
     decayed = [p for p in naive.parameters() if p.ndim > 1]
     others = [p for p in naive.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -156,6 +168,34 @@ def test_cutting_the_batch_otherwise_changes_only_rounding(open_tiny):
         losses[micro] = [train_step(run, batch_of(run, step)).loss for step in (1, 2, 3)]
     assert losses[1] == pytest.approx(losses[6], rel=1e-5)
     assert losses[2] == pytest.approx(losses[6], rel=1e-5)
+
+
+def test_a_steps_router_loss_is_the_mean_over_its_targets(open_tiny):
+    run = open_tiny("mixtral", **{"training.micro_batch_size": 2})
+    batch, plain, sums = batch_of(run, 1), plain_model(run), []
+    for micro in batch.micro_batches:
+        output = plain(input_ids=micro.inputs, use_cache=False, output_router_logits=True)
+        sums.append(output.aux_loss.item() * micro.target_count)
+    record = train_step(run, batch)
+    assert len(sums) == 3
+    assert record.router_loss == pytest.approx(sum(sums) / record.targets, rel=1e-5)
+    assert sum(record.source_targets) == record.targets
+    dense = open_tiny()
+    assert train_step(dense, batch_of(dense, 1)).router_loss is None
+
+
+def test_buffers_that_a_models_files_hold_are_saved_resumed_and_exported(open_tiny, tmp_path):
+    name = "model.layers.1.mlp.gate.e_score_correction_bias"
+    run = open_tiny("deepseek_v3", **{"training.stop_after_steps": 2, "training.eval_steps": "null"})
+    buffer = dict(run.model.hf.named_buffers())[name]
+    buffer.copy_(torch.tensor([0.5, -0.25, 0.0, 1.0]))
+    train(run, meter_of(run), [])
+    resumed = open_tiny("deepseek_v3", **{"training.eval_steps": "null"})
+    assert resumed.step == 2
+    assert torch.equal(dict(resumed.model.hf.named_buffers())[name], buffer)
+    record_inputs(run.recipe, run.tokenizer, None)
+    export(tmp_path / "run/checkpoints/step_00000002", tmp_path / "export", dtype="float32")
+    assert torch.equal(load_file(tmp_path / "export/model.safetensors")[name], buffer)
 
 
 def test_a_step_that_is_not_finite_is_not_applied_and_three_in_a_row_end_the_run(open_tiny, monkeypatch):

@@ -44,7 +44,7 @@ class TrainingModel(nn.Module):
         self.hf: PreTrainedModel = hf
         self.chunk_tokens = chunk_tokens
         text = text_config(hf)
-        self.has_router = hasattr(text, "output_router_logits")
+        self.has_router = hasattr(text, "output_router_logits")  # until a first call shows whether there is a loss
         configured = float(getattr(text, "router_aux_loss_coef", 0.0) or 0.0)
         self.router_coefficient = configured if router_coefficient is None else router_coefficient
         self.flattens_packed = str(getattr(text, "_attn_implementation", "")).startswith("flash")
@@ -166,6 +166,13 @@ class TrainingModel(nn.Module):
     def named_hf_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters under the names of the wrapped model (no prefix of ours); a tied one once."""
         return self.hf.named_parameters()
+
+    def named_hf_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """All that a model's files hold: its parameters, and buffers that are no result of its configuration
+        (DeepSeek-V3's correction of expert scores)."""
+        yield from self.hf.named_parameters()
+        stored = self.hf.state_dict().keys()
+        yield from ((name, buffer) for name, buffer in self.hf.named_buffers() if name in stored)
 
     def describe(self) -> dict[str, Any]:
         """Facts for the start of a run, JSON-able."""

@@ -10,13 +10,12 @@ import time
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from tsugiki.errors import DivergedError
 from tsugiki.model.loss import LossOutput
 from tsugiki.training.batches import MicroBatch, Prefetcher, StepBatch
-from tsugiki.training.metrics import Meter, StepRecord
+from tsugiki.training.metrics import Meter, StepRecord, StepSums
 from tsugiki.training.run import Run
 from tsugiki.training.signals import write_state
 from tsugiki.training.tracking import Listener
@@ -36,11 +35,11 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     targets, stops, saved = run.processes.agree(  # one small reduction on the CPU before the first forward
         [batch.target_count, run.stop.requested(3 * run.save_seconds), run.checkpointer.local_done()]
     )
-    sums = _Sums(run, batch)
+    sums = StepSums(batch.source_targets, run.processes.device)
     for micro in batch.micro_batches if targets else []:
         output = run.model(micro.inputs, micro.targets, micro.positions)
         objective(run, output, micro, targets).backward()
-        sums.add(micro, output)  # stays on the device
+        sums.add(micro.source, micro.target_count, output)  # stays on the device
     run.optimizer.drop_frozen_gradients(step)
     norm = clip_global_norm(run.optimizer.trainable(), run.recipe.training.max_grad_norm)
     loss = sums.over_ranks() / max(targets, 1)
@@ -48,15 +47,15 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     run.checkpointer.wait_copied()  # what a save that began after the last step still reads
     if targets:
         run.optimizer.step(step, rate, not_finite=not_finite)
-    figures = torch.cat([torch.stack([loss, norm.double()]), sums.nats, sums.targets]).tolist()  # the only device sync
-    finite = all(map(math.isfinite, figures[:2]))
+    figures = sums.to_host(loss, norm)  # the only device sync
+    finite = math.isfinite(figures.loss + figures.norm)
     run.step, run.tokens = step, run.tokens + targets
     run.bad_steps = run.bad_steps + 1 if not finite else 0
     return StepRecord(
-        step=step, loss=figures[0], source_nats=figures[2 : 2 + len(sums.nats)],
-        source_targets=[round(count) for count in figures[2 + len(sums.nats) :]], grad_norm=figures[1],
+        step=step, loss=figures.loss, source_nats=figures.nats, source_targets=figures.targets, grad_norm=figures.norm,
         learning_rate=rate, targets=targets, applied=finite and targets > 0, stop=stops > 0,
         saved=saved == run.processes.world, wait_seconds=batch.wait_seconds,
+        router_loss=figures.router / targets if run.model.has_router and targets else None,
     )  # fmt: skip
 
 
@@ -81,25 +80,6 @@ def clip_global_norm(parameters: Sequence[torch.Tensor], max_norm: float) -> tor
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
-
-
-class _Sums:
-    """Nats and targets of a step by source, kept on the device until the step is over."""
-
-    def __init__(self, run: Run, batch: StepBatch):
-        self.device = run.processes.device
-        self.nats = torch.zeros(len(batch.source_targets), dtype=torch.float64, device=self.device)
-        self.targets = torch.from_numpy(batch.source_targets).to(self.device, torch.float64)
-
-    def add(self, micro: MicroBatch, output: LossOutput) -> None:
-        self.nats.index_add_(0, micro.source, output.token_losses.sum(dim=1, dtype=torch.float64))
-
-    def over_ranks(self) -> torch.Tensor:
-        """Total nats of the step, after summing everything over ranks."""
-        both = torch.stack([self.nats, self.targets])
-        dist.all_reduce(both)
-        self.nats, self.targets = both[0], both[1]
-        return self.nats.sum()
 
 
 def train(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:

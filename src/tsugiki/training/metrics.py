@@ -1,16 +1,19 @@
 """What a step did, in numbers for people and for files.
 
-`StepRecord` is what `train_step` returns; `Meter` turns records into the figures of an interval (loss per source,
-tokens a second, MFU, share of time spent waiting for data).
+`StepSums` adds up what a step's micro-batches give, `StepRecord` is what `train_step` returns; `Meter` turns records
+into the figures of an interval (loss per source, tokens a second, MFU, share of time spent waiting for data).
 """
 
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+import torch.distributed as dist
 
+from tsugiki.model.loss import LossOutput
 from tsugiki.training.flops import device_peak
 
 
@@ -30,6 +33,50 @@ class StepRecord:
     saved: bool  # every rank has finished writing the checkpoint in flight
     wait_seconds: float = 0.0
     router_loss: float | None = None
+    """Mixture of experts: mean load-balancing loss, not multiplied by its coefficient. None for other models."""
+
+
+class StepFigures(NamedTuple):
+    """A step's figures on the host, over all ranks."""
+
+    loss: float
+    norm: float
+    nats: list[float]
+    targets: list[int]
+    router: float
+
+
+class StepSums:
+    """What a step adds up, kept on the device until it is over: nats and targets by source [sources], and the router's
+    loss times the targets that it is a mean over [1].
+
+    `source_targets` [sources] int64: this rank's targets by source.
+    """
+
+    def __init__(self, source_targets: np.ndarray, device: torch.device):
+        self.nats = torch.zeros(len(source_targets), dtype=torch.float64, device=device)
+        self.targets = torch.from_numpy(source_targets).to(device, torch.float64)
+        self.router = torch.zeros(1, dtype=torch.float64, device=device)
+
+    def add(self, source: torch.Tensor, target_count: int, output: LossOutput) -> None:
+        """Take in a micro-batch: the source of each of its windows [micro_batch], and what the model gave for it."""
+        self.nats.index_add_(0, source, output.token_losses.sum(dim=1, dtype=torch.float64))
+        if output.router_loss is not None:
+            self.router += output.router_loss.detach() * target_count
+
+    def over_ranks(self) -> torch.Tensor:
+        """Total nats of the step, after summing everything over ranks. Collective."""
+        everything = torch.cat([self.nats, self.targets, self.router])
+        dist.all_reduce(everything)
+        self.nats, self.targets, self.router = everything.split([len(self.nats), len(self.targets), 1])
+        return self.nats.sum()
+
+    def to_host(self, loss: torch.Tensor, norm: torch.Tensor) -> StepFigures:
+        """The sums, and a step's loss and gradient norm, in one transfer."""
+        together = [torch.stack([loss, norm.double()]), self.nats, self.targets, self.router]
+        first, second, *rest = torch.cat(together).tolist()
+        sources = len(self.nats)
+        return StepFigures(first, second, rest[:sources], [round(count) for count in rest[sources:-1]], rest[-1])
 
 
 @dataclass

@@ -72,7 +72,7 @@ class Run:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that a checkpoint stores as tensors: weights by their Hugging Face names, and the optimiser's state."""
-        weights = {f"model.{name}": tensor.detach() for name, tensor in self.model.named_hf_parameters()}
+        weights = {f"model.{name}": tensor.detach() for name, tensor in self.model.named_hf_tensors()}
         return weights | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
 
     def state(self) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Console:
             f"step {figures['step']:,}/{self.total_steps:,}",
             f"loss {figures['loss']:.3f}",
             " ".join(f"{label} {loss:.2f}" for label, loss in list(self.by_language(figures).items())[:4]),
+            f"router {figures['router_loss']:.2f}" if "router_loss" in figures else "",
             f"grad {figures['grad_norm']:.2f}",
             f"lr {figures['learning_rate']:.2e}",
             f"{quantity(figures['tokens_per_second'])} tok/s",

@@ -13,7 +13,7 @@ from tsugiki.errors import ModelError, RecipeError
 from tsugiki.training.preflight import PROBES, check_run
 from tsugiki.training.run import Run
 
-ARCHITECTURES = ["mistral", "llama", "gemma2", "gemma3", "qwen3", "mixtral", "granite", "gpt_neox"]
+ARCHITECTURES = ["mistral", "llama", "gemma2", "gemma3", "qwen3", "mixtral", "granite", "gpt_neox", "deepseek_v3"]
 
 
 def verdicts(report) -> dict[str, str]:
