@@ -11,8 +11,8 @@ SOURCE = Path(__file__).parents[1] / "src/tsugiki"
 STAGES = {"vocabulary", "training", "evaluation", "experiments", "report"}
 ABOVE = {"pipeline", "cli", "quickstart", "preview"}
 PARTS = [
-    "recipe", "recipe_file", "recipe_checks", "recipe_names", "recipe_secrets", "recipe_yaml", "corpus", "model",
-    "files", "errors", "statistics", "checkpoint_files",
+    "recipe", "recipe_file", "recipe_checks", "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
+    "corpus", "model", "files", "errors", "statistics", "checkpoint_files",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tsugiki.recipe import Recipe, Section
-from tsugiki.recipe_checks import compare_for_resume
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_names import all_keys, field_at
+from tsugiki.recipe_resume import compare_for_resume
 
 BASE = """\
 run_dir: runs/first

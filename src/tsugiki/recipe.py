@@ -1,8 +1,9 @@
 """The recipe: every key that a user can write, with its unit, its default and why that is the default.
 
 Read it from top to bottom as the reference of the YAML file. `recipe_file.load_recipe` reads the file and
-reports what is wrong by line; `recipe_checks` holds what needs more than one key to judge. Values are strict:
-the reader follows YAML 1.2, so a number is a number and text is text, and nothing is converted by guessing.
+reports what is wrong by line; `recipe_checks` holds what needs more than one key to judge, `recipe_resume` what
+a resumed run may change. Values are strict: the reader follows YAML 1.2, so a number is a number and text is
+text, and nothing is converted by guessing.
 
 Every key says what may happen to it when a run is resumed (`json_schema_extra={"resume": ...}`):
 

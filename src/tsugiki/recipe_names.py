@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -212,38 +213,46 @@ THESAURUS: dict[str, str] = {
 }
 
 
-def field_at(path: Path) -> FieldInfo | None:
-    """The declared field that a path of the YAML file leads to, or None if none is declared there."""
-    annotation: Any = Recipe
+@dataclass(frozen=True)
+class _Place:
+    """Where a path of the YAML file leads by the sections' annotations."""
+
+    general: str
+    """The path as `all_keys` writes it, source names and list places left open."""
+    field: FieldInfo | None
+    """The innermost declared key on the path; None, as `annotation`, where nothing is declared."""
+    annotation: Any
+
+
+def _place(path: Path) -> _Place:
+    general = ""
     field: FieldInfo | None = None
+    annotation: Any = Recipe
     for part in path:
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            field = annotation.model_fields.get(str(part))
-            if field is None:
-                return None
-            annotation = _bare(field.annotation)
+        section = _as_section(annotation)
+        if section is not None:
+            general += ("." if general else "") + str(part)
+            field = section.model_fields.get(str(part))
+            annotation = _bare(field.annotation) if field else None
         elif get_origin(annotation) in (dict, list):
+            general += ".*" if get_origin(annotation) is dict else "[]"
             annotation = _bare(get_args(annotation)[-1])
         else:
-            return None
-    return field
+            field = annotation = None
+    return _Place(general, field, annotation)
+
+
+def field_at(path: Path) -> FieldInfo | None:
+    """The declared field that a path of the YAML file leads to, or None if none is declared there."""
+    return _place(path).field
 
 
 def section_at(path: Path) -> type[Section] | None:
     """The section whose keys are written under a path, or None if the path leads to a value."""
-    if not path:
-        return Recipe
-    annotation: Any = Recipe
-    for part in path:
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            field = annotation.model_fields.get(str(part))
-            if field is None:
-                return None
-            annotation = _bare(field.annotation)
-        elif get_origin(annotation) in (dict, list):
-            annotation = _bare(get_args(annotation)[-1])
-        else:
-            return None
+    return _as_section(_place(path).annotation)
+
+
+def _as_section(annotation: Any) -> type[Section] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
@@ -268,8 +277,9 @@ def all_keys(section: type[Section] = Recipe, prefix: str = "") -> Iterator[str]
         if get_origin(annotation) in (dict, list):
             below += ".*" if get_origin(annotation) is dict else "[]"
             annotation = _bare(get_args(annotation)[-1])
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield from all_keys(annotation, below + ".")
+        inner = _as_section(annotation)
+        if inner is not None:
+            yield from all_keys(inner, below + ".")
 
 
 def dotted(path: Path) -> str:
@@ -283,24 +293,9 @@ def dotted(path: Path) -> str:
     return text
 
 
-def _general(path: Path) -> str:
-    """The path as `all_keys` writes it, source names and list places left open."""
-    text = ""
-    annotation: Any = Recipe
-    for part in path:
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            text += ("." if text else "") + str(part)
-            field = annotation.model_fields.get(str(part))
-            annotation = _bare(field.annotation) if field else None
-        elif get_origin(annotation) in (dict, list):
-            text += ".*" if get_origin(annotation) is dict else "[]"
-            annotation = _bare(get_args(annotation)[-1])
-    return text
-
-
 def answer_unknown(path: Path) -> tuple[str, str | None]:
     """What to say about an unknown key, and the dotted key (`*` for names) that was meant, if one was."""
-    parent, name = _general(path[:-1]), str(path[-1])
+    parent, name = _place(path[:-1]).general, str(path[-1])
     plain = name.strip().lower().replace("-", "_")
     shown = dotted((name,))
     section = section_at(path[:-1])
@@ -340,4 +335,4 @@ def _join(parent: str, name: str) -> str:
 
 def is_same_key(path: Path, key: str) -> bool:
     """Whether `path` leads to the dotted `key`, in which `*` stands for any name."""
-    return _general(path) == key
+    return _place(path).general == key

@@ -26,7 +26,8 @@ from tsugiki.model.load import load_model
 from tsugiki.model.loss import TrainingModel
 from tsugiki.model.shard import make_mesh
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_checks import compare_for_resume, launch_errors, total_steps
+from tsugiki.recipe_checks import launch_errors, total_steps
+from tsugiki.recipe_resume import compare_for_resume
 from tsugiki.training.checkpoint import Checkpointer, Found, check_disk_space, size_estimate
 from tsugiki.training.distributed import Processes
 from tsugiki.training.optimizer import Optimizer, no_decay_names

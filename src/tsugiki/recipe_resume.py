@@ -1,0 +1,150 @@
+"""What a resume may change: the keys that differ from the checkpoint's recipe, each judged by its class.
+
+A key's class is declared in `recipe`; what depends on the step that was reached (a longer run, a later stage, a source
+that joins or leaves) is judged here. Nothing here reads a corpus or starts torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import PydanticUndefined
+
+from tsugiki.recipe import Recipe, Section
+from tsugiki.recipe_checks import total_steps
+from tsugiki.recipe_names import Path, dotted, field_at, section_at
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key whose value is not what the checkpoint was made with.
+
+    `kind` is "free" or "extending" (taken; `note` says what should be announced, if anything) or "fixed"
+    (refuse to resume).
+    """
+
+    key: str
+    old: Any
+    new: Any
+    kind: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.key}: {_shown(self.old)} in the checkpoint, {_shown(self.new)} in the recipe{note}"
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def compare_for_resume(old: Mapping[str, Any], new: Recipe, step: int) -> list[Difference]:
+    """Keys that differ between a checkpoint's recipe and the one at hand, judged after `step` steps.
+
+    Args:
+        old: `recipe.model_dump(mode="json")` as the checkpoint keeps it; keys it lacks have their defaults.
+        new: the recipe to go on with.
+        step: steps that the checkpoint has behind it.
+    """
+    differences = list(_compare((), old, new.model_dump(mode="json"), old, step))
+    return [_length_judged(difference, old, new, step) for difference in differences]
+
+
+def _compare(path: Path, old: Any, new: Any, whole: Mapping[str, Any], step: int) -> Iterator[Difference]:
+    if path == ("data", "stages"):
+        if (old or []) != new:
+            yield _compare_stages(old or [], new, step)
+        return
+    named = path == ("data", "sources")
+    section = section_at(path)
+    if (named or section is not None) and isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*new, *(key for key in old if key not in new)]:
+            if named and (name not in old or name not in new):
+                yield _source_joined_or_left(name, old.get(name), new.get(name), whole, step)
+            else:
+                before = old[name] if name in old else _default(section, name)
+                yield from _compare((*path, name), before, new.get(name), whole, step)
+        return
+    if old != new:
+        field = field_at(path)
+        extra = field.json_schema_extra if field is not None else None
+        kind = extra.get("resume", "fixed") if isinstance(extra, dict) else "fixed"
+        yield Difference(dotted(path), old, new, str(kind))
+
+
+def _default(section: type[Section] | None, name: str) -> Any:
+    field = section.model_fields.get(name) if section is not None else None
+    if field is None or field.default is PydanticUndefined:
+        return None
+    default = field.default
+    return default.model_dump(mode="json") if isinstance(default, Section) else default
+
+
+def _compare_stages(old: list[Any], new: list[Any], step: int) -> Difference:
+    """A stage that starts at `step` or later has placed no sample yet."""
+    if _past(old, step) == _past(new, step):
+        return Difference("data.stages", old, new, "extending", f"nothing before step {step} changes")
+    return Difference(
+        "data.stages",
+        old,
+        new,
+        "fixed",
+        f"changes steps before {step}, which are done; add a stage from {step} on",
+    )
+
+
+def _past(stages: list[Any], step: int) -> list[Any]:
+    return [stage for stage in stages if isinstance(stage, Mapping) and stage.get("start_step", 0) < step]
+
+
+def _source_joined_or_left(name: str, old: Any, new: Any, whole: Mapping[str, Any], step: int) -> Difference:
+    key = f"data.sources.{name}"
+    if old is None:
+        if new["weight"] == 0:
+            return Difference(key, None, new, "extending", "joins in a later stage, or is only validated")
+        note = f"a new source cannot have been drawn before step {step}: give it weight 0 here and add a stage"
+        return Difference(key, None, new, "fixed", note)
+    stages = _past((whole.get("data") or {}).get("stages") or [], step)
+    if any(weights.get(name, 0) for weights in ({name: old.get("weight")}, *(s["weights"] for s in stages))):
+        note = "it has been drawn from; keep it, and stop drawing with a stage that gives it weight 0"
+        return Difference(key, old, None, "fixed", note)
+    return Difference(key, old, None, "extending", "was never drawn")
+
+
+def _length_judged(difference: Difference, old: Mapping[str, Any], new: Recipe, step: int) -> Difference:
+    """A changed length is taken if the run is not past it; where the schedule bends, that is announced."""
+    key = difference.key.removeprefix("training.")
+    if key not in ("max_steps", "max_tokens", "decay_steps") or difference.kind != "extending":
+        return difference
+    training = new.training
+    steps = total_steps(new)
+    if steps < step:
+        note = f"the run is at step {step} already, past a length of {steps}"
+        return Difference(difference.key, difference.old, difference.new, "fixed", note)
+    before = _steps_before(old, new)
+    note = ""
+    if training.lr_scheduler in ("cosine", "linear") and before != steps:
+        note = f"the {training.lr_scheduler} now ends at step {steps} instead of {before}: the learning rate "
+        note += f"jumps at step {step} to the new curve"
+    elif training.lr_scheduler == "wsd":
+        old_decay = (old.get("training") or {}).get("decay_steps") or 0
+        starts = before - old_decay, steps - (training.decay_steps or 0)
+        if min(starts) < step and starts[0] != starts[1]:
+            note = f"the decay starts at step {starts[1]} instead of {starts[0]}, which bends the learning rate "
+            note += f"at step {step}"
+    return Difference(difference.key, difference.old, difference.new, "extending", note)
+
+
+def _steps_before(old: Mapping[str, Any], new: Recipe) -> int:
+    training = old.get("training") or {}
+    if training.get("max_steps") is not None:
+        return int(training["max_steps"])
+    if training.get("max_tokens") is None:
+        return total_steps(new)
+    batch = training.get("global_batch_size") or new.training.global_batch_size
+    length = (old.get("data") or {}).get("sequence_length") or new.data.sequence_length
+    return -(-int(training["max_tokens"]) // (int(batch) * int(length)))
