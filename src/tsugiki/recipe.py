@@ -26,6 +26,14 @@ EXTENDING: JsonDict = {"resume": "extending"}
 
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
+_RESERVED_ANY_CASE = "|".join("".join(f"[{c}{c.upper()}]" for c in name) for name in sorted(RESERVED_NAMES))
+SOURCE_NAMES: JsonDict = {
+    "propertyNames": {
+        "pattern": f"^{SOURCE_NAME.pattern}$",
+        "not": {"pattern": rf"^({_RESERVED_ANY_CASE})(\.|$)"},
+    }
+}
+"""The rule of source names for editors: pydantic's JSON Schema leaves keys open."""
 
 
 def _whole_number(value: Any) -> Any:
@@ -64,16 +72,20 @@ def _source_name(value: str) -> str:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=10**15)]
-CountOrZero = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=10**15)]
+# Limits stand before the validator: behind it they would not be in the JSON Schema.
+Count = Annotated[int, Field(ge=1, le=10**15), BeforeValidator(_whole_number)]
+CountOrZero = Annotated[int, Field(ge=0, le=10**15), BeforeValidator(_whole_number)]
 Text = Annotated[str, Field(min_length=1)]
-PathText = Annotated[str, BeforeValidator(_expand_home), Field(min_length=1)]
-FilePath = Annotated[Path, BeforeValidator(_as_path), WithJsonSchema({"type": "string", "format": "path"})]
+PathText = Annotated[str, Field(min_length=1), BeforeValidator(_expand_home)]
+FilePath = Annotated[
+    Path, BeforeValidator(_as_path), WithJsonSchema({"type": "string", "format": "path", "minLength": 1})
+]
+_PATH_SCHEMA = {"type": "string", "minLength": 1}
 PathList = Annotated[
     list[PathText],
     BeforeValidator(_as_list),
     Field(min_length=1),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [_PATH_SCHEMA, {"type": "array", "items": _PATH_SCHEMA, "minItems": 1}]}),
 ]
 SourceName = Annotated[str, AfterValidator(_source_name)]
 Weight = Annotated[float, Field(ge=0, le=1e12)]
@@ -189,7 +201,7 @@ class StageSection(Section):
 class DataSection(Section):
     """What the model reads."""
 
-    sequence_length: Annotated[Count, Field(ge=2)] = Field(
+    sequence_length: Annotated[int, Field(ge=2, le=10**15), BeforeValidator(_whole_number)] = Field(
         description="Tokens a window; every window is a full one. At most what the model's positions allow."
     )
     isolate_documents: bool = Field(
@@ -216,7 +228,7 @@ class DataSection(Section):
         "before preparing stops. They are counted and named in any case.",
         json_schema_extra=FREE,
     )
-    max_document_bytes: Annotated[Count, Field(ge=1024)] = Field(
+    max_document_bytes: Annotated[int, Field(ge=1024, le=10**15), BeforeValidator(_whole_number)] = Field(
         default=67_108_864,
         description="Longest document in bytes (64 MiB); guards memory against a file without line ends.",
     )
@@ -233,6 +245,7 @@ class DataSection(Section):
     sources: dict[SourceName, SourceSection] = Field(
         description="The corpora by name. The name seeds a source's order, so renaming it reshuffles it.",
         min_length=1,
+        json_schema_extra=SOURCE_NAMES,
     )
     stages: list[StageSection] = Field(
         default=[],
@@ -407,7 +420,7 @@ class Recipe(Section):
         description="Folder for everything the run writes. The same recipe and folder again: the run continues.",
         json_schema_extra=FREE,
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole_number)] = Field(
         default=42,
         description="All randomness derives from it: order of data, random weights, stochastic rounding.",
     )
