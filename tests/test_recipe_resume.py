@@ -7,7 +7,7 @@ import pytest
 from tsugiki.recipe import Recipe, Section
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_names import all_keys, field_at
-from tsugiki.recipe_resume import compare_for_resume
+from tsugiki.recipe_resume import compare_for_resume, config_changes
 
 BASE = """\
 run_dir: runs/first
@@ -44,6 +44,9 @@ def test_an_unchanged_recipe_has_no_differences():
     "override",
     [
         "run_dir=elsewhere",
+        "model.tokenizer=moved/tokenizer",
+        "model.attn_implementation=eager",
+        "training.deterministic=true",
         "data.prepared_dir=/shared",
         "data.workers=3",
         "data.sources.ja.path=moved/ja.jsonl",
@@ -78,7 +81,6 @@ def test_free_keys_change_freely(override):
         "seed=1",
         "model.name_or_path=other/model",
         "model.revision=v2",
-        "model.tokenizer=other",
         "data.sequence_length=256",
         "data.isolate_documents=true",
         "data.held_out=0.5",
@@ -104,6 +106,28 @@ def test_fixed_keys_refuse_and_show_both_values(override):
     assert "in the checkpoint" in str(difference)
     if key == "training.learning_rate":
         assert str(difference) == "training.learning_rate: 2e-05 in the checkpoint, 3e-05 in the recipe"
+
+
+@pytest.mark.parametrize("old", ["owner/model", "bases/mine", "/gone/mine"])
+def test_a_base_that_lies_in_another_folder_now_is_taken(old, tmp_path):
+    (difference,) = compare(f"model.name_or_path={tmp_path}", before=[f"model.name_or_path={old}"])
+    assert (difference.key, difference.kind) == ("model.name_or_path", "free")
+    assert str(difference).endswith(f"{tmp_path} in the recipe (weights are the checkpoint's)")
+
+
+def test_a_base_that_is_no_folder_here_is_another_one(tmp_path):
+    (difference,) = compare("model.name_or_path=owner/model", before=[f"model.name_or_path={tmp_path}"])
+    assert difference.kind == "fixed"
+    assert "taken by its folder's name" in str(difference)
+
+
+def test_a_base_of_the_same_shapes_that_computes_otherwise_is_told():
+    old = {"model_type": "mistral", "rope_theta": 10000.0, "sliding_window": 4096, "transformers_version": "4.34"}
+    assert config_changes(old, {**old, "transformers_version": "5.1", "dtype": "bfloat16"}) == []
+    new = {"model_type": "mistral", "rope_theta": 1e6, "vocab_size": 32000}
+    assert config_changes(old, new) == [
+        "rope_theta: 10000.0 -> 1000000.0", "sliding_window: 4096 -> null", "vocab_size: null -> 32000",
+    ]  # fmt: skip
 
 
 def test_every_key_has_one_of_the_three_classes():

@@ -8,7 +8,7 @@ text, and nothing is converted by guessing.
 Every key says what may happen to it when a run is resumed (`json_schema_extra={"resume": ...}`):
 
 - `fixed` (unsaid): part of what the run *is*; a change refuses to resume and shows both values;
-- `free`: where, how fast and how often (paths, cadence, limits, sharding); any change is taken;
+- `free`: where, how fast and how often (paths, cadence, limits, sharding, kernels); a change is taken and announced;
 - `extending`: may change the future but not the past (a longer run, a data stage that starts later).
 """
 
@@ -104,7 +104,9 @@ class ModelSection(Section):
     name_or_path: PathText | None = Field(
         default=None,
         description="A folder in Hugging Face format or a hub id. A hub revision is resolved to a commit once"
-        " and recorded. To start a new run from a checkpoint, export it and name the folder here.",
+        " and recorded. To start a new run from a checkpoint, export it and name the folder here. On resume a folder"
+        " that was moved is taken (weights come from the checkpoint), another hub id is refused.",
+        json_schema_extra=FREE,
     )
     architecture: dict[str, Any] | None = Field(
         default=None,
@@ -117,13 +119,16 @@ class ModelSection(Section):
     )
     tokenizer: PathText | None = Field(
         default=None,
-        description="A folder (or hub id) with the tokenizer. Default: the model's own; needed with architecture.",
+        description="A folder (or hub id) with the tokenizer. Default: the model's own; needed with architecture. On"
+        " resume its files must be the same, wherever they lie.",
+        json_schema_extra=FREE,
     )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = (
         Field(
             default=None,
             description="How attention is computed. Default: what the model class chooses. What the machine can "
             "do is asked at start.",
+            json_schema_extra=FREE,
         )
     )
     allow_pickle: bool = Field(
@@ -288,7 +293,8 @@ class TrainingSection(Section):
         description="Windows a step over all processes; gradient accumulation follows from it."
     )
     micro_batch_size: Count = Field(
-        description="Windows at a time on one process: as many as fit in memory. Changes nothing but rounding.",
+        description="Windows at a time on one process: as many as fit in memory. Changes nothing but rounding, and a"
+        " router loss (mixture of experts), which is a mean over each micro-batch.",
         json_schema_extra=FREE,
     )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(description="Peak learning rate.")
@@ -338,6 +344,7 @@ class TrainingSection(Section):
     deterministic: bool = Field(
         default=False,
         description="Deterministic kernels on CUDA, so that a resumed run is bitwise equal; slower.",
+        json_schema_extra=FREE,
     )
     freeze: list[FreezeRule] = Field(default=[], description="Parameters that do not move, for a time or at all.")
     save_steps: Count = Field(description="Steps between checkpoints.", json_schema_extra=FREE)

@@ -1,7 +1,8 @@
 """What a resume may change: the keys that differ from the checkpoint's recipe, each judged by its class.
 
-A key's class is declared in `recipe`; what depends on the step that was reached (a longer run, a later stage, a source
-that joins or leaves) is judged here. Nothing here reads a corpus or starts torch.
+A key's class is declared in `recipe`; what depends on more than the key is judged here: on the step that was reached (a
+longer run, a later stage, a source that joins or leaves), or on whether a base model moved or is another one. Nothing
+here reads a corpus or starts torch.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 from pydantic_core import PydanticUndefined
@@ -51,7 +53,7 @@ def compare_for_resume(old: Mapping[str, Any], new: Recipe, step: int) -> list[D
         step: steps that the checkpoint has behind it.
     """
     differences = list(_compare((), old, new.model_dump(mode="json"), old, step))
-    return [_length_judged(difference, old, new, step) for difference in differences]
+    return [_base_judged(_length_judged(difference, old, new, step)) for difference in differences]
 
 
 def _compare(path: Path, old: Any, new: Any, whole: Mapping[str, Any], step: int) -> Iterator[Difference]:
@@ -148,3 +150,28 @@ def _steps_before(old: Mapping[str, Any], new: Recipe) -> int:
     batch = training.get("global_batch_size") or new.training.global_batch_size
     length = (old.get("data") or {}).get("sequence_length") or new.data.sequence_length
     return -(-int(training["max_tokens"]) // (int(batch) * int(length)))
+
+
+# --- the base model -------------------------------------------------------------------------------
+
+
+def _base_judged(difference: Difference) -> Difference:
+    """A base that lies in another folder now is taken: a run with a checkpoint reads the base's configuration, whose
+    changes `config_changes` tells, and no weights. Another model of the hub is another run."""
+    if difference.key != "model.name_or_path":
+        return difference
+    if isinstance(difference.new, str) and FilePath(difference.new).is_dir():
+        return Difference(difference.key, difference.old, difference.new, "free", "weights are the checkpoint's")
+    note = "not a folder here; a base that was moved or downloaded is taken by its folder's name"
+    return Difference(difference.key, difference.old, difference.new, "fixed", note)
+
+
+WRITERS_MARKS = frozenset(("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"))
+"""Keys of a config.json that say how the file was written or used, not what the model computes."""
+
+
+def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What a base model's config.json says otherwise than the one that the run began with, such as
+    `rope_theta: 10000 -> 1000000`: models of the same shapes may still compute differently."""
+    keys = [key for key in {**old, **new} if key not in WRITERS_MARKS and old.get(key) != new.get(key)]
+    return [f"{key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in keys]
