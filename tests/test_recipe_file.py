@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe, Section
 from tsugiki.recipe_file import json_schema, load_recipe, parse_recipe, show
-from tsugiki.recipe_names import THESAURUS, all_keys
+from tsugiki.recipe_names import THESAURUS, THESAURUS_IN_PLACE, all_keys
 
 GOOD = textwrap.dedent(
     """\
@@ -126,6 +126,21 @@ def test_all_field_errors_come_at_once_in_file_order():
             "from override: data.sources.ja.wieght: unknown key; did you mean weight?",
         ),
         ("sequence_lenght=1", "from override: sequence_lenght: unknown key; did you mean data.sequence_length?"),
+        (
+            "data.sources.ja.data_files=x",
+            "from override: data.sources.ja.data_files: unknown key; data_files is called path here",
+        ),
+        (
+            "data.data_files=x",
+            "from override: data.data_files: unknown key; data_files is called sources here",
+        ),
+        (
+            "data.sources.ja.type=completion",
+            "from override: data.sources.ja.type: not a key here: documents are plain text; the kind of file is "
+            "data.sources.NAME.format",
+        ),
+        ("tracking.name=x", "from override: tracking.name: unknown key; name is called run_name here"),
+        ("model.name=x", "from override: model.name: unknown key; name is called name_or_path here"),
         ("parallel.qqqq=1", "from override: parallel.qqqq: unknown key; known here: shard, replicas, timeout_minutes"),
     ],
 )
@@ -150,6 +165,35 @@ def test_every_foreign_name_is_an_error_whose_answer_exists(foreign):
     (said, *_) = problems(GOOD, f"{foreign}=1")
     assert "did you mean" not in said
     assert "known here" not in said
+
+
+def test_foreign_names_of_one_section_lead_to_keys_that_exist():
+    for foreign, meant in THESAURUS_IN_PLACE.items():
+        assert foreign not in set(all_keys())
+        assert " " in meant or meant in set(all_keys())
+
+
+@pytest.mark.parametrize("foreign", ["name", "type", "conversations", "alpaca"])
+@pytest.mark.parametrize("place", ["", "data.", "data.sources.ja.", "training."])
+def test_what_other_tools_call_a_data_set_is_answered_everywhere(foreign, place):
+    (said,) = problems(GOOD, f"{place}{foreign}=1")
+    assert f"{place}{foreign}: not a key here: " in said
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.lr_scheduler=cosine_with_min_lr", "; write cosine, and give min_lr"),
+        ("training.lr_scheduler=warmup_stable_decay", "; write wsd, and give decay_steps"),
+        ("training.lr_scheduler=constant_with_warmup", "; write constant, and give warmup_steps"),
+        ("training.precision=bf16", "; write fp32-master, which computes in bf16"),
+        ("parallel.shard=FULL_SHARD", "; write full"),
+    ],
+)
+def test_values_of_other_tools_are_answered_with_ours(override, said):
+    (line,) = problems(GOOD, override)
+    assert line.startswith(f"from override: {override.partition('=')[0]}: must be one of ")
+    assert line.endswith(said)
 
 
 def test_a_misspelt_required_key_is_reported_once():

@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import Problem, check
-from tsugiki.recipe_names import Path, answer_unknown, dotted, field_at, is_same_key, section_at
+from tsugiki.recipe_names import Path, answer_unknown, answer_value, dotted, field_at, is_same_key, section_at
 from tsugiki.recipe_secrets import looks_secret
 from tsugiki.recipe_yaml import MAX_BYTES, Document, plain_value, read
 
@@ -198,8 +198,9 @@ def _explain(details: ErrorDetails) -> str:
         return str(limits.get("error", details["msg"]))
     if kind == "literal_error":
         choices = re.findall(r"'([^']+)'", str(limits.get("expected", "")))
-        near = _near(value, choices)
-        return f"must be one of {', '.join(choices)}, not {given}" + (f"; did you mean {near}?" if near else "")
+        foreign, near = answer_value(details["loc"], value), _near(value, choices)
+        hint = f"; write {foreign}" if foreign else f"; did you mean {near}?" if near else ""
+        return f"must be one of {', '.join(choices)}, not {given}{hint}"
     if kind in ("int_type", "int_from_float", "int_parsing"):
         hint = ""
         if isinstance(value, str) and re.fullmatch(r"[0-9][0-9_,]*", value):

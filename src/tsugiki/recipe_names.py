@@ -82,6 +82,8 @@ THESAURUS: dict[str, str] = {
     **dict.fromkeys(("data_dir", "file", "files", "paths", "filename"), "data.sources.*.path"),
     **dict.fromkeys(("dataset_config", "config_name", "dataset_config_name"), "data.sources.*.subset"),
     **dict.fromkeys(("lang",), "data.sources.*.language"),
+    "type": "documents are plain text; the kind of file is data.sources.NAME.format",
+    "name": "say whose: model.name_or_path, tracking.run_name; a source's name is its key under data.sources",
     **dict.fromkeys(("hub_id", "dataset_id", "hf_dataset", "dataset_name"), "data.sources.*.hub"),
     **dict.fromkeys(
         ("val_size", "validation_split", "val_set_size", "eval_split", "validation_split_percentage"),
@@ -202,6 +204,10 @@ THESAURUS: dict[str, str] = {
         (
             "chat_template",
             "messages",
+            "conversations",
+            "sharegpt",
+            "alpaca",
+            "instruction",
             "train_on_inputs",
             "train_on_prompt",
             "assistant_only_loss",
@@ -210,6 +216,29 @@ THESAURUS: dict[str, str] = {
         ),
         _CHAT,
     ),
+}
+
+# Foreign names that mean something else in one section.
+THESAURUS_IN_PLACE: dict[str, str] = {
+    "model.name": "model.name_or_path",
+    "model.path": "model.name_or_path",
+    "model.type": "a configuration's model_type stands in model.architecture",
+    "tracking.name": "tracking.run_name",
+    "data.sources.*.data_files": "data.sources.*.path",
+    "data.sources.*.dataset": "data.sources.*.hub",
+    "data.sources.*.name": "a source's name is its key under data.sources; a hub configuration is its subset",
+}
+
+# Values of other tools -> what to write here.
+FOREIGN_VALUES: dict[str, dict[str, str]] = {
+    "training.lr_scheduler": {
+        "cosine_with_min_lr": "cosine, and give min_lr",
+        "cosine_warmup_with_min_lr": "cosine, and give min_lr and warmup_steps",
+        "warmup_stable_decay": "wsd, and give decay_steps",
+        "constant_with_warmup": "constant, and give warmup_steps",
+    },
+    "training.precision": dict.fromkeys(("bf16", "bfloat16", "fp16", "float16"), "fp32-master, which computes in bf16"),
+    "parallel.shard": {"full_shard": "full", "hybrid_shard": "hybrid", "no_shard": "none"},
 }
 
 
@@ -304,7 +333,7 @@ def answer_unknown(path: Path) -> tuple[str, str | None]:
         return LATER_STAGES[plain], None
     if plain in here:
         return f"unknown key; it is written {plain}", _join(parent, plain)
-    meant = THESAURUS.get(plain)
+    meant = THESAURUS_IN_PLACE.get(_join(parent, plain)) or THESAURUS.get(plain)
     if meant is not None:
         if " " in meant:
             return f"not a key here: {meant}", None
@@ -331,6 +360,11 @@ def answer_unknown(path: Path) -> tuple[str, str | None]:
 
 def _join(parent: str, name: str) -> str:
     return f"{parent}.{name}" if parent else name
+
+
+def answer_value(path: Path, value: Any) -> str | None:
+    """What to write in place of a value that other tools know under this key."""
+    return FOREIGN_VALUES.get(_place(path).general, {}).get(str(value).lower().replace("-", "_"))
 
 
 def is_same_key(path: Path, key: str) -> bool:
