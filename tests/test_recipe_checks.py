@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
@@ -229,6 +231,17 @@ def test_schema_checks_alone_need_no_inputs():
     ],
 )
 def test_hub_ids_are_told_from_paths(name, is_id):
+    assert looks_like_hub_id(name) is is_id
+
+
+@given(st.text("aZ09_-./", max_size=12) | st.text("a/", min_size=90, max_size=110))
+def test_hub_ids_are_what_the_hub_takes(name):
+    utils = pytest.importorskip("huggingface_hub.utils")
+    try:
+        utils.validate_repo_id(name)
+        is_id = True
+    except utils.HFValidationError:
+        is_id = False
     assert looks_like_hub_id(name) is is_id
 
 

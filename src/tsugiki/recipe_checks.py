@@ -249,8 +249,13 @@ def _files(recipe: Recipe) -> Iterator[Problem]:
 
 
 def looks_like_hub_id(name: str) -> bool:
-    """Whether a name can be a hub id (`owner/model` or an old single name) and is not written as a path."""
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", name) is not None
+    """Whether a name can be a hub id by the hub's own rules: `owner/model`, or a name alone such as `gpt2`."""
+    part = r"\b[\w.-]+\b"
+    return (
+        re.fullmatch(rf"({part}/)?{part}", name, re.ASCII) is not None
+        and len(name.rpartition("/")[2]) <= 96
+        and not re.search(r"--|\.\.|\.git$", name)
+    )
 
 
 def _model_folder(recipe: Recipe, folder: FilePath) -> Iterator[Problem]:

@@ -163,3 +163,81 @@ def test_a_local_folder_wins_over_the_hub(tmp_path: Path) -> None:
 def test_what_is_neither_folder_nor_hub_id_is_said(name: str) -> None:
     with pytest.raises(ModelError, match="no such folder"):
         resolve_model_folder(name)
+
+
+class FakeHub:
+    """Models by id: the commit that each revision stands for, and the files that a download leaves in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.commits, self.files, self.online = folder, {"main": COMMIT}, ["config.json"], True
+        self.patterns: list[str] = []
+
+    def model_info(self, _api: Any, name: str, revision: str | None = None) -> Any:
+        if not self.online:
+            raise ConnectionError("no route to host")
+        commit = self.commits.get(revision or "main", revision)
+        return SimpleNamespace(sha=commit, siblings=[SimpleNamespace(rfilename=file) for file in self.files])
+
+    def snapshot_download(
+        self, name: str, revision: str, allow_patterns: list[str], local_files_only: bool = False
+    ) -> str:
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        folder = self.folder / name / revision
+        self.patterns = allow_patterns
+        if local_files_only and not folder.exists():
+            raise LocalEntryNotFoundError("not in the cache")
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
+
+@pytest.fixture
+def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    import huggingface_hub
+
+    hub = FakeHub(tmp_path)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **keys: hub.model_info(*args, **keys))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
+    return hub
+
+
+@pytest.mark.parametrize("name", ["owner/model", "gpt2"])
+def test_a_branch_of_a_model_that_has_moved_is_not_followed_once_its_commit_is_known(
+    name: str, fake_hub: FakeHub, tmp_path: Path
+) -> None:
+    assert resolve_model_folder(name) == (tmp_path / name / COMMIT, COMMIT)
+    fake_hub.commits["main"] = "f" * 40
+    assert resolve_model_folder(name, known_commit=COMMIT) == (tmp_path / name / COMMIT, COMMIT)
+    assert resolve_model_folder(name)[1] == "f" * 40
+    fake_hub.online = False
+    assert resolve_model_folder(name, "main", known_commit=COMMIT) == (tmp_path / name / COMMIT, COMMIT)
+    with pytest.raises(ModelError, match="no route to host"):
+        resolve_model_folder(name, known_commit="a" * 40)
+
+
+def test_pickles_are_fetched_only_when_allowed_and_there_is_nothing_else(fake_hub: FakeHub) -> None:
+    def fetched(allow_pickle: bool) -> bool:
+        resolve_model_folder("owner/model", allow_pickle=allow_pickle)
+        return any(pattern.endswith(".bin") for pattern in fake_hub.patterns)
+
+    fake_hub.files = ["config.json", "model.safetensors", "pytorch_model.bin"]
+    assert not fetched(False)
+    assert not fetched(True)
+    fake_hub.files = ["config.json", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"]
+    assert fetched(True)
+    with pytest.raises(ModelError, match=r"pickles only.*set model\.allow_pickle: true"):
+        fetched(False)
+    resolve_model_folder("owner/model", files="tokenizer")
+    assert "config.json" not in fake_hub.patterns
+
+
+def test_several_subsets_without_a_default_are_all_named(tmp_path: Path) -> None:
+    for subset in ("arxiv", "algebraic-stack"):
+        write_lines(tmp_path / subset / "train.jsonl", [subset])
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.jsonl\n" for name in ("arxiv", "algebraic-stack"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    with pytest.raises(DataError, match=r"set data\.sources\.s\.subset to one of arxiv, algebraic-stack$"):
+        hub_files("s", source(str(tmp_path)), 1 << 20)
+    (item,) = read(hub_files("s", source(str(tmp_path), subset="arxiv"), 1 << 20))
+    assert isinstance(item, Document)
+    assert item.text == "arxiv"

@@ -3,7 +3,9 @@
 Only the optional libraries touch the network, and only for a name that is not a folder here.
 """
 
+import fnmatch
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
@@ -12,6 +14,7 @@ from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.readers import BadRecord, Document, read_documents
 from tsugiki.errors import DataError, ModelError, RecipeError, TsugikiError
 from tsugiki.recipe import SourceSection
+from tsugiki.recipe_checks import looks_like_hub_id
 
 TOKENIZER_PATTERNS = [
     "tokenizer*",
@@ -28,36 +31,54 @@ MODEL_PATTERNS = [
     "*.safetensors",
     "*.safetensors.index.json",
 ]
+PICKLE_PATTERNS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+"""In place of safetensors, for a model that has none and a user who allows it."""
 
 FORMATS = {"json": "jsonl", "parquet": "parquet", "text": "text"}
 """Our format for each kind of data set."""
 
 
 def resolve_model_folder(
-    name_or_path: str, revision: str | None = None, files: Literal["tokenizer", "all"] = "all"
+    name_or_path: str,
+    revision: str | None = None,
+    files: Literal["tokenizer", "all"] = "all",
+    *,
+    allow_pickle: bool = False,
+    known_commit: str | None = None,
 ) -> tuple[Path, str | None]:
     """The folder of a model and, for a hub id, the commit that it holds. A local folder wins over the hub.
 
-    Raises ModelError when there is neither.
+    `known_commit` is what an earlier call has found for the same id and revision: a branch that has moved since is not
+    followed. Raises ModelError when there is neither folder nor model, or when its weights are pickles only and
+    `allow_pickle` is false.
     """
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return path, None
-    if path.is_absolute() or name_or_path.startswith(".") or name_or_path.count("/") != 1:
-        raise ModelError(f"{name_or_path}: no such folder (and not a hub id of the form owner/name)")
+    if not looks_like_hub_id(name_or_path):
+        raise ModelError(f"{name_or_path}: no such folder (and not a hub id, such as owner/name)")
     try:
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
     except ImportError:
         raise RecipeError(f"{name_or_path} is not a folder here; hub ids need: pip install 'tsugiki[hub]'") from None
+    wanted = known_commit or revision
     patterns = TOKENIZER_PATTERNS if files == "tokenizer" else MODEL_PATTERNS
     try:
-        commit = HfApi().model_info(name_or_path, revision=revision).sha
+        info = HfApi().model_info(name_or_path, revision=wanted)
+        if files == "all" and _holds_pickles_only(info):
+            if not allow_pickle:
+                raise ModelError(
+                    f"{name_or_path} holds its weights as pickles only (pytorch_model*.bin), which can run code when "
+                    "read. Choose a revision with safetensors, or set model.allow_pickle: true if you trust its owner"
+                )
+            patterns = [*MODEL_PATTERNS, *PICKLE_PATTERNS]
+        commit = info.sha
         return Path(snapshot_download(name_or_path, revision=commit, allow_patterns=patterns)), commit
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         try:  # offline: what an earlier call has left in the cache
             folder = Path(
-                snapshot_download(name_or_path, revision=revision, allow_patterns=patterns, local_files_only=True)
+                snapshot_download(name_or_path, revision=wanted, allow_patterns=patterns, local_files_only=True)
             )
             return folder, folder.name
         except (LocalEntryNotFoundError, OSError):
@@ -66,6 +87,11 @@ def resolve_model_folder(
                 f"{name_or_path}: neither a folder here nor to be had from the hub ({reason}). Download it where there "
                 "is a network and give the folder's path"
             ) from None
+
+
+def _holds_pickles_only(info: Any) -> bool:
+    names = [file.rfilename for file in info.siblings or []]
+    return not fnmatch.filter(names, "*.safetensors") and bool(fnmatch.filter(names, PICKLE_PATTERNS[0]))
 
 
 def hub_files(name: str, source: SourceSection, max_bytes: int) -> list["HubFile"]:
@@ -89,6 +115,12 @@ def hub_files(name: str, source: SourceSection, max_bytes: int) -> list["HubFile
         builder = datasets.load_dataset_builder(hub, source.subset, revision=commit)
         splits = {str(split): list(map(str, files)) for split, files in (builder.config.data_files or {}).items()}
     except Exception as error:  # these libraries raise classes of their own, of httpx and of fsspec
+        subsets = re.search(r"available configs: \[(.*?)\]", str(error))
+        if subsets:
+            raise DataError(
+                f"{here}: it has several subsets and no default; set data.sources.{name}.subset to one of "
+                f"{subsets[1].replace(chr(39), '')}"
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{here}: {reason}. Offline, give the path of downloaded files instead") from None
     kind = FORMATS.get(builder.name)
