@@ -26,7 +26,7 @@ app = typer.Typer(
 recipe_app = typer.Typer(help="Look at recipes: their JSON Schema, or one fully resolved.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
 Overrides = Annotated[
@@ -49,7 +49,7 @@ def main() -> None:
     try:
         app()
     except TsugikiError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(f"error: {error}", markup=False)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

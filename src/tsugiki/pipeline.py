@@ -24,7 +24,7 @@ from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.prepare import Progress, current_manifest, open_prepared, prepare
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError, TsugikiError
-from tsugiki.files import read_json, write_atomically, write_json
+from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import show
 
@@ -65,7 +65,9 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     from tsugiki.training.distributed import start_processes, stop_processes
     from tsugiki.training.run_lock import lock_run
     from tsugiki.training.signals import StopRequest, write_state
+    from tsugiki.training.tracking import require_trackers
 
+    require_trackers(recipe)
     sources = open_prepared(recipe)
     tokenizer = load_tokenizer(recipe)
     folder = model_folder(recipe)
@@ -74,17 +76,12 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     try:
         with StopRequest() as stop, ExitStack() as held:
             _take_lock(held, lock_run(recipe.run_dir, hold=processes.is_first), processes)
-            if processes.is_first:
-                _record_inputs(recipe, tokenizer, folder)
             return _train_inside(recipe, sources, tokenizer, folder, processes, stop, say, only_preflight)
     except TsugikiError as error:
-        # Not for a StorageError: another run may hold the directory, or the disk may be full.
-        if (
-            processes.is_first
-            and not only_preflight
-            and not isinstance(error, StorageError)
-            and recipe.run_dir.exists()
-        ):
+        # Not for a StorageError: another run may hold the directory, or the disk may be full. Not for a RecipeError:
+        # the run stands as it stood, and goes on with the recipe that it was begun with.
+        stands = only_preflight or isinstance(error, StorageError | RecipeError)
+        if processes.is_first and not stands and recipe.run_dir.exists():
             write_state(recipe.run_dir, "failed", _last_step(recipe.run_dir), str(error).splitlines()[0])
         raise
     finally:
@@ -108,21 +105,26 @@ def _train_inside(
     only_preflight: bool,
 ) -> bool:  # fmt: skip
     from tsugiki.training.flops import flops_per_token
-    from tsugiki.training.loop import train
+    from tsugiki.training.loop import train, validation_is_due
     from tsugiki.training.metrics import Meter
     from tsugiki.training.preflight import check_run
     from tsugiki.training.run import open_run
     from tsugiki.training.signals import write_state
-    from tsugiki.training.tracking import make_listeners
+    from tsugiki.training.tracking import make_listeners, validated_at
 
     run = open_run(recipe, sources, tokenizer, folder, processes, stop, say)
     describe_run(run, say)
     check_run(run)
     if only_preflight:
         return False
+    at_end = run.step >= run.total_steps
+    owed = validation_is_due(run, at_end=at_end) and (
+        run.step == 0 or not processes.broadcast(validated_at(recipe.run_dir / "metrics.jsonl", run.step))
+    )
     if processes.is_first:
-        write_state(recipe.run_dir, "running" if run.step < run.total_steps else "finished", run.step)
-    if run.step >= run.total_steps:
+        _record_inputs(recipe, tokenizer, folder)  # now that the recipe is known to continue what is there
+        write_state(recipe.run_dir, "finished" if at_end and not owed else "running", run.step)
+    if at_end and not owed:
         say(f"nothing to train: {recipe.run_dir} has finished its {run.total_steps:,} steps")
         return True
     meter = Meter(
@@ -133,7 +135,7 @@ def _train_inside(
     )  # fmt: skip
     listeners = make_listeners(recipe, run.step, run.total_steps, say, meter.by_language) if processes.is_first else []
     try:
-        finished = train(run, meter, listeners)
+        finished = train(run, meter, listeners, validate_first=owed)
     finally:
         for listener in listeners:
             listener.close()
@@ -202,6 +204,8 @@ def export_final(recipe: Recipe, say: Say) -> Path:
         say(f"export     {output} is up to date ({name})")
         return output
     if output.exists():
+        if not mark.exists() and any(output.iterdir()):
+            raise StorageError(f"{output} was not written by this run: move it away, then run again to export")
         shutil.rmtree(output)
     export(recipe.run_dir / "checkpoints" / name, output)
     write_json(mark, {"checkpoint": name})
@@ -222,12 +226,14 @@ def _wait_for_data(recipe: Recipe) -> None:
 def _record_inputs(recipe: Recipe, tokenizer: TextTokenizer, folder: Path | None) -> None:
     """Copy what an export needs besides weights, byte for byte, and the resolved recipe."""
     target = recipe.run_dir / "model"
-    target.mkdir(parents=True, exist_ok=True)
-    for path in tokenizer.files:
-        shutil.copyfile(path, target / path.name)
-    for name in MODEL_FILES:
-        if folder is not None and (folder / name).exists():
-            shutil.copyfile(folder / name, target / name)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        companions = [folder / name for name in MODEL_FILES] if folder else []
+        for path in [*tokenizer.files, *companions]:
+            if path.exists():
+                write_atomically(target / path.name, path.read_bytes())
+    except OSError as error:
+        raise StorageError(explain_os_error(error, target)) from error
     if folder is None:
         write_json(target / "config.json", recipe.model.architecture)
     write_atomically(recipe.run_dir / "recipe.yaml", show(recipe))

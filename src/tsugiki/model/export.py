@@ -13,6 +13,7 @@ import contextlib
 import shutil
 import uuid
 import warnings
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -50,7 +51,7 @@ def export(checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_si
     if problems:
         raise StorageError(f"{checkpoint} cannot be exported: {'; '.join(problems)}")
     source = _model_files(checkpoint)
-    model = _empty_model(source, DTYPES[dtype])
+    model = _empty_model(source, DTYPES[dtype], read_manifest(checkpoint)["tensors"].keys())
     weights = _read_weights(checkpoint, model, DTYPES[dtype])
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.parent / f".{output.name}.tmp-{uuid.uuid4().hex[:12]}"
@@ -93,12 +94,23 @@ def _model_files(checkpoint: Path) -> Path:
     return folder
 
 
-def _empty_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def _empty_model(folder: Path, dtype: torch.dtype, stored: Collection[str]) -> PreTrainedModel:
+    """The model of a folder's configuration, on the meta device. `stored`: names of the checkpoint's tensors."""
     values, _ = read_config(folder)
-    with _quiet(), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            build_config(values, str(folder / "config.json")), dtype=dtype, trust_remote_code=False
-        )
+    config = build_config(values, str(folder / "config.json"))
+
+    def build() -> PreTrainedModel:
+        with _quiet(), torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+
+    model = build()
+    own = {name for name, _ in model.named_parameters()}
+    if any(PREFIX + name in stored for name, _ in model.named_parameters(remove_duplicate=False) if name not in own):
+        # Tied by the configuration, but the files held two tensors that differ, and so does the checkpoint.
+        for part in (config, config.get_text_config()):
+            part.tie_word_embeddings = False
+        model = build()
+    return model
 
 
 def _read_weights(checkpoint: Path, model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -110,10 +122,12 @@ def _read_weights(checkpoint: Path, model: PreTrainedModel, dtype: torch.dtype) 
     }
     _require_same_tensors(checkpoint, stored, model)
     # Loaded straight into the exported dtype (the reader casts), so that the fp32 weights are never in memory whole.
+    # Buffers keep their format, as in transformers: DeepSeek-V3's corrections decide in fp32 which expert is chosen.
+    parameters = dict(model.named_parameters())
     tensors: dict[str, Any] = {}
     for name, entry in stored.items():
         own = getattr(torch, entry["dtype"])
-        tensors[PREFIX + name] = torch.empty(entry["shape"], dtype=dtype if own.is_floating_point else own)
+        tensors[PREFIX + name] = torch.empty(entry["shape"], dtype=dtype if name in parameters else own)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
