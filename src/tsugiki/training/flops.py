@@ -4,10 +4,12 @@
 
 N: parameters that multiply every token: all matrices but the input embedding (a tied head counts once, as head);
 of a mixture of experts only the share that a token visits. L layers, d = heads · head size, s sequence length: the
-attention term of PaLM (arXiv 2204.02311, appendix B), without a discount for the causal half. Recomputed
-activations do not count. MFU = tokens a second and device · FLOPs a token / peak of the device in dense bf16.
+attention term of PaLM (arXiv 2204.02311, appendix B), without a discount for the causal half. A model without
+attention heads (Mamba) has no such term. Recomputed activations do not count. MFU = tokens a second and device ·
+FLOPs a token / peak of the device in dense bf16.
 """
 
+import re
 from typing import Any
 
 import torch
@@ -38,16 +40,23 @@ def flops_per_token(model: Any, config: Any, sequence_length: int) -> float:
     )
     if head is not None and head.weight is model.get_input_embeddings().weight:
         matrices += head.weight.numel()
-    width = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+    heads = getattr(text, "num_attention_heads", None) or 0
+    width = heads * (getattr(text, "head_dim", None) or text.hidden_size // heads) if heads else 0
     return 6.0 * matrices + 12.0 * text.num_hidden_layers * width * sequence_length
+
+
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+VISITED = ("num_experts_per_tok", "moe_topk", "top_k_experts")
+"""How configurations call the number of experts and of those that a token visits."""
 
 
 def _visited_share(name: str, config: Any) -> float:
     """The share of an expert's weights that one token uses; 1 for everything else."""
     if ".experts." not in name:
         return 1.0
-    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
-    visited = getattr(config, "num_experts_per_tok", None)
+    experts, visited = (
+        next((value for key in keys if (value := getattr(config, key, None))), None) for keys in (EXPERTS, VISITED)
+    )
     return visited / experts if experts and visited else 1.0
 
 
@@ -56,4 +65,4 @@ def device_peak(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for piece, peak in PEAKS.items() if piece in name), None)
+    return next((peak for piece, peak in PEAKS.items() if re.search(rf"\b{piece}\b", name)), None)

@@ -9,7 +9,8 @@ The moments are created here and not by the first step, so that saving or loadin
 (torch's own state-dict helpers run a dummy step for that).
 """
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,6 +19,7 @@ import xxhash
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from tsugiki.errors import RecipeError
 from tsugiki.recipe import TrainingSection
 
 
@@ -30,7 +32,8 @@ def no_decay_names(model: nn.Module, *, decay_embeddings: bool) -> set[str]:
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             is_embedding = isinstance(module, nn.Embedding)
-            if parameter.ndim < 2 or (is_embedding and not decay_embeddings):
+            is_norm = "norm" in type(module).__name__.lower()  # Cohere's have a row a head
+            if parameter.ndim < 2 or is_norm or (is_embedding and not decay_embeddings):
                 names.add(f"{module_name}.{name}" if module_name else name)
     return names
 
@@ -98,6 +101,20 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def _matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
+    """The names that match any of the patterns. Raises RecipeError for a pattern that matches none: what was meant to
+    stay would be trained."""
+    found: set[str] = set()
+    for pattern in patterns:
+        matching = {name for name in names if fnmatchcase(name, pattern)}
+        if not matching:
+            near = difflib.get_close_matches(pattern, names, 1, cutoff=0.4)
+            hint = f"; the nearest name is {near[0]}" if near else ""
+            raise RecipeError(f"training.freeze: {pattern!r} matches no parameter of this model{hint}")
+        found |= matching
+    return found
+
+
 class Optimizer:
     """AdamW over named parameters, with freezing by pattern and steps that can be refused on the device.
 
@@ -109,7 +126,7 @@ class Optimizer:
         *, seed: int,
     ):  # fmt: skip
         self.parameters = {name: tensor for name, tensor in parameters.items() if tensor.requires_grad}
-        self.freeze = training.freeze
+        self.freeze = [(rule.until_step, _matching(rule.parameters, list(parameters))) for rule in training.freeze]
         no_decay = set(no_decay)
         groups = []
         for decay, names in (
@@ -138,11 +155,8 @@ class Optimizer:
 
     def frozen(self, step: int) -> set[str]:
         """Names that step `step` does not move, by the recipe's `freeze` rules."""
-        active = [rule for rule in self.freeze if rule.until_step is None or step <= rule.until_step]
-        return {
-            name for name in self.parameters
-            if any(fnmatchcase(name, pattern) for rule in active for pattern in rule.parameters)
-        }  # fmt: skip
+        active = [names for until, names in self.freeze if until is None or step <= until]
+        return set().union(*active) & self.parameters.keys()
 
     def drop_frozen_gradients(self, step: int) -> None:
         """Forget the gradients of frozen parameters, before clipping, so that the norm is that of what moves.

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.training.preflight.bench import LENGTH, Bench
@@ -15,7 +14,7 @@ def causality(bench: Bench) -> Finding:
     middle = micro.inputs.shape[1] // 2
     changed = micro.inputs.clone()
     changed[:, middle] = (changed[:, middle] + 1) % bench.vocabulary
-    moved = (_losses(bench, micro.inputs, micro.targets) - _losses(bench, changed, micro.targets)).abs()
+    moved = (bench.token_losses(micro.inputs, micro.targets) - bench.token_losses(changed, micro.targets)).abs()
     before, after = float(moved[:, :middle].max()), float(moved[:, middle:].max())
     limit = _limit(bench)
     measured = f"changing token {middle} moves losses before it by {before:.1e}, from it on by {after:.1e}"
@@ -28,9 +27,6 @@ def isolation(bench: Bench) -> Finding:
     if not bench.run.recipe.data.isolate_documents:
         apart = any(micro.positions is not None for micro in batch.micro_batches)
         return judge(not apart, "documents of a window see each other", "as data.isolate_documents: false says")
-    wrong = _wrong_positions(bench)
-    if wrong:
-        return fail(wrong, "0 at each document and at the window's start")
     micro = bench.read(2, 2, LENGTH // 2).micro_batches[0]
     length = micro.inputs.shape[1]
     middle = length // 2
@@ -40,7 +36,12 @@ def isolation(bench: Bench) -> Finding:
     targets[:, middle - 1] = IGNORE  # the first token of the second document
     changed = micro.inputs.clone()
     changed[:, :middle] = (changed[:, :middle] + 1) % bench.vocabulary
-    moved = (_losses(bench, micro.inputs, targets, positions) - _losses(bench, changed, targets, positions)).abs()
+    moved = (
+        bench.token_losses(micro.inputs, targets, positions) - bench.token_losses(changed, targets, positions)
+    ).abs()
+    wrong = _wrong_positions(bench)  # after the forwards, in which every rank takes part
+    if wrong:
+        return fail(wrong, "0 at each document and at the window's start")
     limit = _limit(bench)
     measured = f"changing a document moves losses of the next one by {float(moved[:, middle:].max()):.1e}"
     return judge(float(moved[:, middle:].max()) <= limit, measured, f"at most {limit:.0e}")
@@ -59,10 +60,6 @@ def attention_used(bench: Bench) -> Finding:
     if asked is None:
         return ok(f"{measured} (the model class's own choice)")
     return judge(used == {asked}, measured, asked)
-
-
-def _losses(bench: Bench, inputs: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
-    return bench.token_losses(inputs, targets, positions)
 
 
 def _limit(bench: Bench) -> float:

@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.windows import IGNORE
+from tsugiki.model.cross_entropy import Transform
 from tsugiki.model.precision import Precision, get_precision
 from tsugiki.model.shard import reshard
 from tsugiki.training import loop
@@ -267,7 +268,11 @@ class Bench:
             self.step(batch, gradients=look)
         (micro,) = batch.micro_batches
         expected = np.stack([window.tokens[: length + 3] for window in self.store_windows(np.arange(2))])
-        return HeadGradient(kept[0] if kept else torch.zeros(weight.shape[0], tokens), micro.targets, expected)
+        bias = getattr(self.head, "bias", None)
+        return HeadGradient(
+            kept[0] if kept else torch.zeros(weight.shape[0], tokens), micro.targets, expected,
+            torch.zeros(weight.shape[0]) if bias is None else whole(bias.detach()).float().cpu(),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -278,6 +283,12 @@ class HeadGradient:
     gradient: Tensor  # [vocabulary, windows * length]: column i is SIZE times dL/dlogits at position i
     targets: Tensor  # [windows, length] int64, as the batch holds them
     tokens: np.ndarray  # [windows, up to length + 3] int64, as the store holds them
+    bias: Tensor  # [vocabulary] of the output layer, fp32 on the CPU
+
+    def probabilities(self, transform: Transform) -> Tensor:
+        """Of each token where hidden states are nearly 0 [vocabulary], float64."""
+        logits = self.bias.double() * transform.scale
+        return (logits if transform.cap is None else transform.cap * torch.tanh(logits / transform.cap)).softmax(0)
 
 
 def whole(tensor: Tensor) -> Tensor:

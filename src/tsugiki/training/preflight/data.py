@@ -33,7 +33,9 @@ def tokenizer(bench: Bench) -> Finding:
             f"{', '.join(others)} was tokenised with another tokenizer than {ours.folder}", "equal fingerprints"
         )
     size, rows = ours.vocabulary_size, bench.vocabulary
-    return judge(size <= rows, f"fingerprint {ours.fingerprint[:12]}, {size:,} ids for {rows:,} rows", "ids up to rows")
+    measured = f"fingerprint {ours.fingerprint[:12]}, {size:,} ids for {rows:,} rows"
+    # Gemma 3's tokenizer names an image token beyond the rows of its text models; no text becomes it (token_ids).
+    return ok(measured, "ids up to rows") if size <= rows else warn(measured, "ids up to rows", explains_itself=True)
 
 
 def store_files_whole(bench: Bench) -> Finding:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tsugiki.corpus.windows import IGNORE
-from tsugiki.model.loss import LossOutput
+from tsugiki.model.loss import LossOutput, configured_router_coefficient
 from tsugiki.training import loop
 from tsugiki.training.batches import MicroBatch, StepBatch
 from tsugiki.training.preflight.bench import LENGTH, Bench, global_norm, local_norms, over_ranks, strided
@@ -37,13 +37,13 @@ def accumulation(bench: Bench) -> Finding:
     with bench.router_coefficient(0.0):
         one = bench.step(bench.batch_of([joined], batch), gradients=look)
         many = bench.step(batch, gradients=look)
+    squares = torch.zeros(2, dtype=torch.float64)
+    for name in seen[0].keys() & seen[1].keys():
+        squares[0] += (seen[0][name] - seen[1][name]).double().square().sum()
+        squares[1] += seen[0][name].double().square().sum()
+    over_ranks(squares)
     if not seen[0] or seen[0].keys() != seen[1].keys():
         return fail(f"{len(seen[0])} tensors have a gradient with one micro-batch, {len(seen[1])} with {windows}")
-    squares = torch.zeros(2, dtype=torch.float64)
-    for name, gradient in seen[0].items():
-        squares[0] += (gradient - seen[1][name]).double().square().sum()
-        squares[1] += gradient.double().square().sum()
-    over_ranks(squares)
     difference = float((squares[0] / squares[1].clamp(min=1e-60)).sqrt())
     loss = abs(one.loss - many.loss) / max(abs(one.loss), 1e-9)
     limit = 1e-3 if bench.exact else (0.15 if bench.run.model.has_router else 0.05)
@@ -95,11 +95,11 @@ def clipping(bench: Bench) -> Finding:
 def router_loss(bench: Bench) -> Finding:
     """A mixture of experts: its load-balancing loss is there, has a gradient, and counts with its coefficient."""
     run = bench.run
-    if not run.model.has_router:
-        return ok("no router in this model")
     stated = run.recipe.training.router_aux_loss_coef
+    if not run.model.has_router:
+        return fail("this model computes no router loss", f"coefficient {stated:g}") if stated else ok("none computed")
     if stated is None:
-        stated = float(getattr(bench.text_config, "router_aux_loss_coef", 0.0) or 0.0)
+        stated = configured_router_coefficient(bench.text_config)
     micro = bench.read(2, 2).micro_batches[0]
     output = run.model(micro.inputs, micro.targets, micro.positions)
     loss = output.router_loss

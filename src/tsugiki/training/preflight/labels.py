@@ -22,6 +22,7 @@ WINDOWS_SEARCHED = 512
 def labels(bench: Bench) -> Finding:
     """The gradient asks at each position for the token that follows it in the store, and so does every target."""
     threshold = "offset +1 at every position"
+    head = bench.labelled  # first of all: every rank takes part, also one whose own data is found to be wrong
     batch, windows = bench.own_batch, bench.store_windows(bench.own_samples()[:WINDOWS_COMPARED])
     inputs, targets = _joined(batch, len(windows))
     expected = np.stack([window.tokens for window in windows])
@@ -34,7 +35,6 @@ def labels(bench: Bench) -> Finding:
         return fail(
             f"{wrong:,} of {seen} are not the next token of the store ({_offset(targets, expected, scored)})", threshold
         )
-    head = bench.labelled
     if head is None:
         return warn(
             f"{seen}; the output layer is not trained, so its gradient could not be asked",
@@ -61,11 +61,11 @@ def gradient_scale(bench: Bench) -> Finding:
             explains_itself=True,
         )
     scored = (head.targets != IGNORE).flatten().cpu()
-    vocabulary = head.gradient.shape[0]
-    # All logits are near 0: the smallest entry of each column is -scale (1 - 1/V) / targets.
-    smallest = -head.gradient.min(dim=0).values.cpu()[scored]
-    unit = head.SIZE * transform.scale * (1 - 1 / vocabulary) / int(scored.sum())
-    ratio = float(smallest.double().mean()) / unit
+    # All logits are near the layer's bias, or 0: the smallest entry of each column is -scale (1 - p of it) / targets.
+    smallest = head.gradient.min(dim=0)
+    chance = head.probabilities(transform)[smallest.indices.cpu()][scored]
+    unit = head.SIZE * transform.scale * float((1 - chance).mean()) / int(scored.sum())
+    ratio = float(-smallest.values.cpu()[scored].double().mean()) / unit
     tolerance = 0.005 if bench.exact else 0.02
     return judge(
         abs(ratio - 1) < tolerance, f"gradient is {ratio:.4f} times that of loss sum / global targets", "1.000"
@@ -195,5 +195,6 @@ def _ends_counted(bench: Bench, windows: list[StoreWindow], scored: np.ndarray) 
 
 def _difference(logits: Tensor, ours: Tensor, targets: Tensor) -> float:
     """Largest difference in nats between our token losses and the cross-entropy of logits, at targets."""
-    plain = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
+    flat = targets.flatten().to(logits.device)
+    plain = F.cross_entropy(logits.flatten(0, 1), flat, ignore_index=IGNORE, reduction="none")
     return float((plain.view(ours.shape) - ours).abs().max())
