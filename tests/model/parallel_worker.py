@@ -20,6 +20,7 @@ from tsugiki.model.cross_entropy import IGNORE
 from tsugiki.model.load import load_model
 from tsugiki.model.loss import TrainingModel
 from tsugiki.model.shard import make_mesh
+from tsugiki.training.loop import clip_global_norm, objective
 
 ROUTER_COEFFICIENT = 0.5
 SEQUENCE = 13
@@ -44,17 +45,16 @@ def documents() -> list[list[int]]:
 
 
 def run_step(model: TrainingModel, rank: int, world: int) -> tuple[float, dict[str, Tensor]]:
-    """One step's loss and full gradients, as the training loop makes them: a micro-batch a row."""
+    """One step's loss and full gradients by the loop's own objective, a micro-batch a row."""
     inputs, targets = batch()
     total = int((targets != IGNORE).sum())
     rows = range(rank * 4 // world, (rank + 1) * 4 // world)
     loss = torch.zeros(())
     for row in rows:
+        model.sum_over_replicas(row == rows[-1])
         output = model(inputs[row : row + 1], targets[row : row + 1])
-        part = output.loss_sum / total
-        if output.router_loss is not None:
-            count = int((targets[row] != IGNORE).sum())
-            part = part + model.router_coefficient * output.router_loss * count / total
+        micro = SimpleNamespace(target_count=int((targets[row] != IGNORE).sum()))
+        part = objective(SimpleNamespace(model=model), output, micro, total)
         part.backward()
         loss += part.detach()
     dist.all_reduce(loss)
@@ -86,8 +86,8 @@ def main(job: Path, rank: int, world: int) -> None:
             router_coefficient=ROUTER_COEFFICIENT,
         )
         loss, gradients = run_step(model, rank, world)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-        facts[entry["name"]] = {"loss": loss, "norm": float(norm.full_tensor()), **model.describe()}
+        norm = clip_global_norm(list(model.parameters()), max_norm=1e9)
+        facts[entry["name"]] = {"loss": loss, "norm": float(norm), **model.describe()}
         if rank == 0:
             save_file({k: v.clone() for k, v in gradients.items()}, job / f"{entry['name']}.safetensors")
         if entry["name"] == jobs["scored"]:

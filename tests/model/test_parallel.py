@@ -23,7 +23,10 @@ NAMES = [
     "mistral", "mistral-tied", "llama", "qwen3", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox",
     "granite", "phi", "mixtral", "qwen3_moe", "deepseek_v3",
 ]  # fmt: skip
-MESHES = {"mistral-none": ("mistral", "none", None), "gemma2-hybrid": ("gemma2", "hybrid", 2)}
+MESHES = {
+    "mistral-none": ("mistral", "none", None), "gemma2-hybrid": ("gemma2", "hybrid", 2),
+    "mixtral-hybrid": ("mixtral", "hybrid", 2),
+}  # fmt: skip
 
 
 def naive_step(model: Any, worker: ModuleType) -> tuple[float, dict[str, torch.Tensor]]:

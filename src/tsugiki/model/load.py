@@ -94,7 +94,7 @@ def load_model(
     blocks = find_blocks(hf)
     tokens = torch.arange(PROBE_TOKENS, device=device)[None] % text_config(hf).vocab_size
     model.probe_head(tokens)
-    frozen = _try_a_step(model, tokens)
+    frozen = _freeze_what_gets_no_gradient(model, tokens)
     allow_unused_parameters(model)
     checkpoint_activations(blocks, activation_checkpointing)
     if compile:
@@ -276,18 +276,14 @@ def _require_whole(hf: PreTrainedModel) -> None:
         raise ModelError(f"the loaded model is not whole: {'; '.join(wrong[:5])} ({len(wrong)} in all)")
 
 
-def _try_a_step(model: TrainingModel, tokens: Tensor) -> list[str]:
-    """Freeze and name parameters that text can never train (the vision tower of a multimodal model), and see whether
-    experts are balanced by a loss at all (DeepSeek-V3's are by a bias). Collective.
+def _freeze_what_gets_no_gradient(model: TrainingModel, tokens: Tensor) -> list[str]:
+    """Freeze and name parameters that text can never train (the vision tower of a multimodal model). Collective.
 
-    One forward and backward of a few tokens shows both. Parts of a block that ran stay trainable: experts that
+    One forward and backward of a few tokens shows them. Parts of a block that ran stay trainable: experts that
     these tokens did not choose will be chosen by others.
     """
     with torch.enable_grad():
-        output = model(tokens, tokens)
-        output.loss_sum.backward()
-    # A coefficient asks for the loss: preflight then says that it is missing.
-    model.has_router &= output.router_loss is not None or model.router_coefficient > 0
+        model(tokens, tokens).loss_sum.backward()
     ran = {
         id(parameter)
         for block in find_blocks(model.hf)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from tsugiki.model.cross_entropy import IGNORE, Transform, chunked_cross_entropy
@@ -44,13 +45,15 @@ class TrainingModel(nn.Module):
         self.hf: PreTrainedModel = hf
         self.chunk_tokens = chunk_tokens
         text = text_config(hf)
-        self.has_router = hasattr(text, "output_router_logits")  # until a first call shows whether there is a loss
-        configured = float(getattr(text, "router_aux_loss_coef", 0.0) or 0.0)
+        self.has_router = hasattr(text, "output_router_logits")
+        """Whether the model computes a load-balancing loss; the first call settles it."""
+        configured = configured_router_coefficient(text)
         self.router_coefficient = configured if router_coefficient is None else router_coefficient
         self.flattens_packed = str(getattr(text, "_attn_implementation", "")).startswith("flash")
         self.transform: Transform | None = None
         self.plain_reason: str | None = "the output layer was not probed"
         self.description: dict[str, Any] = {}
+        self._summing = True
 
     # --- calls -------------------------------------------------------------------------------------------------
 
@@ -58,15 +61,15 @@ class TrainingModel(nn.Module):
         """Losses of inputs [batch, sequence] at targets [batch, sequence] (IGNORE where there is none).
 
         positions [batch, sequence] restart at 0 where a document starts, and isolate documents; None lets a window
-        be one text. Targets and positions may stay on the CPU: choosing rows and counting lengths there costs no
-        synchronisation with the GPU. Without gradient, gathered weights are freed before returning.
+        be one text. Targets and positions had better stay in host memory: choosing rows and counting lengths there
+        costs no synchronisation with the GPU. Without gradient, gathered weights are freed before returning.
         """
         if self.transform is not None:
             return self._chunked_loss(inputs, targets, positions, self.transform)
         output = self.call(inputs, positions)
         logits = output.logits.float().view(*targets.shape, -1)
         losses = F.cross_entropy(
-            logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORE, reduction="none"
+            logits.flatten(0, 1), to_device(targets, logits.device).flatten(), ignore_index=IGNORE, reduction="none"
         )
         return LossOutput(losses.sum(), losses.detach().view(targets.shape), self._router_loss(output))
 
@@ -88,13 +91,27 @@ class TrainingModel(nn.Module):
         arguments: dict[str, Any] = {"input_ids": inputs, "use_cache": False}
         if self.has_router:
             arguments["output_router_logits"] = True  # else no router loss at all (Mixtral's default)
+        if self.flattens_packed and (positions is not None or len(inputs) == 1):
+            # Of a single row, transformers would look on the device in every layer whether documents are packed.
+            bounds = torch.arange(inputs.shape[1])[None] if positions is None else positions
+            arguments |= cumulative_lengths(bounds, inputs.device)
         if positions is not None:
             if self.flattens_packed:
-                arguments["input_ids"] = inputs.reshape(1, -1)
-                arguments |= cumulative_lengths(positions, inputs.device)
-                positions = positions.reshape(1, -1)
-            arguments["position_ids"] = positions.to(inputs.device, non_blocking=True)
-        return self.hf(**arguments)
+                arguments["input_ids"], positions = inputs.reshape(1, -1), positions.reshape(1, -1)
+            arguments["position_ids"] = to_device(positions, inputs.device)
+        output = self.hf(**arguments)
+        # A configuration may speak of router logits where no loss is computed: DeepSeek-V3 balances experts by a bias.
+        # One that is asked for by a coefficient and does not come is for preflight to name.
+        room, loss = hasattr(output, "aux_loss"), getattr(output, "aux_loss", None)
+        self.has_router = self.has_router and room and (loss is not None or self.router_coefficient > 0)
+        return output
+
+    def sum_over_replicas(self, wanted: bool) -> None:
+        """Whether the next backward passes end in the sum of gradients over replicas (`parallel.shard: hybrid` and
+        `none`). Once a step is enough: what earlier micro-batches gave is added up on each replica in fp32."""
+        if isinstance(self, FSDPModule) and wanted != self._summing:
+            self.set_requires_all_reduce(wanted)
+            self._summing = wanted
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         output = super().__call__(*arguments, **named)
@@ -115,9 +132,9 @@ class TrainingModel(nn.Module):
 
         def stand_in(hidden: Tensor) -> Tensor:
             rows = hidden.reshape(-1, hidden.shape[-1])
-            chosen = flat.to(hidden.device, non_blocking=True)
+            chosen = to_device(flat, hidden.device)
             if len(scored) < len(flat):
-                index = scored.to(hidden.device, non_blocking=True)
+                index = to_device(scored, hidden.device)
                 rows, chosen = rows.index_select(0, index), chosen.index_select(0, index)
             total, of_tokens = chunked_cross_entropy(rows, head.weight, head.bias, chosen, transform, self.chunk_tokens)
             if len(scored) < len(flat):
@@ -194,9 +211,22 @@ class TrainingModel(nn.Module):
         return is_tied(self.hf)
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on `device`; a GPU copies it from pinned memory, so that the host need not wait."""
+    if device.type == "cuda" and not tensor.is_cuda and not tensor.is_pinned():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def text_config(hf: PreTrainedModel) -> Any:
     """The configuration of the text model: a multimodal one holds it as a part."""
     return hf.config.get_text_config()
+
+
+def configured_router_coefficient(text: Any) -> float:
+    """The factor of the load-balancing loss that a text configuration names (JetMoE under a name of its own), or 0."""
+    named = (getattr(text, key, None) for key in ("router_aux_loss_coef", "aux_loss_coef"))
+    return float(next((value for value in named if value is not None), 0.0))
 
 
 def cumulative_lengths(positions: Tensor, device: torch.device) -> dict[str, Any]:
@@ -208,7 +238,7 @@ def cumulative_lengths(positions: Tensor, device: torch.device) -> dict[str, Any
     starts = (flat == 0).nonzero().squeeze(1)
     bounds = torch.cat([starts, starts.new_tensor([len(flat)])])
     longest = int(bounds.diff().max())
-    on_device = bounds.to(device=device, dtype=torch.int32, non_blocking=True)
+    on_device = to_device(bounds.to(torch.int32), device)
     return {
         "cu_seq_lens_q": on_device,
         "cu_seq_lens_k": on_device,

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Windows of one forward pass, on the training device."""
+    """Windows of one forward pass. Inputs and sources are on the training device; targets and positions are in host
+    memory (pinned for a GPU), where rows are chosen and documents counted without waiting for the device."""
 
     inputs: torch.Tensor  # [micro_batch, sequence] int64
     targets: torch.Tensor  # [micro_batch, sequence] int64, IGNORE where nothing is predicted
@@ -50,7 +52,7 @@ def rank_samples(step: int, global_batch: int, rank: int, world: int) -> np.ndar
 def read_step(
     reader: WindowReader, step: int, *, global_batch: int, micro_batch: int, rank: int, world: int, device: torch.device
 ) -> StepBatch:
-    """Read one step's windows for one rank and move them to the device."""
+    """Read one step's windows for one rank, and begin to move to the device what is needed there."""
     samples = rank_samples(step, global_batch, rank, world)
     micro_batches = []
     by_source = np.zeros(len(reader.mixture.names), dtype=np.int64)
@@ -60,27 +62,26 @@ def read_step(
         np.add.at(by_source, windows.source, counts)
         micro_batches.append(
             MicroBatch(
-                inputs=_to(windows.inputs, device),
-                targets=_to(windows.targets, device),
-                positions=None if windows.positions is None else _to(windows.positions, device),
-                source=_to(windows.source.astype(np.int64), device),
+                inputs=_host(windows.inputs, device).to(device, non_blocking=True),
+                targets=_host(windows.targets, device),
+                positions=None if windows.positions is None else _host(windows.positions, device),
+                source=_host(windows.source.astype(np.int64), device).to(device, non_blocking=True),
                 target_count=int(counts.sum()),
             )
         )
     return StepBatch(step, micro_batches, sum(micro.target_count for micro in micro_batches), by_source)
 
 
-def _to(array: np.ndarray, device: torch.device) -> torch.Tensor:
+def _host(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A tensor in host memory, from which a GPU can copy while the host goes on."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 class Prefetcher:
     """Steps `first` to `last` in order, read by a thread; an error of the thread is raised at its step."""
 
-    def __init__(self, reader: WindowReader, first: int, last: int, **cut: object) -> None:
+    def __init__(self, reader: WindowReader, first: int, last: int, **cut: Any) -> None:
         self._queue: queue.Queue[StepBatch | BaseException] = queue.Queue(maxsize=AHEAD)
         self._stop = threading.Event()
         self._steps = range(first, last + 1)
@@ -88,6 +89,8 @@ class Prefetcher:
         self._thread.start()
 
     def _fill(self, reader: WindowReader, cut: dict) -> None:
+        if cut["device"].type == "cuda":
+            torch.cuda.set_device(cut["device"])  # a thread begins on device 0
         for step in self._steps:
             try:
                 item: StepBatch | BaseException = read_step(reader, step, **cut)

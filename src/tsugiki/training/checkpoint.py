@@ -15,6 +15,7 @@ CheckpointException is no Exception, and a failed background save is silent unti
 import json
 import os
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -57,6 +58,8 @@ __all__ = ["Checkpointer", "Found", "check_disk_space", "newest_name", "size_est
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # said when used without, as asked
 
+_SLOW_DISK = 200e6
+"""Bytes a second that a process is taken to write before a save has been timed."""
 _LONGEST_LINE = 1000  # ancestors recorded in a manifest
 
 
@@ -116,6 +119,7 @@ class Checkpointer:
         self.keep_last, self.keep_every = keep_last, keep_every
         self.warnings: list[str] = []
         """What newest_whole() passed over, and what retention could not delete."""
+        self._longest_save: float | None = None
         self._control, self._io = control_group, io_group
         self._stager = Stager(self._agree)
         self._flight: _Flight | None = None
@@ -154,6 +158,7 @@ class Checkpointer:
             raise StorageError(f"cannot save a checkpoint of step {step:,}: {failure}")
         name, temporary = parse_name(plan[0]), self.directory / plan[1]
         assert name is not None
+        started = time.perf_counter()
         writer = ShardWriter(temporary, self.rank, {STATE: content} if content is not None else None)
         try:
             begun = dcp.async_save(
@@ -164,7 +169,15 @@ class Checkpointer:
             self._discard(temporary)
             raise
         assert isinstance(begun, AsyncSaveResponse)  # as the stager returns a future
+        begun.upload_completion.add_done_callback(lambda _: self._note_seconds(time.perf_counter() - started))
         self._flight = _Flight(name, temporary, writer, describe_tensors(dict(tensors)), begun.upload_completion)
+
+    def _note_seconds(self, seconds: float) -> None:
+        self._longest_save = max(self._longest_save or 0.0, seconds)
+
+    def save_seconds(self, size: int) -> float:
+        """From begin() to the last byte on the disk: the longest so far, or a guess for `size` bytes."""
+        return size / self.world / _SLOW_DISK if self._longest_save is None else self._longest_save
 
     def wait_copied(self) -> None:
         """Block until the tensors of the save in flight may be changed. Local; at once where nothing is copied."""

@@ -33,15 +33,17 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     """
     step, rate = run.step + 1, run.schedule(run.step + 1)
     targets, stops, saved = run.processes.agree(  # one small reduction on the CPU before the first forward
-        [batch.target_count, run.stop.requested(3 * run.save_seconds), run.checkpointer.local_done()]
+        [batch.target_count, run.stop_requested(), run.checkpointer.local_done()]
     )
+    run.seed_noise(step)
     sums = StepSums(batch.source_targets, run.processes.device)
     for micro in batch.micro_batches if targets else []:
+        run.model.sum_over_replicas(micro is batch.micro_batches[-1])
         output = run.model(micro.inputs, micro.targets, micro.positions)
         objective(run, output, micro, targets).backward()
         sums.add(micro.source, micro.target_count, output)  # stays on the device
     run.optimizer.drop_frozen_gradients(step)
-    norm = clip_global_norm(run.optimizer.trainable(), run.recipe.training.max_grad_norm)
+    norm = clip_global_norm(run.optimizer.trainable(), run.recipe.training.max_grad_norm).to(run.processes.device)
     loss = sums.over_ranks() / max(targets, 1)
     not_finite = ~torch.isfinite(loss + norm)
     run.checkpointer.wait_copied()  # what a save that began after the last step still reads
@@ -74,29 +76,30 @@ def objective(run: Run, output: LossOutput, micro: MicroBatch, targets: int) -> 
 def clip_global_norm(parameters: Sequence[torch.Tensor], max_norm: float) -> torch.Tensor:
     """Scale all gradients by the norm over all parameters *and* ranks; returns that norm, before clipping."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
-        return torch.zeros(())
     norm = torch.nn.utils.get_total_norm(gradients)
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
 
 
-def train(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
+def train(run: Run, meter: Meter, listeners: Sequence[Listener], *, validate_first: bool = False) -> bool:
     """Train from where the run stands to `run.last_step`; returns whether the schedule was finished.
 
-    False: stopped on request or by `stop_after_steps`, after saving. Raises DivergedError after three non-finite
-    steps in a row, with the last checkpoint kept.
+    `validate_first`: before the first step, since it has not been done here. False is returned where the run was
+    stopped on request or by `stop_after_steps`, after saving, and where the last validation is owed. Raises
+    DivergedError after three non-finite steps in a row, with the last checkpoint kept.
     """
     settings, pieces = run.recipe.training, run.processes
     batches = Prefetcher(
         run.reader, run.step + 1, run.last_step, global_batch=settings.global_batch_size,
         micro_batch=settings.micro_batch_size, rank=pieces.rank, world=pieces.world, device=pieces.device,
     )  # fmt: skip
-    stopped = run.step == 0 and not _validate(run, meter, listeners)
+    whole = not validate_first or _validate(run, meter, listeners)  # False: asked to stop meanwhile
     try:
-        for batch in batches if not stopped else ():
+        for batch in batches if whole else ():
+            started = time.perf_counter()
             record = train_step(run, batch)
+            run.step_seconds = time.perf_counter() - started
             meter.add(record)
             if record.step % settings.logging_steps == 0 or not record.applied or record.step == run.last_step:
                 figures = meter.flush(record)
@@ -108,27 +111,35 @@ def train(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
             if record.saved:
                 run.checkpointer.commit()
             at_end = record.stop or record.step == run.last_step
-            if settings.eval_steps and not record.stop and (record.step % settings.eval_steps == 0 or at_end):
-                at_end = not _validate(run, meter, listeners) or at_end
-            if record.step % settings.save_steps == 0 or at_end:
-                _save(run, meter, wait=at_end)
-            if at_end:
+            save_now = record.step % settings.save_steps == 0 or at_end
+            if save_now:
+                _save(run, meter)
+            if not record.stop and validation_is_due(run, at_end=at_end):
+                whole = _validate(run, meter, listeners)
+                if not whole and not save_now:
+                    _save(run, meter)
+            if at_end or not whole:
                 break
+        run.checkpointer.wait_and_commit()
     finally:
         batches.close()
-    return run.step >= run.total_steps
+    return whole and run.step >= run.total_steps
+
+
+def validation_is_due(run: Run, *, at_end: bool) -> bool:
+    """Whether held-out text is to be scored where the run stands: before step 1, at intervals, at the end."""
+    every = run.recipe.training.eval_steps
+    return every is not None and (run.step % every == 0 or at_end)
 
 
 def _validate(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
     """Held-out losses to the listeners; False when asked to stop meanwhile."""
     settings = run.recipe.training
-    if not settings.eval_steps:
-        return True
     start = time.perf_counter()
     scores = validate(
         run.model, run.sources, run.processes, context=run.recipe.data.sequence_length,
         batch_tokens=settings.micro_batch_size * run.recipe.data.sequence_length, documents=settings.eval_documents,
-        stop_requested=run.stop.requested,
+        stop_requested=run.stop_requested,
     )  # fmt: skip
     meter.pause(time.perf_counter() - start)
     if scores is None:
@@ -138,14 +149,11 @@ def _validate(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
     return True
 
 
-def _save(run: Run, meter: Meter, *, wait: bool) -> None:
-    """Begin a checkpoint of this step, copied while the next one computes; wait for it when the process will end."""
+def _save(run: Run, meter: Meter) -> None:
+    """Begin a checkpoint of this step, which is copied while the next one computes."""
     start = time.perf_counter()
     run.checkpointer.wait_and_commit()  # the one before, if still in flight
     run.checkpointer.begin(run.step, run.tensors(), run.state())
-    if wait:
-        run.checkpointer.wait_and_commit()
-    run.save_seconds = max(run.save_seconds, time.perf_counter() - start)
     meter.pause(time.perf_counter() - start)
     if run.processes.is_first:
         write_state(run.recipe.run_dir, "running", run.step)

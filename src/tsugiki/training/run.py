@@ -5,6 +5,7 @@ optimiser, find the newest whole checkpoint and continue from it. What only the 
 free disk) is checked here, before the model is loaded.
 """
 
+import os
 import platform
 import time
 import uuid
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.deterministic
+import xxhash
 
 from tsugiki.checkpoint_files import list_names
 from tsugiki.corpus.mixture import Mixture, order_conflict
@@ -22,6 +25,7 @@ from tsugiki.corpus.prepare import PreparedSource
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import RecipeError, StorageError
+from tsugiki.files import explain_os_error
 from tsugiki.model.load import load_model
 from tsugiki.model.loss import TrainingModel
 from tsugiki.model.shard import make_mesh
@@ -60,7 +64,9 @@ class Run:
     tokens: int = 0
     bad_steps: int = 0
     """Steps in a row that were not applied because loss or gradient was not finite."""
-    save_seconds: float = 0.0
+    step_seconds: float = 0.0
+    """Of the last step."""
+    checkpoint_bytes: int = 0
 
     @property
     def samples(self) -> int:
@@ -70,6 +76,16 @@ class Run:
     def last_step(self) -> int:
         """The step after which this process ends: the schedule's end, or `stop_after_steps`."""
         return min(self.total_steps, self.recipe.training.stop_after_steps or self.total_steps)
+
+    def stop_requested(self) -> bool:
+        """Whether this process was asked to stop, or must in order to save before its Slurm job ends."""
+        return self.stop.requested(3 * self.checkpointer.save_seconds(self.checkpoint_bytes) + self.step_seconds)
+
+    def seed_noise(self, step: int) -> None:
+        """Random state of a step (dropout, a router's jitter): a function of seed, step and rank, so that a resumed run
+        draws what an uninterrupted one draws."""
+        key = f"{self.recipe.seed}/{step}/{self.processes.rank}"
+        torch.manual_seed(xxhash.xxh3_64_intdigest(key.encode()) >> 1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that a checkpoint stores as tensors: weights by their Hugging Face names, and the optimiser's state."""
@@ -101,6 +117,16 @@ def software_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
+def use_deterministic_kernels() -> None:
+    """Make CUDA give the same bits for the same numbers (a CPU does so by itself)."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch before 2.13 asks for it
+    os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"  # transformers reads it from there alone
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a cost without a gain
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
 def open_run(
     recipe: Recipe,
     sources: Mapping[str, PreparedSource],
@@ -116,8 +142,7 @@ def open_run(
         raise RecipeError("\n".join(errors))
     training = recipe.training
     if training.deterministic:
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+        use_deterministic_kernels()
     mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
     steps = total_steps(recipe)
     mixture.check(steps * training.global_batch_size)
@@ -166,6 +191,7 @@ def open_run(
             "Move the directory away to start anew; a run with history never starts again at step 0 by itself"
         )
     checkpointer.lineage = run.lineage
+    run.checkpoint_bytes = size_estimate(run.tensors())
     _check_disk(run)
     return run
 
@@ -175,9 +201,13 @@ def _check_disk(run: Run) -> None:
     error = None
     if run.processes.is_first:
         directory = run.checkpointer.directory
-        directory.mkdir(parents=True, exist_ok=True)
         try:
-            check_disk_space(directory, size_estimate(run.tensors()), run.recipe.training.save_total_limit)
+            directory.mkdir(parents=True, exist_ok=True)
+            training = run.recipe.training
+            for_ever = run.total_steps // training.keep_every if training.keep_every else 0
+            check_disk_space(directory, run.checkpoint_bytes, training.save_total_limit + for_ever)
+        except OSError as problem:
+            error = explain_os_error(problem, directory)
         except StorageError as problem:
             error = str(problem)
     error = run.processes.broadcast(error)

@@ -5,12 +5,15 @@ and `close`. Only rank 0 has listeners; none of them changes the numerics. What 
 and an allow-list of recipe keys (no paths, no environment, no arguments).
 """
 
+import importlib
+import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from tsugiki.errors import RecipeError
+from tsugiki.files import write_atomically
 from tsugiki.recipe import Recipe
 from tsugiki.training.metrics import duration, quantity
 
@@ -82,7 +85,7 @@ class JsonLines:
                 continue  # the half line of a killed process
             if record["step"] <= step and not (step == 0 and record["step"] == 0):
                 kept.append(line + "\n")
-        self.path.write_text("".join(kept), encoding="utf-8")
+        write_atomically(self.path, "".join(kept))
 
     def after_step(self, figures: dict[str, Any]) -> None:
         self._write({"kind": "step", **figures})
@@ -91,7 +94,9 @@ class JsonLines:
         self._write({"kind": "validation", "step": step, "sources": scores})
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        # NaN is not JSON: a figure that is not finite becomes null.
+        clean = json.loads(json.dumps(record), parse_constant=lambda _: None)
+        self._file.write(json.dumps(clean, ensure_ascii=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -114,10 +119,11 @@ def _flat_scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 class TensorBoard:
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, resumed_step: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory))
+        # What a run that was cut off had logged beyond its checkpoint is made again.
+        self._writer = SummaryWriter(str(directory), purge_step=resumed_step + 1 if resumed_step else None)
 
     def after_step(self, figures: dict[str, Any]) -> None:
         for tag, value in _flat(figures).items():
@@ -136,12 +142,7 @@ class Hosted:
     """wandb or trackio: both have `init(project=, name=, config=)`, `log(dict, step=)` and `finish()`."""
 
     def __init__(self, service: str, recipe: Recipe):
-        try:
-            self._service = __import__(service)
-        except ImportError:
-            raise RecipeError(
-                f"tracking.report_to names {service}, which is not installed: pip install 'tsugiki[{service}]'"
-            ) from None
+        self._service = importlib.import_module(service)
         training = recipe.training.model_dump()
         config = {key: training[key] for key in SHARED_TRAINING_KEYS} | {
             "sequence_length": recipe.data.sequence_length,
@@ -164,6 +165,29 @@ class Hosted:
         self._service.finish()
 
 
+def require_trackers(recipe: Recipe) -> None:
+    """Raise RecipeError for a tracker that is not installed: on every rank, before anything is loaded."""
+    for service in recipe.tracking.report_to:
+        if service in ("wandb", "trackio") and importlib.util.find_spec(service) is None:
+            raise RecipeError(
+                f"tracking.report_to names {service}, which is not installed: pip install {service}, or take it out"
+            )
+
+
+def validated_at(path: Path, step: int) -> bool:
+    """Whether a `metrics.jsonl` holds the validation of a step."""
+    if not path.exists():
+        return False
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if record["kind"] == "validation" and record["step"] == step:
+            return True
+    return False
+
+
 def make_listeners(
     recipe: Recipe, resumed_step: int, total_steps: int, say: Callable[[str], None],
     by_language: Callable[[dict], dict[str, float]],
@@ -175,7 +199,7 @@ def make_listeners(
     ]
     for service in recipe.tracking.report_to:
         if service == "tensorboard":
-            listeners.append(TensorBoard(recipe.run_dir / "tensorboard"))
+            listeners.append(TensorBoard(recipe.run_dir / "tensorboard", resumed_step))
         elif service != "none":
             listeners.append(Hosted(service, recipe))
     return listeners
