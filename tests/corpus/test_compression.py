@@ -2,9 +2,11 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import random
 import struct
+import zipfile
 
 import pytest
 import xxhash
@@ -19,6 +21,13 @@ PACK = {
     "zst": zstandard.ZstdCompressor().compress, "txt": lambda data: data,
 }  # fmt: skip
 COMPRESSED = ["gz", "bz2", "xz", "zst"]
+
+
+def zipped(data):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("a.jsonl"), data)  # its time is fixed: workers must collect the same names
+    return file.getvalue()
 
 
 def read(path):
@@ -117,6 +126,8 @@ def test_a_flipped_bit_is_refused_where_the_format_has_a_checksum(tmp_path):
         ("a.jsonl.gz", zstandard.compress(b"x"), "by its first bytes this is zstd data"),
         ("a.jsonl.zst", b'{"text": "not compressed"}\n', "damaged zstd data"),
         ("a.jsonl", b"PAR1....", "by its first bytes this is parquet data"),
+        ("a.jsonl", zipped(b"{}"), "a zip archive; unpack it"),
+        ("a.jsonl.gz", zipped(b"{}"), "a zip archive; unpack it"),
     ],
 )
 def test_a_file_that_is_not_what_its_name_says_is_recognised(tmp_path, name, content, said):

@@ -422,6 +422,23 @@ def test_patterns_match_as_a_shell_would_and_odd_names_are_taken_literally(tmp_p
         names("nothing*.jsonl")
 
 
+def test_a_file_is_read_once_by_whatever_paths_and_links_it_is_named(tmp_path, make_recipe, make_texts, jsonl):
+    target = jsonl(tmp_path / "in/b.jsonl", make_texts(2))
+    jsonl(tmp_path / "in/c.jsonl", make_texts(2))
+    (tmp_path / "in/a.jsonl").symlink_to(target)
+    (tmp_path / "linked").symlink_to(tmp_path / "in")
+
+    def names(*patterns):
+        source = make_recipe({"s": {"path": [str(tmp_path / pattern) for pattern in patterns]}}).data.sources["s"]
+        return [file.name for file in stage.input_files("s", source)]
+
+    assert names("in/*") == ["b.jsonl", "c.jsonl"]
+    assert names("in/b.jsonl", "in/../in/b.jsonl") == ["b.jsonl"]
+    assert names("in/b.jsonl", "linked/b.jsonl") == ["in/b.jsonl"]
+    assert names("in/a.jsonl", "in/c.jsonl") == ["a.jsonl", "c.jsonl"]  # a link alone keeps its name
+    assert names("linked/*") == ["b.jsonl", "c.jsonl"]
+
+
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, make_recipe, make_texts, jsonl, tokenizer):
     path = jsonl(tmp_path / "a.jsonl", make_texts(2000))
 

@@ -24,11 +24,12 @@ ZSTD_SLICE = 1 << 10
 
 SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 
-# First bytes of files that are not what their name says: what they are instead.
+# First bytes, in lower case, of files that are not what their name says: what they are instead.
 IMPOSTORS = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the real file with `git lfs pull`",
     b"<!doctype": "an HTML page, most likely an error page that was saved in the file's place",
     b"<html": "an HTML page, most likely an error page that was saved in the file's place",
+    b"pk\x03\x04": "a zip archive; unpack it and give the files that it holds",
 }
 MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PAR1": "parquet"}
 

@@ -48,7 +48,10 @@ class InputFile:
 
 
 def input_files(name: str, source: SourceSection) -> list[InputFile]:
-    """Files of a source in a fixed order. Raises DataError for a pattern that matches nothing, or nothing readable."""
+    """Files of a source in a fixed order, each once, by whatever paths and links it is named.
+
+    Raises DataError for a pattern that matches nothing, or nothing readable.
+    """
     found: set[Path] = set()
     roots = []
     for pattern in source.paths:
@@ -67,7 +70,15 @@ def input_files(name: str, source: SourceSection) -> list[InputFile]:
             root = root.parent
         roots.append(str(root))
     base = os.path.commonpath(roots) if roots else "/"
-    return [InputFile(path, str(path.relative_to(base)), format_of(path, source.format)) for path in sorted(found)]
+    return [InputFile(path, str(path.relative_to(base)), format_of(path, source.format)) for path in _each_once(found)]
+
+
+def _each_once(paths: set[Path]) -> list[Path]:
+    """The paths in order, one for each file: rather its own than one through a link or with `..` in it."""
+    kept: dict[str, Path] = {}
+    for path in sorted(paths, key=lambda path: (path.is_symlink(), str(path) != os.path.realpath(path), path)):
+        kept.setdefault(os.path.realpath(path), path)
+    return sorted(kept.values())
 
 
 def _is_input(name: str, path: Path, *, named: bool) -> bool:
