@@ -71,7 +71,7 @@ def write_store(prefix: Path, tokens: int, vocabulary: int) -> None:
 
 def ours(spec: Spec, device: torch.device) -> dict[str, Any]:
     """The training loop of the package, with nothing left out but the command line around it."""
-    from tsugiki.corpus.prepare import Counts, PreparedSource, SourceManifest
+    from tsugiki.corpus.prepared import Counts, PreparedSource, SourceManifest
     from tsugiki.recipe import Recipe
     from tsugiki.training.distributed import start_processes, stop_processes
     from tsugiki.training.loop import train

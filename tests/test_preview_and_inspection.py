@@ -48,7 +48,7 @@ def test_validate_shows_samples_before_and_after_preparing(recipe):
 
 def test_sample_shows_the_text_that_training_reads(recipe):
     from tsugiki.corpus.mixture import Mixture
-    from tsugiki.corpus.prepare import open_prepared
+    from tsugiki.corpus.prepared import open_prepared
     from tsugiki.corpus.windows import WindowReader
     from tsugiki.pipeline import load_tokenizer, run_prepare
 

@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.corpus.hub import resolve_model_folder
-from tsugiki.corpus.prepare import Progress, current_manifest, open_prepared, prepare
+from tsugiki.corpus.inputs import Progress
+from tsugiki.corpus.prepare import prepare
+from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
 from tsugiki.recipe import Recipe

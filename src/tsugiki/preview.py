@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.corpus.audit import describe_sample, render_sample
+from tsugiki.corpus.fingerprint import boundaries
 from tsugiki.corpus.inputs import SourceDocuments
 from tsugiki.corpus.mixture import Mixture
-from tsugiki.corpus.prepare import boundaries, current_manifest
 from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.store import StoreWriter, TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import DataError
 from tsugiki.pipeline import load_tokenizer
@@ -80,9 +81,7 @@ def _open(recipe: Recipe, tokenizer: TextTokenizer) -> Iterator[tuple[dict[str, 
 
 
 def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, folder: Path) -> _Excerpt:
-    add_bos, add_eos = boundaries(recipe, tokenizer)
-    before = [tokenizer.bos_id] if add_bos and tokenizer.bos_id is not None else []
-    after = [tokenizer.eos_id] if add_eos and tokenizer.eos_id is not None else []
+    before, after = boundaries(recipe, tokenizer)
     documents = SourceDocuments(recipe, name, folder / f"{name}.left-out")
     writer = StoreWriter(folder / name, tokenizer.vocabulary_size)
     taken = characters = 0

@@ -16,7 +16,7 @@ SILENCE_SECONDS = 20.0
 
 
 class PrepareProgress:
-    """Draws what `corpus.prepare` reports (its `Progress` protocol). A context manager, so that a bar never outlives
+    """Draws what `corpus.prepare` reports (`corpus.inputs.Progress`). A context manager, so that a bar never outlives
     its work; nothing is drawn before the first source starts or after the last one ends."""
 
     def __init__(self, console: Console):
@@ -90,7 +90,7 @@ class PrepareProgress:
 
 
 def describe_manifest(name: str, manifest: Any) -> str:
-    """One line on a prepared source (a `corpus.prepare.SourceManifest`): what is there, and what could not be used."""
+    """One line on a prepared source (a `corpus.prepared.SourceManifest`): what is there, and what could not be used."""
     train, held = manifest.train, manifest.held_out
     around = [token for token, added in (("BOS", manifest.add_bos), ("EOS", manifest.add_eos)) if added]
     text = (

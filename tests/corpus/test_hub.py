@@ -12,7 +12,8 @@ import pytest
 
 from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.hub import hub_files, resolve_model_folder
-from tsugiki.corpus.prepare import open_prepared, prepare, source_is_current
+from tsugiki.corpus.prepare import prepare
+from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.readers import BadRecord, Document
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, ModelError, RecipeError
@@ -152,7 +153,6 @@ def test_a_branch_is_resolved_to_a_commit_that_is_recorded_and_not_read_twice(
 
     monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
     assert prepare(recipe, tokenizer)["s"].fingerprint == manifest.fingerprint
-    assert source_is_current(recipe, "s")
 
 
 def test_a_local_folder_wins_over_the_hub(tmp_path: Path) -> None:

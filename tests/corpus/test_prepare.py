@@ -18,8 +18,14 @@ import pytest
 import zstandard
 
 from tsugiki.corpus import prepare as stage
-from tsugiki.corpus.prepare import is_held_out, open_prepared, prepare, source_directory, verify
+from tsugiki.corpus import up_to_date
+from tsugiki.corpus import workers as pool
+from tsugiki.corpus.held_out import is_held_out
+from tsugiki.corpus.inputs import input_files
+from tsugiki.corpus.prepare import prepare
+from tsugiki.corpus.prepared import open_prepared, source_directory, verify
 from tsugiki.corpus.store import store_files
+from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.errors import DataError, StorageError, TsugikiError
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -188,7 +194,7 @@ def test_a_touched_file_is_compared_by_digest_once(prepared, tokenizer, monkeypa
     recipe, path = prepared
     os.utime(path, ns=(1, 1))
     read = []
-    monkeypatch.setattr(stage, "xxh3_file", lambda path: read.append(path) or stage_digest(path))
+    monkeypatch.setattr(up_to_date, "xxh3_file", lambda path: read.append(path) or stage_digest(path))
     stage_digest = __import__("tsugiki.files", fromlist=["xxh3_file"]).xxh3_file
     assert again(recipe, tokenizer)
     assert again(recipe, tokenizer)
@@ -236,8 +242,8 @@ def test_a_change_is_noticed_and_the_source_made_again(prepared, tokenizer, chan
 def test_every_option_that_decides_the_bytes_is_part_of_the_fingerprint(prepared, make_recipe, tokenizer, source, data):
     recipe, path = prepared
     changed = make_recipe({"s": {"path": str(path.parent / "*.jsonl"), "held_out": 0.6, **source}}, **data)
-    assert stage.current_manifest(recipe, "s", tokenizer) is not None
-    assert stage.current_manifest(changed, "s", tokenizer) is None
+    assert current_manifest(recipe, "s", tokenizer) is not None
+    assert current_manifest(changed, "s", tokenizer) is None
 
 
 def test_a_folder_that_is_no_prepared_source_is_never_replaced(tmp_path, make_recipe, make_texts, jsonl, tokenizer):
@@ -413,7 +419,7 @@ def test_patterns_match_as_a_shell_would_and_odd_names_are_taken_literally(tmp_p
 
     def names(*patterns):
         source = make_recipe({"s": {"path": [str(tmp_path / pattern) for pattern in patterns]}}).data.sources["s"]
-        return [file.name for file in stage.input_files("s", source)]
+        return [file.name for file in input_files("s", source)]
 
     assert names("deep/**") == ["b.jsonl", "er/a.jsonl"]
     assert names("deep/**", "deep/b.jsonl") == ["b.jsonl", "er/a.jsonl"]
@@ -430,7 +436,7 @@ def test_a_file_is_read_once_by_whatever_paths_and_links_it_is_named(tmp_path, m
 
     def names(*patterns):
         source = make_recipe({"s": {"path": [str(tmp_path / pattern) for pattern in patterns]}}).data.sources["s"]
-        return [file.name for file in stage.input_files("s", source)]
+        return [file.name for file in input_files("s", source)]
 
     assert names("in/*") == ["b.jsonl", "c.jsonl"]
     assert names("in/b.jsonl", "in/../in/b.jsonl") == ["b.jsonl"]
@@ -595,7 +601,7 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_wait_without_end(
                 os.kill(workers[-1], signal.SIGKILL)
 
     recipe = make_recipe({"s": {"path": str(path), "held_out": 0.1}}, workers=2)
-    monkeypatch.setattr(stage, "WAITING_BATCHES", 1)
+    monkeypatch.setattr(pool, "WAITING_BATCHES", 1)
     with pytest.raises(TsugikiError, match="a tokenising process was killed"):
         prepare(recipe, tokenizer, progress=Killer())
     assert killed

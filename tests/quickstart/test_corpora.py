@@ -7,7 +7,7 @@ import random
 import pytest
 import zstandard
 
-from tsugiki.corpus.prepare import HELD_OUT_MINIMUM
+from tsugiki.corpus.held_out import HELD_OUT_MINIMUM
 from tsugiki.errors import RecipeError
 from tsugiki.quickstart.base import read_texts
 from tsugiki.quickstart.corpora import embedded_corpora, find_corpora, language_of_name, language_of_text
@@ -125,7 +125,8 @@ def test_names_of_sources_are_such_as_recipes_allow(folder):
 
 
 def test_yardsticks_use_the_very_documents_that_were_scored(tmp_path):
-    from tsugiki.corpus.prepare import open_prepared, prepare
+    from tsugiki.corpus.prepare import prepare
+    from tsugiki.corpus.prepared import open_prepared
     from tsugiki.corpus.tokenizer import TextTokenizer
     from tsugiki.quickstart.base import train_tokenizer
     from tsugiki.recipe_file import parse_recipe

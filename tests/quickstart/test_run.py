@@ -52,7 +52,7 @@ def test_before_is_the_exported_base_scored_by_plain_transformers(session, first
     import torch
     from transformers import AutoModelForCausalLM
 
-    from tsugiki.corpus.prepare import open_prepared
+    from tsugiki.corpus.prepared import open_prepared
     from tsugiki.recipe_file import load_recipe
 
     recipe = load_recipe(session.folder / "continued.yaml")

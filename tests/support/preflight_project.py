@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tsugiki.corpus.prepare import open_prepared, prepare
+from tsugiki.corpus.prepare import prepare
+from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.recipe import Recipe
 from tsugiki.training.distributed import Processes

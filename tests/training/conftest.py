@@ -20,7 +20,7 @@ class PreparedTiny:
 
 @pytest.fixture(scope="session")
 def prepared_tiny(tmp_path_factory, tiny_tokenizer_folder) -> PreparedTiny:
-    from tsugiki.corpus.prepare import open_prepared
+    from tsugiki.corpus.prepared import open_prepared
     from tsugiki.pipeline import load_tokenizer, run_prepare
     from tsugiki.recipe_file import parse_recipe
 

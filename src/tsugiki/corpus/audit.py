@@ -14,7 +14,7 @@ import numpy as np
 from tsugiki.corpus.windows import IGNORE, WindowReader
 
 if TYPE_CHECKING:
-    from tsugiki.corpus.prepare import PreparedSource
+    from tsugiki.corpus.prepared import PreparedSource
     from tsugiki.corpus.tokenizer import TextTokenizer
 
 MARKS = {"\n": "⏎", "\t": "⇥", " ": "␣"}  # how white space shows in a piece

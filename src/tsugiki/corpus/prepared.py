@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tsugiki.corpus.fingerprint import RULE_VERSION
 from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, xxh3_file
 from tsugiki.recipe import Recipe
-
-RULE_VERSION = 1
-"""Of the order of documents, the held-out rule and what surrounds a document. Part of every fingerprint."""
 
 MANIFEST = "manifest.json"
 LEFT_OUT = "left_out.jsonl"
@@ -85,11 +83,6 @@ class PreparedSource:
 def source_directory(recipe: Recipe, name: str) -> Path:
     """Folder of a prepared source."""
     return recipe.prepared_dir / name
-
-
-def source_is_current(recipe: Recipe, name: str) -> bool:
-    """Whether a finished source exists (its inputs are compared by `prepare` alone)."""
-    return (source_directory(recipe, name) / MANIFEST).exists()
 
 
 def open_prepared(recipe: Recipe) -> dict[str, PreparedSource]:

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from tsugiki.corpus.mixture import Drawn, Mixture
 
 if TYPE_CHECKING:
-    from tsugiki.corpus.prepare import PreparedSource
+    from tsugiki.corpus.prepared import PreparedSource
     from tsugiki.corpus.store import TokenStore
 
 IGNORE = -100

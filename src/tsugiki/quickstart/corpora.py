@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsugiki.corpus.compression import FileDigest, compression_of
-from tsugiki.corpus.prepare import HELD_OUT_MINIMUM
+from tsugiki.corpus.held_out import HELD_OUT_MINIMUM
 from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.files import write_atomically

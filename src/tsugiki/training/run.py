@@ -21,7 +21,7 @@ import xxhash
 
 from tsugiki.checkpoint_files import list_names
 from tsugiki.corpus.mixture import Mixture, order_conflict
-from tsugiki.corpus.prepare import PreparedSource
+from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import RecipeError, StorageError

@@ -8,7 +8,7 @@ model knows no BOS. Sums stand beside the ratios, so that a reader can pool sour
 import math
 from collections.abc import Callable, Mapping
 
-from tsugiki.corpus.prepare import PreparedSource
+from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
 from tsugiki.model.loss import TrainingModel
 from tsugiki.training.distributed import Processes

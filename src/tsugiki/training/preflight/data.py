@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tsugiki.corpus.prepare import PreparedSource
+from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError

@@ -1,0 +1,58 @@
+"""Whether a prepared source is what preparing it now would give: its settings and its files are those recorded."""
+
+import contextlib
+from dataclasses import asdict
+from pathlib import Path
+
+from tsugiki.corpus.fingerprint import fingerprint
+from tsugiki.corpus.inputs import input_files
+from tsugiki.corpus.prepared import MANIFEST, PARTS, SourceManifest, source_directory
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import DataError, StorageError
+from tsugiki.files import explain_os_error, write_json, xxh3_file
+from tsugiki.recipe import Recipe
+
+
+def current_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> SourceManifest | None:
+    """The manifest of what is prepared, if it is what preparing now would give.
+
+    A file whose size and time of change are as recorded is taken as unchanged; one that was merely touched is
+    read and compared by digest, once.
+    """
+    directory = source_directory(recipe, name)
+    if not (directory / MANIFEST).exists():
+        return None
+    try:
+        manifest = SourceManifest.read(directory / MANIFEST)
+        for part in PARTS:
+            TokenStore(directory / part)  # whole, by its sizes and index
+    except DataError:
+        return None
+    files, touched = manifest.files, False
+    if recipe.data.sources[name].hub is None:
+        recorded = {entry["name"]: entry for entry in manifest.files}
+        files = []
+        for file in input_files(name, recipe.data.sources[name]):
+            stat, entry = file.path.stat(), recorded.get(file.name)
+            if entry is None or entry["size"] != stat.st_size:
+                return None
+            if entry["mtime_ns"] != stat.st_mtime_ns:
+                if _digest(file.path) != entry["digest"]:
+                    return None
+                touched = True
+            files.append(entry | {"path": str(file.path), "mtime_ns": stat.st_mtime_ns})
+    if len(files) != len(manifest.files) or fingerprint(recipe, name, tokenizer, files) != manifest.fingerprint:
+        return None
+    if touched:
+        manifest.files = files
+        with contextlib.suppress(StorageError):  # a shared folder may be read-only
+            write_json(directory / MANIFEST, asdict(manifest))
+    return manifest
+
+
+def _digest(path: Path) -> str:
+    try:
+        return xxh3_file(path)
+    except OSError as error:
+        raise DataError(explain_os_error(error, path, "read")) from error

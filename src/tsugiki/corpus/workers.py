@@ -1,0 +1,109 @@
+"""The processes that tokenise: batches of documents in, their records and tokens out, in the same order."""
+
+import multiprocessing
+import os
+import re
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from tsugiki.corpus.buckets import RECORD
+from tsugiki.corpus.held_out import held_out_draw
+from tsugiki.corpus.inputs import Item
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import TsugikiError
+
+WAITING_BATCHES = 4
+"""Batches a worker that may wait for tokenising: the reader is faster, and this bounds memory."""
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+MOJIBAKE = ("縺", "繧", "繝", "ã\x81", "ã\x82")
+"""What kana in UTF-8 look like when read as CP932 or Latin-1; the first three are also rare characters."""
+
+Tokenised = tuple[np.ndarray, np.ndarray, Counter[str]]
+"""Records (RECORD), tokens (int32, end to end), and how many documents hold something odd."""
+
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(folder: str, settings: dict[str, Any], own_process: bool) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _worker.update(settings, tokenizer=TextTokenizer.from_folder(Path(folder)))
+    if own_process:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+        threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """End this process when its parent is gone, killed perhaps: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _tokenise(batch: list[Item]) -> Tokenised:
+    source, before, after = _worker["source"], _worker["before"], _worker["after"]
+    encoded = _worker["tokenizer"].encode_batch([item[3] for item in batch])
+    records = np.zeros(len(batch), RECORD)
+    odd: Counter[str] = Counter()
+    rows = []
+    for (file, name, line, text), ids in zip(batch, encoded, strict=True):
+        content = text.encode("utf-8")
+        place = xxhash.xxh3_128_intdigest(f"{source}\0{name}\0{line}".encode())
+        length = len(ids) + len(before) + len(after)
+        rows.append(
+            (place >> 64, place & (2**64 - 1), held_out_draw(content), length, file, line, len(content), len(text))
+        )
+        if CONTROL.search(text):
+            odd["control characters"] += 1
+        if "\ufffd" in text:
+            odd["U+FFFD"] += 1
+        if 50 * sum(map(text.count, MOJIBAKE)) > len(text):
+            odd["mojibake"] += 1
+    records[:] = rows
+    pieces = chain.from_iterable((before, ids, after) for ids in encoded)
+    return records, np.fromiter(chain.from_iterable(pieces), "<i4", int(records["length"].sum(dtype=np.int64))), odd
+
+
+def tokenise_batches(
+    batches: Iterator[list[Item]], folder: Path, settings: dict[str, Any], workers: int | None
+) -> Iterator[Tokenised]:
+    """`_tokenise` over the batches, in order, in `workers` processes (1: in this one)."""
+    workers = workers or _cores()
+    first = [batch for _, batch in zip(range(4), batches, strict=False)]
+    if workers == 1 or len(first) < 4:  # a pool would take longer to start than the work
+        _start_worker(str(folder), settings, own_process=False)
+        yield from map(_tokenise, chain(first, batches))
+        return
+    # Forked workers of a process that runs threads may deadlock; a fork server has none.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tsugiki.corpus.workers"])
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (str(folder), settings, True))
+    waiting: deque[Future[Tokenised]] = deque()
+    try:
+        for batch in chain(first, batches):
+            waiting.append(pool.submit(_tokenise, batch))
+            if len(waiting) >= WAITING_BATCHES * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise TsugikiError(
+            f"source {settings['source']}: a tokenising process was killed, most likely for want of memory; "
+            "lower data.workers or data.max_document_bytes and run again"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
