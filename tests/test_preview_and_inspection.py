@@ -60,6 +60,15 @@ def test_sample_shows_the_text_that_training_reads(recipe):
     assert middle in "\n".join(show_sample(recipe, 4))
 
 
+def test_sample_refuses_data_that_was_prepared_with_other_settings(recipe):
+    from tsugiki.pipeline import run_prepare
+
+    run_prepare(recipe)
+    changed = recipe.model_copy(update={"data": recipe.data.model_copy(update={"add_eos": False})})
+    with pytest.raises(DataError, match=r"prepared with other settings: data\.add_eos was true; run tsugiki prepare"):
+        list(show_sample(changed, 0))
+
+
 def test_inspect_recognises_and_verifies_what_prepare_wrote(recipe):
     from tsugiki.pipeline import run_prepare
 

@@ -64,7 +64,7 @@ def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
 def show_sample(recipe: Recipe, number: int) -> Iterator[str]:
     """Lines that show global sample `number` of the prepared data: documents by file and line, text, targets."""
     tokenizer = load_tokenizer(recipe)
-    sources = open_prepared(recipe)
+    sources = open_prepared(recipe, tokenizer)
     mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
     reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
     yield from render_sample(describe_sample(reader, tokenizer, number), characters=4000)
@@ -74,7 +74,7 @@ def show_sample(recipe: Recipe, number: int) -> Iterator[str]:
 def _open(recipe: Recipe, tokenizer: TextTokenizer) -> Iterator[tuple[dict[str, Any], bool]]:
     """The sources, and whether they are the prepared ones (else excerpts that end with the block)."""
     if all(current_manifest(recipe, name, tokenizer) for name in recipe.data.sources):
-        yield dict(open_prepared(recipe)), True
+        yield dict(open_prepared(recipe, tokenizer)), True
         return
     with tempfile.TemporaryDirectory(prefix="tsugiki-preview-") as folder:
         yield {name: _excerpt(recipe, name, tokenizer, Path(folder)) for name in recipe.data.sources}, False

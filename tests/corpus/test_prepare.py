@@ -25,6 +25,7 @@ from tsugiki.corpus.inputs import input_files
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared, source_directory, verify
 from tsugiki.corpus.store import store_files
+from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.errors import DataError, StorageError, TsugikiError
 
@@ -237,13 +238,31 @@ def test_a_change_is_noticed_and_the_source_made_again(prepared, tokenizer, chan
 @pytest.mark.parametrize(
     ("source", "data"),
     [({"held_out": 0.5}, {}), ({"text_key": "other"}, {}), ({"format": "jsonl"}, {}), ({"encoding": "cp932"}, {}),
-     ({}, {"add_bos": False}), ({}, {"max_document_bytes": 5000})],
+     ({}, {"add_bos": False}), ({}, {"add_eos": False}), ({}, {"max_document_bytes": 5000})],
 )  # fmt: skip
 def test_every_option_that_decides_the_bytes_is_part_of_the_fingerprint(prepared, make_recipe, tokenizer, source, data):
     recipe, path = prepared
     changed = make_recipe({"s": {"path": str(path.parent / "*.jsonl"), "held_out": 0.6, **source}}, **data)
     assert current_manifest(recipe, "s", tokenizer) is not None
     assert current_manifest(changed, "s", tokenizer) is None
+    path.unlink()  # opening reads no input
+    assert open_prepared(recipe, tokenizer)["s"].train.document_count > 0
+    with pytest.raises(DataError, match=r"data/s: source s was prepared with other settings.*tsugiki prepare RECIPE"):
+        open_prepared(changed, tokenizer)
+
+
+def test_stores_of_another_tokenizer_or_of_other_rules_are_not_opened(prepared, tmp_path, tokenizer, monkeypatch):
+    recipe, _ = prepared
+    shutil.copytree(tokenizer.folder, tmp_path / "other")
+    description = json.loads((tmp_path / "other/tokenizer.json").read_text(encoding="utf-8"))
+    description["model"]["merges"].pop()
+    (tmp_path / "other/tokenizer.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(DataError, match=r"source s was prepared with another tokenizer than .*other; run"):
+        open_prepared(recipe, TextTokenizer.from_folder(tmp_path / "other"))
+    for module in ("fingerprint", "prepared"):
+        monkeypatch.setattr(f"tsugiki.corpus.{module}.RULE_VERSION", 2)
+    with pytest.raises(DataError, match="source s was prepared with version 1 of the rules"):
+        open_prepared(recipe, tokenizer)
 
 
 def test_a_folder_that_is_no_prepared_source_is_never_replaced(tmp_path, make_recipe, make_texts, jsonl, tokenizer):

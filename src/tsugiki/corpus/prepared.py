@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tsugiki.corpus.fingerprint import RULE_VERSION
+from tsugiki.corpus.fingerprint import RULE_VERSION, boundaries, fingerprint
 from tsugiki.corpus.store import TokenStore, store_files
+from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, xxh3_file
 from tsugiki.recipe import Recipe
@@ -85,17 +86,40 @@ def source_directory(recipe: Recipe, name: str) -> Path:
     return recipe.prepared_dir / name
 
 
-def open_prepared(recipe: Recipe) -> dict[str, PreparedSource]:
-    """The recipe's sources as prepared. Raises DataError, naming what to run, when one is missing."""
+def open_prepared(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> dict[str, PreparedSource]:
+    """The recipe's sources as prepared; reads no input file.
+
+    Raises DataError, naming what to run, when one is missing, or was prepared with other settings than the recipe's
+    or another tokenizer (without `tokenizer`, to look at stores as they are, that is not compared).
+    """
     sources = {}
     for name, source in recipe.data.sources.items():
         directory = source_directory(recipe, name)
         if not (directory / MANIFEST).exists():
             raise DataError(f"{directory}: source {name} is not prepared; run tsugiki prepare RECIPE (or tsugiki run)")
-        train, held_out = (TokenStore(directory / part) for part in PARTS)
         manifest = SourceManifest.read(directory / MANIFEST)
+        if tokenizer is not None and fingerprint(recipe, name, tokenizer, manifest.files) != manifest.fingerprint:
+            raise DataError(
+                f"{directory}: source {name} was prepared with {_other_settings(recipe, tokenizer, manifest)}; run "
+                "tsugiki prepare RECIPE (or tsugiki run). If another recipe needs it as it is, give this one its own "
+                "data.prepared_dir"
+            )
+        train, held_out = (TokenStore(directory / part) for part in PARTS)
         sources[name] = PreparedSource(name, source.language, train, held_out, manifest)
     return sources
+
+
+def _other_settings(recipe: Recipe, tokenizer: TextTokenizer, manifest: SourceManifest) -> str:
+    """What differs, as far as the manifest tells."""
+    if manifest.rule_version != RULE_VERSION:
+        return f"version {manifest.rule_version} of the rules (this is version {RULE_VERSION})"
+    if manifest.tokenizer_fingerprint != tokenizer.fingerprint:
+        return f"another tokenizer than {tokenizer.folder}"
+    before, after = boundaries(recipe, tokenizer)
+    for key, then, now in (("add_bos", manifest.add_bos, before), ("add_eos", manifest.add_eos, after)):
+        if then != bool(now):
+            return f"other settings: data.{key} was {str(then).lower()}"
+    return "other settings (of its format, text_key, encoding, held_out or hub keys, or data.max_document_bytes)"
 
 
 def verify(directory: Path, names: Iterable[str] | None = None) -> list[str]:
