@@ -525,14 +525,14 @@ if __name__ == "__main__":
 @pytest.fixture
 def start_child(tmp_path):
     """`start_child(recipe, *wrapper)`: a process of its own that prepares the recipe."""
-    script = tmp_path / "child.py"
-    script.write_text(CHILD, encoding="utf-8")
+    file_of_script = tmp_path / "child.py"
     started = []
 
-    def start(recipe, *wrapper):
+    def start(recipe, *wrapper, script=CHILD):
+        file_of_script.write_text(script, encoding="utf-8")
         file = tmp_path / "recipe.json"
         file.write_text(recipe.model_dump_json(exclude_none=True), encoding="utf-8")
-        command = [*wrapper, sys.executable, str(script), str(SOURCE), str(file)]
+        command = [*wrapper, sys.executable, str(file_of_script), str(SOURCE), str(file)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(child)
         assert child.stdout.readline() == "ready\n", child.stderr.read()
@@ -624,6 +624,22 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_wait_without_end(
     with pytest.raises(TsugikiError, match="a tokenising process was killed"):
         prepare(recipe, tokenizer, progress=Killer())
     assert killed
+    assert [path.name for path in recipe.prepared_dir.iterdir()] == [".s.lock"]
+
+
+def test_a_script_without_the_guard_is_told_so_and_does_not_wait_for_itself(
+    tmp_path, make_recipe, make_texts, jsonl, start_child
+):
+    path = jsonl(tmp_path / "a.jsonl", make_texts(1500, size=1500))
+    recipe = make_recipe({"s": {"path": str(path)}}, workers=2)
+    child = start_child(recipe, script=CHILD.replace('if __name__ == "__main__":', "if True:"))
+    output, errors = child.communicate(timeout=60)
+    assert "done" not in output
+    assert child.returncode == 1
+    assert "TsugikiError: prepare was called while a tokenising process imported the script" in errors
+    last = errors.strip().splitlines()[-1]  # of the process that was started
+    assert "TsugikiError: source s: no tokenising process could start" in last
+    assert 'below `if __name__ == "__main__":`' in last
     assert [path.name for path in recipe.prepared_dir.iterdir()] == [".s.lock"]
 
 

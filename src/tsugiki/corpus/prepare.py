@@ -25,7 +25,7 @@ from tsugiki.corpus.prepared import FILE_NAMES, LEFT_OUT, MANIFEST, PARTS, Count
 from tsugiki.corpus.store import DOCUMENT, StoreWriter, store_files
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
-from tsugiki.corpus.workers import tokenise_batches
+from tsugiki.corpus.workers import check_not_importing, tokenise_batches
 from tsugiki.errors import StorageError
 from tsugiki.files import explain_os_error, fsync_directory, fsync_file, write_json, xxh3_file
 from tsugiki.recipe import Recipe
@@ -37,6 +37,7 @@ def prepare(recipe: Recipe, tokenizer: TextTokenizer, *, progress: Progress | No
     Raises DataError for sources that cannot be read, have too many bad documents, or too small a held-out part, and
     StorageError where the disk refuses.
     """
+    check_not_importing()
     manifests = {}
     for name in recipe.data.sources:
         manifest = current_manifest(recipe, name, tokenizer)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,28 @@ MOJIBAKE = ("縺", "繧", "繝", "ã\x81", "ã\x82")
 Tokenised = tuple[np.ndarray, np.ndarray, Counter[str]]
 """Records (RECORD), tokens (int32, end to end), and how many documents hold something odd."""
 
+GUARD = (
+    "Tokenising processes import the script that calls prepare, so it must call it below `if __name__ == "
+    '"__main__":` (or set data.workers to 1)'
+)
+
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(folder: str, settings: dict[str, Any], own_process: bool) -> None:
+def _start_worker(folder: str, settings: dict[str, Any], started: Event | None) -> None:
+    """`started`: set once a process of its own is ready; None in the process that reads."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _worker.update(settings, tokenizer=TextTokenizer.from_folder(Path(folder)))
-    if own_process:
+    if started is not None:
+        started.set()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
         threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def check_not_importing() -> None:
+    """Raise TsugikiError in a tokenising process that imports a script which prepares: it would wait for itself."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise TsugikiError(f"prepare was called while a tokenising process imported the script. {GUARD}")
 
 
 def _leave_with_parent() -> None:
@@ -81,13 +95,14 @@ def tokenise_batches(
     workers = workers or _cores()
     first = [batch for _, batch in zip(range(4), batches, strict=False)]
     if workers == 1 or len(first) < 4:  # a pool would take longer to start than the work
-        _start_worker(str(folder), settings, own_process=False)
+        _start_worker(str(folder), settings, None)
         yield from map(_tokenise, chain(first, batches))
         return
     # Forked workers of a process that runs threads may deadlock; a fork server has none.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tsugiki.corpus.workers"])
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (str(folder), settings, True))
+    started = context.Event()
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (str(folder), settings, started))
     waiting: deque[Future[Tokenised]] = deque()
     try:
         for batch in chain(first, batches):
@@ -97,6 +112,10 @@ def tokenise_batches(
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
+        if not started.is_set():
+            raise TsugikiError(
+                f"source {settings['source']}: no tokenising process could start; its own error is above. {GUARD}"
+            ) from None
         raise TsugikiError(
             f"source {settings['source']}: a tokenising process was killed, most likely for want of memory; "
             "lower data.workers or data.max_document_bytes and run again"
