@@ -15,10 +15,10 @@ Each stage decides by a manifest whether its work is done: running again does wh
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.inputs import Progress
@@ -34,23 +34,55 @@ from tsugiki.recipe_file import show
 Say = Callable[[str], None]
 
 MODEL_FILES = ("config.json", "generation_config.json")
+SOURCE = "source.json"
+"""In <run_dir>/model: where model and tokenizer came from, with the commits that later starts take again."""
 
 
-def model_folder(recipe: Recipe) -> Path | None:
-    """The base model's folder, downloaded at its resolved commit when it is a hub id; None for random weights."""
+def hub_names(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
+    """(folder or hub id, revision) of what the recipe takes from outside: `model` and `tokenizer`."""
+    names: dict[str, tuple[str, str | None]] = {}
+    if recipe.model.name_or_path is not None:
+        names["model"] = (recipe.model.name_or_path, recipe.model.revision)
+    if recipe.model.tokenizer is not None:
+        names["tokenizer"] = (recipe.model.tokenizer, None)
+    elif "model" in names:
+        names["tokenizer"] = names["model"]
+    else:
+        raise RecipeError("model.architecture has no tokenizer of its own: set model.tokenizer to a folder with one")
+    return names
+
+
+def resolve_commits(recipe: Recipe) -> dict[str, str | None]:
+    """The hub commit of `model` and `tokenizer`, None for folders: what this run has recorded, else the newest now."""
+    names = hub_names(recipe)
+    path = recipe.run_dir / "model" / SOURCE
+    recorded = read_json(path) if path.exists() else {}
+    commits: dict[str, str | None] = {}
+    for role, (name, revision) in names.items():
+        before = recorded.get(role, {})
+        known = before.get("commit") if (before.get("name"), before.get("revision")) == (name, revision) else None
+        if role == "tokenizer" and names["tokenizer"] == names.get("model"):
+            known = commits["model"]  # both from one commit
+        commits[role] = resolve_model_folder(name, revision, files="tokenizer", known_commit=known)[1]
+    return commits
+
+
+def model_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | None:
+    """The base model's folder, downloaded at its commit when it is a hub id; None for random weights."""
     if recipe.model.name_or_path is None:
         return None
-    folder, _ = resolve_model_folder(recipe.model.name_or_path, recipe.model.revision, files="all")
+    folder, _ = resolve_model_folder(
+        recipe.model.name_or_path, recipe.model.revision, files="all",
+        allow_pickle=recipe.model.allow_pickle, known_commit=commits["model"],
+    )  # fmt: skip
     return folder
 
 
-def load_tokenizer(recipe: Recipe) -> TextTokenizer:
+def load_tokenizer(recipe: Recipe, commits: Mapping[str, str | None] | None = None) -> TextTokenizer:
     """The tokenizer of the recipe: its own folder when named, else the model's."""
-    name = recipe.model.tokenizer or recipe.model.name_or_path
-    if name is None:
-        raise RecipeError("model.architecture has no tokenizer of its own: set model.tokenizer to a folder with one")
-    revision = None if recipe.model.tokenizer else recipe.model.revision
-    folder, _ = resolve_model_folder(str(name), revision, files="tokenizer")
+    commits = resolve_commits(recipe) if commits is None else commits
+    name, revision = hub_names(recipe)["tokenizer"]
+    folder, _ = resolve_model_folder(name, revision, files="tokenizer", known_commit=commits["tokenizer"])
     return TextTokenizer.from_folder(folder)
 
 
@@ -71,15 +103,17 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     from tsugiki.training.tracking import require_trackers
 
     require_trackers(recipe)
-    sources = open_prepared(recipe)
-    tokenizer = load_tokenizer(recipe)
-    folder = model_folder(recipe)
     processes = start_processes(recipe.parallel.timeout_minutes)
     say = say if processes.is_first else _silent
     try:
+        commits = _agree_on_commits(recipe, processes)
+        tokenizer = load_tokenizer(recipe, commits)
+        sources = open_prepared(recipe, tokenizer)
+        folder = model_folder(recipe, commits)
         with StopRequest() as stop, ExitStack() as held:
             _take_lock(held, lock_run(recipe.run_dir, hold=processes.is_first), processes)
-            return _train_inside(recipe, sources, tokenizer, folder, processes, stop, say, only_preflight)
+            inputs = Inputs(tokenizer, folder, commits)
+            return _train_inside(recipe, sources, inputs, processes, stop, say, only_preflight)
     except TsugikiError as error:
         # Not for a StorageError: another run may hold the directory, or the disk may be full. Not for a RecipeError:
         # the run stands as it stood, and goes on with the recipe that it was begun with.
@@ -89,6 +123,28 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
         raise
     finally:
         stop_processes()
+
+
+class Inputs(NamedTuple):
+    """What a run takes from outside besides its data."""
+
+    tokenizer: TextTokenizer
+    folder: Path | None
+    commits: Mapping[str, str | None]
+
+
+def _agree_on_commits(recipe: Recipe, processes: Any) -> dict[str, str | None]:
+    """Rank 0 asks the hub, once; all ranks take its answer, or its error."""
+    answer: tuple[dict[str, str | None], type[TsugikiError] | None, str] = ({}, None, "")
+    if processes.is_first:
+        try:
+            answer = (resolve_commits(recipe), None, "")
+        except TsugikiError as error:
+            answer = ({}, type(error), str(error))
+    commits, kind, text = processes.broadcast(answer)
+    if kind is not None:
+        raise kind(text)
+    return commits
 
 
 def _take_lock(held: ExitStack, lock: AbstractContextManager[None], processes: Any) -> None:
@@ -104,9 +160,8 @@ def _take_lock(held: ExitStack, lock: AbstractContextManager[None], processes: A
 
 
 def _train_inside(
-    recipe: Recipe, sources: Any, tokenizer: TextTokenizer, folder: Path | None, processes: Any, stop: Any, say: Say,
-    only_preflight: bool,
-) -> bool:  # fmt: skip
+    recipe: Recipe, sources: Any, inputs: Inputs, processes: Any, stop: Any, say: Say, only_preflight: bool
+) -> bool:
     from tsugiki.training.flops import flops_per_token
     from tsugiki.training.loop import train, validation_is_due
     from tsugiki.training.metrics import Meter
@@ -115,7 +170,7 @@ def _train_inside(
     from tsugiki.training.signals import write_state
     from tsugiki.training.tracking import make_listeners, validated_at
 
-    run = open_run(recipe, sources, tokenizer, folder, processes, stop, say)
+    run = open_run(recipe, sources, inputs.tokenizer, inputs.folder, processes, stop, say)
     describe_run(run, say)
     check_run(run)
     if only_preflight:
@@ -125,7 +180,7 @@ def _train_inside(
         run.step == 0 or not processes.broadcast(validated_at(recipe.run_dir / "metrics.jsonl", run.step))
     )
     if processes.is_first:
-        _record_inputs(recipe, tokenizer, folder)  # now that the recipe is known to continue what is there
+        record_inputs(recipe, inputs)  # now that the recipe is known to continue what is there
         write_state(recipe.run_dir, "finished" if at_end and not owed else "running", run.step)
     if at_end and not owed:
         say(f"nothing to train: {recipe.run_dir} has finished its {run.total_steps:,} steps")
@@ -226,19 +281,24 @@ def _wait_for_data(recipe: Recipe) -> None:
         time.sleep(2)
 
 
-def _record_inputs(recipe: Recipe, tokenizer: TextTokenizer, folder: Path | None) -> None:
-    """Copy what an export needs besides weights, byte for byte, and the resolved recipe."""
+def record_inputs(recipe: Recipe, inputs: Inputs) -> None:
+    """Copy what an export needs besides weights, byte for byte, where it came from, and the resolved recipe."""
     target = recipe.run_dir / "model"
+    companions = [inputs.folder / name for name in MODEL_FILES] if inputs.folder else []
     try:
         target.mkdir(parents=True, exist_ok=True)
-        companions = [folder / name for name in MODEL_FILES] if folder else []
-        for path in [*tokenizer.files, *companions]:
+        for path in [*inputs.tokenizer.files, *companions]:
             if path.exists():
                 write_atomically(target / path.name, path.read_bytes())
     except OSError as error:
         raise StorageError(explain_os_error(error, target)) from error
-    if folder is None:
+    if inputs.folder is None:
         write_json(target / "config.json", recipe.model.architecture)
+    sources = {
+        role: {"name": name, "revision": revision, "commit": inputs.commits.get(role)}
+        for role, (name, revision) in hub_names(recipe).items()
+    }
+    write_json(target / SOURCE, sources)
     write_atomically(recipe.run_dir / "recipe.yaml", show(recipe))
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from tsugiki.errors import DivergedError
 from tsugiki.model.export import export
-from tsugiki.pipeline import _record_inputs as record_inputs
+from tsugiki.pipeline import Inputs, record_inputs
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.training import loop as loop_module
 from tsugiki.training.batches import rank_samples, read_step
@@ -193,7 +193,7 @@ def test_buffers_that_a_models_files_hold_are_saved_resumed_and_exported(open_ti
     resumed = open_tiny("deepseek_v3", **{"training.eval_steps": "null"})
     assert resumed.step == 2
     assert torch.equal(dict(resumed.model.hf.named_buffers())[name], buffer)
-    record_inputs(run.recipe, run.tokenizer, None)
+    record_inputs(run.recipe, Inputs(run.tokenizer, None, {}))
     export(tmp_path / "run/checkpoints/step_00000002", tmp_path / "export", dtype="float32")
     assert torch.equal(load_file(tmp_path / "export/model.safetensors")[name], buffer)
 

@@ -160,7 +160,7 @@ def _copy_companions(source: Path, target: Path) -> None:
     """Tokenizer files and the generation configuration, byte for byte. The configuration of the model is not copied:
     transformers has just written it with the exported dtype."""
     for path in sorted(source.iterdir()):
-        if path.is_file() and path.name != "config.json":
+        if path.is_file() and path.name not in ("config.json", "source.json"):
             shutil.copyfile(path, target / path.name)
 
 
