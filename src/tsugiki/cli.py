@@ -4,6 +4,7 @@ Model code (torch, transformers) is imported inside the verbs that need it, so t
 and `inspect` start in well under a second.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 
 from tsugiki import __version__
-from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, StorageError, TsugikiError
+from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
 
 app = typer.Typer(
     name="tsugiki",
@@ -26,7 +27,17 @@ app = typer.Typer(
 recipe_app = typer.Typer(help="Look at recipes: their JSON Schema, or one fully resolved.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 
-console = Console(highlight=False, soft_wrap=True, emoji=False)
+
+class Terminal(Console):
+    """Prints what it is given, and goes on where nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """The reader has gone (`| head`, a pager that was left): a training of days must not end for that."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = Terminal(highlight=False, soft_wrap=True, emoji=False)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
 Overrides = Annotated[
@@ -46,6 +57,9 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Run the command line; errors of the user's making end in one message and their class's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show Japanese shows its code points
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except TsugikiError as error:
@@ -167,6 +181,8 @@ def export(
     from tsugiki.checkpoint_files import newest_name
     from tsugiki.model.export import export as export_checkpoint
 
+    if not checkpoint.is_dir():
+        raise RecipeError(f"{checkpoint}: no such folder; name a checkpoint or a run directory")
     if (checkpoint / "checkpoints").is_dir():
         name = newest_name(checkpoint / "checkpoints")
         if name is None:
@@ -193,7 +209,7 @@ def inspect(
 @app.command()
 def sample(
     recipe: RecipeFile,
-    number: Annotated[int, typer.Argument(metavar="G", help="Global sample number, from 0.", min=0)],
+    number: Annotated[int, typer.Argument(metavar="G", help="Global sample number, from 0.", min=0, max=2**62)],
     overrides: Overrides = None,
 ) -> None:
     """Show which document text is global sample G: the audit of the data order."""
@@ -210,7 +226,7 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 100,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.95,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1)] = 0,
 ) -> None:
     """Continue a text with a model."""
     from tsugiki.model.generate import generate_text

@@ -17,6 +17,7 @@ from tsugiki.files import read_json
 
 def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
     """Lines that say what `path` is, and whether it is sound. Raises DataError when it is nothing that we know."""
+    path = path.absolute()
     if not path.exists() and not path.with_name(path.name + ".idx").exists():
         raise DataError(f"{path}: no such file or directory")
     is_store = path.with_name(path.name + ".idx").exists() or (path.suffix in (".bin", ".idx") and path.is_file())

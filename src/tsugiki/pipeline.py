@@ -99,7 +99,7 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     """
     from tsugiki.training.distributed import start_processes, stop_processes
     from tsugiki.training.run_lock import lock_run
-    from tsugiki.training.signals import StopRequest, write_state
+    from tsugiki.training.signals import StopRequest, reached_step, write_state
     from tsugiki.training.tracking import require_trackers
 
     require_trackers(recipe)
@@ -119,7 +119,7 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
         # the run stands as it stood, and goes on with the recipe that it was begun with.
         stands = only_preflight or isinstance(error, StorageError | RecipeError)
         if processes.is_first and not stands and recipe.run_dir.exists():
-            write_state(recipe.run_dir, "failed", _last_step(recipe.run_dir), str(error).splitlines()[0])
+            write_state(recipe.run_dir, "failed", reached_step(recipe.run_dir), str(error).splitlines()[0])
         raise
     finally:
         stop_processes()
@@ -176,6 +176,11 @@ def _train_inside(
     if only_preflight:
         return False
     at_end = run.step >= run.total_steps
+    if run.step >= run.last_step and not at_end:
+        raise RecipeError(
+            f"training.stop_after_steps is {recipe.training.stop_after_steps:,}, and the run has reached step "
+            f"{run.step:,}: raise it, or take it out to go on to the end"
+        )
     owed = validation_is_due(run, at_end=at_end) and (
         run.step == 0 or not processes.broadcast(validated_at(recipe.run_dir / "metrics.jsonl", run.step))
     )
@@ -199,14 +204,9 @@ def _train_inside(
             listener.close()
     if processes.is_first:
         write_state(recipe.run_dir, "finished" if finished else "resumable", run.step, "" if finished else _why(run))
-    say(f"{'finished' if finished else 'stopped, resumable'} after step {run.step:,}: {run.checkpointer.newest_name()}")
+    saved = run.checkpointer.newest_name() or "nothing to save yet"
+    say(f"{'finished' if finished else 'stopped, resumable'} after step {run.step:,}: {saved}")
     return finished
-
-
-def _last_step(run_dir: Path) -> int:
-    """The step that the state file last named."""
-    path = run_dir / "state.json"
-    return int(read_json(path)["step"]) if path.exists() else 0
 
 
 def _why(run: Any) -> str:
@@ -262,7 +262,7 @@ def export_final(recipe: Recipe, say: Say) -> Path:
         say(f"export     {output} is up to date ({name})")
         return output
     if output.exists():
-        if not mark.exists() and any(output.iterdir()):
+        if not output.is_dir() or (not mark.exists() and any(output.iterdir())):
             raise StorageError(f"{output} was not written by this run: move it away, then run again to export")
         shutil.rmtree(output)
     export(recipe.run_dir / "checkpoints" / name, output)

@@ -32,6 +32,8 @@ def make_run(run_dir: Path, folder: Path, tokenizer: Path | None = None) -> tupl
         for path in source.iterdir():
             if path.suffix != ".safetensors" and "index" not in path.name:
                 (target / path.name).write_bytes(path.read_bytes())
+    if tokenizer is None:
+        (target / "tokenizer.json").write_text("{}")
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
     tensors |= {f"model.{name}": value for name, value in model.state_dict().items() if name not in tied}

@@ -59,7 +59,7 @@ def resolve_model_folder(
         raise ModelError(f"{name_or_path}: no such folder (and not a hub id, such as owner/name)")
     try:
         from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+        from huggingface_hub.errors import LocalEntryNotFoundError
     except ImportError:
         raise RecipeError(f"{name_or_path} is not a folder here; hub ids need: pip install 'tsugiki[hub]'") from None
     wanted = known_commit or revision
@@ -75,7 +75,9 @@ def resolve_model_folder(
             patterns = [*MODEL_PATTERNS, *PICKLE_PATTERNS]
         commit = info.sha
         return Path(snapshot_download(name_or_path, revision=commit, allow_patterns=patterns)), commit
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except TsugikiError:
+        raise
+    except Exception as error:  # the hub's refusals, and whatever its HTTP client raises without a network
         try:  # offline: what an earlier call has left in the cache
             folder = Path(
                 snapshot_download(name_or_path, revision=wanted, allow_patterns=patterns, local_files_only=True)

@@ -10,6 +10,7 @@ One process, no process group, no GPU; the host memory needed is that of the exp
 """
 
 import contextlib
+import glob
 import shutil
 import uuid
 import warnings
@@ -53,13 +54,16 @@ def export(checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_si
     source = _model_files(checkpoint)
     model = _empty_model(source, DTYPES[dtype], read_manifest(checkpoint)["tensors"].keys())
     weights = _read_weights(checkpoint, model, DTYPES[dtype])
-    output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.parent / f".{output.name}.tmp-{uuid.uuid4().hex[:12]}"
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in output.parent.glob(f".{glob.escape(output.name)}.tmp-*"):  # of an export that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         with _quiet():
             model.save_pretrained(temporary, state_dict=weights, max_shard_size=max_shard_size)
         _copy_companions(source, temporary)
         for path in temporary.iterdir():
+            shutil.copymode(temporary / "config.json", path)  # safetensors makes files that no group may read
             fsync_file(path)
         fsync_directory(temporary)
         temporary.rename(output)  # replaces an empty folder, and nothing else
@@ -91,6 +95,8 @@ def _model_files(checkpoint: Path) -> Path:
             f"{folder} has no config.json. A checkpoint is exported from inside its run directory "
             f"(<run_dir>/checkpoints/{checkpoint.name}), which holds the model's configuration and tokenizer"
         )
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        raise StorageError(f"{folder} has lost its tokenizer: copy it there, or run `tsugiki train` again, which does")
     return folder
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import ModelError
+from tsugiki.errors import ModelError, RecipeError
 from tsugiki.model.load import read_pretrained
 
 
@@ -28,6 +28,16 @@ def generate_text(
     device: torch.device | str | None = None,
 ) -> str:
     """`prompt` and its continuation by the model and tokenizer in `folder`. Raises ModelError."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    if not (folder / "config.json").exists():
+        raise ModelError(
+            f"{folder} is no model folder (it has no config.json); make one of a run or checkpoint: tsugiki export"
+        )
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise RecipeError("the prompt is not UTF-8 text") from None
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tokenizer = TextTokenizer.from_folder(folder)
     # bf16 products are far slower than fp32 ones on a CPU.

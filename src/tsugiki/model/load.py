@@ -93,8 +93,9 @@ def load_model(
 
     blocks = find_blocks(hf)
     tokens = torch.arange(PROBE_TOKENS, device=device)[None] % text_config(hf).vocab_size
-    model.probe_head(tokens)
-    frozen = _freeze_what_gets_no_gradient(model, tokens)
+    with _in_words("the model cannot be run as it is configured"):
+        model.probe_head(tokens)
+        frozen = _freeze_what_gets_no_gradient(model, tokens)
     allow_unused_parameters(model)
     checkpoint_activations(blocks, activation_checkpointing)
     if compile:

@@ -69,7 +69,7 @@ def build_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
     try:
         return CONFIG_MAPPING[values["model_type"]].from_dict(values)
     except Exception as error:  # each configuration class raises what it likes
-        raise ModelError(f"{where} is refused by transformers: {_first_line(error)}") from error
+        raise ModelError(f"{where} is refused by transformers: {_one_line(error)}") from error
 
 
 def _clean(value: Any, key: str, dropped: list[str], where: str, depth: int) -> Any:
@@ -109,6 +109,5 @@ def _is_path(value: Any) -> bool:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

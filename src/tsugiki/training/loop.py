@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch.distributed.tensor import DTensor
 
+from tsugiki.checkpoint_files import parse_name
 from tsugiki.errors import DivergedError
 from tsugiki.model.loss import LossOutput
 from tsugiki.training.batches import MicroBatch, Prefetcher, StepBatch
@@ -109,7 +110,7 @@ def train(run: Run, meter: Meter, listeners: Sequence[Listener], *, validate_fir
                 run.checkpointer.wait_and_commit()  # begun when all was well
                 raise DivergedError(_divergence_text(run, record))
             if record.saved:
-                run.checkpointer.commit()
+                _note_saved(run, run.checkpointer.commit())
             at_end = record.stop or record.step == run.last_step
             save_now = record.step % settings.save_steps == 0 or at_end
             if save_now:
@@ -120,7 +121,7 @@ def train(run: Run, meter: Meter, listeners: Sequence[Listener], *, validate_fir
                     _save(run, meter)
             if at_end or not whole:
                 break
-        run.checkpointer.wait_and_commit()
+        _note_saved(run, run.checkpointer.wait_and_commit())
     finally:
         batches.close()
     return whole and run.step >= run.total_steps
@@ -152,11 +153,17 @@ def _validate(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
 def _save(run: Run, meter: Meter) -> None:
     """Begin a checkpoint of this step, which is copied while the next one computes."""
     start = time.perf_counter()
-    run.checkpointer.wait_and_commit()  # the one before, if still in flight
+    _note_saved(run, run.checkpointer.wait_and_commit())  # the one before, if still in flight
     run.checkpointer.begin(run.step, run.tensors(), run.state())
     meter.pause(time.perf_counter() - start)
-    if run.processes.is_first:
-        write_state(run.recipe.run_dir, "running", run.step)
+
+
+def _note_saved(run: Run, name: str | None) -> None:
+    """Tell the state file which step is safe."""
+    if name is not None and run.processes.is_first:
+        found = parse_name(name)
+        assert found is not None
+        write_state(run.recipe.run_dir, "running", found.step)
 
 
 def _divergence_text(run: Run, record: StepRecord) -> str:

@@ -36,7 +36,7 @@ from tsugiki.training.checkpoint import Checkpointer, Found, check_disk_space, s
 from tsugiki.training.distributed import Processes
 from tsugiki.training.optimizer import Optimizer, no_decay_names
 from tsugiki.training.schedule import Schedule, make_schedule
-from tsugiki.training.signals import StopRequest
+from tsugiki.training.signals import StopRequest, reached_step
 
 Say = Callable[[str], None]
 
@@ -190,6 +190,11 @@ def open_run(
             f"{recipe.run_dir}/checkpoints holds checkpoints but none is whole: {'; '.join(checkpointer.warnings)}. "
             "Move the directory away to start anew; a run with history never starts again at step 0 by itself"
         )
+    elif reached := processes.broadcast(reached_step(recipe.run_dir)):
+        raise StorageError(
+            f"{recipe.run_dir} has reached step {reached:,}, but its checkpoints are gone. Bring them back, or remove "
+            "the directory to start anew; a run with history never starts again at step 0 by itself"
+        )
     checkpointer.lineage = run.lineage
     run.checkpoint_bytes = size_estimate(run.tensors())
     _check_disk(run)
@@ -220,7 +225,7 @@ def resume(run: Run, found: Found) -> None:
     differences = compare_for_resume(found.state["recipe"], run.recipe, found.state["step"])
     refused = [difference for difference in differences if difference.kind == "fixed"]
     if refused:
-        lines = [f"  {d.key}: {d.old!r} in the checkpoint, {d.new!r} in the recipe" for d in refused]
+        lines = [f"  {difference}" for difference in refused]
         raise RecipeError(
             f"cannot continue {found.path}: these keys are fixed once a run has begun\n"
             + "\n".join(lines)
@@ -228,7 +233,7 @@ def resume(run: Run, found: Found) -> None:
             "export of this checkpoint)"
         )
     for difference in differences:
-        run.say(f"changed since the checkpoint: {difference.key}: {difference.old!r} -> {difference.new!r}")
+        run.say(f"changed since the checkpoint: {difference}")
     if found.state["tokenizer"] != run.tokenizer.fingerprint:
         raise RecipeError(f"cannot continue {found.path}: the tokenizer's files have changed since it was written")
     conflict = order_conflict(found.state["mixture"], run.mixture.describe(), found.state["samples"])

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from tsugiki.files import write_json
+from tsugiki.errors import TsugikiError
+from tsugiki.files import read_json, write_json
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -68,6 +69,14 @@ def _slurm_end_time() -> float | None:
     """SLURM_JOB_END_TIME (Unix seconds, set by Slurm 22.05 and later), or None."""
     text = os.environ.get("SLURM_JOB_END_TIME", "")
     return float(text) if text.isdigit() else None
+
+
+def reached_step(run_dir: Path) -> int:
+    """The step that the state file last named; 0 where there is none that can be read."""
+    try:
+        return int(read_json(run_dir / "state.json")["step"])
+    except (TsugikiError, KeyError, TypeError, ValueError):
+        return 0
 
 
 def write_state(run_dir: Path, status: Status, step: int, detail: str = "") -> None:

@@ -78,7 +78,7 @@ class JsonLines:
         if not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:
@@ -178,7 +178,7 @@ def validated_at(path: Path, step: int) -> bool:
     """Whether a `metrics.jsonl` holds the validation of a step."""
     if not path.exists():
         return False
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:

@@ -53,7 +53,7 @@ def schedule(bench: Bench) -> Finding:
     settings, total = bench.run.recipe.training, bench.run.total_steps
     rate = bench.run.schedule
     warmup, peak = settings.warmup_steps, settings.learning_rate
-    last = peak if settings.lr_scheduler == "constant" else settings.min_lr
+    last = peak if settings.lr_scheduler == "constant" or warmup >= total else settings.min_lr
     marks = sorted(
         {1, max(1, warmup // 2), max(1, warmup), min(total, warmup + 1), max(1, total // 2), max(1, total - 1), total}
     )
