@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError
 from tsugiki.inspection import inspect_path
 from tsugiki.preview import preview_samples, show_sample
@@ -44,6 +45,33 @@ def test_validate_shows_samples_before_and_after_preparing(recipe):
     assert "not prepared yet" not in after
     assert "6 windows" in after
     assert "sample 1" in after
+
+
+@pytest.mark.parametrize("sequence_length", [4096, 200_000])
+def test_validate_reads_on_where_two_hundred_short_documents_fill_no_window(recipe, tmp_path, sequence_length):
+    lines = sequence_length // 2 + 300  # of two or three tokens and a BOS and an EOS
+    (tmp_path / "text.jsonl").write_text(
+        "".join(json.dumps({"text": f"{number % 97}."}) + "\n" for number in range(lines)), encoding="utf-8"
+    )
+    data = recipe.data.model_copy(update={"sequence_length": sequence_length})
+    shown = "\n".join(preview_samples(recipe.model_copy(update={"data": data}), 1))
+    assert "sample 0: source both" in shown
+
+
+def test_validate_names_a_source_that_is_too_small_for_a_window(recipe, tmp_path):
+    (tmp_path / "text.jsonl").write_text('{"text": "short"}\n' * 300, encoding="utf-8")
+    data = recipe.data.model_copy(update={"sequence_length": 16_384})
+    with pytest.raises(DataError, match="too little text to fill a single window"):
+        list(preview_samples(recipe.model_copy(update={"data": data}), 1))
+
+
+def test_validate_does_not_read_a_large_source_whole(recipe, tmp_path, monkeypatch):
+    taken = []
+    encode = TextTokenizer.encode
+    monkeypatch.setattr(TextTokenizer, "encode", lambda self, text: taken.append(len(text)) or encode(self, text))
+    (tmp_path / "text.jsonl").write_text((json.dumps({"text": "river " * 2000}) + "\n") * 500, encoding="utf-8")
+    list(preview_samples(recipe, 1))
+    assert sum(taken) < 1_000_000 + 12_000
 
 
 def test_sample_shows_the_text_that_training_reads(recipe):

@@ -27,7 +27,11 @@ from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 
 PREVIEW_DOCUMENTS = 200
+"""Of each source, and more where they fill no window."""
 PREVIEW_CHARACTERS = 1_000_000
+"""Of each source at most, or what surely fills a window where that is more."""
+CHARACTERS_A_TOKEN = 16
+"""More than a token of ordinary text stands for (about 4 in English)."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,15 @@ def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, folder: Path) 
     before, after = boundaries(recipe, tokenizer)
     documents = SourceDocuments(recipe, name, folder / f"{name}.left-out")
     writer = StoreWriter(folder / name, tokenizer.vocabulary_size)
-    taken = characters = 0
+    length = recipe.data.sequence_length
+    most = max(PREVIEW_CHARACTERS, CHARACTERS_A_TOKEN * length)
+    taken = characters = filled = 0
     for file, _, line, text in (item for batch in documents.batches() for item in batch):
         tokens = [*before, *tokenizer.encode(text), *after]
         writer.add_document(tokens, file, line, len(text.encode("utf-8")), len(text))
-        taken, characters = taken + 1, characters + len(text)
-        if taken >= PREVIEW_DOCUMENTS or characters >= PREVIEW_CHARACTERS:
+        taken, characters, filled = taken + 1, characters + len(text), filled + len(tokens)
+        # A window needs one token more than its length. Short documents in long windows are a sound source.
+        if (taken >= PREVIEW_DOCUMENTS and filled > length) or characters >= most:
             break
     if not taken:
         raise DataError(f"source {name}: no document can be read from it")
