@@ -181,7 +181,8 @@ class SourceSection(Section):
     )
     held_out: Share | None = Field(
         default=None,
-        description="Share of documents kept for validation, chosen by a hash of the text. Default: data.held_out.",
+        description="Share of documents kept for validation, chosen by a hash of the text. Default: data.held_out. "
+        "A text that also stands in a source with another share may be trained on there.",
     )
 
     @property
