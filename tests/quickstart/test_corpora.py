@@ -1,6 +1,7 @@
 """Sources of a quickstart: the embedded text, and folders as people have them."""
 
 import gzip
+import itertools
 import json
 import random
 
@@ -52,6 +53,16 @@ def test_embedded_text_is_as_much_as_promised(tmp_path):
         assert sum(len(text.encode()) for text in held_out) >= HELD_OUT_MINIMUM[1]
         assert len(held_out) + len(list(read_texts(corpus, held_out=False))) == corpus.documents
     assert [corpus.role for corpus in (japanese, english, mathematics)] == ["target", "replay", "other"]
+
+
+@pytest.mark.parametrize(("name", "length"), [("japanese", 8), ("english", 18)])
+def test_no_two_embedded_pieces_are_the_same_in_other_words(name, length, tmp_path):
+    """One held out and one trained on would be a leak. Idioms alone make about 1 % of shared runs of characters."""
+    embedded_corpora(tmp_path)
+    texts = [json.loads(line)["text"] for line in (tmp_path / f"{name}.jsonl").read_text("utf-8").splitlines()]
+    runs = [{text[start : start + length] for start in range(len(text) - length)} for text in texts]
+    for one, other in itertools.combinations(runs, 2):
+        assert len(one & other) < 0.04 * min(len(one), len(other)), sorted(one & other)[:3]
 
 
 def test_embedded_text_is_written_once_and_the_same(tmp_path):

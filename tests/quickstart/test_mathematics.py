@@ -151,6 +151,11 @@ def test_answer_is_the_value_of_the_calculation():
                     )
 
 
+def test_articles_are_those_of_the_words_that_follow():
+    for text in documents(1, 400):
+        assert not re.search(r"\b(?:a [aeiou]|an [^aeiou8h])", text, re.IGNORECASE), text
+
+
 def test_checker_finds_a_false_equation():
     with pytest.raises(AssertionError):
         check("Add 2 and 2: 2 + 2 = 5.")

@@ -171,10 +171,10 @@ def rows(random: Random) -> str:
     count, each, missing = random.randint(6, 24), random.randint(8, 30), random.randint(2, 40)
     total = count * each
     place, thing = random.choice(
-        (("theatre", "seats"), ("orchard", "trees"), ("car park", "places"), ("vineyard", "vines"))
+        (("A theatre", "seats"), ("An orchard", "trees"), ("A car park", "places"), ("A vineyard", "vines"))
     )
     return (
-        f"A {place} has {count} rows of {each} {thing}. If {missing} of the {thing} are taken away, how many remain?\n"
+        f"{place} has {count} rows of {each} {thing}. If {missing} of the {thing} are taken away, how many remain?\n"
         f"At first there are {count} × {each} = {total}. Then {total} - {missing} = {total - missing}.\n"
         f"Answer: {total - missing} {thing}."
     )
