@@ -8,10 +8,10 @@ import random
 import pytest
 import zstandard
 
-from tsugiki.corpus.held_out import HELD_OUT_MINIMUM
+from tsugiki.corpus.held_out import HELD_OUT_MINIMUM, is_held_out
 from tsugiki.errors import RecipeError
 from tsugiki.quickstart.base import read_texts
-from tsugiki.quickstart.corpora import embedded_corpora, find_corpora, language_of_name, language_of_text
+from tsugiki.quickstart.corpora import embedded_corpora, find_corpora, language_of_name, language_of_text, read_file
 from tsugiki.quickstart.yardsticks import scored_texts
 
 ENGLISH = "The house is old, and it was built by the man that lives in it with his dog. "
@@ -88,6 +88,29 @@ def test_what_cannot_serve_is_named_with_its_reason(folder):
     assert len(reasons) == 2
     assert "pairs.jsonl: 200 of 200 records are not documents (no key 'text'; it has 'en')" in reasons[1]
     assert reasons[0].startswith("ja-poem.txt: 1 documents")
+
+
+def test_every_share_holds_out_what_preparing_asks_for(tmp_path):
+    """Chosen by what the documents' hashes are, not by what they should be on average: no source is ever refused."""
+    numbers = random.Random(1)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for name in range(120):
+        language, text = ("ja", JAPANESE) if name % 2 else ("en", ENGLISH)
+        texts = [text * numbers.randint(1, 60) + str(numbers.random()) for _ in range(numbers.randint(110, 400))]
+        if name % 3 == 0:
+            texts += texts[:20]  # duplicates are held out together
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (folder / f"{language}-{name}.jsonl").write_text(lines)
+    found = find_corpora(folder)
+    assert len(found.corpora) > 100
+    for corpus in found.corpora:
+        share = float(f"{corpus.held_out:.4g}")  # as the recipes write it
+        texts = [item.text.encode() for path in corpus.files() for item in read_file(path)]
+        held_out = [text for text in texts if is_held_out(text, share)]
+        assert len(held_out) >= HELD_OUT_MINIMUM[0]
+        assert sum(map(len, held_out)) >= HELD_OUT_MINIMUM[1]
+        assert share <= 0.3
 
 
 def test_a_folder_without_two_languages_is_refused_with_the_remedy(folder):

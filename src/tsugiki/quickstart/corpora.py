@@ -6,14 +6,16 @@ name such as `ja-books.jsonl`, else from the script of a sample.
 """
 
 import glob
+import heapq
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsugiki.corpus.compression import FileDigest, compression_of
-from tsugiki.corpus.held_out import HELD_OUT_MINIMUM
+from tsugiki.corpus.held_out import HELD_OUT_MINIMUM, held_out_draw
 from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.files import write_atomically
@@ -45,6 +47,9 @@ SCRIPTS = (  # language, characters that give it away, share of all letters from
     ("hi", re.compile("[\u0900-\u097f]"), 0.3),
 )
 
+HELD_OUT_MARGIN = 1.2
+"""Times the least that `prepare` takes, so that a few documents more or less do not matter."""
+LEAST_HELD_OUT = 0.02
 LARGEST_HELD_OUT = 0.3
 """A source of which more would have to be held out to measure anything is left out."""
 
@@ -68,6 +73,30 @@ class Corpus:
     def files(self) -> list[Path]:
         """The files that `paths` (patterns, as a recipe has them) stand for, in the order in which they are read."""
         return sorted({Path(name) for pattern in self.paths for name in glob.glob(pattern)})  # noqa: PTH207
+
+
+class SmallestDraws:
+    """The documents that are held out first, as many as a held-out part needs: memory for those alone."""
+
+    def __init__(self) -> None:
+        self._largest_first: list[tuple[int, int]] = []
+        self._size = 0
+        self._needed = [HELD_OUT_MARGIN * least for least in HELD_OUT_MINIMUM]
+
+    def add(self, text: bytes) -> None:
+        """Consider one document's UTF-8 text."""
+        heapq.heappush(self._largest_first, (-held_out_draw(text), len(text)))
+        self._size += len(text)
+        documents, size = self._needed
+        while len(self._largest_first) - 1 >= documents and self._size - self._largest_first[0][1] >= size:
+            self._size -= heapq.heappop(self._largest_first)[1]
+
+    def share(self) -> float | None:
+        """The smallest share, in whole thousandths, that holds them out; None when the source has too few."""
+        documents, size = self._needed
+        if len(self._largest_first) < documents or self._size < size:
+            return None
+        return (math.floor(-self._largest_first[0][0] / 2.0**64 * 1000) + 1) / 1000
 
 
 @dataclass
@@ -151,6 +180,7 @@ def _source_name(entry: Path, taken: set[str]) -> str:
 def _examine(name: str, entry: Path, files: list[Path], left_out: list[str]) -> Corpus | None:
     """Count and sample a source; None, with the reason in `left_out`, when it cannot serve."""
     count = size = bad = 0
+    draws = SmallestDraws()
     sample: list[str] = []
     sampled, example = 0, ""
     for item in (item for path in files for item in read_file(path)):
@@ -158,27 +188,25 @@ def _examine(name: str, entry: Path, files: list[Path], left_out: list[str]) -> 
             bad += 1
             example = example or item.detail
             continue
-        count, size = count + 1, size + len(item.text.encode())
+        content = item.text.encode()
+        draws.add(content)
+        count, size = count + 1, size + len(content)
         if sampled < SAMPLE_CHARACTERS:
             sample.append(item.text[:5_000])
             sampled += len(sample[-1])
     if bad > 0.05 * (count + bad):
         left_out.append(f"{entry.name}: {bad:,} of {count + bad:,} records are not documents ({example})")
         return None
-    documents_needed, bytes_needed = HELD_OUT_MINIMUM
-    # Which documents are held out is decided by a hash of each: half as much again leaves room for chance.
-    share = 1.5 * max(documents_needed / max(count, 1), bytes_needed / max(size, 1))
-    if share > LARGEST_HELD_OUT:
+    share = draws.share()
+    if share is None or share > LARGEST_HELD_OUT:
         left_out.append(
-            f"{entry.name}: {count:,} documents and {size:,} bytes are too few to hold some out "
-            f"(about {int(1.5 * documents_needed / LARGEST_HELD_OUT)} documents are needed; "
-            "a text file is one document, "
-            "JSON Lines have one a line)"
+            f"{entry.name}: {count:,} documents and {size:,} bytes are too few to hold some out (about 100 documents "
+            "and 100 kB are needed; a text file is one document, JSON Lines have one a line)"
         )
         return None
     paths = [glob.escape(str(path)) for path in files]
     language = language_of_name(entry.name) or language_of_text("\n".join(sample))
-    return Corpus(name, paths, language, "", count, size, max(share, 0.02), bad / max(count + bad, 1))
+    return Corpus(name, paths, language, "", count, size, max(share, LEAST_HELD_OUT), bad / max(count + bad, 1))
 
 
 def read_file(path: Path) -> Iterator[Document | BadRecord]:
