@@ -11,11 +11,20 @@ import zstandard
 from tsugiki.corpus.held_out import HELD_OUT_MINIMUM, is_held_out
 from tsugiki.errors import RecipeError
 from tsugiki.quickstart.base import read_texts
-from tsugiki.quickstart.corpora import embedded_corpora, find_corpora, language_of_name, language_of_text, read_file
+from tsugiki.quickstart.corpora import (
+    embedded_corpora,
+    find_corpora,
+    language_of,
+    language_of_name,
+    language_of_text,
+    read_file,
+)
+from tsugiki.quickstart.recipes import EMBEDDED, recipe_text
 from tsugiki.quickstart.yardsticks import scored_texts
 
 ENGLISH = "The house is old, and it was built by the man that lives in it with his dog. "
 JAPANESE = "この家は古くて、犬と暮らす男が建てたものである。"
+GERMAN = "Das Haus ist alt, und der Mann, der es gebaut hat, lebt dort mit seinem Hund. "
 CODE = "def read(path): return path.open().read(); x = [y for y in range(10) if y % 2]; "
 
 
@@ -116,7 +125,7 @@ def test_every_share_holds_out_what_preparing_asks_for(tmp_path):
 def test_a_folder_without_two_languages_is_refused_with_the_remedy(folder):
     (folder / "ja-web.jsonl.zst").unlink()
     (folder / "essays.jsonl.gz").unlink()
-    with pytest.raises(RecipeError, match=r"(?s)scripts \(other\).*ja-books\.jsonl.*left out: ja-poem"):
+    with pytest.raises(RecipeError, match=r"(?s)scripts \(other\).*de-books\.jsonl.*left out: ja-poem"):
         find_corpora(folder)
     with pytest.raises(RecipeError, match="not a folder"):
         find_corpora(folder / "nowhere")
@@ -141,21 +150,60 @@ def test_language_by_name(name, language):
     [
         (JAPANESE, "ja"), (ENGLISH, "en"), (CODE, "other"), ("한국어로 쓴 글이다.", "ko"), ("这是中文写的文章。", "zh"),
         ("Это написано по-русски.", "ru"), ("12 + 30 = 42", "other"), ("", "other"), (f"{JAPANESE} API {ENGLISH[:40]}", "ja"),
+        (GERMAN, None),
     ],
 )  # fmt: skip
 def test_language_by_text(text, language):
     assert language_of_text(text) == language
 
 
-def test_names_of_sources_are_such_as_recipes_allow(folder):
-    from tsugiki.recipe import SOURCE_NAME
+def test_python_is_not_english_however_much_its_comments_say():
+    import argparse
+    import inspect
+    import textwrap
 
+    for module in (argparse, inspect, textwrap):
+        source = inspect.getsource(module)
+        assert language_of_text(source) == "other", module
+        assert language_of("en-code.txt", source) == "other"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "language"),
+    [
+        ("it-tickets-en.jsonl", ENGLISH, "en"), ("id_map.txt", ENGLISH, "en"), ("id_map.txt", "1 = 2; 3 = 4", "other"),
+        ("de-books.jsonl", GERMAN, "de"), ("books.jsonl", GERMAN, "other"), ("en-and-ja.txt", JAPANESE, "ja"),
+        ("uk-news.txt", "Це написано українською.", "uk"), ("en-news.txt", "Это написано по-русски.", "ru"),
+        ("ja-old.txt", "国破山河在城春草木深", "ja"),
+    ],
+)  # fmt: skip
+def test_a_name_decides_only_what_the_text_leaves_open(name, text, language):
+    assert language_of(name, text) == language
+
+
+def test_hidden_folders_hold_no_corpus(folder):
+    (folder / "scripts" / ".cache" / "deep").mkdir(parents=True)
+    (folder / "scripts" / ".cache" / "deep" / "a.txt").write_text("private")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "a.txt").write_text("private")
+    found = {corpus.name: corpus for corpus in find_corpora(folder).corpora}
+    assert set(found) == {"ja-web", "essays", "scripts"}
+    assert len(found["scripts"].files()) == 130
+
+
+def test_names_of_sources_are_such_as_recipes_allow(folder):
+    from tsugiki.recipe_file import parse_recipe
+
+    for name in ("aux.jsonl", "Con.web.jsonl", "JA-web.jsonl", "x" * 100 + ".jsonl"):
+        (folder / name).write_text(json_lines(JAPANESE))
     (folder / "ja 小説 (1).jsonl").write_text(json_lines(JAPANESE))
     (folder / "日本.jsonl").write_text(json_lines(JAPANESE))
     (folder / "essays.parquet.jsonl").write_text(json_lines(ENGLISH))
-    names = [corpus.name for corpus in find_corpora(folder).corpora]
-    assert len(set(names)) == len(names) == 6
-    assert all(SOURCE_NAME.fullmatch(name) for name in names)
+    corpora = find_corpora(folder).corpora
+    assert len(corpora) == 10
+    # the recipe refuses names that cannot be folders side by side on every system
+    recipe = parse_recipe(recipe_text(folder / "run", "base", corpora, EMBEDDED), check_files=False)
+    assert {"text-aux", "text-Con.web", "JA-web", "ja-web-2"} <= set(recipe.data.sources)
 
 
 def test_yardsticks_use_the_very_documents_that_were_scored(tmp_path):

@@ -2,7 +2,7 @@
 
 A source is *target* (the language or field to be learnt), *replay* (English, which the base knows and must not
 forget) or *other* (code, formulas: mixed in with a small weight). For the user's files the language is taken from a
-name such as `ja-books.jsonl`, else from the script of a sample.
+sample of the text; a name such as `de-books.jsonl` decides where the text leaves it open.
 """
 
 import glob
@@ -20,6 +20,7 @@ from tsugiki.corpus.readers import BadRecord, Document, format_of, read_document
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.files import write_atomically
 from tsugiki.quickstart.mathematics import documents
+from tsugiki.recipe import RESERVED_NAMES
 
 TEXT = Path(__file__).parent / "text"
 MATHEMATICS_SEED = 1
@@ -46,6 +47,13 @@ SCRIPTS = (  # language, characters that give it away, share of all letters from
     ("th", re.compile("[\u0e00-\u0e7f]"), 0.3),
     ("hi", re.compile("[\u0900-\u097f]"), 0.3),
 )
+SAME_SCRIPT = {"ru": ("uk",), "ar": ("fa",), "zh": ("ja",)}
+"""Languages that a name may say where the script alone gives another."""
+SYMBOLS = re.compile(r"[(){}\[\]<>=;_|\\]")
+MOST_SYMBOLS = 0.05
+"""Of all characters but spaces: prose has below 0.02, manuals 0.04, source code and LaTeX 0.06 and more."""
+LEAST_LETTERS = 0.6
+"""Of all characters but spaces, in prose."""
 
 HELD_OUT_MARGIN = 1.2
 """Times the least that `prepare` takes, so that a few documents more or less do not matter."""
@@ -142,20 +150,22 @@ def find_corpora(folder: Path) -> Found:
     found = Found()
     taken: set[str] = set()
     for entry in sorted(folder.iterdir()):
-        files = sorted(path for path in entry.rglob("*") if _is_data(path)) if entry.is_dir() else [entry]
-        if entry.name.startswith(".") or not all(map(_is_data, files)) or not files:
+        files = sorted(path for path in (entry.rglob("*") if entry.is_dir() else [entry]) if _is_data(path, folder))
+        if not files:
             continue
         name = _source_name(entry, taken)
         corpus = _examine(name, entry, files, found.left_out)
         if corpus:
-            taken.add(name)
+            taken.add(name.lower())
             found.corpora.append(corpus)
     return Found(_with_roles(folder, found), found.left_out)
 
 
-def _is_data(path: Path) -> bool:
-    """Whether a file's name says JSON Lines, Parquet or text. A README is about data, not data."""
-    if not path.is_file() or path.name.startswith(".") or path.name.lower().startswith(("readme", "licen")):
+def _is_data(path: Path, folder: Path) -> bool:
+    """Whether a file's name says JSON Lines, Parquet or text, and nothing on its way from `folder` is hidden. A README
+    is about data, not data."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    if hidden or not path.is_file() or path.name.lower().startswith(("readme", "licen")):
         return False
     try:
         format_of(path, "auto")
@@ -165,14 +175,17 @@ def _is_data(path: Path) -> bool:
 
 
 def _source_name(entry: Path, taken: set[str]) -> str:
-    """The file's or folder's name without its endings, in the characters that a source's name may have."""
+    """The file's or folder's name without its endings, made such that a recipe takes it: its characters, no name that
+    Windows reserves, none that differs from another (`taken`, in lower case) in case only."""
     stem = entry.name
     if entry.is_file():
         stem = Path(stem).stem if compression_of(entry) else stem
         stem = Path(stem).stem
     base = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:56] or "source"
+    if base.split(".")[0].lower() in RESERVED_NAMES:
+        base = f"text-{base}"
     name, number = base, 2
-    while name in taken:
+    while name.lower() in taken:
         name, number = f"{base}-{number}", number + 1
     return name
 
@@ -205,7 +218,7 @@ def _examine(name: str, entry: Path, files: list[Path], left_out: list[str]) -> 
         )
         return None
     paths = [glob.escape(str(path)) for path in files]
-    language = language_of_name(entry.name) or language_of_text("\n".join(sample))
+    language = language_of(entry.name, "\n".join(sample))
     return Corpus(name, paths, language, "", count, size, max(share, LEAST_HELD_OUT), bad / max(count + bad, 1))
 
 
@@ -216,6 +229,15 @@ def read_file(path: Path) -> Iterator[Document | BadRecord]:
     )
 
 
+def language_of(name: str, sample: str) -> str:
+    """The language of a source: what its text shows; its name's where the text shows a script that languages share, or
+    prose of no language that is known here."""
+    shown, named = language_of_text(sample), language_of_name(name)
+    if named and (shown is None or named in SAME_SCRIPT.get(shown, ())):
+        return named
+    return shown or "other"
+
+
 def language_of_name(name: str) -> str | None:
     """`ja` of `ja-books.jsonl`, `ja.txt`, or a folder `ja`; None where the name does not begin with a language."""
     match = NAMED.fullmatch(name)
@@ -223,15 +245,21 @@ def language_of_name(name: str) -> str | None:
     return code if code in LANGUAGES else None
 
 
-def language_of_text(text: str) -> str:
-    """A guess by script; for Latin letters `en` where common English words are frequent, else `other`."""
-    letters = sum(character.isalpha() for character in text) or 1
+def language_of_text(text: str) -> str | None:
+    """A guess by script; for Latin letters `other` where symbols are frequent (code, formulas) or letters few, `en`
+    where common English words are frequent, and None for other prose."""
+    letters = sum(character.isalpha() for character in text)
+    if not letters:
+        return "other"
     for language, pattern, share in SCRIPTS:
         if len(pattern.findall(text)) / letters >= share:
             return language
+    written = sum(not character.isspace() for character in text)
+    if len(SYMBOLS.findall(text)) / written > MOST_SYMBOLS or letters / written < LEAST_LETTERS:
+        return "other"
     words = re.findall(r"[a-z]+", text.lower())
     common = sum(word in COMMON_ENGLISH for word in words)
-    return "en" if words and common / len(words) >= 0.2 else "other"
+    return "en" if words and common / len(words) >= 0.2 else None
 
 
 def _with_roles(folder: Path, found: Found) -> list[Corpus]:
@@ -251,6 +279,6 @@ def _with_roles(folder: Path, found: Found) -> list[Corpus]:
         reasons = "".join(f"\n  left out: {reason}" for reason in found.left_out)
         raise RecipeError(
             f"--corpora {folder}: a source in English and one in another language are needed; usable here: {seen}. "
-            f"Begin file names with the language, such as ja-books.jsonl and en-web.jsonl{reasons}"
+            f"Where the language was not seen, begin the file's name with it, such as de-books.jsonl{reasons}"
         )
     return sorted(corpora, key=lambda corpus: ("target", "replay", "other").index(corpus.role))
