@@ -330,7 +330,7 @@ class TrainingSection(Section):
         default="fp32-master",
         description="fp32-master: fp32 weights and Adam states, bf16 compute. bf16-stochastic: bf16 weights, "
         "stochastic rounding. pure-bf16: as Swallow trained; small steps are lost. fp32: all in "
-        "fp32 (CPU).",
+        "fp32 (CPUs without bf16 instructions).",
     )
     activation_checkpointing: Literal["none", "blocks", "selective"] = Field(
         default="none",

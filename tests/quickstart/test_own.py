@@ -1,5 +1,8 @@
 """A quickstart on one's own files: what the minutes and the measured speed decide."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from tsugiki.errors import RecipeError
@@ -15,8 +18,12 @@ CORPORA = [
 ]
 
 
-def plan_for(minutes, speed):
-    return make_plan(CORPORA, own._first_guess(minutes), speed, 60.0 * minutes)
+LENGTHS = [np.full(200, 12_000), np.full(200, 6_500), np.full(30, 6_000)]
+"""Tokens of the held-out documents of each."""
+
+
+def plan_for(minutes, speed, lengths=LENGTHS):
+    return make_plan(lengths, own._first_guess(minutes), speed, 60.0 * minutes)
 
 
 def test_more_time_or_speed_gives_a_larger_model_or_more_steps():
@@ -37,9 +44,59 @@ def test_the_parts_fit_into_the_time(minutes, speed):
     assert 0.55 * 60 * minutes < training < 60 * minutes
 
 
+def seconds_of_evaluation(plan, speed, minutes, lengths):
+    """Five validations of the plan's documents, each window's tokens scored with half a window before them."""
+    tokens = sum(int(length) for source in lengths for length in source[: plan.eval_documents])
+    speed_of_chosen = speed * flops_per_token(own._first_guess(minutes)) / flops_per_token(plan)
+    return 5 * 2 * tokens / (3 * speed_of_chosen)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        LENGTHS,
+        [np.full(24, 333_000), np.full(200, 300)],  # a megabyte each
+        [np.r_[300, np.full(20, 300), 400_000, np.full(100, 300)], np.full(150, 300)],  # one long one among short ones
+        [np.full(24, 50), np.full(24, 50)],
+    ],
+)
+def test_evaluation_never_takes_more_than_a_third_of_the_time(lengths):
+    for minutes in (5, 30, 120):
+        for speed in (3_000, 30_000):
+            try:
+                plan = plan_for(minutes, speed, lengths)
+            except RecipeError as error:
+                assert "scoring one held-out document" in str(error)  # noqa: PT017
+                least = replace(own._first_guess(minutes), eval_documents=1)
+                assert seconds_of_evaluation(least, speed, minutes, lengths) > 20 * minutes
+                continue
+            assert 1 <= plan.eval_documents <= 200
+            steps = plan.base_steps + plan.continued_steps + plan.without_replay_steps
+            evaluation = seconds_of_evaluation(plan, speed, minutes, lengths)
+            speed_of_chosen = speed * flops_per_token(own._first_guess(minutes)) / flops_per_token(plan)
+            assert evaluation < 20 * minutes
+            assert evaluation + steps * plan.batch * plan.sequence_length / speed_of_chosen < 60 * minutes
+
+
+def test_documents_too_long_for_the_minutes_are_an_error_that_says_so():
+    with pytest.raises(RecipeError, match=r"would take 6\.2 of the 5\.0 minutes.*Cut them into shorter ones"):
+        plan_for(5, 3_000, [np.full(24, 333_000), np.full(200, 300)])
+
+
+def test_held_out_lengths_are_those_of_the_store_in_its_order(tmp_path):
+    from tsugiki.corpus.store import DOCUMENT, StoreWriter
+
+    lengths = [5, 2, 9, 4]
+    (tmp_path / "data" / "ja-books").mkdir(parents=True)
+    writer = StoreWriter(tmp_path / "data" / "ja-books" / "held_out", 100)
+    writer.add_documents(np.arange(20, dtype=np.int32), np.array(lengths), np.zeros(4, DOCUMENT))
+    writer.close()
+    assert own.held_out_lengths(tmp_path, CORPORA[0]).tolist() == lengths
+
+
 def test_too_little_time_is_an_error_that_says_so():
     with pytest.raises(RecipeError, match=r"too few at 300 tokens/s; give --minutes more"):
-        plan_for(4, 300)
+        plan_for(4, 300, [np.full(24, 300), np.full(24, 300)])
 
 
 def test_parameters_are_those_of_the_model():

@@ -31,6 +31,17 @@ def test_all_three_are_valid_recipes(written):
     assert all(recipe.training.precision == "fp32" for recipe in recipes.values())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp32-master"])
+def test_the_precision_of_the_plan_is_written_with_its_reason(precision, written):
+    directory, corpora, _ = written
+    for run in (*RUNS, "calibration"):
+        text = recipe_text(directory, run, corpora, replace(EMBEDDED, precision=precision))
+        assert parse_recipe(text, check_files=False).training.precision == precision
+        (line,) = [line for line in text.splitlines() if "precision:" in line]
+        assert "# " in line
+        assert "fp32 is what CPUs multiply fastest" not in text
+
+
 def test_about_a_million_parameters(written):
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -1,10 +1,10 @@
 """The quickstart on the user's own files: which sources there are, and how large a model fits into the minutes.
 
-Speed is measured by a few real steps on the prepared text; from it follow the model's size and the number of steps.
+The number format is chosen by measurement, speed is measured by a few real steps on the prepared text; from it follow
+the model's size and the number of steps.
 What was decided is kept in `plan.json`: the same command continues the same run, on another day's machine as well.
 """
 
-import math
 import shutil
 import statistics
 import time
@@ -12,16 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
+from tsugiki.corpus.store import TokenStore
 from tsugiki.errors import RecipeError
 from tsugiki.files import read_json, write_atomically, write_json
 from tsugiki.plots import read_metrics
 from tsugiki.progress import PrepareProgress
 from tsugiki.quickstart.base import write_tokenizer
 from tsugiki.quickstart.corpora import Corpus, find_corpora
+from tsugiki.quickstart.machine import choose_precision, choose_threads
 from tsugiki.quickstart.recipes import Plan, recipe_text
-from tsugiki.quickstart.threads import choose_threads
 
 Say = Callable[[str], None]
 
@@ -35,7 +37,11 @@ much of the model is its embeddings, which cost little, and the text is read man
 SHARES = {"base": 0.25, "continued": 0.62, "without-replay": 0.13}
 """Of the training time."""
 EVALUATION_SHARE = 0.08
-"""Of all time, for the five validations."""
+"""Of all time, for the five validations; more where a single document a source takes more, up to `MOST_EVALUATION`."""
+MOST_EVALUATION = 1 / 3
+VALIDATIONS = 5
+MOST_DOCUMENTS = 200
+"""Held-out documents a source at each validation."""
 FIXED_SECONDS = 75.0
 """Three starts, their checks before step 1, and their exports."""
 YARDSTICK_SECONDS_PER_MEGABYTE = 2.0
@@ -73,14 +79,16 @@ def own_corpora_and_plan(
         directory / "tokenizer", found.corpora, first.vocabulary, say,
         limits={"target": first.tokenizer_target_bytes, "replay": first.tokenizer_replay_bytes},
     )  # fmt: skip
-    speed = _calibrate(directory, found.corpora, first, console, say)
+    first, speed = _calibrate(directory, found.corpora, first, console)
     spent = time.perf_counter() - begun
-    plan = make_plan(found.corpora, first, speed, 60 * minutes - spent - FIXED_SECONDS)
+    held_out = [held_out_lengths(directory, corpus) for corpus in found.corpora]
+    plan = make_plan(held_out, first, speed, 60 * minutes - spent - FIXED_SECONDS)
     write_json(path, {"question": question, "corpora": [asdict(c) for c in found.corpora], "plan": asdict(plan)})
     say(
         f"plan       hidden size {plan.hidden_size}, {plan.layers} layers, {plan.vocabulary:,} pieces; "
         f"{plan.base_steps:,} + {plan.continued_steps:,} + {plan.without_replay_steps:,} steps of "
-        f"{plan.batch * plan.sequence_length:,} tokens ({speed:,.0f} tokens/s measured on the smallest model)"
+        f"{plan.batch * plan.sequence_length:,} tokens in {plan.precision} "
+        f"({speed:,.0f} tokens/s measured on the smallest model)"
     )
     return found.corpora, plan
 
@@ -96,41 +104,63 @@ def _first_guess(minutes: float) -> Plan:
     )  # fmt: skip
 
 
-def _calibrate(directory: Path, corpora: Sequence[Corpus], plan: Plan, console: Console, say: Say) -> float:
-    """Prepare the text (which the three runs share) and make a few steps; returns trained tokens a second."""
+def _calibrate(directory: Path, corpora: Sequence[Corpus], first: Plan, console: Console) -> tuple[Plan, float]:
+    """Prepare the text (which the three runs share), choose threads and precision, and make a few steps; returns
+    `first` in that precision, and trained tokens a second."""
     from tsugiki.pipeline import run_prepare, run_training
     from tsugiki.recipe_file import load_recipe
     from tsugiki.training.preflight import PROBES
 
     skip = ", ".join(probe.name for probe in PROBES)
     path = directory / "calibration.yaml"
-    write_atomically(path, recipe_text(directory, "calibration", corpora, plan))
+    write_atomically(path, recipe_text(directory, "calibration", corpora, first))
     shutil.rmtree(directory / "calibration", ignore_errors=True)  # of a start that was cut off
-    recipe = load_recipe(path, [f"training.preflight.skip=[{skip}]", "training.logging_steps=1"])
     with PrepareProgress(console) as progress:
-        run_prepare(recipe, progress)
+        run_prepare(load_recipe(path), progress)
     choose_threads()
+    first = replace(first, precision=choose_precision())
+    write_atomically(path, recipe_text(directory, "calibration", corpora, first))
+    recipe = load_recipe(path, [f"training.preflight.skip=[{skip}]", "training.logging_steps=1"])
     run_training(recipe, lambda _text: None)
     steps, _ = read_metrics(recipe.run_dir / "metrics.jsonl")
-    return statistics.median(step["tokens_per_second"] for step in steps[2:])
+    return first, statistics.median(step["tokens_per_second"] for step in steps[2:])
 
 
-def make_plan(corpora: Sequence[Corpus], first: Plan, speed: float, seconds: float) -> Plan:
+def held_out_lengths(directory: Path, corpus: Corpus) -> np.ndarray:
+    """Tokens of a source's held-out documents, in the order in which validation takes them."""
+    starts = TokenStore(directory / "data" / corpus.name / "held_out").document_starts
+    return np.diff(starts[: MOST_DOCUMENTS + 1])
+
+
+def make_plan(held_out: Sequence[np.ndarray], first: Plan, speed: float, seconds: float) -> Plan:
     """Size, steps and held-out documents for `seconds` of work at `speed` tokens a second on the model of `first`.
 
-    Other sizes are taken to reach the same FLOP/s, which errs on the careful side: larger products run faster.
-    Raises RecipeError when too little time is left for a run that shows anything.
+    `held_out` are the lengths of each source's held-out documents. Other sizes are taken to reach the same FLOP/s,
+    which errs on the careful side: larger products run faster. Raises RecipeError when too little time is left for a
+    run that shows anything.
     """
     flops = speed * flops_per_token(first)
     # The yardsticks compress as much text as is trained on.
     compressing = YARDSTICK_SECONDS_PER_MEGABYTE * BYTES_PER_TOKEN * speed / 1e6  # seconds a second of training
-    training = seconds * (1 - EVALUATION_SHARE) / (1 + compressing)
-    chosen = first
-    for width, layers in WIDTHS:
+
+    def training_time(evaluating: float) -> float:
+        return (seconds - max(evaluating, EVALUATION_SHARE * seconds)) / (1 + compressing)
+
+    documents, evaluating = _evaluation(held_out, EVALUATION_SHARE * seconds, speed)
+    if evaluating > MOST_EVALUATION * seconds > 0:
+        raise RecipeError(
+            f"scoring one held-out document of each source {VALIDATIONS} times would take {evaluating / 60:.1f} of the "
+            f"{seconds / 60:.1f} minutes that are left: the documents are too long for that. Cut them into shorter "
+            "ones (JSON Lines have one a line), or give --minutes more"
+        )
+    chosen, training = replace(first, eval_documents=documents), training_time(evaluating)
+    for width, layers in WIDTHS[1:]:
         candidate = replace(first, hidden_size=width, layers=layers, heads=width // HEAD_SIZE)
-        tokens = training * flops / flops_per_token(candidate)
-        if tokens >= TOKENS_PER_PARAMETER * parameters(candidate):
-            chosen = candidate
+        tokens_a_second = flops / flops_per_token(candidate)
+        documents, evaluating = _evaluation(held_out, EVALUATION_SHARE * seconds, tokens_a_second)
+        enough = training_time(evaluating) * tokens_a_second >= TOKENS_PER_PARAMETER * parameters(candidate)
+        if enough and evaluating <= MOST_EVALUATION * seconds:
+            chosen, training = replace(candidate, eval_documents=documents), training_time(evaluating)
     tokens_a_second = flops / flops_per_token(chosen)
     steps = {
         run: int(share * training * tokens_a_second / (chosen.batch * chosen.sequence_length))
@@ -147,16 +177,19 @@ def make_plan(corpora: Sequence[Corpus], first: Plan, speed: float, seconds: flo
         chosen, base_steps=steps["base"], continued_steps=steps["continued"],
         without_replay_steps=steps["without-replay"],
         base_rate=float(f"{first.base_rate * scale:.2g}"), continued_rate=float(f"{first.continued_rate * scale:.2g}"),
-        eval_documents=_evaluation_documents(corpora, EVALUATION_SHARE * seconds, tokens_a_second),
     )  # fmt: skip
 
 
-def _evaluation_documents(corpora: Sequence[Corpus], seconds: float, tokens_a_second: float) -> int:
-    """Held-out documents a source that five validations can score in `seconds` (a forward pass is three times as fast
-    as training, and windows overlap by half), at least 4 and at most 200."""
-    size = sum(corpus.size / corpus.documents for corpus in corpora)
-    seconds_a_round = size / BYTES_PER_TOKEN * 2 / (3 * tokens_a_second)
-    return max(4, min(200, math.floor(seconds / 5 / seconds_a_round)))
+def _evaluation(held_out: Sequence[np.ndarray], seconds: float, tokens_a_second: float) -> tuple[int, float]:
+    """How many held-out documents a source all validations can score in `seconds`, at least one, and in what time.
+
+    A forward pass is three times as fast as training, and windows overlap by half."""
+    tokens = np.zeros(MOST_DOCUMENTS)
+    for lengths in held_out:
+        tokens[: len(lengths)] += lengths
+    times = VALIDATIONS * np.cumsum(tokens) * 2 / (3 * tokens_a_second)
+    documents = max(1, int(np.searchsorted(times, seconds, side="right")))
+    return documents, float(times[documents - 1])
 
 
 def parameters(plan: Plan) -> int:

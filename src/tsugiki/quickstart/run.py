@@ -24,9 +24,9 @@ from tsugiki.plots import plot_runs
 from tsugiki.progress import PrepareProgress, describe_manifest
 from tsugiki.quickstart.base import write_tokenizer
 from tsugiki.quickstart.corpora import Corpus, embedded_corpora
+from tsugiki.quickstart.machine import choose_threads
 from tsugiki.quickstart.recipes import EMBEDDED, RUNS, write_recipes
 from tsugiki.quickstart.table import Row, broken_promises, draw, lesson, make_rows
-from tsugiki.quickstart.threads import choose_threads
 from tsugiki.quickstart.yardsticks import bytes_read, measure, scored_texts
 from tsugiki.recipe_file import load_recipe, show
 
