@@ -1,59 +1,61 @@
 """A tiny prepared project for tests that run the loop in this process."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import torch.distributed as dist
+from tiny_project import PreparedTiny, prepare_tiny
 
-TEXT = Path(__file__).parents[2] / "src/tsugiki/quickstart/text"
-
-
-@dataclass
-class PreparedTiny:
-    text: str  # a recipe as YAML
-    sources: Any
-    tokenizer: Any
+from tsugiki.recipe_file import parse_recipe
+from tsugiki.training.distributed import Processes, start_processes, stop_processes
+from tsugiki.training.run import Run, open_run
+from tsugiki.training.signals import StopRequest
 
 
 @pytest.fixture(scope="session")
-def prepared_tiny(tmp_path_factory, tiny_tokenizer_folder) -> PreparedTiny:
-    from tsugiki.corpus.prepared import open_prepared
-    from tsugiki.pipeline import load_tokenizer, run_prepare
-    from tsugiki.recipe_file import parse_recipe
+def prepared_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_folder: Path) -> PreparedTiny:
+    return prepare_tiny(tmp_path_factory.mktemp("tiny"), tiny_tokenizer_folder)
 
-    folder = tmp_path_factory.mktemp("tiny")
-    for language in ("en", "ja"):
-        lines = [
-            line for path in sorted(TEXT.glob(f"{language}-*.jsonl")) for line in path.read_text("utf-8").splitlines()
-        ]
-        (folder / f"{language}.jsonl").write_text("\n".join(lines[:140]) + "\n", encoding="utf-8")
-    size = max(json.loads((tiny_tokenizer_folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"].values()) + 1
-    recipe = {
-        "run_dir": str(folder / "run"),
-        "model": {
-            "architecture": {
-                "model_type": "mistral", "vocab_size": size + size % 2, "hidden_size": 16, "intermediate_size": 24,
-                "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
-                "max_position_embeddings": 64, "sliding_window": None,
-            },
-            "tokenizer": str(tiny_tokenizer_folder),
-        },
-        "data": {
-            "sequence_length": 32, "held_out": 0.3, "workers": 1, "prepared_dir": str(folder / "data"),
-            "sources": {
-                "ja": {"path": str(folder / "ja.jsonl"), "weight": 2}, "en": {"path": str(folder / "en.jsonl"), "weight": 1},
-            },
-        },
-        "training": {
-            "max_steps": 6, "global_batch_size": 6, "micro_batch_size": 6, "learning_rate": 5e-3, "precision": "fp32",
-            "save_steps": 3, "eval_steps": 3, "eval_documents": 3,
-        },
-        "tracking": {"report_to": ["none"]},
-    }  # fmt: skip
-    text = yaml.safe_dump(recipe)
-    parsed = parse_recipe(text)
-    run_prepare(parsed)
-    return PreparedTiny(text, open_prepared(parsed), load_tokenizer(parsed))
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    was_joined = dist.is_initialized()
+    yield start_processes()
+    if not was_joined:
+        stop_processes()
+
+
+@pytest.fixture
+def open_tiny(
+    processes: Processes, tmp_path: Path, prepared_tiny: PreparedTiny, tiny_config: Callable[..., dict[str, Any]]
+) -> Callable[..., Run]:
+    """open_tiny(**{"training.max_steps": 4}): a run on a tiny random Mistral, where its newest checkpoint stands.
+
+    `architecture`: a name of `tiny_config`, or a whole configuration. `given` replaces arguments of `open_run` and
+    fields of `Processes` (place). What the run says is in `run.said`.
+    """
+
+    def build(architecture: str | dict[str, Any] | None = None, given: dict[str, Any] | None = None, **changes: Any):
+        if architecture:
+            rows = parse_recipe(prepared_tiny.text).model.architecture["vocab_size"]
+            values = tiny_config(architecture) if isinstance(architecture, str) else architecture
+            changes["model.architecture"] = json.dumps({**values, "vocab_size": rows})
+        recipe = parse_recipe(
+            prepared_tiny.text, overrides=[f"run_dir={tmp_path / 'run'}", *(f"{k}={v}" for k, v in changes.items())]
+        )
+        given = dict(given or {})
+        place = given.pop("place", processes.place)
+        said: list[str] = []
+        arguments = {
+            "sources": prepared_tiny.sources, "tokenizer": prepared_tiny.tokenizer, "model_folder": None,
+            "processes": replace(processes, place=place), "stop": StopRequest(), "say": said.append,
+        }  # fmt: skip
+        run = open_run(recipe, **{**arguments, **given})
+        run.said = said  # type: ignore[attr-defined]
+        return run
+
+    return build

@@ -6,61 +6,18 @@ import threading
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from tiny_project import Recorder, batch_of, meter_of, weights_of
 
 from tsugiki.errors import DivergedError
 from tsugiki.model.export import export
 from tsugiki.pipeline import Inputs, record_inputs
-from tsugiki.recipe_file import parse_recipe
 from tsugiki.training import loop as loop_module
-from tsugiki.training.batches import rank_samples, read_step
+from tsugiki.training.batches import rank_samples
 from tsugiki.training.checkpoint_writer import Stager
-from tsugiki.training.distributed import start_processes, stop_processes
 from tsugiki.training.loop import train, train_step
-from tsugiki.training.metrics import Meter
 from tsugiki.training.optimizer import Optimizer
-from tsugiki.training.run import open_run
-from tsugiki.training.signals import StopRequest
-
-
-@pytest.fixture(scope="module")
-def processes():
-    was_joined = dist.is_initialized()
-    yield start_processes()
-    if not was_joined:
-        stop_processes()
-
-
-@pytest.fixture
-def open_tiny(processes, tmp_path, prepared_tiny, tiny_config):
-    """open_tiny(**{"training.max_steps": 4}): a run on a tiny random Mistral (or `architecture`) before its first step."""
-
-    def build(architecture=None, **changes):
-        if architecture:
-            rows = parse_recipe(prepared_tiny.text).model.architecture["vocab_size"]
-            changes["model.architecture"] = json.dumps(tiny_config(architecture, vocab_size=rows))
-        recipe = parse_recipe(
-            prepared_tiny.text, overrides=[f"run_dir={tmp_path / 'run'}", *(f"{k}={v}" for k, v in changes.items())]
-        )
-        return open_run(
-            recipe, prepared_tiny.sources, prepared_tiny.tokenizer, None, processes, StopRequest(), lambda _: None
-        )
-
-    return build
-
-
-def batch_of(run, step: int):
-    settings = run.recipe.training
-    return read_step(
-        run.reader, step, global_batch=settings.global_batch_size, micro_batch=settings.micro_batch_size,
-        rank=0, world=1, device=torch.device("cpu"),
-    )  # fmt: skip
-
-
-def weights_of(run) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().full_tensor().clone() for name, tensor in run.model.named_hf_parameters()}
 
 
 def plain_model(run):
@@ -73,25 +30,6 @@ def plain_model(run):
     )
     plain.load_state_dict(weights_of(run))
     return plain
-
-
-def meter_of(run) -> Meter:
-    names = list(run.mixture.names)
-    return Meter(names, [None] * len(names), 1.0, 1, torch.device("cpu"), run.total_steps)
-
-
-class Recorder:
-    def __init__(self):
-        self.steps, self.validations, self.closed = [], [], False
-
-    def after_step(self, figures):
-        self.steps.append(figures)
-
-    def after_validation(self, step, scores):
-        self.validations.append((step, scores))
-
-    def close(self):
-        self.closed = True
 
 
 def test_three_steps_equal_a_loop_written_out_naively(open_tiny):

@@ -1,0 +1,107 @@
+"""A tiny prepared project, and what tests ask of a run that is opened on it in their own process."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from tsugiki.training.batches import StepBatch, read_step
+from tsugiki.training.metrics import Meter
+from tsugiki.training.run import Run
+
+TEXT = Path(__file__).parents[2] / "src/tsugiki/quickstart/text"
+
+
+@dataclass
+class PreparedTiny:
+    text: str  # a recipe as YAML
+    sources: Any
+    tokenizer: Any
+
+
+def prepare_tiny(folder: Path, tokenizer: Path) -> PreparedTiny:
+    """Two languages, prepared below `folder`, and a recipe for a tiny random Mistral."""
+    from tsugiki.corpus.prepared import open_prepared
+    from tsugiki.pipeline import load_tokenizer, run_prepare
+    from tsugiki.recipe_file import parse_recipe
+
+    for language in ("en", "ja"):
+        lines = [
+            line for path in sorted(TEXT.glob(f"{language}-*.jsonl")) for line in path.read_text("utf-8").splitlines()
+        ]
+        (folder / f"{language}.jsonl").write_text("\n".join(lines[:140]) + "\n", encoding="utf-8")
+    size = max(json.loads((tokenizer / "tokenizer.json").read_text("utf-8"))["model"]["vocab"].values()) + 1
+    recipe = {
+        "run_dir": str(folder / "run"),
+        "model": {
+            "architecture": {
+                "model_type": "mistral", "vocab_size": size + size % 2, "hidden_size": 16, "intermediate_size": 24,
+                "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
+                "max_position_embeddings": 64, "sliding_window": None,
+            },
+            "tokenizer": str(tokenizer),
+        },
+        "data": {
+            "sequence_length": 32, "held_out": 0.3, "workers": 1, "prepared_dir": str(folder / "data"),
+            "sources": {
+                "ja": {"path": str(folder / "ja.jsonl"), "weight": 2}, "en": {"path": str(folder / "en.jsonl"), "weight": 1},
+            },
+        },
+        "training": {
+            "max_steps": 6, "global_batch_size": 6, "micro_batch_size": 6, "learning_rate": 5e-3, "precision": "fp32",
+            "save_steps": 3, "eval_steps": 3, "eval_documents": 3,
+        },
+        "tracking": {"report_to": ["none"]},
+    }  # fmt: skip
+    text = yaml.safe_dump(recipe)
+    parsed = parse_recipe(text)
+    run_prepare(parsed)
+    return PreparedTiny(text, open_prepared(parsed), load_tokenizer(parsed))
+
+
+def batch_of(run: Run, step: int) -> StepBatch:
+    settings = run.recipe.training
+    return read_step(
+        run.reader, step, global_batch=settings.global_batch_size, micro_batch=settings.micro_batch_size,
+        rank=0, world=1, device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of a tensor, put together if it is sharded."""
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().clone()
+
+
+def weights_of(run: Run) -> dict[str, torch.Tensor]:
+    return {name: whole(tensor) for name, tensor in run.model.named_hf_parameters()}
+
+
+def tensors_of(run: Run) -> dict[str, torch.Tensor]:
+    """Weights and the optimiser's state: all that a checkpoint holds."""
+    return {name: whole(tensor) for name, tensor in run.tensors().items()}
+
+
+def meter_of(run: Run) -> Meter:
+    names = list(run.mixture.names)
+    return Meter(names, [None] * len(names), 1.0, 1, torch.device("cpu"), run.total_steps)
+
+
+class Recorder:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Any]] = []
+        self.validations: list[tuple[int, dict[str, dict[str, float]]]] = []
+        self.closed = False
+
+    def after_step(self, figures: dict[str, Any]) -> None:
+        self.steps.append(figures)
+
+    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
+        self.validations.append((step, scores))
+
+    def close(self) -> None:
+        self.closed = True
