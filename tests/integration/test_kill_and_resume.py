@@ -115,6 +115,26 @@ def test_a_signal_to_one_rank_stops_both_after_the_same_step(prepared, launch):
     assert json.loads((run_dir / "state.json").read_text())["status"] == "resumable"
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_signal_during_validation_ends_it_and_the_next_start_makes_it(prepared, launch, world):
+    """A window a batch makes the validation of step 6 take seconds; the signal comes with its first batches."""
+    steps = {"training.max_steps": 8, "training.save_steps": 50, "training.micro_batch_size": 1}
+    recipe, run_dir = recipe_for(prepared, f"signal-validation-{world}", **steps | {"training.eval_steps": None})
+    assert launch("train", recipe, "training.stop_after_steps=5", world=world).wait() == [75] * world
+    validating = ("training.eval_steps=6", "training.eval_documents=1000")
+    running = launch("train", recipe, *validating, world=world)
+    running.wait_for("step 6/")
+    running.signal(signal.SIGUSR1, ranks=[world - 1])
+    assert running.wait() == [75] * world, running.output()
+    state = json.loads((run_dir / "state.json").read_text())
+    assert (state["status"], state["step"]) == ("resumable", 6)
+    assert "held-out" not in running.output()
+    finishing = launch("train", recipe, "training.eval_steps=6", "training.eval_documents=1", world=world)
+    assert finishing.wait() == [0] * world, finishing.output()
+    made = [line.split()[1] for line in finishing.output().splitlines() if "held-out" in line]
+    assert made == ["6/8", "8/8"]
+
+
 def test_other_numbers_of_processes_continue_the_same_data_order(prepared, launch):
     steps = {"training.max_steps": 12, "training.save_steps": 4, "training.eval_steps": None}
     whole, whole_dir = recipe_for(prepared, "elastic-whole", **steps)

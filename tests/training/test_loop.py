@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -190,3 +191,58 @@ def test_metrics_file_forgets_what_a_killed_run_logged_beyond_its_checkpoint(tmp
     log.after_step({"step": 3, "loss": 2.0})
     log.close()
     assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [1.0, 1.0, 2.0]
+
+
+def stop_inside_validation(run, monkeypatch, at_step: int) -> list[int]:
+    """Has `run` asked to stop at the second question of the validation of `at_step`; returns the steps at which it was
+    asked within a validation."""
+    validate, asked, inside = loop_module.validate, [], []
+
+    def watched(*arguments, **named):
+        inside.append(run.step)
+        try:
+            return validate(*arguments, **named)
+        finally:
+            inside.pop()
+
+    def requested(_reserve_seconds):
+        asked.extend(inside)
+        return bool(inside) and asked.count(at_step) >= 2
+
+    monkeypatch.setattr(loop_module, "validate", watched)
+    run.stop = SimpleNamespace(requested=requested)
+    return asked
+
+
+@pytest.mark.parametrize("at_step", [4, 6])
+def test_a_stop_during_validation_breaks_it_off_and_leaves_a_checkpoint(open_tiny, monkeypatch, at_step):
+    run = open_tiny(**{"training.max_steps": 6, "training.save_steps": 100, "training.eval_steps": 2})
+    asked, recorder = stop_inside_validation(run, monkeypatch, at_step), Recorder()
+    assert train(run, meter_of(run), [recorder]) is False
+    assert run.step == at_step
+    assert [step for step, _ in recorder.validations] == list(range(2, at_step, 2))
+    assert asked.count(2) > 2  # a whole validation asks oftener than the one that was broken off
+    assert asked.count(at_step) == 2
+    assert run.checkpointer.newest_whole().step == at_step
+
+
+def test_a_stop_in_the_last_step_owes_the_last_validation(open_tiny, tmp_path):
+    run = open_tiny(**{"training.max_steps": 4, "training.save_steps": 100, "training.eval_steps": 2})
+    run.stop = SimpleNamespace(requested=lambda _: run.step == 3)
+    recorder = Recorder()
+    assert train(run, meter_of(run), [recorder]) is False
+    assert run.step == 4
+    assert [step for step, _ in recorder.validations] == [2]
+    unvalidated = open_tiny(
+        **{"run_dir": tmp_path / "unvalidated", "training.max_steps": 4, "training.eval_steps": "null"}
+    )
+    unvalidated.stop = SimpleNamespace(requested=lambda _: unvalidated.step == 3)
+    assert train(unvalidated, meter_of(unvalidated), [])  # nothing is owed: finished
+
+
+def test_a_stop_during_the_validation_before_the_first_step_makes_no_step(open_tiny, monkeypatch):
+    run = open_tiny(**{"training.max_steps": 4, "training.eval_steps": 2})
+    stop_inside_validation(run, monkeypatch, at_step=0)
+    recorder = Recorder()
+    assert train(run, meter_of(run), [recorder], validate_first=True) is False
+    assert (run.step, recorder.steps, recorder.validations) == (0, [], [])

@@ -115,8 +115,8 @@ def train(run: Run, meter: Meter, listeners: Sequence[Listener], *, validate_fir
             save_now = record.step % settings.save_steps == 0 or at_end
             if save_now:
                 _save(run, meter)
-            if not record.stop and validation_is_due(run, at_end=at_end):
-                whole = _validate(run, meter, listeners)
+            if validation_is_due(run, at_end=at_end):
+                whole = not record.stop and _validate(run, meter, listeners)  # what is owed, the next start makes
                 if not whole and not save_now:
                     _save(run, meter)
             if at_end or not whole:

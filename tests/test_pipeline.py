@@ -1,0 +1,124 @@
+"""The stages of a run directory: what a stop owes, what a refused start leaves, what running again does not do."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+from tiny_project import PreparedTiny, prepare_tiny
+
+from tsugiki.pipeline import run_training
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_file import parse_recipe
+from tsugiki.training import distributed, loop, signals
+from tsugiki.training.preflight import PROBES
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_folder: Path) -> PreparedTiny:
+    return prepare_tiny(tmp_path_factory.mktemp("pipeline"), tiny_tokenizer_folder)
+
+
+@pytest.fixture(autouse=True)
+def leave_groups_as_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    if dist.is_initialized():  # another test's, which a run at its end would leave
+        monkeypatch.setattr(distributed, "stop_processes", lambda: None)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def recipe_of(tiny: PreparedTiny, tmp_path: Path):
+    """recipe_of(**{"training.max_steps": 4}): the tiny recipe in a run directory of this test, without preflight."""
+
+    def make(**changes: object) -> Recipe:
+        changes = {
+            "run_dir": tmp_path / "run",
+            "training.preflight.skip": json.dumps([probe.name for probe in PROBES]),
+            **changes,
+        }
+        return parse_recipe(tiny.text, overrides=[f"{key}={value}" for key, value in changes.items()])
+
+    return make
+
+
+def silent(_text: str) -> None:
+    return
+
+
+def validations(run_dir: Path) -> dict[int, dict]:
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = [(record["step"], record["sources"]) for record in records if record["kind"] == "validation"]
+    assert len(dict(found)) == len(found)  # none twice
+    return dict(found)
+
+
+def state(run_dir: Path) -> tuple[str, int]:
+    found = json.loads((run_dir / "state.json").read_text())
+    return found["status"], found["step"]
+
+
+def ask_to_stop(monkeypatch: pytest.MonkeyPatch, at_step: int, *, inside_validation: bool) -> None:
+    """The next run is asked to stop once: in the validation of `at_step`, or in the step that ends there."""
+    validate, train_step = loop.validate, loop.train_step
+    asked = SimpleNamespace(now=False, step=0)
+
+    def watched(*arguments, **named):
+        asked.now = inside_validation and asked.step == at_step
+        scores = validate(*arguments, **named)
+        asked.now = False
+        return scores
+
+    def counted(run, batch):
+        asked.now = not inside_validation and run.step + 1 == at_step
+        record = train_step(run, batch)
+        asked.now, asked.step = False, record.step
+        return record
+
+    class Asked(signals.StopRequest):
+        reason = "SIGUSR2"
+
+        def requested(self, reserve_seconds: float = 0.0) -> bool:
+            return asked.now
+
+    monkeypatch.setattr(loop, "validate", watched)
+    monkeypatch.setattr(loop, "train_step", counted)
+    monkeypatch.setattr(signals, "StopRequest", Asked)
+
+
+LENGTH = {"training.max_steps": 4, "training.eval_steps": 2, "training.save_steps": 100}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny: PreparedTiny, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict]:
+    """The validations of a run that nobody stopped."""
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    skip = json.dumps([probe.name for probe in PROBES])
+    changes = {"run_dir": run_dir, "training.preflight.skip": skip, **LENGTH}
+    recipe = parse_recipe(tiny.text, overrides=[f"{key}={value}" for key, value in changes.items()])
+    with pytest.MonkeyPatch.context() as patch:
+        if dist.is_initialized():
+            patch.setattr(distributed, "stop_processes", lambda: None)
+        assert run_training(recipe, silent)
+    return validations(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("at_step", "inside"), [(0, True), (2, True), (4, True), (4, False)],
+    ids=["before the first step", "on the way", "at the end", "in the last step"],
+)  # fmt: skip
+def test_a_validation_that_a_stop_broke_off_is_made_at_the_next_start(recipe_of, uninterrupted, at_step, inside):
+    recipe = recipe_of(**LENGTH)
+    assert sorted(uninterrupted) == [0, 2, 4]
+    with pytest.MonkeyPatch.context() as patch:
+        ask_to_stop(patch, at_step, inside_validation=inside)
+        assert run_training(recipe, silent) is False
+    assert state(recipe.run_dir) == ("resumable", at_step)
+    assert sorted(validations(recipe.run_dir)) == [step for step in (0, 2, 4) if step < at_step]
+    assert run_training(recipe, silent) is True
+    assert state(recipe.run_dir) == ("finished", 4)
+    assert validations(recipe.run_dir) == uninterrupted
+    before = (recipe.run_dir / "metrics.jsonl").read_bytes()
+    assert run_training(recipe, silent) is True  # owes nothing
+    assert (recipe.run_dir / "metrics.jsonl").read_bytes() == before
