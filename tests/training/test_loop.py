@@ -3,22 +3,26 @@
 import json
 import math
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tiny_project import Recorder, batch_of, meter_of, weights_of
+from tiny_project import Recorder, batch_of, meter_of, tensors_of, weights_of
 
+from tsugiki.corpus.windows import IGNORE
 from tsugiki.errors import DivergedError
 from tsugiki.model.export import export
 from tsugiki.pipeline import Inputs, record_inputs
+from tsugiki.training import batches as batches_module
 from tsugiki.training import loop as loop_module
 from tsugiki.training.batches import rank_samples
 from tsugiki.training.checkpoint_writer import Stager
 from tsugiki.training.loop import train, train_step
 from tsugiki.training.optimizer import Optimizer
+from tsugiki.training.tracking import Console
 
 
 def plain_model(run):
@@ -246,3 +250,42 @@ def test_a_stop_during_the_validation_before_the_first_step_makes_no_step(open_t
     recorder = Recorder()
     assert train(run, meter_of(run), [recorder], validate_first=True) is False
     assert (run.step, recorder.steps, recorder.validations) == (0, [], [])
+
+
+def without_targets(batch):
+    micro_batches = [
+        replace(micro, targets=torch.full_like(micro.targets, IGNORE), target_count=0) for micro in batch.micro_batches
+    ]
+    return replace(batch, micro_batches=micro_batches, target_count=0, source_targets=0 * batch.source_targets)
+
+
+def test_steps_without_any_target_change_nothing_and_the_run_goes_on(open_tiny, monkeypatch):
+    empty = range(2, 6)  # more in a row than bad steps are tolerated
+    right, real_step = batches_module.read_step, loop_module.train_step
+    monkeypatch.setattr(
+        batches_module, "read_step",
+        lambda reader, step, **cut: without_targets(right(reader, step, **cut)) if step in empty else right(reader, step, **cut),
+    )  # fmt: skip
+    run = open_tiny(**{"training.max_steps": 7, "training.save_steps": 100, "training.eval_steps": "null"})
+    records, states = {}, {0: tensors_of(run)}
+
+    def watched(run, batch):
+        record = real_step(run, batch)
+        records[record.step], states[record.step] = record, tensors_of(run)
+        return record
+
+    monkeypatch.setattr(loop_module, "train_step", watched)
+    recorder, lines = Recorder(), []
+    meter = meter_of(run)
+    assert train(run, meter, [recorder, Console(run.total_steps, lines.append, meter.by_language)])
+    for step in empty:
+        record = records[step]
+        assert (record.loss, record.grad_norm, record.targets, record.applied) == (0.0, 0.0, 0, False)
+        assert record.source_nats == [0.0, 0.0]
+        assert [name for name, tensor in states[step].items() if not torch.equal(tensor, states[1][name])] == []
+    assert [figures["loss"] for figures in recorder.steps[1:5]] == [0.0] * 4
+    assert [line.endswith("SKIPPED (no targets)") for line in lines] == [False, *[True] * 4, False, False]
+    assert run.bad_steps == 0
+    assert run.tokens == 3 * 6 * 32
+    for before, after in ((0, 1), (5, 6)):
+        assert not torch.equal(states[before]["model.lm_head.weight"], states[after]["model.lm_head.weight"])

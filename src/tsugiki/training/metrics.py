@@ -123,7 +123,7 @@ class Meter:
         flops = rate * self.flops_per_token
         figures: dict[str, Any] = {
             "step": record.step,
-            "loss": record.loss,
+            "loss": sum(self._nats.values()) / max(self._targets, 1),
             "loss_by_source": {n: self._nats[n] / c for n, c in self._counts.items() if c},
             "grad_norm": record.grad_norm,
             "learning_rate": record.learning_rate,
@@ -142,7 +142,7 @@ class Meter:
         self._nats, self._counts = {}, {}
         return figures
 
-    def by_language(self, figures: dict[str, Any], counts: dict[str, int] | None = None) -> dict[str, float]:
+    def by_language(self, figures: dict[str, Any]) -> dict[str, float]:
         """Mean of the sources' losses for each language, in order of first appearance; sources without one by name."""
         groups: dict[str, list[float]] = {}
         for name, language in zip(self.names, self.languages, strict=True):

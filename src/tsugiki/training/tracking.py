@@ -8,6 +8,7 @@ and an allow-list of recipe keys (no paths, no environment, no arguments).
 import importlib
 import importlib.util
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,9 @@ SHARED_TRAINING_KEYS = (
     "precision", "activation_checkpointing", "compile", "deterministic",
 )  # fmt: skip
 
+COLUMNS = 120
+"""Of a step's line on the terminal."""
+
 
 class Listener(Protocol):
     def after_step(self, figures: dict[str, Any]) -> None: ...
@@ -32,7 +36,7 @@ class Listener(Protocol):
 
 
 class Console:
-    """One line a logged step that fits 120 columns."""
+    """One line a logged step that fits 120 columns: of the losses by language, as many as there is room for."""
 
     def __init__(self, total_steps: int, say: Callable[[str], None], by_language: Callable[[dict], dict[str, float]]):
         self.total_steps = total_steps
@@ -40,22 +44,24 @@ class Console:
         self.by_language = by_language
 
     def after_step(self, figures: dict[str, Any]) -> None:
-        parts = [
-            f"step {figures['step']:,}/{self.total_steps:,}",
-            f"loss {figures['loss']:.3f}",
-            " ".join(f"{label} {loss:.2f}" for label, loss in list(self.by_language(figures).items())[:4]),
-            f"router {figures['router_loss']:.2f}" if "router_loss" in figures else "",
+        head = [f"step {figures['step']:,}/{self.total_steps:,}", f"loss {figures['loss']:.3f}"]
+        shown = [f"{label} {loss:.2f}" for label, loss in self.by_language(figures).items()]
+        tail = [
+            *([f"router {figures['router_loss']:.2f}"] if "router_loss" in figures else []),
             f"grad {figures['grad_norm']:.2f}",
             f"lr {figures['learning_rate']:.2e}",
             f"{quantity(figures['tokens_per_second'])} tok/s",
         ]
         if figures["mfu"] is not None:
-            parts.append(f"{figures['mfu']:.0%} MFU")
-        parts.append(f"data {figures['data_wait']:.1%}")
-        parts.append(f"{duration(figures['seconds_left'])} left")
+            tail.append(f"{figures['mfu']:.0%} MFU")
+        tail.append(f"data {figures['data_wait']:.1%}")
+        tail.append(f"{duration(figures['seconds_left'])} left")
         if not figures["applied"]:
-            parts.append("SKIPPED (not finite)")
-        self.say("  ".join(part for part in parts if part))
+            finite = math.isfinite(figures["loss"] + figures["grad_norm"])
+            tail.append("SKIPPED (no targets)" if finite else "SKIPPED (not finite)")
+        while len(line := "  ".join([*head, *([" ".join(shown)] if shown else []), *tail])) > COLUMNS and shown:
+            shown.pop()
+        self.say(line)
 
     def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
         table = "  ".join(f"{name} {score['bits_per_byte']:.3f}" for name, score in scores.items())
