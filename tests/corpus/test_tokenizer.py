@@ -319,9 +319,28 @@ def test_the_fingerprint_follows_the_files_that_decide_ids(fast_folder):
     same = TextTokenizer.from_folder(folder)
     assert same.fingerprint == before
     assert [path.name for path in same.files] == ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    for change in ({"chat_template": "{{ messages }}"}, {"model_max_length": 9}, {"eos_token": {"content": "</s>"}}):
+        (folder / "tokenizer_config.json").write_text(json.dumps(config | change), encoding="utf-8")
+        (folder / "vocab.json").write_text(json.dumps(change), encoding="utf-8")
+        assert TextTokenizer.from_folder(folder).fingerprint == before
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<unk>"}), encoding="utf-8")
+    assert TextTokenizer.from_folder(folder).fingerprint != before
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     path = folder / "tokenizer.json"
     path.write_bytes(path.read_bytes() + b" ")
     assert TextTokenizer.from_folder(folder).fingerprint != before
+
+
+def test_the_fingerprint_of_a_sentencepiece_model_follows_its_added_tokens(tmp_path):
+    folder = sentencepiece_folder(tmp_path / "sp")
+    seen = {TextTokenizer.from_folder(folder).fingerprint}
+    for change in ({"add_bos_token": False}, {"added_tokens_decoder": {"32000": {"content": "<x>", "special": True}}}):
+        (folder / "tokenizer_config.json").write_text(json.dumps(change), encoding="utf-8")
+        seen.add(TextTokenizer.from_folder(folder).fingerprint)
+    assert len(seen) == 3
+    (folder / "tokenizer_config.json").write_text(json.dumps(change | {"chat_template": "x"}), encoding="utf-8")
+    assert TextTokenizer.from_folder(folder).fingerprint in seen
 
 
 @pytest.mark.parametrize(

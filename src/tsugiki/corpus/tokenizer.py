@@ -252,12 +252,11 @@ class TextTokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the files that decide the ids."""
-        digest = xxhash.xxh3_128()
-        for path in self.files:
-            if path.name not in ("chat_template.jinja",):
-                digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        return digest.hexdigest()
+        """Digest of what decides the ids: the one file that is read, and what the configuration says of BOS, EOS and
+        added tokens. Its other keys and files (a chat template, a length) change no document."""
+        path, added = self.engine.path, sorted(self.engine.added.items())
+        stated = (self.bos_id, self.eos_id, self.default_add_bos, self.default_add_eos, added)
+        return xxhash.xxh3_128_hexdigest(path.name.encode() + b"\0" + path.read_bytes() + b"\0" + repr(stated).encode())
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; nothing is added, control strings are plain text."""
