@@ -2,6 +2,7 @@
 
 import importlib
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tsugiki.corpus.store import DOCUMENT, HEADER, MAGIC, StoreWriter, TokenStore, store_files, token_dtype
+from tsugiki.corpus.windows import document_starts_inside
 from tsugiki.errors import DataError
 
 quiet = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -65,7 +67,7 @@ def test_nothing_is_a_store_before_it_is_closed(tmp_path):
 def test_an_empty_store_has_no_windows(tmp_path):
     store = write(tmp_path / "s", [])
     assert (store.token_count, store.document_count, store.window_count(8), len(store.documents)) == (0, 0, 0, 0)
-    assert store.document_starts.tolist() == [0]
+    assert store.document_starts[:].tolist() == [0]
 
 
 def test_a_store_of_another_tool_needs_no_side_file_and_may_carry_modes(tmp_path):
@@ -76,6 +78,19 @@ def test_a_store_of_another_tool_needs_no_side_file_and_may_carry_modes(tmp_path
     store = TokenStore(tmp_path / "s")
     assert len(store.documents) == 0
     assert store.document(3).tolist() == DOCUMENTS[3]
+
+
+@pytest.mark.parametrize("where", range(3))
+@pytest.mark.parametrize("document", [0, 7, 8, 19])
+def test_a_change_anywhere_in_a_long_index_is_named(tmp_path, monkeypatch, where, document):
+    monkeypatch.setattr("tsugiki.corpus.store.BLOCK", 8)
+    write(tmp_path / "s", [[1, 2, 3]] * 20)
+    idx_path = store_files(tmp_path / "s")[1]
+    index = bytearray(idx_path.read_bytes())
+    index[HEADER.size + 4 * document + (0, 80, 240)[where] + (0, 4, 4)[where] * document] ^= 32
+    idx_path.write_bytes(index)
+    with pytest.raises(DataError, match=r"s\.idx: damaged: its (lengths|document)|s\.bin: .* s\.idx describes"):
+        TokenStore(tmp_path / "s")
 
 
 @quiet
@@ -174,6 +189,53 @@ def test_we_read_megatrons_stores_several_sequences_to_a_document(tmp_path, mega
     assert store.document_count == 2
     assert store.document(0).tolist() == [1, 2, 3, 4, 5]
     assert store.document(1).tolist() == [6, 7]
+
+
+@quiet
+@given(st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=8), st.sampled_from([8, 4]), st.data())
+def test_document_starts_are_those_of_an_array_however_many_sequences_a_document_has(tmp_path, documents, code, data):
+    """`documents`: the lengths of each one's sequences; the index is written by hand from the published layout."""
+    lengths = [length for document in documents for length in document]
+    size = {8: 2, 4: 4}[code]
+    ends = np.cumsum([0, *lengths])
+    bounds = np.cumsum([0, *(len(document) for document in documents)])
+    (tmp_path / "m.idx").write_bytes(
+        b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, code, len(lengths), len(bounds)) + np.array(lengths, "<i4").tobytes()
+        + (ends[:-1] * size).astype("<i8").tobytes() + bounds.astype("<i8").tobytes()
+    )  # fmt: skip
+    (tmp_path / "m.bin").write_bytes(bytes(int(ends[-1]) * size))
+    store, naive = TokenStore(tmp_path / "m"), np.cumsum([0, *map(sum, documents)])
+    starts = store.document_starts
+    assert (len(starts), store.document_count, store.token_count) == (len(naive), len(documents), naive[-1])
+    np.testing.assert_array_equal(np.asarray(starts), naive)
+    assert [starts[index] for index in range(-len(naive), len(naive))] == [*naive, *naive]
+    cut = slice(data.draw(st.integers(-3, 9)), data.draw(st.integers(-3, 9)))
+    np.testing.assert_array_equal(starts[cut], naive[cut])
+    some = np.array(data.draw(st.lists(st.integers(0, len(documents)), max_size=5)), np.int64)
+    np.testing.assert_array_equal(starts[some], naive[some])
+    for side in ("left", "right"):
+        wanted = np.arange(-2, naive[-1] + 3)
+        np.testing.assert_array_equal(
+            np.searchsorted(starts, wanted, side=side), np.searchsorted(naive, wanted, side=side)
+        )
+        assert np.searchsorted(starts, 3, side=side) == np.searchsorted(naive, 3, side=side)
+
+
+def test_memory_does_not_grow_with_the_documents_of_a_store(tmp_path, monkeypatch):
+    monkeypatch.setattr("tsugiki.corpus.store.BLOCK", 1 << 14)
+    count = 1_000_000
+    writer = StoreWriter(tmp_path / "s", 100)
+    writer.add_documents(np.full(count, 7), np.ones(count, np.int64), np.zeros(count, DOCUMENT))
+    writer.close()
+    tracemalloc.start()
+    try:
+        store = TokenStore(tmp_path / "s")
+        found = document_starts_inside(store, 500_000, 100)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.tolist() == list(range(1, 101))
+    assert peak < count  # a start in memory would take eight times that
 
 
 def test_an_index_longer_than_a_block_is_the_one_written_at_once(tmp_path, monkeypatch):

@@ -101,7 +101,7 @@ def documents_in_window(source: "PreparedSource", first: int, count: int) -> lis
     starts = source.train.document_starts
     origins = source.train.documents
     low = int(np.searchsorted(starts, first, side="right")) - 1
-    high = int(np.searchsorted(starts[:-1], first + count, side="left"))
+    high = min(int(np.searchsorted(starts, first + count, side="left")), source.train.document_count)
     parts = []
     for document in range(low, high):
         begin, end = int(starts[document]), int(starts[document + 1])

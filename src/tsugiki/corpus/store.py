@@ -10,11 +10,13 @@ A side file `<prefix>.documents.npy` says of each document where it came from an
 
 import shutil
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tsugiki.errors import DataError
 from tsugiki.files import fsync_directory, fsync_file
@@ -28,7 +30,7 @@ MAX_DOCUMENT_TOKENS = 2**31 - 1
 """Lengths are stored as int32."""
 
 BLOCK = 1 << 20
-"""Bytes, or rows, handled at a time while an index is written."""
+"""Bytes, or rows, of an index handled at a time."""
 DOCUMENT = np.dtype([("file", "<u4"), ("line", "<u8"), ("bytes", "<u8"), ("characters", "<u8")])
 """A document's file (index into the manifest's list), line or row (from 1), and the size of its text."""
 
@@ -127,6 +129,50 @@ def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+class DocumentStarts:
+    """Where each document begins, in tokens, and at last where the store ends; looked up in the index when asked.
+
+    Read like an array: one entry, a slice or an array of indices. `np.searchsorted` finds its own method here: numpy's
+    would copy the index, whose numbers are not aligned in the file.
+    """
+
+    def __init__(self, offsets: np.ndarray, bounds: np.ndarray, itemsize: int, end: int):
+        self._offsets = offsets  # of each sequence, in bytes
+        self._bounds = bounds  # first sequence of each document, and the number of sequences
+        self._itemsize, self._end = itemsize, end
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    @overload
+    def __getitem__(self, index: int | np.integer) -> int: ...
+    @overload
+    def __getitem__(self, index: slice | NDArray[Any]) -> NDArray[np.int64]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, int | np.integer):
+            return self._start(int(index))
+        sequence = self._bounds[index]
+        starts = np.full(sequence.shape, self._end, np.int64)
+        begun = sequence < len(self._offsets)
+        starts[begun] = self._offsets[sequence[begun]] // self._itemsize
+        return starts
+
+    def _start(self, index: int) -> int:
+        sequence = self._bounds.item(index)
+        return self._offsets.item(sequence) // self._itemsize if sequence < len(self._offsets) else self._end
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:].astype(dtype or np.int64, copy=False)
+
+    def searchsorted(self, values: Any, side: str = "left", sorter: None = None) -> Any:
+        """As numpy's: for each value the number of entries below it (`right`: not above it)."""
+        search = bisect_left if side == "left" else bisect_right
+        wanted = np.asarray(values)
+        every = range(len(self))
+        found = np.array([search(every, value, key=self._start) for value in wanted.ravel().tolist()], np.int64)
+        return found.reshape(wanted.shape)[()]
+
+
 class TokenStore:
     """A store opened for reading; tokens and index stay on disk (memory-mapped).
 
@@ -136,42 +182,19 @@ class TokenStore:
     def __init__(self, prefix: Path):
         self.prefix = prefix
         bin_path, idx_path, self._side_path = store_files(prefix)
-        try:
-            with idx_path.open("rb") as file:
-                header = file.read(HEADER.size)
-            size, tokens_size = idx_path.stat().st_size, bin_path.stat().st_size
-        except OSError as error:
-            raise DataError(f"{error.filename}: {error.strerror}; run tsugiki prepare") from None
-        if len(header) < HEADER.size or header[:9] != MAGIC:
-            raise DataError(f"{idx_path}: not a Megatron index (its magic is missing)")
-        _, version, code, sequences, boundaries = HEADER.unpack(header)
-        if version != 1 or code not in TYPE_CODES:
-            raise DataError(f"{idx_path}: version {version} with type code {code} is not one that can be read")
-        # Python integers, so that no promised count can overflow. Megatron adds one mode byte a sequence for images.
-        expected = HEADER.size + 12 * sequences + 8 * boundaries
-        if boundaries < 1 or size not in (expected, expected + sequences):
-            raise DataError(
-                f"{idx_path}: {size:,} bytes do not fit the {sequences:,} sequences that its header promises"
-            )
-        self.dtype = TYPE_CODES[code]
+        self.dtype, sequences, boundaries, tokens_size = _read_header(bin_path, idx_path)
         at = HEADER.size + 4 * sequences
-        lengths = np.memmap(idx_path, "<i4", "r", HEADER.size, (sequences,)) if sequences else np.zeros(0, "<i4")
-        offsets = np.memmap(idx_path, "<i8", "r", at, (sequences,)) if sequences else np.zeros(0, "<i8")
-        bounds = np.memmap(idx_path, "<i8", "r", at + 8 * sequences, (boundaries,))
-        starts = np.zeros(sequences + 1, np.int64)  # of each sequence, in tokens; the last is the end
-        np.cumsum(lengths, dtype=np.int64, out=starts[1:])
-        if sequences and (int(lengths.min()) < 0 or not np.array_equal(starts[:-1] * self.dtype.itemsize, offsets)):
-            raise DataError(f"{idx_path}: damaged: its lengths and offsets do not describe one sequence after another")
-        if bounds[0] != 0 or bounds[-1] != sequences or np.any(np.diff(bounds) < 0):
-            raise DataError(f"{idx_path}: damaged: its document boundaries are not in order")
-        if int(starts[-1]) * self.dtype.itemsize != tokens_size:
+        lengths = _map(idx_path, "<i4", HEADER.size, sequences)
+        offsets = _map(idx_path, "<i8", at, sequences)
+        bounds = _map(idx_path, "<i8", at + 8 * sequences, boundaries)
+        self.token_count = _check_index(idx_path, lengths, offsets, bounds, self.dtype.itemsize)
+        if self.token_count * self.dtype.itemsize != tokens_size:
             raise DataError(
-                f"{bin_path}: {tokens_size:,} bytes, but {idx_path.name} describes {int(starts[-1]):,} tokens of "
+                f"{bin_path}: {tokens_size:,} bytes, but {idx_path.name} describes {self.token_count:,} tokens of "
                 f"{self.dtype.itemsize} bytes"
             )
-        self.token_count = int(starts[-1])
         self.tokens = np.memmap(bin_path, self.dtype, "r") if tokens_size else np.zeros(0, self.dtype)
-        self.document_starts = starts[bounds]
+        self.document_starts = DocumentStarts(offsets, bounds, self.dtype.itemsize, self.token_count)
         self.document_count = boundaries - 1
 
     @property
@@ -199,3 +222,42 @@ class TokenStore:
         """Window `index`: [sequence_length + 1] tokens from token index · sequence_length."""
         start = index * sequence_length
         return self.tokens[start : start + sequence_length + 1]
+
+
+def _read_header(bin_path: Path, idx_path: Path) -> tuple[np.dtype, int, int, int]:
+    """Type of the tokens, sequences, entries of the document array, and bytes of `.bin`."""
+    try:
+        with idx_path.open("rb") as file:
+            header = file.read(HEADER.size)
+        size, tokens_size = idx_path.stat().st_size, bin_path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}; run tsugiki prepare") from None
+    if len(header) < HEADER.size or header[:9] != MAGIC:
+        raise DataError(f"{idx_path}: not a Megatron index (its magic is missing)")
+    _, version, code, sequences, boundaries = HEADER.unpack(header)
+    if version != 1 or code not in TYPE_CODES:
+        raise DataError(f"{idx_path}: version {version} with type code {code} is not one that can be read")
+    # Python integers, so that no promised count can overflow. Megatron adds one mode byte a sequence for images.
+    expected = HEADER.size + 12 * sequences + 8 * boundaries
+    if boundaries < 1 or size not in (expected, expected + sequences):
+        raise DataError(f"{idx_path}: {size:,} bytes do not fit the {sequences:,} sequences that its header promises")
+    return TYPE_CODES[code], sequences, boundaries, tokens_size
+
+
+def _map(path: Path, dtype: str, offset: int, count: int) -> np.ndarray:
+    return np.asarray(np.memmap(path, dtype, "r", offset, (count,))) if count else np.zeros(0, dtype)
+
+
+def _check_index(path: Path, lengths: np.ndarray, offsets: np.ndarray, bounds: np.ndarray, itemsize: int) -> int:
+    """The number of tokens; raises DataError where the index contradicts itself. A block at a time."""
+    end = 0
+    for start in range(0, len(lengths), BLOCK):
+        sizes = lengths[start : start + BLOCK].astype(np.int64)
+        ends = np.cumsum(sizes) + end
+        if int(sizes.min()) < 0 or not np.array_equal((ends - sizes) * itemsize, offsets[start : start + BLOCK]):
+            raise DataError(f"{path}: damaged: its lengths and offsets do not describe one sequence after another")
+        end = int(ends[-1])
+    blocks = (bounds[start : start + BLOCK + 1] for start in range(0, len(bounds), BLOCK))
+    if bounds[0] != 0 or bounds[-1] != len(lengths) or any(np.any(block[1:] < block[:-1]) for block in blocks):
+        raise DataError(f"{path}: damaged: its document boundaries are not in order")
+    return end

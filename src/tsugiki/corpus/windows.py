@@ -97,6 +97,6 @@ def document_starts_inside(store: "TokenStore", first: int, length: int) -> NDAr
 
     The document that the window's first token belongs to is not listed, whether it begins there or before.
     """
-    starts = store.document_starts[:-1]  # the last entry is the end of the store, not a document
+    starts = store.document_starts  # its last entry is the end of the store, which lies behind every window
     low, high = np.searchsorted(starts, [first + 1, first + length + 1], side="left")
     return np.asarray(starts[low:high], dtype=np.int64) - first
