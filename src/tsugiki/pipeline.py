@@ -30,6 +30,7 @@ from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import show
+from tsugiki.recipe_resume import config_changes
 
 Say = Callable[[str], None]
 
@@ -181,6 +182,9 @@ def _train_inside(
             f"training.stop_after_steps is {recipe.training.stop_after_steps:,}, and the run has reached step "
             f"{run.step:,}: raise it, or take it out to go on to the end"
         )
+    conflict = processes.broadcast(_base_conflict(recipe, inputs.folder) if processes.is_first and run.step else None)
+    if conflict:
+        raise RecipeError(conflict)
     owed = validation_is_due(run, at_end=at_end) and (
         run.step == 0 or not processes.broadcast(validated_at(recipe.run_dir / "metrics.jsonl", run.step))
     )
@@ -207,6 +211,17 @@ def _train_inside(
     saved = run.checkpointer.newest_name() or "nothing to save yet"
     say(f"{'finished' if finished else 'stopped, resumable'} after step {run.step:,}: {saved}")
     return finished
+
+
+def _base_conflict(recipe: Recipe, folder: Path | None) -> str | None:
+    """Why the base model's folder, which may have moved since the run began, is not the one that it began with."""
+    recorded = recipe.run_dir / "model" / "config.json"
+    if folder is None or not recorded.exists():
+        return None
+    changes = config_changes(read_json(recorded), read_json(folder / "config.json"))
+    if not changes:
+        return None
+    return f"cannot continue {recipe.run_dir}: {folder / 'config.json'} computes otherwise: {'; '.join(changes)}"
 
 
 def _why(run: Any) -> str:

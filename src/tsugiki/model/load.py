@@ -155,7 +155,7 @@ def _read_source(
 ) -> tuple[PreTrainedModel, list[str]]:
     if settings.architecture is None:
         hf, dropped = read_pretrained(
-            folder or _find_folder(settings),
+            folder or Path(str(settings.name_or_path)).expanduser(),
             dtype=preset.parameters,
             attn_implementation=settings.attn_implementation,
             allow_pickle=settings.allow_pickle,
@@ -171,16 +171,6 @@ def _read_source(
     for config in (hf.config, text_config(hf)):
         config.tie_word_embeddings = is_tied(hf)
     return hf, dropped
-
-
-def _find_folder(settings: ModelSettings) -> Path:
-    """The model's folder on this machine; a hub id is fetched, at the commit that its revision names."""
-    folder = Path(str(settings.name_or_path)).expanduser()
-    if folder.is_dir():
-        return folder
-    from tsugiki.corpus.hub import resolve_model_folder
-
-    return Path(resolve_model_folder(str(settings.name_or_path), settings.revision, files="all")[0])
 
 
 def _build(values: dict[str, Any], attn_implementation: str | None, preset: Precision) -> PreTrainedModel:

@@ -67,6 +67,8 @@ class Run:
     step_seconds: float = 0.0
     """Of the last step."""
     checkpoint_bytes: int = 0
+    model_folder: Path | None = None
+    """Where the base model lies on this machine; None for random weights."""
 
     @property
     def samples(self) -> int:
@@ -149,7 +151,8 @@ def open_run(
     reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
 
     model = load_model(
-        recipe.model if model_folder is None else recipe.model.model_copy(update={"name_or_path": str(model_folder)}),
+        recipe.model,
+        folder=model_folder,
         mesh=make_mesh(recipe.parallel.shard, recipe.parallel.replicas, processes.device.type),
         precision=training.precision,
         device=processes.device,
@@ -179,6 +182,7 @@ def open_run(
         schedule=make_schedule(training, steps), mixture=mixture, sources=sources, reader=reader,
         tokenizer=tokenizer, checkpointer=checkpointer, total_steps=steps,
         lineage=processes.broadcast(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"), stop=stop, say=say,
+        model_folder=model_folder,
     )  # fmt: skip
     found = checkpointer.newest_whole()
     for warning in checkpointer.warnings:

@@ -1,6 +1,5 @@
 """Are these the weights of the files, in the format that was asked for, and can a step move them?"""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tsugiki.files import read_json
+from tsugiki.model.precision import matmul_seconds
 from tsugiki.model.safe_config import build_config, clean_config
 from tsugiki.model.shard import is_tied
 from tsugiki.training.optimizer import local
@@ -23,7 +23,7 @@ def file_weights(bench: Bench) -> Finding:
     """Rows of every tensor of the model's files equal the rows that this rank will train."""
     if bench.run.step > 0:
         return ok("weights are those of the checkpoint, whose files were verified by digest")
-    folder = model_folder(bench)
+    folder = bench.run.model_folder
     if folder is None:
         return ok("random weights from the seed, or files of another machine: nothing to compare with")
     files = tensor_files(folder)
@@ -54,7 +54,7 @@ def tied(bench: Bench) -> Finding:
     says = "one tensor" if one else "two tensors"
     if bench.head is None:
         return ok("no output layer")
-    folder = model_folder(bench)
+    folder = bench.run.model_folder
     if folder is None:
         architecture = bench.run.recipe.model.architecture
         if architecture is None:
@@ -140,7 +140,7 @@ def bf16_speed(bench: Bench) -> Finding:
     """bf16 on a CPU that has no instructions for it can be hundreds of times slower than fp32."""
     if bench.run.processes.device.type != "cpu" or bench.precision.compute != torch.bfloat16:
         return ok(f"{bench.precision.name} on {bench.run.processes.device.type}")
-    ratio = bench.run.processes.broadcast(_matmul_seconds(torch.bfloat16) / _matmul_seconds(torch.float32))
+    ratio = bench.run.processes.broadcast(matmul_seconds(torch.bfloat16) / matmul_seconds(torch.float32))
     measured = f"a bf16 matrix product takes {ratio:.1f} times as long as an fp32 one here"
     threshold = f"at most {SLOW_BF16:g} times; training.precision: fp32 is faster on this CPU"
     return ok(measured) if ratio <= SLOW_BF16 else warn(measured, threshold)
@@ -155,22 +155,6 @@ def tensor_class(bench: Bench, name: str, parameter: nn.Parameter) -> str:
     if parameter.ndim >= 2:
         return "matrix"
     return "bias" if name.endswith("bias") and "norm" not in name.lower() else "norm"
-
-
-def model_folder(bench: Bench) -> Path | None:
-    """The folder that the weights were read from, on this machine; None for random weights, and on ranks that
-    would have to fetch it from the hub."""
-    name = bench.run.recipe.model.name_or_path
-    if name is None:
-        return None
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if not bench.run.processes.is_first:
-        return None
-    from tsugiki.corpus.hub import resolve_model_folder
-
-    return Path(resolve_model_folder(name, bench.run.recipe.model.revision, files="all")[0])
 
 
 def tensor_files(folder: Path) -> dict[str, Path]:
@@ -252,7 +236,7 @@ def _by_formula(config: Any, found: Tensor) -> bool:
 
 def _lost_theta(bench: Bench) -> str | None:
     """The rope_theta of the model's own config.json, if the loaded model does not use it."""
-    folder = model_folder(bench)
+    folder = bench.run.model_folder
     path = folder / "config.json" if folder else None
     if path is None or not path.is_file():
         return None
@@ -264,14 +248,3 @@ def _lost_theta(bench: Bench) -> str | None:
     if stated is None or not any(used) or stated in used:
         return None
     return f"config.json says rope_theta {stated:g}, the model uses {', '.join(str(theta) for theta in used if theta)}"
-
-
-def _matmul_seconds(dtype: torch.dtype) -> float:
-    """Best of three products of 192 x 192 matrices."""
-    matrix = torch.ones(192, 192, dtype=dtype)
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        matrix @ matrix
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
