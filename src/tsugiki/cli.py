@@ -249,6 +249,8 @@ def quickstart(
     from tsugiki.quickstart.run import run_quickstart
 
     directory = directory or Path(f"quickstart-{corpora.resolve().name}" if corpora else "quickstart-run")
+    if any(place.exists() and not place.is_dir() for place in (directory, *directory.parents)):
+        raise RecipeError(f"--run-dir {directory} is a file, or lies below one: name a folder")
     _end(run_quickstart(directory, console, corpora=corpora, minutes=minutes))
 
 

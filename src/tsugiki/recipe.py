@@ -87,6 +87,13 @@ PathList = Annotated[
     Field(min_length=1),
     WithJsonSchema({"anyOf": [_PATH_SCHEMA, {"type": "array", "items": _PATH_SCHEMA, "minItems": 1}]}),
 ]
+ProbeName = Literal[
+    "tokenizer", "store_files", "token_ids", "control_ids", "bos_eos", "formats", "file_weights", "tied", "buffers",
+    "attention", "bf16_speed", "dropout", "labels", "targets", "gradient_scale", "own_path", "causality", "isolation",
+    "accumulation", "clipping", "router_loss", "decay_groups", "schedule", "movable_weights", "peak_rate", "replay",
+    "epochs", "base_sanity",
+]  # fmt: skip
+"""The checks of `training.preflight`, in their order."""
 SourceName = Annotated[str, AfterValidator(_source_name)]
 Weight = Annotated[float, Field(ge=0, le=1e12)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -272,7 +279,7 @@ class FreezeRule(Section):
 class PreflightSection(Section):
     """The checks before step 1."""
 
-    skip: list[Text] = Field(
+    skip: list[ProbeName] = Field(
         default=[],
         description="Names of probes to leave out. None by default: each takes seconds and finds what no loss shows.",
         json_schema_extra=FREE,

@@ -227,3 +227,14 @@ def test_yardsticks_use_the_very_documents_that_were_scored(tmp_path):
         corpus = next(corpus for corpus in corpora if corpus.name == name)
         scored = [tokenizer.decode(source.held_out.document(i), skip_special=True) for i in range(7)]
         assert sorted(scored_texts(tmp_path / "run" / "data" / name, corpus, 7)) == sorted(scored)
+
+
+def test_a_damaged_file_leaves_its_source_out_and_no_other(tmp_path):
+    for name in ("ja.jsonl", "en.jsonl"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    text = json.dumps({"text": ENGLISH * 20})
+    (tmp_path / "en.jsonl").write_text("\n".join([text] * 200), encoding="utf-8")
+    (tmp_path / "cut.jsonl.zst").write_bytes(zstandard.compress(text.encode() * 200)[:-4])
+    with pytest.raises(RecipeError) as caught:  # Japanese is missing, not: a file is empty
+        find_corpora(tmp_path)
+    assert "ja.jsonl" in str(caught.value) or "language" in str(caught.value)

@@ -196,17 +196,21 @@ def _examine(name: str, entry: Path, files: list[Path], left_out: list[str]) -> 
     draws = SmallestDraws()
     sample: list[str] = []
     sampled, example = 0, ""
-    for item in (item for path in files for item in read_file(path)):
-        if isinstance(item, BadRecord):
-            bad += 1
-            example = example or item.detail
-            continue
-        content = item.text.encode()
-        draws.add(content)
-        count, size = count + 1, size + len(content)
-        if sampled < SAMPLE_CHARACTERS:
-            sample.append(item.text[:5_000])
-            sampled += len(sample[-1])
+    try:
+        for item in (item for path in files for item in read_file(path)):
+            if isinstance(item, BadRecord):
+                bad += 1
+                example = example or item.detail
+                continue
+            content = item.text.encode()
+            draws.add(content)
+            count, size = count + 1, size + len(content)
+            if sampled < SAMPLE_CHARACTERS:
+                sample.append(item.text[:5_000])
+                sampled += len(sample[-1])
+    except DataError as error:  # a file that is empty, cut off or damaged
+        left_out.append(str(error))
+        return None
     if bad > 0.05 * (count + bad):
         left_out.append(f"{entry.name}: {bad:,} of {count + bad:,} records are not documents ({example})")
         return None

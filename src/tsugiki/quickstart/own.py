@@ -61,13 +61,18 @@ def own_corpora_and_plan(
     question = {"corpora": str(folder), "minutes": minutes}
     if path.exists():
         kept = read_json(path)
-        if kept["question"] != question:
+        try:
+            if kept["question"] != question:
+                raise RecipeError(
+                    f"{directory} holds a quickstart on {kept['question']['corpora']} "
+                    f"of {kept['question']['minutes']:g} minutes; "
+                    "give another --run-dir, or the same --corpora and --minutes to continue it"
+                )
+            return [Corpus(**corpus) for corpus in kept["corpora"]], Plan(**kept["plan"])
+        except (KeyError, TypeError):
             raise RecipeError(
-                f"{directory} holds a quickstart on {kept['question']['corpora']} "
-                f"of {kept['question']['minutes']:g} minutes; "
-                "give another --run-dir, or the same --corpora and --minutes to continue it"
-            )
-        return [Corpus(**corpus) for corpus in kept["corpora"]], Plan(**kept["plan"])
+                f"{path} is not what this version writes: remove {directory}, or give another --run-dir"
+            ) from None
     if (directory / "base.yaml").exists():
         raise RecipeError(f"{directory} holds another quickstart; give another --run-dir")
     found = find_corpora(folder)
