@@ -1,0 +1,150 @@
+"""How a run is put together: what a start refuses, and that a continued run has the bits of one that never stopped."""
+
+import json
+import math
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_project import Recorder, meter_of, tensors_of
+
+from tsugiki import checkpoint_files
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import DataError, DivergedError, RecipeError, StorageError
+from tsugiki.training import loop
+from tsugiki.training import run as run_module
+from tsugiki.training.distributed import Place
+from tsugiki.training.loop import train
+
+UNVALIDATED = {"training.eval_steps": "null"}
+
+
+@pytest.fixture
+def begun(open_tiny):
+    """A run directory with a checkpoint of step 2 of 6."""
+    run = open_tiny(**{"training.stop_after_steps": 2, **UNVALIDATED})
+    train(run, meter_of(run), [])
+    return run
+
+
+def test_a_resume_with_a_changed_tokenizer_is_refused(begun, open_tiny, tiny_tokenizer_folder, tmp_path):
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(tiny_tokenizer_folder, folder)
+    same = TextTokenizer.from_folder(folder)
+    assert open_tiny(given={"tokenizer": same}, **UNVALIDATED).step == 2  # another place, the same bytes
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"model_max_length": 64}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(RecipeError, match=r"step_00000002: the tokenizer's files have changed"):
+        open_tiny(given={"tokenizer": TextTokenizer.from_folder(folder)}, **UNVALIDATED)
+
+
+def test_a_resume_with_a_source_prepared_anew_is_refused(begun, open_tiny, prepared_tiny):
+    source = prepared_tiny.sources["en"]
+    anew = replace(source, manifest=replace(source.manifest, fingerprint="0" * 32))
+    with pytest.raises(RecipeError, match="source en was prepared anew"):
+        open_tiny(given={"sources": prepared_tiny.sources | {"en": anew}}, **UNVALIDATED)
+
+
+def test_a_source_that_was_not_drawn_from_may_be_prepared_anew(open_tiny, prepared_tiny):
+    watched = {"data.sources.en.weight": 0, **UNVALIDATED}
+    run = open_tiny(**{"training.stop_after_steps": 2, **watched})
+    train(run, meter_of(run), [])
+    source = prepared_tiny.sources["en"]
+    anew = replace(source, manifest=replace(source.manifest, fingerprint="0" * 32))
+    assert open_tiny(given={"sources": prepared_tiny.sources | {"en": anew}}, **watched).step == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({}, RecipeError, r"global_batch_size: 6 windows cannot be shared evenly by 4 processes; use 8"),
+        ({"training.micro_batch_size": 4, "training.global_batch_size": 24}, RecipeError, r"micro_batch_size: 4 does not divide the 6 windows"),
+        ({"training.global_batch_size": 24, "data.sources.en.max_epochs": 0.01}, DataError, r"en: .*more than max_epochs 0\.01"),
+    ],
+    ids=["batch", "micro-batch", "epochs"],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_before_the_model_is_loaded(open_tiny, monkeypatch, changes, error, text):
+    monkeypatch.setattr(run_module, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(error, match=text):
+        open_tiny(given={"place": Place(0, 4, 0)}, **changes)
+
+
+@pytest.mark.parametrize(("keep_every", "checkpoints"), [("null", 2 + 1), (2, 2 + 3 + 1)])
+def test_a_disk_without_room_for_the_checkpoints_to_keep_is_refused(open_tiny, monkeypatch, keep_every, checkpoints):
+    """Those of the last two saves, every second step's of six, and the one being written."""
+    keep = {"training.save_total_limit": 2, "training.save_steps": 2, "training.keep_every": keep_every}
+    rows, width, inner = 384, 16, 24
+    attention, feed_forward = 2 * width * width + 2 * width * (width // 2), 3 * width * inner
+    parameters = 2 * (attention + feed_forward + 2 * width) + 2 * rows * width + width
+    tensors = 2 * 9 + 3
+    each = 4 * (3 * parameters + tensors)  # weights and two moments in fp32, a step count a tensor
+    monkeypatch.setattr(checkpoint_files, "free_bytes", lambda _: checkpoints * each)
+    open_tiny(**keep)
+    monkeypatch.setattr(checkpoint_files, "free_bytes", lambda _: checkpoints * each - 1)
+    with pytest.raises(StorageError, match=f"{checkpoints - 1} to keep and one being written"):
+        open_tiny(**keep)
+
+
+def test_bad_steps_before_a_stop_count_after_it(open_tiny, monkeypatch):
+    right = loop.objective
+    monkeypatch.setattr(
+        loop, "objective",
+        lambda run, *given: right(run, *given) * (math.nan if run.step + 1 in (3, 4, 5) else 1.0),
+    )  # fmt: skip
+    run = open_tiny(**{"training.stop_after_steps": 4, **UNVALIDATED})
+    train(run, meter_of(run), [])
+    resumed = open_tiny(**UNVALIDATED)
+    with pytest.raises(DivergedError, match="in steps 3 to 5"):
+        train(resumed, meter_of(resumed), [])
+
+
+def test_a_run_with_history_never_starts_anew_by_itself(begun, open_tiny, tmp_path):
+    checkpoint = tmp_path / "run/checkpoints/step_00000002"
+    shard = next(checkpoint.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(StorageError, match=rf"checkpoints but none is whole: .*{shard.name} has"):
+        open_tiny(**UNVALIDATED)
+
+
+def test_another_checkpoints_fixed_key_is_refused_with_both_values(begun, open_tiny):
+    with pytest.raises(RecipeError, match=r"training\.learning_rate: 0\.005 in the checkpoint, 0\.001 in the recipe"):
+        open_tiny(**{"training.learning_rate": 1e-3, **UNVALIDATED})
+
+
+def with_dropout(tiny_config):
+    return tiny_config("phi", attention_dropout=0.3, embd_pdrop=0.3, resid_pdrop=0.3)
+
+
+@pytest.mark.parametrize("case", ["fp32-master", "bf16-stochastic", "dropout"])
+def test_two_steps_and_two_more_have_the_bits_of_four(open_tiny, tiny_config, tmp_path, case):
+    architecture = with_dropout(tiny_config) if case == "dropout" else None
+    settings = {"training.precision": "fp32" if case == "dropout" else case, "training.micro_batch_size": 3}
+    settings |= {"training.max_steps": 4, "training.learning_rate": 0.02, **UNVALIDATED}
+    logs = {}
+    states = {}
+    for name, stops in (("whole", [4]), ("resumed", [2, 4])):
+        logs[name] = Recorder()
+        for stop in stops:
+            torch.manual_seed(stop)  # what else a process may have drawn before
+            run = open_tiny(architecture, **{"run_dir": tmp_path / name, "training.stop_after_steps": stop, **settings})
+            train(run, meter_of(run), [logs[name]])
+        states[name] = tensors_of(run)
+    assert states["resumed"].keys() == states["whole"].keys()
+    differing = [name for name, found in states["resumed"].items() if not torch.equal(found, states["whole"][name])]
+    assert differing == []
+    losses = {name: [figures["loss"] for figures in log.steps] for name, log in logs.items()}
+    assert losses["resumed"] == losses["whole"]
+
+
+def test_noise_differs_from_step_to_step_and_rank_to_rank_and_with_the_seed(open_tiny):
+    def drawn(run, step: int) -> float:
+        run.seed_noise(step)
+        return torch.rand(()).item()
+
+    run = open_tiny()
+    assert drawn(run, 1) == drawn(run, 1)
+    other_rank = replace(run, processes=replace(run.processes, place=Place(1, 2, 1)))
+    other_seed = replace(run, recipe=run.recipe.model_copy(update={"seed": run.recipe.seed + 1}))
+    values = [drawn(run, 1), drawn(run, 2), drawn(other_rank, 1), drawn(other_seed, 1)]
+    assert len(set(values)) == 4
