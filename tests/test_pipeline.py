@@ -1,6 +1,7 @@
 """The stages of a run directory: what a stop owes, what a refused start leaves, what running again does not do."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,9 @@ import torch
 import torch.distributed as dist
 from tiny_project import PreparedTiny, prepare_tiny
 
-from tsugiki.pipeline import run_training
+from tsugiki.errors import RecipeError
+from tsugiki.model.export import export
+from tsugiki.pipeline import run_prepare, run_training
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.training import distributed, loop, signals
@@ -122,3 +125,46 @@ def test_a_validation_that_a_stop_broke_off_is_made_at_the_next_start(recipe_of,
     before = (recipe.run_dir / "metrics.jsonl").read_bytes()
     assert run_training(recipe, silent) is True  # owes nothing
     assert (recipe.run_dir / "metrics.jsonl").read_bytes() == before
+
+
+def stands(run_dir: Path) -> dict[str, bytes]:
+    """What a refused start must leave: the model's files, the recipe and the state, by name."""
+    paths = [*(run_dir / "model").iterdir(), run_dir / "recipe.yaml", run_dir / "state.json"]
+    return {str(path.relative_to(run_dir)): path.read_bytes() for path in paths}
+
+
+def test_a_refused_start_leaves_the_run_as_it_stood(recipe_of, tiny, tiny_tokenizer_folder, tmp_path):
+    tokenizer, copies = tmp_path / "tokenizer", {"data.prepared_dir": tmp_path / "data"}
+    shutil.copytree(tiny_tokenizer_folder, tokenizer)
+    copies |= {"model.tokenizer": tokenizer, "training.eval_steps": "null", "training.stop_after_steps": 2}
+    run_prepare(recipe_of(**copies))
+    recipe = recipe_of(**copies)
+    assert run_training(recipe, silent) is False
+    before = stands(recipe.run_dir)
+    assert {"model/config.json", "model/tokenizer.json", "recipe.yaml", "state.json"} <= before.keys()
+
+    lower = recipe_of(**copies, **{"training.learning_rate": 1e-3, "training.logging_steps": 3})
+    for only_preflight in (False, True):
+        with pytest.raises(RecipeError, match=r"training\.learning_rate"):
+            run_training(lower, silent, only_preflight=only_preflight)
+        assert stands(recipe.run_dir) == before
+    assert run_training(recipe_of(**copies, **{"training.logging_steps": 3}), silent, only_preflight=True) is False
+    assert stands(recipe.run_dir) == before
+
+    settings = json.loads((tokenizer / "tokenizer_config.json").read_text()) | {"model_max_length": 64}
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
+    run_prepare(recipe)
+    with pytest.raises(RecipeError, match="tokenizer's files have changed"):
+        run_training(recipe, silent)
+    assert stands(recipe.run_dir) == before
+
+    export(recipe.run_dir / "checkpoints/step_00000002", tmp_path / "export")
+    for path in tiny_tokenizer_folder.iterdir():
+        assert (tmp_path / "export" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_preflight_alone_leaves_nothing_of_a_run(recipe_of):
+    recipe = recipe_of()
+    assert run_training(recipe, silent, only_preflight=True) is False
+    left = {path.name for path in recipe.run_dir.iterdir()}
+    assert not left & {"model", "recipe.yaml", "state.json", "metrics.jsonl", "tensorboard"}
