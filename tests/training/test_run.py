@@ -33,8 +33,9 @@ def test_a_resume_with_a_changed_tokenizer_is_refused(begun, open_tiny, tiny_tok
     shutil.copytree(tiny_tokenizer_folder, folder)
     same = TextTokenizer.from_folder(folder)
     assert open_tiny(given={"tokenizer": same}, **UNVALIDATED).step == 2  # another place, the same bytes
-    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"model_max_length": 64}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["merges"].pop()
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(RecipeError, match=r"step_00000002: the tokenizer's files have changed"):
         open_tiny(given={"tokenizer": TextTokenizer.from_folder(folder)}, **UNVALIDATED)
 

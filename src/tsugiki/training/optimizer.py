@@ -185,7 +185,7 @@ class Optimizer:
         return {
             f"{name}.{key}": self.torch.state[tensor][key]
             for name, tensor in self.parameters.items()
-            for key in ("exp_avg", "exp_avg_sq")
+            for key in ("exp_avg", "exp_avg_sq", "step")
         }
 
     def groups(self) -> list[tuple[float, int, int]]:
