@@ -151,8 +151,9 @@ def test_a_refused_start_leaves_the_run_as_it_stood(recipe_of, tiny, tiny_tokeni
     assert run_training(recipe_of(**copies, **{"training.logging_steps": 3}), silent, only_preflight=True) is False
     assert stands(recipe.run_dir) == before
 
-    settings = json.loads((tokenizer / "tokenizer_config.json").read_text()) | {"model_max_length": 64}
-    (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
+    content = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["merges"].pop()
+    (tokenizer / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     run_prepare(recipe)
     with pytest.raises(RecipeError, match="tokenizer's files have changed"):
         run_training(recipe, silent)
