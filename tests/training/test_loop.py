@@ -4,13 +4,15 @@ import json
 import math
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tiny_project import Recorder, batch_of, meter_of, tensors_of, weights_of
+from tiny_project import Recorder, batch_of, meter_of, tensors_of, weights_of, whole
 
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.errors import DivergedError
@@ -18,7 +20,6 @@ from tsugiki.model.export import export
 from tsugiki.pipeline import Inputs, record_inputs
 from tsugiki.training import batches as batches_module
 from tsugiki.training import loop as loop_module
-from tsugiki.training.batches import rank_samples
 from tsugiki.training.checkpoint_writer import Stager
 from tsugiki.training.loop import train, train_step
 from tsugiki.training.optimizer import Optimizer
@@ -37,42 +38,78 @@ def plain_model(run):
     return plain
 
 
+KEPT = (64, 3, 40, 1, 64, 8)
+"""How many positions of each of a step's windows are learnt from, below: uneven, so that a mean of means would show."""
+
+
+def uneven(batch):
+    """The step's batch with its windows' targets after the first KEPT left out."""
+    micro_batches, by_source = [], np.zeros_like(batch.source_targets)
+    for index, micro in enumerate(batch.micro_batches):
+        targets = micro.targets.clone()
+        for row, kept in enumerate(KEPT[2 * index : 2 * index + 2]):
+            targets[row, kept:] = IGNORE
+        counts = (targets != IGNORE).sum(1).numpy()
+        np.add.at(by_source, micro.source.numpy(), counts)
+        micro_batches.append(replace(micro, targets=targets, target_count=int(counts.sum())))
+    return replace(batch, micro_batches=micro_batches, target_count=int(by_source.sum()), source_targets=by_source)
+
+
+def naive_documents(run, number: int) -> list[tuple[int, torch.Tensor]]:
+    """The window of a global sample as (place, tokens) of its documents, by hand: L + 1 tokens from window * L, cut
+    before each document that begins inside."""
+    drawn, length = run.mixture.locate(number), run.recipe.data.sequence_length
+    store = run.sources[run.mixture.names[int(drawn.source[0])]].train
+    first = int(drawn.window[0]) * length
+    inside = [int(start) - first for start in store.document_starts[:-1] if first < start <= first + length]
+    tokens = torch.tensor(store.tokens[first : first + length + 1].astype("int64"))
+    return [(begin, tokens[begin:end]) for begin, end in pairwise([0, *inside, length + 1])]
+
+
 def test_three_steps_equal_a_loop_written_out_naively(open_tiny):
-    run = open_tiny(**{"training.max_steps": 3, "training.max_grad_norm": 0.5})
+    """The threshold is below every norm, and moments are compared, since Adam's updates hardly depend on the scale of
+    gradients."""
+    run = open_tiny(
+        **{
+            "training.max_steps": 3, "training.max_grad_norm": 0.1, "training.micro_batch_size": 2,
+            "data.isolate_documents": "true", "data.sequence_length": 64, "training.lr_scheduler": "constant",
+        }
+    )  # fmt: skip
     settings = run.recipe.training
     naive = plain_model(run)
     decayed = [p for p in naive.parameters() if p.ndim > 1]
     others = [p for p in naive.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, foreach=False, fused=False)
+    optimizer = torch.optim.AdamW(groups, lr=5e-3, betas=(0.9, 0.95), eps=1e-8, foreach=False, fused=False)
+    documents_seen = 0
     for step in (1, 2, 3):
-        record = train_step(run, batch_of(run, step))
-        numbers = rank_samples(step, settings.global_batch_size, 0, 1)
-        total = 0.0
+        record = train_step(run, uneven(batch_of(run, step)))
         optimizer.zero_grad()
-        tokens = []
-        for number in numbers:  # the window rule by hand: L + 1 tokens from window * L
-            drawn = run.mixture.locate(number)
-            store = run.sources[run.mixture.names[int(drawn.source[0])]].train
-            start = int(drawn.window[0]) * run.recipe.data.sequence_length
-            tokens.append(
-                torch.tensor(store.tokens[start : start + run.recipe.data.sequence_length + 1].astype("int64"))
-            )
-        batch = torch.stack(tokens)
-        logits = naive(input_ids=batch[:, :-1], use_cache=False).logits
-        loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        nats, counts = torch.zeros(6), torch.zeros(6)
+        for row in range(6):
+            for begin, tokens in naive_documents(run, (step - 1) * 6 + row):
+                count = min(len(tokens) - 1, KEPT[row] - begin)
+                documents_seen += 1
+                if count > 0:
+                    logits = naive(input_ids=tokens[None, :-1], use_cache=False).logits[0]
+                    nats[row] = nats[row] + F.cross_entropy(logits[:count], tokens[1 : count + 1], reduction="sum")
+                    counts[row] += count
+        loss = nats.sum() / counts.sum()
         loss.backward()
-        total = loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(naive.parameters(), settings.max_grad_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = run.schedule(step)
+        norm = torch.nn.utils.clip_grad_norm_(naive.parameters(), 0.1)
+        assert norm > 0.2
         optimizer.step()
-        assert record.loss == pytest.approx(total, rel=1e-5)
+        assert record.targets == sum(record.source_targets) == counts.sum()
+        assert record.loss == pytest.approx(loss.item(), rel=1e-5)
         assert record.grad_norm == pytest.approx(norm.item(), rel=1e-4)
-        assert sum(record.source_targets) == record.targets == batch[:, 1:].numel()
-        assert sum(record.source_nats) == pytest.approx(record.loss * record.targets, rel=1e-6)
+        assert sum(record.source_nats) == pytest.approx(nats.sum().item(), rel=1e-5)
+    assert documents_seen > 3 * 6
+    ours, named = run.optimizer.tensors(), dict(naive.named_parameters())
     for name, tensor in weights_of(run).items():
-        torch.testing.assert_close(tensor, naive.state_dict()[name], rtol=1e-4, atol=2e-5, msg=name)
+        torch.testing.assert_close(tensor, named[name].detach(), rtol=1e-4, atol=2e-5, msg=name)
+        for key in ("exp_avg", "exp_avg_sq"):
+            found, expected = whole(ours[f"{name}.{key}"]), optimizer.state[named[name]][key]
+            assert (found - expected).norm() <= 1e-4 * expected.norm(), f"{name}.{key}"
 
 
 def test_an_update_waits_for_the_copy_of_the_checkpoint_before_it(open_tiny, monkeypatch):
