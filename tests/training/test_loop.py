@@ -1,6 +1,5 @@
 """The loop against a training loop written out naively, and what it does with steps that are not finite."""
 
-import json
 import math
 import threading
 from dataclasses import replace
@@ -219,19 +218,6 @@ def test_stop_after_steps_ends_early_with_a_checkpoint(open_tiny):
     run = open_tiny(**{"training.max_steps": 9, "training.stop_after_steps": 4, "training.eval_steps": "null"})
     assert not train(run, meter_of(run), [])
     assert run.checkpointer.newest_whole().step == 4
-
-
-def test_metrics_file_forgets_what_a_killed_run_logged_beyond_its_checkpoint(tmp_path):
-    from tsugiki.training.tracking import JsonLines
-
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(
-        "".join(json.dumps({"kind": "step", "step": step, "loss": 1.0}) + "\n" for step in (1, 2, 3)) + '{"kind": "st'
-    )
-    log = JsonLines(path, resumed_step=2)
-    log.after_step({"step": 3, "loss": 2.0})
-    log.close()
-    assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [1.0, 1.0, 2.0]
 
 
 def stop_inside_validation(run, monkeypatch, at_step: int) -> list[int]:

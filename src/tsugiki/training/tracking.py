@@ -36,7 +36,8 @@ class Listener(Protocol):
 
 
 class Console:
-    """One line a logged step that fits 120 columns: of the losses by language, as many as there is room for."""
+    """One line a logged step that fits 120 columns: as many losses by language as there is room for, and without what
+    else can be spared where that is too long."""
 
     def __init__(self, total_steps: int, say: Callable[[str], None], by_language: Callable[[dict], dict[str, float]]):
         self.total_steps = total_steps
@@ -44,23 +45,37 @@ class Console:
         self.by_language = by_language
 
     def after_step(self, figures: dict[str, Any]) -> None:
-        head = [f"step {figures['step']:,}/{self.total_steps:,}", f"loss {figures['loss']:.3f}"]
         shown = [f"{label} {loss:.2f}" for label, loss in self.by_language(figures).items()]
+        router = f"router {figures['router_loss']:.2f}" if "router_loss" in figures else ""
+        mfu = f"{figures['mfu']:.0%} MFU" if figures["mfu"] is not None else ""
+        waited = f"data {figures['data_wait']:.1%}"
         tail = [
-            *([f"router {figures['router_loss']:.2f}"] if "router_loss" in figures else []),
+            router,
             f"grad {figures['grad_norm']:.2f}",
             f"lr {figures['learning_rate']:.2e}",
             f"{quantity(figures['tokens_per_second'])} tok/s",
+            mfu,
+            waited,
+            f"{duration(figures['seconds_left'])} left",
         ]
-        if figures["mfu"] is not None:
-            tail.append(f"{figures['mfu']:.0%} MFU")
-        tail.append(f"data {figures['data_wait']:.1%}")
-        tail.append(f"{duration(figures['seconds_left'])} left")
         if not figures["applied"]:
             finite = math.isfinite(figures["loss"] + figures["grad_norm"])
             tail.append("SKIPPED (no targets)" if finite else "SKIPPED (not finite)")
-        while len(line := "  ".join([*head, *([" ".join(shown)] if shown else []), *tail])) > COLUMNS and shown:
-            shown.pop()
+        spare = [router, mfu, waited]  # the last goes first
+        while True:
+            parts = [
+                f"step {figures['step']:,}/{self.total_steps:,}",
+                f"loss {figures['loss']:.3f}",
+                " ".join(shown),
+                *tail,
+            ]
+            line = "  ".join(part for part in parts if part)
+            if len(line) <= COLUMNS or not (shown or spare):
+                break
+            if shown:
+                shown.pop()
+            else:
+                tail.remove(spare.pop())
         self.say(line)
 
     def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
