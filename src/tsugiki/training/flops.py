@@ -5,8 +5,9 @@
 N: parameters that multiply every token: all matrices but the input embedding (a tied head counts once, as head);
 of a mixture of experts only the share that a token visits. L layers, d = heads · head size, s sequence length: the
 attention term of PaLM (arXiv 2204.02311, appendix B), without a discount for the causal half. A model without
-attention heads (Mamba) has no such term. Recomputed activations do not count. MFU = tokens a second and device ·
-FLOPs a token / peak of the device in dense bf16.
+attention heads (Mamba) has no such term; of heads whose queries and values differ in size (DeepSeek) their mean counts.
+Recomputed activations do not count. MFU = tokens a second and device · FLOPs a token / peak of the device in dense
+bf16.
 """
 
 import re
@@ -40,9 +41,17 @@ def flops_per_token(model: Any, config: Any, sequence_length: int) -> float:
     )
     if head is not None and head.weight is model.get_input_embeddings().weight:
         matrices += head.weight.numel()
-    heads = getattr(text, "num_attention_heads", None) or 0
-    width = heads * (getattr(text, "head_dim", None) or text.hidden_size // heads) if heads else 0
-    return 6.0 * matrices + 12.0 * text.num_hidden_layers * width * sequence_length
+    return 6.0 * matrices + 12.0 * text.num_hidden_layers * _attention_width(text) * sequence_length
+
+
+def _attention_width(config: Any) -> float:
+    """Heads times head size; 0 for a model without attention heads."""
+    heads = getattr(config, "num_attention_heads", None) or 0
+    if (
+        heads and getattr(config, "qk_nope_head_dim", None) is not None
+    ):  # latent attention: values have a size of theirs
+        return heads * (config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim) / 2
+    return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
 
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")

@@ -1,0 +1,78 @@
+"""The figures of an interval, by a clock of our own."""
+
+import pytest
+import torch
+
+from tsugiki.training import metrics
+from tsugiki.training.metrics import Meter, StepRecord, duration, quantity
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def record(step: int, nats: list[float], targets: list[int], **changes) -> StepRecord:
+    fields = {"loss": 99.0, "grad_norm": 1.0, "learning_rate": 1e-3, "applied": True, "stop": False, "saved": False}
+    fields |= {"targets": sum(targets), "source_nats": nats, "source_targets": targets, "wait_seconds": 0.5}
+    return StepRecord(step=step, **fields | changes)
+
+
+def meter(**changes) -> Meter:
+    fields = {
+        "names": ["a", "b", "c", "d"],
+        "languages": ["ja", "en", None, "ja"],
+        "flops_per_token": 2e9,
+        "devices": 2,
+    }
+    return Meter(
+        **fields | {"device": torch.device("cpu"), "total_steps": 10, "tokens": 1000, "_started": 1000.0} | changes
+    )
+
+
+def test_an_interval_is_averaged_over_its_targets_and_the_next_begins_anew(clock):
+    found = meter()
+    found.add(record(1, [20.0, 30.0, 0.0, 0.0], [10, 10, 0, 0]))
+    found.add(record(2, [50.0, 0.0, 0.0, 6.0], [10, 0, 0, 2]))
+    clock[0] += 4.0
+    figures = found.flush(record(2, [50.0, 0.0, 0.0, 6.0], [10, 0, 0, 2]))
+    assert figures["loss"] == pytest.approx((20 + 30 + 50 + 6) / 32)
+    assert figures["loss_by_source"] == {"a": 3.5, "b": 3.0, "d": 3.0}
+    assert found.by_language(figures) == {"ja": (3.5 + 3.0) / 2, "en": 3.0}
+    assert figures["tokens"] == 1032
+    assert figures["tokens_per_second"] == pytest.approx(32 / 4.0)
+    assert figures["data_wait"] == pytest.approx(1.0 / 4.0)
+    assert figures["seconds_left"] == pytest.approx(8 * 2.0)
+    assert figures["tflops"] == pytest.approx(8 * 2e9 / 1e12)
+    assert figures["mfu"] is None
+
+    found.add(record(3, [0.0, 0.0, 8.0, 0.0], [0, 0, 4, 0]))
+    clock[0] += 3.0
+    found.pause(2.0)  # of which training took 1
+    figures = found.flush(record(3, [0.0, 0.0, 8.0, 0.0], [0, 0, 4, 0]))
+    assert figures["loss_by_source"] == {"c": 2.0}
+    assert found.by_language(figures) == {"c": 2.0}  # without a language: by name
+    assert (figures["loss"], figures["tokens_per_second"]) == (2.0, pytest.approx(4.0))
+
+
+def test_utilisation_is_of_all_devices(clock, monkeypatch):
+    monkeypatch.setattr(metrics, "device_peak", lambda _: 1e12)
+    found = meter()
+    found.add(record(1, [1.0, 0.0, 0.0, 0.0], [500, 0, 0, 0]))
+    clock[0] += 1.0
+    assert found.flush(record(1, [1.0, 0.0, 0.0, 0.0], [500, 0, 0, 0]))["mfu"] == pytest.approx(500 * 2e9 / (2 * 1e12))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(59, "59s"), (750, "12m 30s"), (14_700, "4h 05m"), (273_600, "3d 4h")],
+)
+def test_durations_have_two_units(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(87.4, "87.4"), (412_345.0, "412k"), (1.354e6, "1.35M"), (2e9, "2G")])
+def test_quantities_have_three_digits(value, text):
+    assert quantity(value) == text
