@@ -247,7 +247,6 @@ def _recipe(spec: Spec) -> dict[str, Any]:
             "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY, "max_grad_norm": MAX_GRAD_NORM,
             "adam_beta1": BETAS[0], "adam_beta2": BETAS[1], "precision": spec["precision"],
             "activation_checkpointing": spec["activation_checkpointing"], "compile": spec["compile"],
-            "loss_chunk_tokens": spec["loss_chunk_tokens"],
             "save_steps": spec.get("saves") or steps + 1, "save_total_limit": 1,
         },
         "tracking": {"report_to": ["none"]},
