@@ -15,11 +15,13 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from tsugiki.errors import StorageError
+from tsugiki.recipe import TrainingSection
 from tsugiki.training import checkpoint_writer
 from tsugiki.training.checkpoint import Checkpointer, Found, size_estimate
+from tsugiki.training.optimizer import Optimizer
 
 
 class Setup:
@@ -63,6 +65,18 @@ class Setup:
         assert found is not None
         self.checkpointer.load(found, self.tensors())
         return found
+
+
+def rounded_weights(mesh: DeviceMesh, placements: list[Any]) -> torch.Tensor:
+    """This rank's part [256] of a bf16 tensor after a step that is alike on every rank and lies between two values."""
+    part = torch.ones(256, dtype=torch.bfloat16)
+    weight = nn.Parameter(DTensor.from_local(part, mesh, placements, run_check=False))
+    section = {"max_steps": 9, "global_batch_size": 2, "micro_batch_size": 1, "learning_rate": 1.0, "save_steps": 9}
+    settings = TrainingSection.model_validate(section | {"precision": "bf16-stochastic"})
+    optimizer = Optimizer({"w": weight}, [], settings, seed=3)
+    weight.grad = torch.ones_like(weight)
+    optimizer.step(1, 1e-3, not_finite=torch.tensor(0.0))
+    return weight.detach().to_local()
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
@@ -115,6 +129,16 @@ def main(directory: Path, rank: int) -> None:
         copies.train(1)
         copies.checkpointer.load(copies.checkpointer.newest_whole(), copies.tensors())
         assert same(copies.full(), before)
+
+        # Stochastic rounding draws the same bits on both copies of a shard, other ones for two shards.
+        for mesh, placements, alike in (
+            (replicated, [Replicate(), Shard(0)], True),
+            (meshes[2], [Shard(0)], False),
+        ):
+            drawn = [torch.empty(256, dtype=torch.bfloat16) for _ in range(2)]
+            dist.all_gather(drawn, rounded_weights(mesh, placements), group=groups[2][0])
+            assert len(drawn[0].unique()) == 2
+            assert torch.equal(*drawn) == alike
 
     if rank < 1:
         one = Setup(checkpoints, 1, meshes[1], groups[1], seed=1)

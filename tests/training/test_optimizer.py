@@ -78,16 +78,17 @@ def test_bf16_weights_move_by_steps_that_nearest_rounding_would_lose():
     assert weight.float().mean().item() == pytest.approx(1 - 50 * 1e-4, abs=5e-4)  # nearest: exactly 1
 
 
-def test_stochastic_rounding_repeats_with_seed_and_step():
-    def run(seed: int) -> torch.Tensor:
+def test_stochastic_rounding_repeats_and_draws_anew_for_each_seed_step_and_parameter():
+    def rounded(seed: int = 1, step: int = 1, name: str = "w") -> torch.Tensor:
         weight = nn.Parameter(torch.ones(256, dtype=torch.bfloat16))
-        optimizer = Optimizer({"w": weight}, [], training(precision="bf16-stochastic"), seed=seed)
+        optimizer = Optimizer({name: weight}, [], training(precision="bf16-stochastic"), seed=seed)
         weight.grad = torch.ones_like(weight)
-        optimizer.step(1, 1e-3, not_finite=finite())
+        optimizer.step(step, 1e-3, not_finite=finite())  # the same update of the same weights, whatever the step
         return weight.detach()
 
-    assert torch.equal(run(1), run(1))
-    assert not torch.equal(run(1), run(2))
+    assert torch.equal(rounded(), rounded())
+    for other in ({"seed": 2}, {"step": 2}, {"name": "v"}):
+        assert not torch.equal(rounded(), rounded(**other))
 
 
 def test_frozen_parameters_keep_their_bits_until_their_step():

@@ -35,6 +35,13 @@ def test_the_newest_and_every_mth_stay(tmp_path: Path) -> None:
     assert kept == [*range(1000, 10_001, 1000), 10_500]
 
 
+def test_without_keep_every_the_last_ones_stay_and_no_other(tmp_path: Path) -> None:
+    checkpointer = Checkpointer(tmp_path, lineage="x", keep_last=2)
+    for step, kept in ((100, [100]), (200, [100, 200]), (300, [200, 300]), (1000, [300, 1000]), (1100, [1000, 1100])):
+        save(checkpointer, step)
+        assert names(tmp_path) == [f"step_{step:08d}" for step in kept]
+
+
 def test_other_lineages_unknown_names_and_damaged_manifests_are_never_touched(tmp_path: Path) -> None:
     save(Checkpointer(tmp_path, lineage="other"), 1)
     save(Checkpointer(tmp_path, lineage="x"), 2, 3)
