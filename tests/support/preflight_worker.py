@@ -6,9 +6,11 @@ Usage: preflight_worker.py JOB_FOLDER RANK WORLD. Reads jobs.json (name, recipe,
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from preflight_project import open_from
@@ -41,6 +43,23 @@ def spring(trap: str, run: Run, rank: int) -> None:
                 unit.set_force_sum_reduction_for_comms(True)
     elif trap == "one rank's schedule" and rank == 1:
         run.schedule = lambda step: 1e-3
+    elif trap.startswith("one rank's") and rank == 1:
+        run.reader = ChangedReader(run.reader, trap)
+
+
+class ChangedReader:
+    """A reader of the run's windows that gives something else than it should."""
+
+    def __init__(self, reader: Any, trap: str) -> None:
+        self.reader, self.mixture, self.trap = reader, reader.mixture, trap
+
+    def read(self, samples: Any) -> Any:
+        found = self.reader.read(samples)
+        if self.trap == "one rank's targets":
+            return replace(found, targets=np.random.default_rng(0).permuted(found.targets, axis=-1))
+        if self.trap == "one rank's order":
+            return replace(self.reader.read(np.asarray(samples) + 1), samples=found.samples)
+        return replace(found, positions=None)
 
 
 def main(job: Path, rank: int, world: int) -> None:

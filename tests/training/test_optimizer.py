@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tsugiki.errors import RecipeError
 from tsugiki.recipe import TrainingSection
 from tsugiki.training.optimizer import Optimizer, no_decay_names, round_stochastically
 
@@ -103,6 +104,13 @@ def test_frozen_parameters_keep_their_bits_until_their_step():
         optimizer.step(step, 1e-2, not_finite=finite())
         moved.append(not torch.equal(before, body.detach()))
     assert moved == [False, False, True]
+
+
+def test_a_freeze_pattern_that_matches_nothing_is_refused_with_the_nearest_name():
+    settings = training(freeze=[{"parameters": ["model.layers.*", "model.embed_token.weight"]}])
+    parameters = {name: nn.Parameter(torch.ones(1)) for name in ("model.layers.0.w", "model.embed_tokens.weight")}
+    with pytest.raises(RecipeError, match=r"'model\.embed_token\.weight' matches no .* is model\.embed_tokens\.weight"):
+        Optimizer(parameters, [], settings, seed=0)
 
 
 def test_norms_and_biases_are_not_decayed_and_embeddings_by_choice():

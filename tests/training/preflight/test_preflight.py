@@ -47,6 +47,34 @@ def test_a_model_folder_passes_and_its_tensors_are_compared(open_tiny: Callable[
     assert "stored under other names" in report["file_weights"].measured  # Mixtral's experts
 
 
+def test_a_biased_output_layer_passes(open_tiny: Callable[..., Run]):
+    run = open_tiny("phi")
+    bias = whole(run.model.hf.lm_head.bias)
+    drawn = 5 * torch.randn(bias.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        run.model.hf.lm_head.bias.to_local().copy_(drawn)
+    report = check_run(run)
+    assert not report.failed
+    assert {report[name].verdict for name in ("labels", "gradient_scale", "own_path")} == {"ok"}
+    assert {entry.name for entry in report.warned} <= {"base_sanity"}  # with such a bias it is worse than chance
+
+
+def test_norms_with_a_row_a_head_are_not_decayed_and_pass(open_tiny: Callable[..., Run], tiny_config):
+    run = open_tiny(
+        **{"model.architecture": tiny_config("llama", model_type="cohere", vocab_size=384, use_qk_norm=True)}
+    )
+    decays = {
+        name: group["weight_decay"] for group in run.optimizer.torch.param_groups for name in group["names"]
+    }  # fmt: skip
+    norms = {
+        name for name, parameter in run.model.named_hf_parameters() if name.endswith(("q_norm.weight", "k_norm.weight"))
+    }
+    assert [dict(run.model.named_hf_parameters())[name].ndim for name in norms] == [2] * 4
+    assert {decays[name] for name in norms} == {0.0}
+    assert decays["model.layers.0.self_attn.q_proj.weight"] == 0.1
+    assert not check_run(run).failed
+
+
 def test_activation_checkpointing_and_freezing_pass(open_tiny: Callable[..., Run]):
     freeze = [{"parameters": ["model.layers.*"], "until_step": 5}]
     run = open_tiny(**{"training.activation_checkpointing": "blocks", "training.freeze": freeze})
