@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 from tiny_project import PreparedTiny, prepare_tiny
+from transformers import AutoModelForCausalLM
 
-from tsugiki.errors import RecipeError
+from tsugiki.errors import RecipeError, StorageError
 from tsugiki.model.export import export
-from tsugiki.pipeline import run_prepare, run_training
+from tsugiki.pipeline import export_final, run_prepare, run_training
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.training import distributed, loop, signals
@@ -169,3 +171,60 @@ def test_preflight_alone_leaves_nothing_of_a_run(recipe_of):
     assert run_training(recipe, silent, only_preflight=True) is False
     left = {path.name for path in recipe.run_dir.iterdir()}
     assert not left & {"model", "recipe.yaml", "state.json", "metrics.jsonl", "tensorboard"}
+
+
+@pytest.fixture
+def untied_folder(tmp_path: Path, tiny_language_model_folder: Path) -> Path:
+    """A model whose configuration ties its embeddings and whose files hold two tensors that differ."""
+    folder = Path(shutil.copytree(tiny_language_model_folder, tmp_path / "base"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    return folder
+
+
+def test_a_tied_configuration_with_two_tensors_is_trained_saved_and_exported_with_both(recipe_of, untied_folder):
+    rows, head = "model.embed_tokens.weight", "lm_head.weight"
+    based = {"model": json.dumps({"name_or_path": str(untied_folder)}), "training.eval_steps": "null"}
+    based |= {"training.max_steps": 2, "training.save_steps": 1}
+    recipe = recipe_of(**based)
+    run_prepare(recipe)
+    assert run_training(recipe, silent)
+    before = load_file(untied_folder / "model.safetensors")
+    export(recipe.run_dir / "checkpoints/step_00000002", recipe.run_dir / "mine", dtype="float32")
+    after = load_file(recipe.run_dir / "mine/model.safetensors")
+    assert after.keys() == before.keys()
+    for name in (rows, head):
+        assert not torch.equal(after[name], before[name])
+        torch.testing.assert_close(after[name], before[name], atol=0.02, rtol=0)  # two steps of 5e-3 from its own
+    plain = AutoModelForCausalLM.from_pretrained(recipe.run_dir / "mine", dtype=torch.float32)
+    assert torch.equal(plain.get_input_embeddings().weight, after[rows])
+    assert torch.equal(plain.get_output_embeddings().weight, after[head])
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+def test_an_export_is_written_once_for_each_checkpoint_and_over_nothing_else(recipe_of):
+    changes = {"training.eval_steps": "null", "training.save_steps": 1}
+    recipe = recipe_of(**changes, **{"training.stop_after_steps": 1})
+    assert run_training(recipe, silent) is False
+    output = recipe.run_dir / "export"
+    output.mkdir()
+    (output / "mine.txt").write_text("keep")
+    with pytest.raises(StorageError, match="was not written by this run"):
+        export_final(recipe, silent)
+    assert [path.name for path in output.iterdir()] == ["mine.txt"]
+    (output / "mine.txt").unlink()
+    said: list[str] = []
+    assert export_final(recipe, silent) == output
+    first = times(output)
+    weights = (output / "model.safetensors").read_bytes()
+    assert export_final(recipe, said.append) == output
+    assert times(output) == first
+    assert "up to date (step_00000001)" in said[0]
+
+    run_training(recipe_of(**changes, **{"training.stop_after_steps": 2}), silent)
+    export_final(recipe, silent)
+    assert (output / "model.safetensors").read_bytes() != weights
+    assert json.loads((output / "tsugiki.json").read_text()) == {"checkpoint": "step_00000002"}

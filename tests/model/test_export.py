@@ -100,6 +100,21 @@ def test_tied_head_is_written_once(tmp_path: Path, tiny_model_folder: Callable[.
     assert "lm_head.weight" not in names
 
 
+def test_buffers_that_decide_in_fp32_are_exported_in_fp32(
+    tmp_path: Path, tiny_model_folder: Callable[..., Path]
+) -> None:
+    name = "model.layers.1.mlp.gate.e_score_correction_bias"
+    model, checkpoint = make_run(tmp_path / "run", tiny_model_folder("deepseek_v3"))
+    export(checkpoint, tmp_path / "out", dtype="bfloat16")
+    kinds = {found: kind for found, (kind, _) in tensors_of(tmp_path / "out").items()}
+    assert {found for found, kind in kinds.items() if kind != "BF16"} == {name}
+    with safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as file:
+        stored = file.get_tensor(name)
+    assert stored.dtype == torch.float32
+    assert torch.equal(stored, model.state_dict()[name])
+    assert not torch.equal(stored, stored.bfloat16().float())  # rounding would show
+
+
 def test_tokenizer_files_are_copied_byte_for_byte(
     tmp_path: Path, tiny_model_folder: Callable[..., Path], tiny_tokenizer_folder: Path
 ) -> None:
