@@ -57,13 +57,13 @@ def test_errors_end_with_the_code_of_their_class(monkeypatch, capsys):
     import tsugiki.recipe_file
 
     def broken(*_, **__):
-        raise DataError("corpus.jsonl:3: bad [red]line[/red]")
+        raise DataError("corpus.jsonl:3: bad [red]line[/red]\t:smile:")
 
     monkeypatch.setattr(tsugiki.recipe_file, "load_recipe", broken)
     assert run_cli(monkeypatch, capsys, "prepare", "recipe.yaml") == (
         3,
         "",
-        "error: corpus.jsonl:3: bad [red]line[/red]\n",
+        "error: corpus.jsonl:3: bad [red]line[/red]\t:smile:\n",
     )
 
 
@@ -75,6 +75,12 @@ def test_a_defect_of_ours_shows_its_traceback(monkeypatch, capsys):
     assert code == 70
     assert "ZeroDivisionError" in err
     assert "defect of Tsugiki" in err
+
+
+@pytest.mark.parametrize("text", [":smile: [red]x[/red]", "a\tb\t\tc", "  " + "long line " * 40, "川\t谷"])
+def test_text_is_printed_as_it_is(capsys, text):
+    cli.say(text)
+    assert capsys.readouterr().out == text + "\n"
 
 
 def test_help_loads_no_model_library():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,11 +13,12 @@ from safetensors.torch import load_file
 from tiny_project import PreparedTiny, prepare_tiny
 from transformers import AutoModelForCausalLM
 
+from tsugiki import cli
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.model.export import export
 from tsugiki.pipeline import export_final, run_prepare, run_training
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_file import parse_recipe
+from tsugiki.recipe_file import parse_recipe, show
 from tsugiki.training import distributed, loop, signals
 from tsugiki.training.preflight import PROBES
 
@@ -202,7 +204,8 @@ def test_a_tied_configuration_with_two_tensors_is_trained_saved_and_exported_wit
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+    """When the folder and all in it were last written."""
+    return {str(path): path.stat().st_mtime_ns for path in [folder, *sorted(folder.rglob("*"))]}
 
 
 def test_an_export_is_written_once_for_each_checkpoint_and_over_nothing_else(recipe_of):
@@ -228,3 +231,42 @@ def test_an_export_is_written_once_for_each_checkpoint_and_over_nothing_else(rec
     export_final(recipe, silent)
     assert (output / "model.safetensors").read_bytes() != weights
     assert json.loads((output / "tsugiki.json").read_text()) == {"checkpoint": "step_00000002"}
+
+
+def test_running_a_finished_project_again_does_nothing(recipe_of, tmp_path, monkeypatch, capsys):
+    recipe = recipe_of(
+        **{"training.max_steps": 2, "training.save_steps": 1, "data.prepared_dir": tmp_path / "run/data"}
+    )
+    path = tmp_path / "recipe.yaml"
+    path.write_text(show(recipe), encoding="utf-8")
+
+    def run() -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["tsugiki", "run", str(path)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, capsys.readouterr().out
+
+    code, out = run()
+    assert code == 0, out
+    assert {"data", "checkpoints", "export", "model"} <= {entry.name for entry in recipe.run_dir.iterdir()}
+    made = [times(recipe.run_dir / name) for name in ("data", "checkpoints", "export")]
+    log = (recipe.run_dir / "metrics.jsonl").read_bytes()
+    code, out = run()
+    assert code == 0, out
+    assert "nothing to train" in out
+    assert "up to date (step_00000002)" in out
+    assert [times(recipe.run_dir / name) for name in ("data", "checkpoints", "export")] == made
+    assert (recipe.run_dir / "metrics.jsonl").read_bytes() == log
+    assert state(recipe.run_dir) == ("finished", 2)
+
+
+def test_a_stopped_project_is_resumable_and_not_exported(recipe_of, tmp_path, monkeypatch):
+    recipe = recipe_of(**{"training.max_steps": 2, "training.eval_steps": "null"})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(show(recipe), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["tsugiki", "run", str(path), "training.stop_after_steps=1"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 75
+    assert state(recipe.run_dir) == ("resumable", 1)
+    assert not (recipe.run_dir / "export").exists()

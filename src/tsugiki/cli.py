@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.control import strip_control_codes
+from rich.segment import Segment, Segments
 
 from tsugiki import __version__
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
@@ -51,8 +53,12 @@ Overrides = Annotated[
 
 
 def say(text: str) -> None:
-    """Print plain text: what comes from recipes, corpora and models is never read as markup."""
-    console.print(text, markup=False)
+    """Print plain text: what comes from recipes, corpora and models is never read as markup, nor its tabs expanded."""
+    console.print(_plain(text))
+
+
+def _plain(text: str) -> Segments:
+    return Segments([Segment(strip_control_codes(text)), Segment.line()])
 
 
 def main() -> None:
@@ -63,7 +69,7 @@ def main() -> None:
     try:
         app()
     except TsugikiError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(f"error: {error}", markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(_plain(f"error: {error}"))
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
