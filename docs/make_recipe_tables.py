@@ -29,7 +29,9 @@ def sections(place: str, section: dict[str, Any], definitions: dict[str, Any], r
     """The section and those below it. The keys of a list's entries share the class of the list."""
     found = [(place, section, resume)]
     for key, field in section["properties"].items():
-        for part, mark in ((field, ""), (field.get("items"), "[]"), (field.get("additionalProperties"), ".NAME")):
+        optional = next((part for part in field.get("anyOf", []) if "$ref" in part), None)
+        parts = ((optional or field, ""), (field.get("items"), "[]"), (field.get("additionalProperties"), ".NAME"))
+        for part, mark in parts:
             if isinstance(part, dict) and "$ref" in part:
                 definition = definitions[part["$ref"].rsplit("/", 1)[1]]
                 found += sections(f"{place}.{key}{mark}".lstrip("."), definition, definitions, class_of(field, "fixed"))

@@ -146,8 +146,8 @@ class ModelSection(Section):
     )
 
 
-class SourceSection(Section):
-    """One corpus, tokenised once into one store: one of `path` and `hub`."""
+class CorpusSection(Section):
+    """Where documents come from: one of `path` and `hub`."""
 
     path: PathList | None = Field(
         default=None,
@@ -173,6 +173,86 @@ class SourceSection(Section):
     encoding: Text = Field(
         default="utf-8", description="Text encoding of the files. Invalid bytes are counted, not guessed at."
     )
+
+    @property
+    def paths(self) -> list[str]:
+        """Files and patterns as a list, empty for a hub source."""
+        return list(self.path or [])
+
+
+class VocabularySection(Section):
+    """New pieces for the base's tokenizer, with rows in the model. One of `target_size` and `add`, one of `language`
+    and `scripts`. Leave the section out to train with the base's vocabulary."""
+
+    target_size: Count | None = Field(
+        default=None,
+        description="Size of the vocabulary afterwards, rounded up to a multiple of 64, by pieces and not by padding.",
+    )
+    add: Count | None = Field(
+        default=None,
+        description="Instead of target_size: how many pieces to add. Rounded up likewise, and at least to the rows that"
+        " the base model has (Qwen has spare ones).",
+    )
+    language: Text | None = Field(
+        default=None, description="The new language (ja, zh, ko, th, ru, ar, hi …), which says what scripts it has."
+    )
+    scripts: list[Text] | None = Field(
+        default=None,
+        description="Instead of language: the Unicode scripts that new pieces are made of, e.g. [hiragana, katakana, "
+        "han]. Not Latin: pieces for it would change how English is divided.",
+    )
+    sources: list[SourceName] | None = Field(
+        default=None,
+        description="Sources of data.sources to learn from, their held-out documents left out. Default: those whose"
+        " language is this language; none where corpora are given.",
+    )
+    corpora: dict[SourceName, CorpusSection] = Field(
+        default={}, description="Further text to learn from, by name.", json_schema_extra=SOURCE_NAMES
+    )
+    sample_characters: Count = Field(
+        default=20_000_000,
+        description="Characters to learn from, cut evenly over the corpora, documents chosen by a hash of their text.",
+    )
+    min_character_count: Count | None = Field(
+        default=None,
+        description="How often a character must be seen to get a piece of its own. Default: what gives the fewest"
+        " tokens on a part of the sample kept back for that.",
+    )
+    max_piece_length: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=16, description="Characters that a new piece may have."
+    )
+    split_words: bool = Field(
+        default=False,
+        description="Learn no piece across a word's end, as Swallow did with MeCab (Japanese; needs the extra ja).",
+    )
+    initialise: Literal["mean", "normal", "random"] = Field(
+        default="mean",
+        description="New rows of embedding and output layer. mean: the mean of the old pieces that the new one was made"
+        " of. normal: drawn around the mean of all old rows, with their covariance. random: drawn with their spread.",
+    )
+    noise: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1e-3,
+        description="Added to mean rows, as a share of the old rows' standard deviation, so that no two are equal"
+        " (characters with the same bytes in another order would be). 0 turns it off.",
+    )
+    output_dir: FilePath | None = Field(
+        default=None,
+        description="Where the extended model lies; give a common folder to share it between runs. Default:"
+        " run_dir/vocabulary.",
+        json_schema_extra=FREE,
+    )
+
+    def learns_from(self, recipe: Recipe) -> list[str]:
+        """The sources of a recipe that pieces are learned from."""
+        if self.sources is not None or self.corpora:
+            return list(self.sources or [])
+        sources = recipe.data.sources.items()
+        return [name for name, source in sources if source.language is not None and source.language == self.language]
+
+
+class SourceSection(CorpusSection):
+    """One corpus, tokenised once into one store: one of `path` and `hub`."""
+
     weight: Weight = Field(
         description="Share of training tokens, relative to the other sources' (any unit: 70 and 30, .7 and "
         ".3). 0 = prepared and validated but never drawn, to watch what is forgotten, or drawn "
@@ -191,11 +271,6 @@ class SourceSection(Section):
         description="Share of documents kept for validation, chosen by a hash of the text. Default: data.held_out. "
         "A text that also stands in a source with another share may be trained on there.",
     )
-
-    @property
-    def paths(self) -> list[str]:
-        """Files and patterns as a list, empty for a hub source."""
-        return list(self.path or [])
 
 
 class StageSection(Section):
@@ -440,6 +515,7 @@ class Recipe(Section):
         description="All randomness derives from it: order of data, random weights, stochastic rounding.",
     )
     model: ModelSection = Field(description="Which model is trained.")
+    vocabulary: VocabularySection | None = Field(default=None, description="New pieces for its tokenizer.")
     data: DataSection = Field(description="What it reads.")
     training: TrainingSection = Field(description="How the weights move.")
     parallel: ParallelSection = Field(default=ParallelSection(), description="How it is laid over processes.")
@@ -449,6 +525,11 @@ class Recipe(Section):
     def prepared_dir(self) -> Path:
         """Folder of the token stores: `data.prepared_dir`, or `data` in the run directory."""
         return self.data.prepared_dir or self.run_dir / "data"
+
+    @property
+    def vocabulary_dir(self) -> Path:
+        """Folder of the extended model: `vocabulary.output_dir`, or `vocabulary` in the run directory."""
+        return (self.vocabulary and self.vocabulary.output_dir) or self.run_dir / "vocabulary"
 
     def held_out_share(self, source: str) -> float:
         """The held-out share that applies to a source: its own, or `data.held_out`."""

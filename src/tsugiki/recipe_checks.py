@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
-from tsugiki.recipe import Recipe
+from tsugiki.recipe import CorpusSection, Recipe
 from tsugiki.recipe_names import Path
 
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
@@ -41,6 +41,7 @@ def check(recipe: Recipe, check_files: bool = True) -> list[Problem]:
     """Every contradiction between keys, and with `check_files` every input that is not on this machine."""
     problems = [
         *_model(recipe),
+        *_vocabulary(recipe),
         *_sources(recipe),
         *_stages(recipe),
         *_training(recipe),
@@ -73,6 +74,36 @@ def _model(recipe: Recipe) -> Iterator[Problem]:
         yield from _positions(recipe, model.architecture, "model.architecture")
 
 
+def _vocabulary(recipe: Recipe) -> Iterator[Problem]:
+    vocabulary = recipe.vocabulary
+    if vocabulary is None:
+        return
+    here: Path = ("vocabulary",)
+    if (vocabulary.target_size is None) == (vocabulary.add is None):
+        yield Problem(here, "needs a size: give one of target_size and add")
+    if (vocabulary.language is None) == (vocabulary.scripts is None):
+        yield Problem(here, "needs characters: give one of language (e.g. ja) and scripts")
+    if recipe.model.architecture is not None:
+        yield Problem(here, "extends a model that has been trained; with model.architecture there is none")
+    for index, name in enumerate(vocabulary.sources or []):
+        if name not in recipe.data.sources:
+            yield Problem(
+                (*here, "sources", index),
+                f"no source has the name {name}; sources are {', '.join(recipe.data.sources)}",
+            )
+    if not vocabulary.learns_from(recipe) and not vocabulary.corpora:
+        yield Problem(
+            here, "has nothing to learn from: name sources, give corpora, or give the sources of this language their "
+            "`language`",
+        )  # fmt: skip
+    for name, corpus in vocabulary.corpora.items():
+        if name in recipe.data.sources:
+            yield Problem((*here, "corpora", name), "is the name of a source already; list it under sources")
+        yield from _corpus((*here, "corpora", name), corpus)
+    if vocabulary.split_words and vocabulary.language != "ja":
+        yield Problem((*here, "split_words"), "knows the words of Japanese only (language: ja)")
+
+
 def _positions(recipe: Recipe, config: Mapping[str, Any], where: str) -> Iterator[Problem]:
     """A window longer than the model's positions fails in the first forward, or trains on nonsense."""
     inner = config.get("text_config")
@@ -97,26 +128,30 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
         twin = folded.setdefault(name.lower(), name)
         if twin != name:
             yield Problem(here, f"differs from {twin} in case only, which some file systems do not tell apart")
-        if source.path is not None and source.hub is not None:
-            yield Problem((*here, "hub"), "excludes path: give one of them, or make two sources")
-        if source.path is None and source.hub is None:
-            yield Problem(here, "names no data: give path (files or patterns) or hub (a data set id)")
-        if source.hub is None:
-            for key in ("subset", "revision"):
-                if getattr(source, key) is not None:
-                    yield Problem((*here, key), "belongs to a hub data set; this source has none")
-        try:
-            text_codec = codecs.lookup(source.encoding)._is_text_encoding
-        except (LookupError, ValueError):
-            text_codec = False
-        if not text_codec:
-            yield Problem((*here, "encoding"), f"{source.encoding} is not a text encoding that Python knows")
+        yield from _corpus(here, source)
         if source.weight == 0 and not _drawn_later(recipe, name) and recipe.held_out_share(name) == 0:
             yield Problem(
                 (*here, "weight"),
                 "is 0 in every stage and nothing is held out: the source would never be used; remove it, "
                 "or give held_out a share to watch it",
             )
+
+
+def _corpus(here: Path, corpus: CorpusSection) -> Iterator[Problem]:
+    if corpus.path is not None and corpus.hub is not None:
+        yield Problem((*here, "hub"), "excludes path: give one of them, or make two of it")
+    if corpus.path is None and corpus.hub is None:
+        yield Problem(here, "names no data: give path (files or patterns) or hub (a data set id)")
+    if corpus.hub is None:
+        for key in ("subset", "revision"):
+            if getattr(corpus, key) is not None:
+                yield Problem((*here, key), "belongs to a hub data set; this one has none")
+    try:
+        text_codec = codecs.lookup(corpus.encoding)._is_text_encoding
+    except (LookupError, ValueError):
+        text_codec = False
+    if not text_codec:
+        yield Problem((*here, "encoding"), f"{corpus.encoding} is not a text encoding that Python knows")
 
 
 def _drawn_later(recipe: Recipe, name: str) -> bool:
@@ -224,9 +259,14 @@ def _surroundings(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _files(recipe: Recipe) -> Iterator[Problem]:
-    for name, source in recipe.data.sources.items():
-        for index, pattern in enumerate(source.paths):
-            path: Path = ("data", "sources", name, "path", *([index] if len(source.paths) > 1 else []))
+    corpora: list[tuple[Path, CorpusSection]] = [
+        (("data", "sources", name), source) for name, source in recipe.data.sources.items()
+    ]
+    if recipe.vocabulary is not None:
+        corpora += [(("vocabulary", "corpora", name), corpus) for name, corpus in recipe.vocabulary.corpora.items()]
+    for here, corpus in corpora:
+        for index, pattern in enumerate(corpus.paths):
+            path: Path = (*here, "path", *([index] if len(corpus.paths) > 1 else []))
             if os.path.isdir(pattern):  # noqa: PTH112 (pathlib raises on names that are too long)
                 yield Problem(path, f"{pattern} is a folder; write {pattern.rstrip('/')}/*.jsonl or the like")
             elif not any(map(os.path.isfile, glob.iglob(pattern, recursive=True))):  # noqa: PTH207

@@ -18,7 +18,6 @@ from tsugiki.recipe import Recipe, Section
 Path = tuple[str | int, ...]
 
 LATER_STAGES = {
-    "vocabulary": "vocabulary extension arrives with the vocabulary stage; leave this section out until then",
     "evaluation": "task evaluation arrives with the evaluate stage; leave this section out until then",
 }
 

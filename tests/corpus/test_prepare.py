@@ -438,7 +438,7 @@ def test_patterns_match_as_a_shell_would_and_odd_names_are_taken_literally(tmp_p
 
     def names(*patterns):
         source = make_recipe({"s": {"path": [str(tmp_path / pattern) for pattern in patterns]}}).data.sources["s"]
-        return [file.name for file in input_files("s", source)]
+        return [file.name for file in input_files("data.sources.s", source)]
 
     assert names("deep/**") == ["b.jsonl", "er/a.jsonl"]
     assert names("deep/**", "deep/b.jsonl") == ["b.jsonl", "er/a.jsonl"]
@@ -455,7 +455,7 @@ def test_a_file_is_read_once_by_whatever_paths_and_links_it_is_named(tmp_path, m
 
     def names(*patterns):
         source = make_recipe({"s": {"path": [str(tmp_path / pattern) for pattern in patterns]}}).data.sources["s"]
-        return [file.name for file in input_files("s", source)]
+        return [file.name for file in input_files("data.sources.s", source)]
 
     assert names("in/*") == ["b.jsonl", "c.jsonl"]
     assert names("in/b.jsonl", "in/../in/b.jsonl") == ["b.jsonl"]

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal
 from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.readers import BadRecord, Document, read_documents
 from tsugiki.errors import DataError, ModelError, RecipeError, TsugikiError
-from tsugiki.recipe import SourceSection
+from tsugiki.recipe import CorpusSection
 from tsugiki.recipe_checks import looks_like_hub_id
 
 TOKENIZER_PATTERNS = [
@@ -96,8 +96,9 @@ def _holds_pickles_only(info: Any) -> bool:
     return not fnmatch.filter(names, "*.safetensors") and bool(fnmatch.filter(names, PICKLE_PATTERNS[0]))
 
 
-def hub_files(name: str, source: SourceSection, max_bytes: int) -> list["HubFile"]:
-    """The files of a hub data set's split, in the order that `datasets` gives them, at one commit.
+def hub_files(key: str, source: CorpusSection, max_bytes: int) -> list["HubFile"]:
+    """The files of a hub data set's split, in the order that `datasets` gives them, at one commit. `key` is its
+    place in the recipe, for messages.
 
     `datasets` finds the files (subsets and splits are declared in many ways); our own readers read them, so that no
     type is guessed (a column of dates stays text) and a bad record is named by file and line. Data sets of JSON,
@@ -109,8 +110,8 @@ def hub_files(name: str, source: SourceSection, max_bytes: int) -> list["HubFile
         import datasets
         from huggingface_hub import HfApi
     except ImportError:
-        raise RecipeError(f"data.sources.{name}.hub needs: pip install 'tsugiki[hub]'") from None
-    hub, here = str(source.hub), f"data.sources.{name}.hub: {source.hub}"
+        raise RecipeError(f"{key}.hub needs: pip install 'tsugiki[hub]'") from None
+    hub, here = str(source.hub), f"{key}.hub: {source.hub}"
     try:
         commit = None if Path(hub).is_dir() else HfApi().dataset_info(hub, revision=source.revision).sha
         datasets.disable_progress_bars()
@@ -120,7 +121,7 @@ def hub_files(name: str, source: SourceSection, max_bytes: int) -> list["HubFile
         subsets = re.search(r"available configs: \[(.*?)\]", str(error))
         if subsets:
             raise DataError(
-                f"{here}: it has several subsets and no default; set data.sources.{name}.subset to one of "
+                f"{here}: it has several subsets and no default; set {key}.subset to one of "
                 f"{subsets[1].replace(chr(39), '')}"
             ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -141,7 +142,7 @@ class HubFile:
     A commit fixes what a file holds, so the commit stands for its digest; a file of a local folder is digested.
     """
 
-    def __init__(self, url: str, commit: str | None, kind: str, source: SourceSection, max_bytes: int, folder: Path):
+    def __init__(self, url: str, commit: str | None, kind: str, source: CorpusSection, max_bytes: int, folder: Path):
         self.path, self.commit, self._kind, self._source, self._max_bytes = url, commit, kind, source, max_bytes
         inside = url.split(f"@{commit}/", 1)[-1] if commit else os.path.relpath(url, folder)
         self.relative = PurePosixPath(inside)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from tsugiki.corpus.compression import FileDigest, compression_of
 from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
 from tsugiki.errors import DataError
-from tsugiki.recipe import Recipe, SourceSection
+from tsugiki.recipe import CorpusSection, Recipe
 
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 400_000
@@ -47,30 +47,31 @@ class InputFile:
     format: str
 
 
-def input_files(name: str, source: SourceSection) -> list[InputFile]:
-    """Files of a source in a fixed order, each once, by whatever paths and links it is named.
+def input_files(key: str, corpus: CorpusSection) -> list[InputFile]:
+    """Files of a corpus in a fixed order, each once, by whatever paths and links it is named. `key` is its place in the
+    recipe, for messages.
 
     Raises DataError for a pattern that matches nothing, or nothing readable.
     """
     found: set[Path] = set()
     roots = []
-    for pattern in source.paths:
+    for pattern in corpus.paths:
         expanded = Path(pattern).expanduser().absolute()
         literal = os.path.lexists(expanded)  # a file may really be called data[1].jsonl
         matches = [expanded]
         if not literal:
             # Path.glob leaves out links that lead nowhere; a missing file must be named.
             matches = [Path(match) for match in glob.glob(str(expanded), recursive=True)]  # noqa: PTH207
-        files = [path for path in matches if _is_input(name, path, named=literal)]
+        files = [path for path in matches if _is_input(key, path, named=literal)]
         if not files:
-            raise DataError(f"data.sources.{name}.path: {pattern} matches no file")
+            raise DataError(f"{key}.path: {pattern} matches no file")
         found.update(files)
         root = expanded.parent
         while not literal and glob.has_magic(str(root)):
             root = root.parent
         roots.append(str(root))
     base = os.path.commonpath(roots) if roots else "/"
-    return [InputFile(path, str(path.relative_to(base)), format_of(path, source.format)) for path in _each_once(found)]
+    return [InputFile(path, str(path.relative_to(base)), format_of(path, corpus.format)) for path in _each_once(found)]
 
 
 def _each_once(paths: set[Path]) -> list[Path]:
@@ -81,13 +82,13 @@ def _each_once(paths: set[Path]) -> list[Path]:
     return sorted(kept.values())
 
 
-def _is_input(name: str, path: Path, *, named: bool) -> bool:
+def _is_input(key: str, path: Path, *, named: bool) -> bool:
     """Whether a match is a file to read. A folder matched in passing is none; anything else is an error."""
-    here = f"data.sources.{name}.path: {path}"
+    here = f"{key}.path: {path}"
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise DataError(f"data.sources.{name}.path: {str(path)!r}: its name is not UTF-8; rename it") from None
+        raise DataError(f"{key}.path: {str(path)!r}: its name is not UTF-8; rename it") from None
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
@@ -123,9 +124,9 @@ class SourceDocuments:
         if self.source.hub is not None:
             from tsugiki.corpus.hub import hub_files
 
-            self.files = list(hub_files(name, self.source, self.max_bytes))
+            self.files = list(hub_files(f"data.sources.{name}", self.source, self.max_bytes))
         else:
-            self.files = list(input_files(name, self.source))
+            self.files = list(input_files(f"data.sources.{name}", self.source))
             for file in self.files:
                 size = file.path.stat().st_size
                 self.total_bytes += size

@@ -33,7 +33,7 @@ def current_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> Sou
     if recipe.data.sources[name].hub is None:
         recorded = {entry["name"]: entry for entry in manifest.files}
         files = []
-        for file in input_files(name, recipe.data.sources[name]):
+        for file in input_files(f"data.sources.{name}", recipe.data.sources[name]):
             stat, entry = file.path.stat(), recorded.get(file.name)
             if entry is None or entry["size"] != stat.st_size:
                 return None

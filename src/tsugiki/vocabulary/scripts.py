@@ -50,9 +50,9 @@ class TargetCharacters:
         letters = rf"[[{any_script}]--[\p{{scx=Latin}}\x00-\x7F]]"
         kinds = r"[\p{L}\p{M}\p{Nl}]"
         self._letter = regex.compile(rf"(?V1)[{letters}&&{kinds}]")
-        self._letters = regex.compile(rf"(?V1)[{letters}&&{kinds}]+")
         self._target = regex.compile(rf"(?V1)[{letters}{wide}]")
         self.words_are_spaced = not WITHOUT_SPACES & {script.lower() for script in self.scripts}
+        self._runs = regex.compile(rf"(?V1){' ?' if self.words_are_spaced else ''}[{letters}&&{kinds}]+")
 
     @classmethod
     def of_language(cls, language: str) -> "TargetCharacters":
@@ -78,5 +78,5 @@ class TargetCharacters:
         return self._target.findall(text)
 
     def runs(self, text: str) -> list[str]:
-        """The longest stretches of letters in a text, in order."""
-        return self._letters.findall(text)
+        """The longest stretches of letters in a text, in order; where words are spaced, with the space before them."""
+        return self._runs.findall(text)
