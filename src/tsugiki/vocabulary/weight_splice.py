@@ -1,0 +1,142 @@
+"""Copy safetensors files, with rows added to some of their tensors, without holding any tensor in memory.
+
+A safetensors file is 8 bytes (the length of the header, unsigned, little endian), the header in JSON and the tensors'
+bytes, one after the other without gaps (https://huggingface.co/docs/safetensors). A matrix is stored row by row, so
+adding rows puts their bytes between others' and changes nothing but the header.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from tsugiki.errors import ModelError
+from tsugiki.files import fsync_file
+
+CHUNK = 8 << 20
+"""Bytes copied at a time."""
+_MAX_HEADER = 100_000_000  # what the safetensors library accepts
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies: bytes [begin, end) after the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """Header of a safetensors file: its tensors in the order of their bytes, and where these begin in the file."""
+
+    tensors: dict[str, StoredTensor]
+    metadata: dict[str, str] | None
+    start: int
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """`rows` [count, width] (or [count]) take the place of a tensor's rows from `at` on, and reach past its end."""
+
+    at: int
+    rows: Tensor
+
+
+def read_header(path: Path) -> Header:
+    """Raises ModelError, naming the file, where it is damaged or cut short; OSError."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(_MAX_HEADER, size):
+                raise ValueError(f"a header of {length} bytes")
+            values = json.loads(file.read(length))
+        metadata = values.pop("__metadata__", None)
+        stored = {
+            name: StoredTensor(entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
+            for name, entry in values.items()
+        }
+        tensors = dict(sorted(stored.items(), key=lambda item: (item[1].begin, item[1].end)))
+        place = 0
+        for name, tensor in tensors.items():
+            if tensor.begin != place or tensor.end < place:
+                raise ValueError(f"{name} does not follow the tensor before it")
+            place = tensor.end
+        if size != 8 + length + place:
+            raise ValueError(f"{size} bytes instead of {8 + length + place}")
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path} is no whole safetensors file ({error}): fetch the model again") from None
+    return Header(tensors, metadata, 8 + length)
+
+
+def copy_with_rows(source: Path, target: Path, grown: Mapping[str, NewRows]) -> int:
+    """Copy a safetensors file with the rows of `grown`, durably; bytes written. Without any, it is a plain copy.
+
+    Raises ModelError as `read_header` does; OSError.
+    """
+    header = read_header(source)
+    with source.open("rb") as file, target.open("wb") as out:
+        if grown:
+            out.write(_grown_header(header, grown))
+            file.seek(header.start)
+        else:
+            _copy(file, out, header.start)
+        for name, tensor in header.tensors.items():
+            if name in grown:
+                _copy_grown(file, out, tensor, grown[name])
+            else:
+                _copy(file, out, tensor.end - tensor.begin)
+    fsync_file(target)
+    return target.stat().st_size
+
+
+def grown_shape(tensor: StoredTensor, new: NewRows) -> tuple[int, ...]:
+    """Shape of a tensor with its new rows."""
+    return (max(tensor.shape[0], new.at + len(new.rows)), *tensor.shape[1:])
+
+
+def row_bytes(tensor: StoredTensor) -> int:
+    """Bytes of a row."""
+    return (tensor.end - tensor.begin) // tensor.shape[0]
+
+
+def _grown_header(header: Header, grown: Mapping[str, NewRows]) -> bytes:
+    """The 8 bytes and the header, filled up with spaces so that the tensors' bytes stay aligned."""
+    values: dict[str, Any] = {} if header.metadata is None else {"__metadata__": header.metadata}
+    place = 0
+    for name, tensor in header.tensors.items():
+        shape, size = tensor.shape, tensor.end - tensor.begin
+        if name in grown:
+            shape = grown_shape(tensor, grown[name])
+            size = shape[0] * row_bytes(tensor)
+        values[name] = {"dtype": tensor.dtype, "shape": list(shape), "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(values, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _copy_grown(file: BinaryIO, out: BinaryIO, tensor: StoredTensor, new: NewRows) -> None:
+    width = row_bytes(tensor)
+    replaced = min(len(new.rows), tensor.shape[0] - new.at)
+    _copy(file, out, new.at * width)
+    out.write(new.rows.contiguous().view(torch.uint8).numpy().data)
+    file.seek(replaced * width, 1)
+    _copy(file, out, (tensor.shape[0] - new.at - replaced) * width)
+
+
+def _copy(file: BinaryIO, out: BinaryIO, count: int) -> None:
+    while count:
+        block = file.read(min(CHUNK, count))
+        if not block:
+            raise OSError(f"the file ended {count} bytes early: it was changed while it was read")
+        out.write(block)
+        count -= len(block)
