@@ -54,6 +54,25 @@ def silent(_text: str) -> None:
     return
 
 
+def test_the_start_says_which_weights_have_a_rate_of_their_own_and_begin_alone(recipe_of):
+    def said(**changes: object) -> list[str]:
+        lines: list[str] = []
+        run_training(recipe_of(**changes), lines.append, only_preflight=True)
+        return [line for line in lines if line.startswith("optimizer")]
+
+    keys = {"training.embedding_lr_factor": 2.5, "training.embedding_warmup_steps": 3}
+    assert said() == [
+        "optimizer  weight decay 0.1: 16 tensors, 16,128 parameters",
+        "optimizer  weight decay 0: 5 tensors, 80 parameters",
+    ]
+    assert said(**keys) == [
+        "optimizer  weight decay 0.1, learning rate x 2.5: 2 tensors, 12,288 parameters",
+        "optimizer  weight decay 0.1: 14 tensors, 3,840 parameters",
+        "optimizer  weight decay 0: 5 tensors, 80 parameters",
+        "optimizer  up to step 3 only lm_head.weight, model.embed_tokens.weight",
+    ]
+
+
 def validations(run_dir: Path) -> dict[int, dict]:
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     found = [(record["step"], record["sources"]) for record in records if record["kind"] == "validation"]

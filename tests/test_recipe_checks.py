@@ -63,6 +63,16 @@ def edited(*changes):
             "lr_scheduler: wsd\n  warmup_steps: 60\n  decay_steps: 41",
             "r:20: training.decay_steps: 41 and warmup_steps 60 are longer than the run (100 steps)",
         ),
+        (
+            "min_lr: 1e-6",
+            "embedding_warmup_steps: 100",
+            "r:18: training.embedding_warmup_steps: 100 is not shorter than the run (100 steps)",
+        ),
+        (
+            "max_steps: 100",
+            f"max_tokens: {60 * 8 * 512 + 1}\n  embedding_warmup_steps: 61",
+            "r:15: training.embedding_warmup_steps: 61 is not shorter than the run (61 steps)",
+        ),
         ("save_steps", "lr_scheduler: constant\n  save_steps", "r:18: training.min_lr: has no effect"),
         ("max_steps: 100", "max_steps: 100\n  max_tokens: 5e6", "r:15: training.max_tokens: excludes max_steps"),
         ("  max_steps: 100\n", "", "r:13: training: has no length: give max_steps or max_tokens"),
@@ -141,6 +151,12 @@ def test_all_contradictions_come_at_once_in_file_order():
         text=edited(("min_lr: 1e-6", "min_lr: 1"), ("size: 2", "size: 3"), ("weight: 80}", "weight: 80, hub: x}"))
     )
     assert [line.split(":")[1] for line in lines] == ["8", "15", "18"]
+
+
+def test_a_warm_up_of_embeddings_one_step_shorter_than_the_run_is_taken():
+    recipe = parse_recipe(GOOD, overrides=["training.embedding_warmup_steps=99"], check_files=False)
+    assert recipe.training.embedding_warmup_steps == 99
+    assert recipe.training.embedding_lr_factor == 1.0
 
 
 def test_a_source_of_weight_0_is_kept_for_validation():

@@ -173,6 +173,20 @@ def test_foreign_names_of_one_section_lead_to_keys_that_exist():
         assert " " in meant or meant in set(all_keys())
 
 
+@pytest.mark.parametrize(
+    ("foreign", "said"),
+    [
+        ("embed_lr_scale", "is called embedding_lr_factor here"),
+        ("embedding_learning_rate_multiplier", "is called embedding_lr_factor here"),
+        ("decoupled_lr", "give the rate's ratio to the other weights' rate: training.embedding_lr_factor"),
+        ("freeze_non_embeddings", "is called embedding_warmup_steps here"),
+    ],
+)
+def test_other_names_of_the_embeddings_keys_are_answered(foreign, said):
+    (line,) = problems(GOOD, f"training.{foreign}=2")
+    assert line.endswith(said)
+
+
 @pytest.mark.parametrize("foreign", ["name", "type", "conversations", "alpaca"])
 @pytest.mark.parametrize("place", ["", "data.", "data.sources.ja.", "training."])
 def test_what_other_tools_call_a_data_set_is_answered_everywhere(foreign, place):

@@ -92,6 +92,8 @@ def test_free_keys_change_freely(override):
         "training.min_lr=1e-6",
         "training.lr_scheduler=linear",
         "training.warmup_steps=5",
+        "training.embedding_warmup_steps=5",
+        "training.embedding_lr_factor=2",
         "training.weight_decay=0",
         "training.adam_beta2=0.99",
         "training.precision=fp32",

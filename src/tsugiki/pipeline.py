@@ -235,8 +235,13 @@ def describe_run(run: Any, say: Say) -> None:
     recipe, settings = run.recipe, run.recipe.training
     facts = run.model.describe()
     say("model      " + ", ".join(f"{key} {value}" for key, value in facts.items() if value not in (None, [], "")))
-    for decay, tensors, parameters in run.optimizer.groups():
-        say(f"optimizer  weight decay {decay:g}: {tensors} tensors, {parameters:,} parameters")
+    for group in run.optimizer.groups():
+        kind = f"weight decay {group.weight_decay:g}"
+        kind += f", learning rate x {group.lr_factor:g}" if group.lr_factor != 1 else ""
+        say(f"optimizer  {kind}: {group.tensors} tensors, {group.parameters:,} parameters")
+    if settings.embedding_warmup_steps:
+        alone = run.optimizer.parameters.keys() - run.optimizer.frozen(settings.embedding_warmup_steps)
+        say(f"optimizer  up to step {settings.embedding_warmup_steps:,} only {', '.join(sorted(alone))}")
     say("schedule   " + "  ".join(f"{step:,}: {rate:.3g}" for step, rate in schedule_table(settings, run.total_steps)))
     for plan in run.mixture.plan(run.total_steps * settings.global_batch_size):
         say(f"data       {plan.name}: {plan.share:.2%}, {plan.samples:,} windows, {plan.epochs:.2f} epochs")

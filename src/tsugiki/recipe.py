@@ -392,6 +392,15 @@ class TrainingSection(Section):
     decay_steps: Count | None = Field(
         default=None, description="wsd only: length of the decay at the end.", json_schema_extra=EXTENDING
     )
+    embedding_warmup_steps: CountOrZero = Field(
+        default=0,
+        description="Train only input embeddings and output layer (all their rows) for so many steps, then everything:"
+        " new pieces of a vocabulary settle before the rest moves. The schedule counts from step 1 all the same.",
+    )
+    embedding_lr_factor: Annotated[float, Field(gt=0)] = Field(
+        default=1.0,
+        description="Learning rate of input embeddings and output layer: the schedule's times this.",
+    )
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="AdamW weight decay on matrices; norms and biases have none."
     )

@@ -239,6 +239,12 @@ def _schedule_fits(recipe: Recipe, steps: int) -> Iterator[Problem]:
             ("training", "decay_steps"),
             f"{training.decay_steps} and warmup_steps {training.warmup_steps} are longer than the run ({steps} steps)",
         )
+    if training.embedding_warmup_steps >= steps:
+        yield Problem(
+            ("training", "embedding_warmup_steps"),
+            f"{training.embedding_warmup_steps} is not shorter than the run ({steps} steps): the rest would never be "
+            "trained; if that is meant, name it in training.freeze",
+        )
 
 
 def _surroundings(recipe: Recipe) -> Iterator[Problem]:

@@ -23,6 +23,7 @@ LATER_STAGES = {
 
 _CHAT = "arrives with the instruction-tuning stage; documents are plain text until then"
 _STEPS = "a mixture has no epochs: give training.max_steps or training.max_tokens; max_epochs limits one source"
+_EMBEDDING_RATE = "give the rate's ratio to the other weights' rate: training.embedding_lr_factor"
 _ADAMW = "the optimiser is AdamW: set training.weight_decay, adam_beta1, adam_beta2, adam_epsilon"
 _ACCUMULATION = "accumulation follows from training.global_batch_size, micro_batch_size and the number of processes"
 _RESUME = "a run resumes by itself from the newest whole checkpoint in its run_dir; a new run starts from "
@@ -143,6 +144,31 @@ THESAURUS: dict[str, str] = {
     "warmup_ratio": "give the number of steps: training.warmup_steps",
     **dict.fromkeys(("num_decay_steps", "lr_wsd_decay_iters"), "training.decay_steps"),
     "lr_decay_iters": "cosine and linear end with the run (training.max_steps); wsd has training.decay_steps",
+    **dict.fromkeys(
+        (
+            "embedding_lr_scale",
+            "embedding_lr_mult",
+            "embedding_lr_multiplier",
+            "embedding_learning_rate_multiplier",
+            "embed_lr_scale",
+            "embed_lr_mult",
+        ),
+        "training.embedding_lr_factor",
+    ),
+    **dict.fromkeys(
+        ("embedding_lr", "embedding_learning_rate", "embed_lr", "decoupled_lr", "decoupled_min_lr"), _EMBEDDING_RATE
+    ),
+    **dict.fromkeys(
+        (
+            "freeze_non_embeddings",
+            "freeze_except_embeddings",
+            "train_only_embeddings",
+            "train_embeddings_only",
+            "embedding_only_steps",
+            "embedding_warmup",
+        ),
+        "training.embedding_warmup_steps",
+    ),
     **dict.fromkeys(("optim", "optimizer", "optimizer_type", "adamw"), _ADAMW),
     **dict.fromkeys(("wd", "l2"), "training.weight_decay"),
     **dict.fromkeys(("beta1", "adam_beta_1"), "training.adam_beta1"),

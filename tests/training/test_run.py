@@ -113,6 +113,53 @@ def test_another_checkpoints_fixed_key_is_refused_with_both_values(begun, open_t
         open_tiny(**{"training.learning_rate": 1e-3, **UNVALIDATED})
 
 
+EMBEDDINGS_FIRST = {"training.embedding_warmup_steps": 3, "training.embedding_lr_factor": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"training.embedding_warmup_steps": 4}, "embedding_warmup_steps: 3 in the checkpoint, 4 in the recipe"),
+        ({"training.embedding_lr_factor": 2}, r"embedding_lr_factor: 2\.5 in the checkpoint, 2\.0 in the recipe"),
+    ],
+)
+@pytest.mark.parametrize("stop", [2, 4], ids=["within", "after"])
+def test_a_resume_with_another_warm_up_or_factor_of_the_embeddings_is_refused(open_tiny, stop, changes, said):
+    run = open_tiny(**{"training.stop_after_steps": stop, **EMBEDDINGS_FIRST, **UNVALIDATED})
+    train(run, meter_of(run), [])
+    with pytest.raises(RecipeError, match=rf"training\.{said}"):
+        open_tiny(**EMBEDDINGS_FIRST | UNVALIDATED | changes)
+    assert open_tiny(**EMBEDDINGS_FIRST, **UNVALIDATED).step == stop
+
+
+@pytest.mark.parametrize("precision", ["fp32-master", "bf16-stochastic"])
+def test_stops_within_at_and_after_the_warm_up_of_embeddings_change_no_bit(open_tiny, tmp_path, precision):
+    settings = {"training.precision": precision, "training.learning_rate": 0.02, "training.warmup_steps": 2}
+    states = {}
+    for name, stops in (("whole", [6]), ("stopped", [2, 3, 4, 6])):
+        for stop in stops:
+            changes = {"run_dir": tmp_path / name, "training.stop_after_steps": stop}
+            run = open_tiny(**changes, **settings, **EMBEDDINGS_FIRST, **UNVALIDATED)
+            train(run, meter_of(run), [])
+        states[name] = tensors_of(run)
+    assert states["stopped"].keys() == states["whole"].keys()
+    differing = [name for name, found in states["stopped"].items() if not torch.equal(found, states["whole"][name])]
+    assert differing == []
+    assert states["whole"]["optimizer.lm_head.weight.step"] == 6
+    assert states["whole"]["optimizer.model.norm.weight.step"] == 3
+
+
+def test_a_checkpoint_is_read_by_name_whatever_groups_the_optimizer_makes(open_tiny, tmp_path):
+    run = open_tiny(**{"training.stop_after_steps": 4, **EMBEDDINGS_FIRST, **UNVALIDATED})
+    train(run, meter_of(run), [])
+    other = open_tiny(**{"run_dir": tmp_path / "other", "training.decay_embeddings": "false"})
+    assert [len(each.optimizer.groups()) for each in (run, other)] == [3, 2]
+    other.checkpointer.load(run.checkpointer.newest_whole(), other.tensors())
+    loaded, saved = tensors_of(other), tensors_of(run)
+    assert loaded.keys() == saved.keys()
+    assert [name for name, tensor in loaded.items() if not torch.equal(tensor, saved[name])] == []
+
+
 def with_dropout(tiny_config):
     return tiny_config("phi", attention_dropout=0.3, embd_pdrop=0.3, resid_pdrop=0.3)
 

@@ -183,8 +183,9 @@ def test_hosted_trackers_are_told_figures_and_the_allow_list_and_no_path(
     assert (start["project"], start["name"]) == ("graft", "first")
     assert start["config"].keys() == {
         "max_steps", "max_tokens", "global_batch_size", "micro_batch_size", "learning_rate", "min_lr", "lr_scheduler",
-        "warmup_steps", "decay_steps", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
-        "precision", "activation_checkpointing", "compile", "deterministic", "sequence_length", "weights", "seed",
+        "warmup_steps", "decay_steps", "embedding_warmup_steps", "embedding_lr_factor", "weight_decay", "adam_beta1",
+        "adam_beta2", "adam_epsilon", "max_grad_norm", "precision", "activation_checkpointing", "compile",
+        "deterministic", "sequence_length", "weights", "seed",
     }  # fmt: skip
     assert start["config"]["weights"] == {"ja": 2, "en": 1}
     assert [named for _, named in told["log"]] == [{"step": 5}, {"step": 5}]

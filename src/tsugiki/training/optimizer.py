@@ -7,17 +7,21 @@ by the momentum.)
 
 The moments are created here and not by the first step, so that saving or loading at step 0 changes nothing
 (torch's own state-dict helpers run a dummy step for that).
+
+The vocabulary's matrices (input embeddings and output layer) may have a learning rate of their own and be trained
+alone at first, for rows that were added to a pretrained model.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import xxhash
 from torch import nn
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import TrainingSection
@@ -36,6 +40,16 @@ def no_decay_names(model: nn.Module, *, decay_embeddings: bool) -> set[str]:
             if parameter.ndim < 2 or is_norm or (is_embedding and not decay_embeddings):
                 names.add(f"{module_name}.{name}" if module_name else name)
     return names
+
+
+def vocabulary_names(hf: PreTrainedModel) -> set[str]:
+    """Names of what holds a row for each piece: input embeddings and output layer, a tied one once, its bias too.
+
+    Found by module, whatever they are called; a model that names no output layer has its input embeddings alone.
+    """
+    modules = [module for module in (hf.get_input_embeddings(), hf.get_output_embeddings()) if module is not None]
+    own = {id(parameter) for module in modules for parameter in module.parameters()}
+    return {name for name, parameter in hf.named_parameters() if id(parameter) in own}
 
 
 class StochasticRoundingAdamW(torch.optim.Optimizer):
@@ -115,27 +129,50 @@ def _matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
     return found
 
 
+class Group(NamedTuple):
+    """Tensors that are updated alike."""
+
+    weight_decay: float
+    lr_factor: float
+    """Of the schedule's learning rate."""
+    tensors: int
+    parameters: int
+
+
 class Optimizer:
     """AdamW over named parameters, with freezing by pattern and steps that can be refused on the device.
 
-    `parameters` maps names as the model's own (see TrainingModel.named_hf_parameters) to trainable tensors.
+    `parameters` maps names as the model's own (see TrainingModel.named_hf_parameters) to trainable tensors;
+    `vocabulary` are the names to which `embedding_lr_factor` and `embedding_warmup_steps` apply (vocabulary_names).
+    Raises RecipeError where freezing leaves nothing to a step of that warm-up.
     """
 
     def __init__(
         self, parameters: Mapping[str, nn.Parameter], no_decay: Iterable[str], training: TrainingSection,
-        *, seed: int,
+        *, seed: int, vocabulary: Iterable[str] = (),
     ):  # fmt: skip
         self.parameters = {name: tensor for name, tensor in parameters.items() if tensor.requires_grad}
         self.freeze = [(rule.until_step, _matching(rule.parameters, list(parameters))) for rule in training.freeze]
-        no_decay = set(no_decay)
-        groups = []
-        for decay, names in (
-            (training.weight_decay, [name for name in self.parameters if name not in no_decay]),
-            (0.0, [name for name in self.parameters if name in no_decay]),
-        ):
-            if names:
-                tensors = [self.parameters[name] for name in names]
-                groups.append({"params": tensors, "names": names, "weight_decay": decay, "step": 0})
+        no_decay, vocabulary = set(no_decay), set(vocabulary)
+        if training.embedding_warmup_steps:
+            self.freeze.append((training.embedding_warmup_steps, parameters.keys() - vocabulary))
+            if not self.parameters.keys() - self.frozen(1):  # later steps free more
+                raise RecipeError(
+                    "training.embedding_warmup_steps: training.freeze holds all that these steps would train "
+                    f"({', '.join(sorted(vocabulary))}); free one of them there, or leave this key out"
+                )
+        members: dict[tuple[float, float], list[str]] = {}
+        for name in self.parameters:
+            decay = 0.0 if name in no_decay else training.weight_decay
+            factor = training.embedding_lr_factor if name in vocabulary else 1.0
+            members.setdefault((decay, factor), []).append(name)
+        groups = [
+            {
+                "params": [self.parameters[name] for name in names], "names": names, "weight_decay": decay,
+                "lr_factor": factor, "step": 0,
+            }
+            for (decay, factor), names in sorted(members.items(), reverse=True)
+        ]  # fmt: skip
         betas = (training.adam_beta1, training.adam_beta2)
         self.implementation = "fused"
         if training.precision == "bf16-stochastic":
@@ -154,7 +191,7 @@ class Optimizer:
             }
 
     def frozen(self, step: int) -> set[str]:
-        """Names that step `step` does not move, by the recipe's `freeze` rules."""
+        """Names that step `step` does not move, by the recipe's `freeze` rules and `embedding_warmup_steps`."""
         active = [names for until, names in self.freeze if until is None or step <= until]
         return set().union(*active) & self.parameters.keys()
 
@@ -171,9 +208,12 @@ class Optimizer:
         return list(self.parameters.values())
 
     def step(self, step: int, learning_rate: float, *, not_finite: torch.Tensor) -> None:
-        """Make update `step`; where `not_finite` (a 0-dim tensor on the device) is 1, change nothing."""
+        """Make update `step`; where `not_finite` (a 0-dim tensor on the device) is 1, change nothing.
+
+        `learning_rate` is the schedule's, of which each group takes its factor.
+        """
         for group in self.torch.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["lr_factor"]
             group["step"] = step
         self.torch.grad_scale = None  # type: ignore[attr-defined]
         self.torch.found_inf = not_finite.float()  # type: ignore[attr-defined]
@@ -188,9 +228,12 @@ class Optimizer:
             for key in ("exp_avg", "exp_avg_sq", "step")
         }
 
-    def groups(self) -> list[tuple[float, int, int]]:
-        """(weight decay, tensors, parameters) of each group, for the table printed at start."""
+    def groups(self) -> list[Group]:
+        """The groups of the update, for the table printed at start."""
         return [
-            (group["weight_decay"], len(group["params"]), sum(tensor.numel() for tensor in group["params"]))
+            Group(
+                group["weight_decay"], group["lr_factor"], len(group["params"]),
+                sum(tensor.numel() for tensor in group["params"]),
+            )
             for group in self.torch.param_groups
-        ]
+        ]  # fmt: skip

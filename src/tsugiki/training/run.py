@@ -34,7 +34,7 @@ from tsugiki.recipe_checks import launch_errors, total_steps
 from tsugiki.recipe_resume import compare_for_resume
 from tsugiki.training.checkpoint import Checkpointer, Found, check_disk_space, size_estimate
 from tsugiki.training.distributed import Processes
-from tsugiki.training.optimizer import Optimizer, no_decay_names
+from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
 from tsugiki.training.schedule import Schedule, make_schedule
 from tsugiki.training.signals import StopRequest, reached_step
 
@@ -167,6 +167,7 @@ def open_run(
         no_decay_names(model.hf, decay_embeddings=training.decay_embeddings),
         training,
         seed=recipe.seed,
+        vocabulary=vocabulary_names(model.hf),
     )
     checkpointer = Checkpointer(
         recipe.run_dir / "checkpoints",

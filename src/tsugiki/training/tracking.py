@@ -21,8 +21,9 @@ from tsugiki.training.metrics import duration, quantity
 # Recipe sections of which hosted trackers may be told; the rest (paths, names of folders) stays here.
 SHARED_TRAINING_KEYS = (
     "max_steps", "max_tokens", "global_batch_size", "micro_batch_size", "learning_rate", "min_lr", "lr_scheduler",
-    "warmup_steps", "decay_steps", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
-    "precision", "activation_checkpointing", "compile", "deterministic",
+    "warmup_steps", "decay_steps", "embedding_warmup_steps", "embedding_lr_factor", "weight_decay", "adam_beta1",
+    "adam_beta2", "adam_epsilon", "max_grad_norm", "precision", "activation_checkpointing", "compile",
+    "deterministic",
 )  # fmt: skip
 
 COLUMNS = 120

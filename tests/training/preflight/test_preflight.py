@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -79,6 +80,33 @@ def test_activation_checkpointing_and_freezing_pass(open_tiny: Callable[..., Run
     freeze = [{"parameters": ["model.layers.*"], "until_step": 5}]
     run = open_tiny(**{"training.activation_checkpointing": "blocks", "training.freeze": freeze})
     assert not check_run(run).failed
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen3", "phi", "mixtral"])
+def test_embeddings_first_and_faster_pass(open_tiny: Callable[..., Run], name: str):
+    run = open_tiny(name, **{"training.embedding_warmup_steps": 1, "training.embedding_lr_factor": 3.0})
+    report = check_run(run)
+    assert verdicts(report) == {probe.name: "ok" for probe in PROBES}
+    assert report["peak_rate"].measured == "peak 0.001 (embeddings 0.003), 4 steps of warm-up"
+
+
+def test_the_share_of_weights_that_move_is_counted_at_each_groups_own_rate(open_tiny: Callable[..., Run]):
+    """Of bf16 weights, of which nearest rounding loses the smallest steps; those of the norms are all lost."""
+    keys = {"training.precision": "pure-bf16", "training.learning_rate": 1e-4, "training.embedding_warmup_steps": 1}
+    run = open_tiny("mistral-tied", **keys, **{"training.embedding_lr_factor": 10.0})
+    measured = check_run(run)["movable_weights"].measured
+    shares = {kind: int(share) / 100 for kind, share in re.findall(r"(\w+) (\d+)%", measured)}
+    assert measured.startswith("a step of 0.0001 (embeddings 0.001) moves ")
+    tensors = {name: whole(tensor.detach()) for name, tensor in run.model.named_hf_parameters()}
+    expected = {}
+    for kind, names, step in (
+        ("embedding", ["model.embed_tokens.weight"], 1e-3), ("norm", ["model.norm.weight"], 1e-4),
+        ("matrix", [name for name, tensor in tensors.items() if tensor.ndim == 2 and ".layers." in name], 1e-4),
+    ):  # fmt: skip
+        values = torch.cat([tensors[name].flatten() for name in names])
+        expected[kind] = ((values.float() - step).bfloat16() != values).float().mean().item()
+    assert shares == pytest.approx(expected, abs=0.03)
+    assert expected["embedding"] > expected["matrix"] + 0.3
 
 
 def test_nothing_is_changed(open_tiny: Callable[..., Run]):

@@ -18,8 +18,9 @@ from tsugiki.corpus.windows import IGNORE, WindowReader
 from tsugiki.errors import ModelError
 from tsugiki.model.cross_entropy import Transform
 from tsugiki.model.loss import LossOutput, TrainingModel
-from tsugiki.training import loop
+from tsugiki.training import loop, optimizer
 from tsugiki.training.preflight import check_run
+from tsugiki.training.preflight import optimizer as preflight_optimizer
 from tsugiki.training.run import Run
 
 Open = Callable[..., Run]
@@ -346,6 +347,20 @@ def test_norms_decayed(open_tiny: Open):
     assert "norm" in found["decay_groups"]
 
 
+@pytest.mark.parametrize("trap", ["for all", "for none", "for the input alone"])
+def test_the_factor_of_embeddings_on_other_tensors(open_tiny: Open, monkeypatch, trap: str):
+    right = optimizer.vocabulary_names
+    found_names = {
+        "for all": lambda hf: {name for name, _ in hf.named_parameters()},
+        "for none": lambda hf: set(),
+        "for the input alone": lambda hf: right(hf) - {"lm_head.weight"},
+    }[trap]
+    monkeypatch.setattr("tsugiki.training.run.vocabulary_names", found_names)
+    found = failed(open_tiny(**{"training.embedding_lr_factor": 3.0}))
+    assert set(found) == {"decay_groups"}
+    assert "factor of the rate" in found["decay_groups"]
+
+
 def test_a_tensor_not_in_the_optimizer(open_tiny: Open):
     run = open_tiny()
     lost = run.optimizer.torch.param_groups[1]["params"].pop()
@@ -369,6 +384,24 @@ def test_schedule(open_tiny: Open, trap: str):
 
 def test_harmful_rates_are_warned_of(open_tiny: Open):
     assert set(warned(open_tiny(**{"training.adam_beta2": 0.95}))) == {"peak_rate"}  # 4 steps of warm-up
+
+
+@pytest.mark.parametrize(("alone", "left"), [(2, 2), (4, 0), (9, 0)])
+def test_a_warm_up_that_ends_before_the_last_weights_have_begun_is_warned_of(open_tiny: Open, alone: int, left: int):
+    found = warned(open_tiny(**{"training.embedding_warmup_steps": alone}))
+    said = (
+        f"{left} steps of warm-up left after {alone} of the embeddings alone, but Adam's second moment settles over 3"
+    )
+    assert found == {"peak_rate": said}
+
+
+def test_a_high_rate_of_the_embeddings_is_warned_of(open_tiny: Open, tiny_model_folder, monkeypatch):
+    monkeypatch.setattr(preflight_optimizer, "LARGE", 1000)
+    folder = tiny_model_folder("mistral", vocab_size=384)
+    rates = {"training.learning_rate": 2e-5, "training.min_lr": 0.0}
+    assert "peak_rate" not in warned(open_tiny(folder=folder, **rates))
+    found = warned(open_tiny(folder=folder, **rates, **{"training.embedding_lr_factor": 5.0}))
+    assert found["peak_rate"].startswith("peak 2e-05 (embeddings 0.0001): ")
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[3] / "src"
 HEALTHY = {
     "mistral": ("mistral", {}),
     "copies": ("gemma2", {"parallel.shard": "none"}),
+    "embeddings first": ("phi", {"training.embedding_warmup_steps": 1, "training.embedding_lr_factor": 3.0}),
     "experts, isolated": ("mixtral", {"data.isolate_documents": True}),
     "mixed precision": (
         "mistral-tied",

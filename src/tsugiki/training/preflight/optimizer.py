@@ -2,16 +2,20 @@
 
 from torch import nn
 
+from tsugiki.recipe import TrainingSection
 from tsugiki.training.preflight.bench import Bench
 from tsugiki.training.preflight.report import Finding, fail, ok, warn
 
 FORGETTING_RATE = 3e-5
 """Above this a 7B model lost much of its old language within 2,000 steps (Swallow's sweep: 2e-5 kept TriviaQA and
 GSM8K nearly whole, 6e-5 and 1e-4 did not)."""
+LARGE = 5e8
+"""Parameters from which on that is asked: smaller models are trained at higher rates."""
 
 
 def decay_groups(bench: Bench) -> Finding:
-    """Every trained tensor is in one group; matrices are decayed, norms, biases and other vectors are not."""
+    """Every trained tensor is in one group; matrices are decayed, norms, biases and other vectors are not; input
+    embeddings and output layer alone have another rate."""
     settings, model = bench.run.recipe.training, bench.run.model
     names = {id(parameter): name for name, parameter in model.named_hf_parameters()}
     embeddings, normalised = set(), set()
@@ -19,8 +23,10 @@ def decay_groups(bench: Bench) -> Finding:
         own = {id(parameter) for parameter in module.parameters(recurse=False)}
         embeddings |= own if isinstance(module, nn.Embedding) else set()
         normalised |= own if "norm" in type(module).__name__.lower() else set()
+    ends = [module for module in (model.hf.get_input_embeddings(), bench.head) if module is not None]
+    vocabulary = {id(parameter) for module in ends for parameter in module.parameters()}
     seen: list[int] = []
-    wrong = []
+    wrong, wrong_rate = [], []
     decayed = 0
     for group in bench.run.optimizer.torch.param_groups:
         for parameter in group["params"]:
@@ -32,6 +38,9 @@ def decay_groups(bench: Bench) -> Finding:
             decayed += group["weight_decay"] > 0
             if group["weight_decay"] != expected:
                 wrong.append(f"{names.get(key, '?')} has {group['weight_decay']:g}")
+            factor = settings.embedding_lr_factor if key in vocabulary else 1.0
+            if group["lr_factor"] != factor:
+                wrong_rate.append(f"{names.get(key, '?')} has {group['lr_factor']:g} instead of {factor:g}")
     trained = {id(p) for _, p in model.named_hf_parameters() if p.requires_grad}
     if len(seen) != len(set(seen)) or set(seen) != trained:
         lost = [names[key] for key in trained - set(seen)]
@@ -42,6 +51,8 @@ def decay_groups(bench: Bench) -> Finding:
         return fail(
             f"{len(wrong)} tensors with the wrong decay: {', '.join(wrong[:3])}", "0 on norms, biases and vectors"
         )
+    if wrong_rate:
+        return fail(f"{len(wrong_rate)} tensors with the wrong factor of the rate: {', '.join(wrong_rate[:3])}")
     return ok(
         f"{decayed} tensors decayed by {settings.weight_decay:g}, {len(seen) - decayed} not",
         "0 on norms, biases and vectors",
@@ -86,14 +97,27 @@ def peak_rate(bench: Bench) -> Finding:
     settings, recipe = bench.run.recipe.training, bench.run.recipe
     remarks = []
     parameters = sum(parameter.numel() for _, parameter in bench.run.model.named_hf_parameters())
-    if recipe.model.name_or_path is not None and parameters > 5e8 and settings.learning_rate > FORGETTING_RATE:
+    rates = describe_peak(settings)
+    fastest = settings.learning_rate * max(1.0, settings.embedding_lr_factor)
+    if recipe.model.name_or_path is not None and parameters > LARGE and fastest > FORGETTING_RATE:
         remarks.append(
-            f"peak {settings.learning_rate:g}: at 6e-5 and 1e-4 a 7B model lost its old language within 2,000 steps, "
+            f"peak {rates}: with all weights at 6e-5 and 1e-4 a 7B model lost its old language within 2,000 steps, "
             "at 2e-5 it kept it"
         )
     settled = round(1 / (1 - settings.adam_beta2)) if settings.adam_beta2 < 1 else 0
-    if 0 < settings.warmup_steps < settled:
-        remarks.append(f"{settings.warmup_steps} steps of warm-up, but Adam's second moment settles over {settled}")
+    alone = settings.embedding_warmup_steps
+    left = max(0, settings.warmup_steps - alone)  # when the last weights begin to move, their moments empty
+    if settings.warmup_steps > 0 and left < settled:
+        begun = f" left after {alone:,} of the embeddings alone" if alone else ""
+        remarks.append(f"{left} steps of warm-up{begun}, but Adam's second moment settles over {settled}")
     if remarks:
         return warn("; ".join(remarks))
-    return ok(f"peak {settings.learning_rate:g}, {settings.warmup_steps:,} steps of warm-up")
+    return ok(f"peak {rates}, {settings.warmup_steps:,} steps of warm-up")
+
+
+def describe_peak(settings: TrainingSection) -> str:
+    """The highest learning rate, and that of the embeddings where it is another."""
+    text = f"{settings.learning_rate:g}"
+    if settings.embedding_lr_factor != 1:
+        text += f" (embeddings {settings.learning_rate * settings.embedding_lr_factor:g})"
+    return text

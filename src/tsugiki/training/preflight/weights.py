@@ -13,6 +13,7 @@ from tsugiki.model.safe_config import build_config, clean_config
 from tsugiki.model.shard import is_tied
 from tsugiki.training.optimizer import local
 from tsugiki.training.preflight.bench import Bench, over_ranks, strided
+from tsugiki.training.preflight.optimizer import describe_peak
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
 
 HEAD_NAMES = ("lm_head.weight", "embed_out.weight", "output.weight")
@@ -92,13 +93,16 @@ def formats(bench: Bench) -> Finding:
 
 
 def movable_weights(bench: Bench) -> Finding:
-    """The share of weights that one step at the peak rate can move, by class of tensor: computed on copies."""
-    peak = bench.run.recipe.training.learning_rate
+    """The share of weights that one step at the peak rate of their group can move, by class of tensor: computed on
+    copies, and also of weights that are frozen at this step."""
+    settings, optimizer = bench.run.recipe.training, bench.run.optimizer
+    factors = {id(tensor): group["lr_factor"] for group in optimizer.torch.param_groups for tensor in group["params"]}
     counts: dict[str, Tensor] = {}
-    for name, parameter in bench.run.optimizer.parameters.items():
+    for name, parameter in optimizer.parameters.items():
         kind = tensor_class(bench, name, parameter)
         sample = strided(parameter).to(parameter.dtype)
         # Adam's update is about the learning rate, whatever the gradient.
+        peak = settings.learning_rate * factors.get(id(parameter), 1.0)
         moved = ((sample.float() - peak).to(parameter.dtype) != sample).sum()
         counts[kind] = counts.get(kind, torch.zeros(2)) + torch.tensor([float(moved), float(sample.numel())])
     shares = {}
@@ -106,7 +110,8 @@ def movable_weights(bench: Bench) -> Finding:
         moved_of = over_ranks(counts.get(kind, torch.zeros(2)).clone())
         if moved_of[1] > 0:
             shares[kind] = float(moved_of[0] / moved_of[1])
-    measured = f"a step of {peak:g} moves " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
+    each = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
+    measured = f"a step of {describe_peak(settings)} moves {each}"
     if bench.precision.stochastic_rounding:
         return ok(measured + " by rounding to nearest; stochastic rounding moves all of them on average", "")
     return (
