@@ -135,8 +135,11 @@ def test_a_signal_during_validation_ends_it_and_the_next_start_makes_it(prepared
     assert made == ["6/8", "8/8"]
 
 
-def test_other_numbers_of_processes_continue_the_same_data_order(prepared, launch):
-    steps = {"training.max_steps": 12, "training.save_steps": 4, "training.eval_steps": None}
+@pytest.mark.parametrize(
+    "embeddings", [{}, {"training.embedding_warmup_steps": 6, "training.embedding_lr_factor": 3.0}]
+)
+def test_other_numbers_of_processes_continue_the_same_data_order(prepared, launch, embeddings):
+    steps = {"training.max_steps": 12, "training.save_steps": 4, "training.eval_steps": None, **embeddings}
     whole, whole_dir = recipe_for(prepared, "elastic-whole", **steps)
     assert launch("train", whole).wait() == [0]
     recipe, run_dir = recipe_for(prepared, "elastic", **steps)

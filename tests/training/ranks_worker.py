@@ -1,5 +1,6 @@
 """Saves on 2 processes, loads and saves on 1, loads on 3: one launch of 3 processes, started by a test.
 
+So does a run that trains its embeddings first, stopped within that warm-up; it is held against a loop on one process.
 Models are sharded by FSDP2 with AdamW. Odd sizes throughout: 101 rows on 2 and 3 ranks, and a bias of 2 elements, of
 which one of 3 ranks has none.
 """
@@ -21,7 +22,10 @@ from tsugiki.errors import StorageError
 from tsugiki.recipe import TrainingSection
 from tsugiki.training import checkpoint_writer
 from tsugiki.training.checkpoint import Checkpointer, Found, size_estimate
+from tsugiki.training.loop import clip_global_norm
 from tsugiki.training.optimizer import Optimizer
+
+SECTION = {"max_steps": 9, "global_batch_size": 2, "micro_batch_size": 1, "learning_rate": 1.0, "save_steps": 9}
 
 
 class Setup:
@@ -41,8 +45,7 @@ class Setup:
 
     def train(self, steps: int) -> None:
         for _ in range(steps):
-            tokens = torch.arange(20) * 5 % 101
-            self.model(tokens).square().sum().backward()
+            loss(self.model).backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
 
@@ -67,12 +70,74 @@ class Setup:
         return found
 
 
+EMBEDDINGS = ("0.weight", "2.weight", "2.bias")
+ALONE, FACTOR, RATE, CLIP, STEPS = 3, 2.5, 0.05, 0.5, 6
+
+
+class EmbeddingsFirst(Setup):
+    """The same with our optimiser: ALONE steps of the first and the last layer at FACTOR times the rate, then all."""
+
+    def __init__(self, directory: Path, world: int, mesh: DeviceMesh, groups: tuple[Any, Any], seed: int) -> None:
+        super().__init__(directory, world, mesh, groups, seed)
+        keys = {"precision": "fp32", "embedding_warmup_steps": ALONE, "embedding_lr_factor": FACTOR}
+        settings = TrainingSection.model_validate(SECTION | keys)
+        self.ours = Optimizer(dict(self.model.named_parameters()), [], settings, seed=0, vocabulary=EMBEDDINGS)
+        self.step = 0
+
+    def train(self, steps: int) -> None:
+        for _ in range(steps):
+            self.step += 1
+            loss(self.model).backward()
+            self.ours.drop_frozen_gradients(self.step)
+            clip_global_norm(self.ours.trainable(), CLIP)
+            self.ours.step(self.step, RATE, not_finite=torch.tensor(0.0))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        named = {f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
+        return named | {f"optimizer.{name}": tensor for name, tensor in self.ours.tensors().items()}
+
+    def go_on(self) -> None:
+        """From the newest checkpoint to the end."""
+        found = self.checkpointer.newest_whole()
+        assert found is not None
+        assert found.step == 2
+        self.checkpointer.load(found, self.tensors())
+        self.step = found.step
+        self.train(STEPS - found.step)
+
+
+def loss(model: nn.Module) -> torch.Tensor:
+    return model(torch.arange(20) * 5 % 101).square().sum()
+
+
+def naive_embeddings_first(seed: int) -> dict[str, torch.Tensor]:
+    """The weights after all steps, unsharded, with two groups and what is frozen switched off."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Embedding(101, 6), nn.Linear(6, 6), nn.Linear(6, 2))
+    named = dict(model.named_parameters())
+    body = [named[name] for name in named.keys() - set(EMBEDDINGS)]
+    groups = [{"params": [named[name] for name in EMBEDDINGS], "lr": RATE * FACTOR}, {"params": body, "lr": RATE}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.1)
+    for step in range(1, STEPS + 1):
+        for parameter in body:
+            parameter.requires_grad_(step > ALONE)
+        optimizer.zero_grad()
+        loss(model).backward()
+        assert torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP) > 2 * CLIP
+        optimizer.step()
+    return {f"model.{name}": parameter.detach() for name, parameter in named.items()}
+
+
+def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
 def rounded_weights(mesh: DeviceMesh, placements: list[Any]) -> torch.Tensor:
     """This rank's part [256] of a bf16 tensor after a step that is alike on every rank and lies between two values."""
     part = torch.ones(256, dtype=torch.bfloat16)
     weight = nn.Parameter(DTensor.from_local(part, mesh, placements, run_check=False))
-    section = {"max_steps": 9, "global_batch_size": 2, "micro_batch_size": 1, "learning_rate": 1.0, "save_steps": 9}
-    settings = TrainingSection.model_validate(section | {"precision": "bf16-stochastic"})
+    settings = TrainingSection.model_validate(SECTION | {"precision": "bf16-stochastic"})
     optimizer = Optimizer({"w": weight}, [], settings, seed=3)
     weight.grad = torch.ones_like(weight)
     optimizer.step(1, 1e-3, not_finite=torch.tensor(0.0))
@@ -140,6 +205,17 @@ def main(directory: Path, rank: int) -> None:
             assert len(drawn[0].unique()) == 2
             assert torch.equal(*drawn) == alike
 
+        # A stop within the warm-up of the embeddings changes no bit, and more processes only rounding.
+        warm = EmbeddingsFirst(directory / "embeddings", 2, meshes[2], groups[2], seed=5)
+        warm.train(2)
+        warm.checkpointer.begin(2, warm.tensors(), {"step": 2})
+        warm.train(STEPS - 2)
+        warm.checkpointer.wait_and_commit()
+        assert_near(warm.full(), naive_embeddings_first(seed=5))
+        resumed = EmbeddingsFirst(directory / "embeddings", 2, meshes[2], groups[2], seed=6)
+        resumed.go_on()
+        assert same(resumed.full(), warm.full())
+
     if rank < 1:
         one = Setup(checkpoints, 1, meshes[1], groups[1], seed=1)
         found = one.resume()
@@ -150,6 +226,9 @@ def main(directory: Path, rank: int) -> None:
         one.checkpointer.wait_and_commit()
 
     dist.barrier()
+    warm = EmbeddingsFirst(directory / "embeddings", 3, meshes[3], groups[3], seed=7)
+    warm.go_on()
+    assert_near(warm.full(), naive_embeddings_first(seed=5))
     three = Setup(checkpoints, 3, meshes[3], groups[3], seed=3)
     found = three.resume()
     assert found.step == 5
