@@ -114,13 +114,6 @@ def test_a_freeze_pattern_that_matches_nothing_is_refused_with_the_nearest_name(
         Optimizer(parameters, [], settings, seed=0)
 
 
-def test_norms_and_biases_are_not_decayed_and_embeddings_by_choice():
-    model = nn.Sequential()
-    model.embed, model.linear, model.norm = nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3)
-    assert no_decay_names(model, decay_embeddings=True) == {"linear.bias", "norm.weight", "norm.bias"}
-    assert "embed.weight" in no_decay_names(model, decay_embeddings=False)
-
-
 def test_moments_exist_before_the_first_step():
     weight = nn.Parameter(torch.ones(3))
     tensors = Optimizer({"w": weight}, [], training(), seed=0).tensors()
@@ -154,6 +147,15 @@ def test_a_model_that_names_no_output_layer_has_its_input_embeddings_alone(tiny_
     model = plain_model(tiny_config("mistral"))
     model.get_output_embeddings = lambda: None
     assert vocabulary_names(model) == {"model.embed_tokens.weight"}
+
+
+@pytest.mark.parametrize("name", ["mistral", "mistral-tied", "phi", "gpt_neox"])
+def test_norms_and_biases_are_not_decayed_and_embeddings_and_output_layer_by_choice(tiny_config, name):
+    model = plain_model(tiny_config(name))
+    parameters = dict(model.named_parameters())
+    vectors = {name for name, parameter in parameters.items() if parameter.ndim == 1}
+    for decay_embeddings, expected in ((True, vectors), (False, vectors | set(VOCABULARY[name]))):
+        assert no_decay_names(model, decay_embeddings=decay_embeddings) & parameters.keys() == expected
 
 
 def ends_and_body():

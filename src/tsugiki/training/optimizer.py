@@ -27,21 +27,6 @@ from tsugiki.errors import RecipeError
 from tsugiki.recipe import TrainingSection
 
 
-def no_decay_names(model: nn.Module, *, decay_embeddings: bool) -> set[str]:
-    """Names of parameters without weight decay: norms, biases, other vectors, and embeddings when asked.
-
-    Classified by module and shape before anything is flattened. Names are those of `model.named_parameters()`.
-    """
-    names = set()
-    for module_name, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            is_embedding = isinstance(module, nn.Embedding)
-            is_norm = "norm" in type(module).__name__.lower()  # Cohere's have a row a head
-            if parameter.ndim < 2 or is_norm or (is_embedding and not decay_embeddings):
-                names.add(f"{module_name}.{name}" if module_name else name)
-    return names
-
-
 def vocabulary_names(hf: PreTrainedModel) -> set[str]:
     """Names of what holds a row for each piece: input embeddings and output layer, a tied one once, its bias too.
 
@@ -50,6 +35,21 @@ def vocabulary_names(hf: PreTrainedModel) -> set[str]:
     modules = [module for module in (hf.get_input_embeddings(), hf.get_output_embeddings()) if module is not None]
     own = {id(parameter) for module in modules for parameter in module.parameters()}
     return {name for name, parameter in hf.named_parameters() if id(parameter) in own}
+
+
+def no_decay_names(hf: PreTrainedModel, *, decay_embeddings: bool) -> set[str]:
+    """Names of parameters without weight decay: norms, biases, other vectors; embeddings and output layer when asked.
+
+    Classified by module and shape before anything is flattened. Names are those of `hf.named_parameters()`.
+    """
+    names = set() if decay_embeddings else vocabulary_names(hf)
+    for module_name, module in hf.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_embedding = isinstance(module, nn.Embedding)  # of positions, too
+            is_norm = "norm" in type(module).__name__.lower()  # Cohere's have a row a head
+            if parameter.ndim < 2 or is_norm or (is_embedding and not decay_embeddings):
+                names.add(f"{module_name}.{name}" if module_name else name)
+    return names
 
 
 class StochasticRoundingAdamW(torch.optim.Optimizer):

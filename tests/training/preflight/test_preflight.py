@@ -82,9 +82,11 @@ def test_activation_checkpointing_and_freezing_pass(open_tiny: Callable[..., Run
     assert not check_run(run).failed
 
 
+@pytest.mark.parametrize("decayed", [True, False])
 @pytest.mark.parametrize("name", ["mistral", "qwen3", "phi", "mixtral"])
-def test_embeddings_first_and_faster_pass(open_tiny: Callable[..., Run], name: str):
-    run = open_tiny(name, **{"training.embedding_warmup_steps": 1, "training.embedding_lr_factor": 3.0})
+def test_embeddings_first_and_faster_pass(open_tiny: Callable[..., Run], name: str, decayed: bool):
+    keys = {"training.embedding_warmup_steps": 1, "training.embedding_lr_factor": 3.0}
+    run = open_tiny(name, **keys, **{"training.decay_embeddings": decayed})
     report = check_run(run)
     assert verdicts(report) == {probe.name: "ok" for probe in PROBES}
     assert report["peak_rate"].measured == "peak 0.001 (embeddings 0.003), 4 steps of warm-up"

@@ -33,7 +33,7 @@ def decay_groups(bench: Bench) -> Finding:
             key = id(parameter)
             seen.append(key)
             vector = parameter.ndim < 2 or key in normalised
-            by_choice = key in embeddings and not settings.decay_embeddings
+            by_choice = key in embeddings | vocabulary and not settings.decay_embeddings
             expected = 0.0 if vector or by_choice else settings.weight_decay
             decayed += group["weight_decay"] > 0
             if group["weight_decay"] != expected:
