@@ -11,10 +11,12 @@ import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 from rich.console import Console
 from rich.control import strip_control_codes
 from rich.segment import Segment, Segments
+from typer.core import TyperGroup
 
 from tsugiki import __version__
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
@@ -28,6 +30,26 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="Look at recipes: their JSON Schema, or one fully resolved.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
+
+
+class StageGroup(TyperGroup):
+    """A stage's verb that takes a recipe, with further verbs beside: what is none of those is the recipe."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            args = ["extend", *args]
+        return super().resolve_command(ctx, args)
+
+
+vocabulary_app = typer.Typer(
+    cls=StageGroup,
+    help="Extend the base's vocabulary: tsugiki vocabulary RECIPE. Or check and compare tokenizers.",
+    no_args_is_help=True,
+    subcommand_metavar="RECIPE | COMMAND [ARGS]...",
+)
+app.add_typer(vocabulary_app, name="vocabulary")
 
 
 class Terminal(Console):
@@ -78,6 +100,13 @@ def main() -> None:
         traceback.print_exc()
         print("This is a defect of Tsugiki, not of your recipe; please report the lines above.", file=sys.stderr)
         sys.exit(INTERNAL)
+
+
+def show_vocabulary(report: Any) -> None:
+    """Print the report of the vocabulary stage."""
+    from tsugiki.vocabulary.report import draw
+
+    console.print(draw(report))
 
 
 def _end(code: int) -> None:
@@ -132,6 +161,51 @@ def validate(
     say(f"{recipe}: valid")
 
 
+@vocabulary_app.command("extend", hidden=True)
+def vocabulary_extend(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Learn pieces for the recipe's language, prove the tokenizer, resize the model; skipped when up to date."""
+    from tsugiki.pipeline import run_vocabulary
+
+    checked = _load(recipe, overrides)
+    report = run_vocabulary(checked, say)
+    if report is not None:
+        show_vocabulary(report)
+        say(f"model      {checked.vocabulary_dir / 'model'}")
+        say(f"report     {checked.vocabulary_dir / 'report.md'}, report.json, fertility.png")
+
+
+@vocabulary_app.command("check")
+def vocabulary_check(
+    tokenizer: Annotated[Path, typer.Argument(help="The folder of the extended tokenizer, ours or another's.")],
+    base: Annotated[Path, typer.Option(help="The folder of the tokenizer that it extends.")],
+    text: Annotated[list[Path], typer.Option(help="Files of text: JSON Lines, Parquet or plain, compressed or not.")],
+    language: Annotated[
+        str | None, typer.Option(help="The language of new pieces, e.g. ja. Default: the scripts that they hold.")
+    ] = None,
+    text_key: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",
+) -> None:
+    """Prove that an extended tokenizer is exact, and name each defect with examples; exit code 1 for any."""
+    from tsugiki.vocabulary.check import check_tokenizer
+
+    sound = True
+    for line, passed in check_tokenizer(tokenizer, base, text, language=language, text_key=text_key):
+        sound = sound and passed
+        say(line)
+    _end(FINISHED if sound else TsugikiError.exit_code)
+
+
+@vocabulary_app.command("compare")
+def vocabulary_compare(
+    tokenizers: Annotated[list[Path], typer.Argument(help="Folders of tokenizers; ratios are to the first.")],
+    text: Annotated[list[Path], typer.Option(help="Files of text: JSON Lines, Parquet or plain, compressed or not.")],
+    text_key: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",
+) -> None:
+    """Show side by side how many tokens the same text costs."""
+    from tsugiki.vocabulary.check import compare_tokenizers
+
+    console.print(compare_tokenizers(tokenizers, text, text_key=text_key))
+
+
 @app.command()
 def prepare(recipe: RecipeFile, overrides: Overrides = None) -> None:
     """Tokenise the corpora into token stores; does only what is not up to date."""
@@ -153,7 +227,7 @@ def run(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
     checked = _load(recipe, overrides)
     with PrepareProgress(console) as progress:
-        finished = run_all(checked, say, progress)
+        finished = run_all(checked, say, progress, show_vocabulary)
     _end(FINISHED if finished else RESUMABLE)
 
 

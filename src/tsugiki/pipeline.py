@@ -1,5 +1,6 @@
 """The stages in order, what is up to date, and the run directory.
 
+    <run_dir>/vocabulary/        the extended model        (vocabulary, where the recipe has that section)
     <run_dir>/data/<source>/     token stores              (prepare)
     <run_dir>/model/             configuration and tokenizer files of the model, as found (train)
     <run_dir>/recipe.yaml        the recipe of the last start, fully resolved
@@ -69,6 +70,16 @@ def resolve_commits(recipe: Recipe) -> dict[str, str | None]:
 
 
 def model_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | None:
+    """The folder of the model that is trained: the extended one where the recipe has a vocabulary section, else the
+    base's; None for random weights."""
+    if recipe.vocabulary is not None:
+        from tsugiki.vocabulary.stage import extended_folder
+
+        return extended_folder(recipe)
+    return base_folder(recipe, commits)
+
+
+def base_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | None:
     """The base model's folder, downloaded at its commit when it is a hub id; None for random weights."""
     if recipe.model.name_or_path is None:
         return None
@@ -80,11 +91,39 @@ def model_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | No
 
 
 def load_tokenizer(recipe: Recipe, commits: Mapping[str, str | None] | None = None) -> TextTokenizer:
-    """The tokenizer of the recipe: its own folder when named, else the model's."""
+    """The tokenizer that documents are prepared with: the extended one where the recipe has a vocabulary section, else
+    the base's. Raises RecipeError when the vocabulary stage has not been run."""
+    if recipe.vocabulary is not None:
+        from tsugiki.vocabulary.stage import extended_folder
+
+        return TextTokenizer.from_folder(extended_folder(recipe))
+    return load_base_tokenizer(recipe, commits)
+
+
+def load_base_tokenizer(recipe: Recipe, commits: Mapping[str, str | None] | None = None) -> TextTokenizer:
+    """The base's tokenizer: its own folder when named, else the model's."""
     commits = resolve_commits(recipe) if commits is None else commits
     name, revision = hub_names(recipe)["tokenizer"]
     folder, _ = resolve_model_folder(name, revision, files="tokenizer", known_commit=commits["tokenizer"])
     return TextTokenizer.from_folder(folder)
+
+
+def run_vocabulary(recipe: Recipe, say: Say) -> Any:
+    """Extend the base's vocabulary, unless that is done; returns the `VocabularyReport` of what was done now, or None.
+
+    Raises RecipeError where the recipe has no such section."""
+    from tsugiki.vocabulary.stage import extend, is_up_to_date
+
+    if recipe.vocabulary is None:
+        raise RecipeError("the recipe has no vocabulary section: there is nothing to extend")
+    commits = resolve_commits(recipe)
+    folder = base_folder(recipe, commits)
+    assert folder is not None  # `recipe_checks` has refused an architecture
+    tokenizer = load_base_tokenizer(recipe, commits)
+    if is_up_to_date(recipe, tokenizer, folder):
+        say(f"vocabulary {recipe.vocabulary_dir} is up to date")
+        return None
+    return extend(recipe, tokenizer, folder, say)
 
 
 def run_prepare(recipe: Recipe, progress: Progress | None = None) -> dict[str, Any]:
@@ -253,12 +292,19 @@ def describe_run(run: Any, say: Say) -> None:
     )
 
 
-def run_all(recipe: Recipe, say: Say, progress: Progress | None = None) -> bool:
-    """Every stage in order; returns whether the run is finished (False: stopped on request, resumable)."""
+def run_all(
+    recipe: Recipe, say: Say, progress: Progress | None = None, show_report: Callable[[Any], None] | None = None
+) -> bool:
+    """Every stage in order; returns whether the run is finished (False: stopped on request, resumable).
+
+    `show_report` prints the report of a vocabulary that was extended now."""
     from tsugiki.training.distributed import read_place
 
     first = read_place(os.environ).rank == 0
     if first:
+        report = run_vocabulary(recipe, say) if recipe.vocabulary is not None else None
+        if report is not None and show_report is not None:
+            show_report(report)
         run_prepare(recipe, progress)
     else:
         _wait_for_data(recipe)
@@ -292,10 +338,18 @@ def export_final(recipe: Recipe, say: Say) -> Path:
 
 
 def _wait_for_data(recipe: Recipe) -> None:
-    """Other ranks wait for rank 0's tokenising on files, not in a collective that would time out.
+    """Other ranks wait for rank 0's work on files, not in a collective that would time out.
 
-    A store of an earlier recipe or tokenizer may lie there until rank 0 has replaced it, so inputs are compared.
+    A vocabulary or store of an earlier recipe may lie there until rank 0 has replaced it, so inputs are compared.
     """
+    if recipe.vocabulary is not None:
+        from tsugiki.vocabulary.stage import is_up_to_date
+
+        commits = resolve_commits(recipe)
+        folder, base = base_folder(recipe, commits), load_base_tokenizer(recipe, commits)
+        assert folder is not None
+        while not is_up_to_date(recipe, base, folder):
+            time.sleep(2)
     tokenizer = load_tokenizer(recipe)
     while any(current_manifest(recipe, name, tokenizer) is None for name in recipe.data.sources):
         time.sleep(2)

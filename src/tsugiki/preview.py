@@ -22,9 +22,10 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import DataError
-from tsugiki.pipeline import load_tokenizer
+from tsugiki.pipeline import load_base_tokenizer, load_tokenizer
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
+from tsugiki.vocabulary.stage import is_made
 
 PREVIEW_DOCUMENTS = 200
 """Of each source, and more where they fill no window."""
@@ -49,7 +50,11 @@ class _Files:
 
 def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
     """Lines that show the first `count` training samples, inputs beside targets, and the planned shares."""
-    tokenizer = load_tokenizer(recipe)
+    if recipe.vocabulary is not None and not is_made(recipe):
+        yield "vocabulary  not extended yet: samples are shown as the base's tokenizer divides them"
+        tokenizer = load_base_tokenizer(recipe)
+    else:
+        tokenizer = load_tokenizer(recipe)
     with _open(recipe, tokenizer) as (sources, prepared):
         mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
         if prepared:

@@ -95,12 +95,13 @@ def _learned_from(recipe: Recipe) -> list[tuple[str, str, CorpusSection]]:
     return [*sources, *(("vocabulary.corpora", name, corpus) for name, corpus in vocabulary.corpora.items())]
 
 
-def is_up_to_date(recipe: Recipe, made_from: Mapping[str, Any]) -> bool:
-    """Whether the extended model is there and follows from this. Raises RecipeError where a run in `run_dir` has begun
+def is_up_to_date(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path) -> bool:
+    """Whether the extended model is there and follows from the recipe, the base's tokenizer and model. Raises RecipeError where a run in `run_dir` has begun
     with another one: its checkpoints would not fit."""
     path = recipe.vocabulary_dir / MANIFEST
     if not path.exists():
         return False
+    made_from = fingerprint(recipe, tokenizer, base_folder)
     recorded = read_json(path).get("made_from", {})
     if recorded == made_from:
         return True
@@ -113,9 +114,14 @@ def is_up_to_date(recipe: Recipe, made_from: Mapping[str, Any]) -> bool:
     return False
 
 
-def model_folder(recipe: Recipe) -> Path:
+def is_made(recipe: Recipe) -> bool:
+    """Whether there is an extended model, be it of an earlier recipe."""
+    return (recipe.vocabulary_dir / MANIFEST).exists()
+
+
+def extended_folder(recipe: Recipe) -> Path:
     """The folder of the extended model. Raises RecipeError when the stage has not been run to its end."""
-    if not (recipe.vocabulary_dir / MANIFEST).exists():
+    if not is_made(recipe):
         raise RecipeError(f"{recipe.vocabulary_dir} holds no extended model yet: run tsugiki vocabulary RECIPE first")
     return recipe.vocabulary_dir / "model"
 
