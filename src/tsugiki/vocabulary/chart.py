@@ -2,17 +2,26 @@
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tsugiki.files import write_atomically
 from tsugiki.plots import COLOURS
 from tsugiki.vocabulary.gains import VocabularyReport
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def plot(report: VocabularyReport, path: Path) -> Path:
-    """Draw a pair of bars for each source's sample and held-out text into `path` (a PNG); returns `path`.
+    """Write `make_figure` to `path` as a PNG; returns `path`. Raises StorageError when the disk refuses."""
+    image = io.BytesIO()
+    make_figure(report).savefig(image, dpi=120, format="png")
+    write_atomically(path, image.getvalue())
+    return path
 
-    Raises StorageError when the disk refuses.
-    """
+
+def make_figure(report: VocabularyReport) -> "Figure":
+    """A pair of bars for each source's held-out text and sample, the first source on top."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -43,14 +52,11 @@ def plot(report: VocabularyReport, path: Path) -> Path:
                 fontsize=9,
             )  # fmt: skip
     axes.set_yticks(places, [name for name, _ in groups])
-    axes.invert_yaxis()  # the first source on top
+    axes.invert_yaxis()
     axes.set_xlim(0, 1.35 * max([*before, *after], default=1.0))  # room for the figures beside the bars
     axes.set_xlabel("tokens per character (fewer is better)")
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    image = io.BytesIO()
-    figure.savefig(image, dpi=120, format="png")
-    write_atomically(path, image.getvalue())
-    return path
+    return figure

@@ -68,7 +68,8 @@ class ModelSize:
     tied: bool
     """Whether input and output rows are one matrix."""
     parameters: int | None = None
-    """Before the extension, a tied matrix counted once; of a mixture of experts those that a token visits."""
+    """Before the extension, a tied matrix counted once; of a mixture of experts those that a token visits. Norms and
+    biases may be counted: they are too few to matter."""
 
     @property
     def added_parameters(self) -> int:

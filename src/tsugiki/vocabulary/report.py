@@ -144,9 +144,10 @@ def _fertility(title: str, changes: Mapping[str, Change]) -> Section:
     if len(rows) > 1:
         first, *others = changes.values()
         rows.append(("all", sum(others, first)))
+    quotients = ("tokens/char\nbefore", "\nafter", "bytes/token\nbefore", "\nafter", "tokens\nratio")
     return Section(
         title,
-        ("source", "size\n(chars)", "tokens/char\nbefore", "\nafter", "bytes/token\nbefore", "\nafter", "tokens\nratio"),
+        ("source", "size\n(chars)", *quotients),
         [
             (
                 name, _short(change.before.characters),
