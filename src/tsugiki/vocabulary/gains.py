@@ -289,7 +289,7 @@ def _measure_sources(
 def _counting(texts: Iterable[str], characters: NDArray[np.int64]) -> Iterator[str]:
     """The texts as they are, while their characters are added to `characters` ([0x110000], by code point)."""
     for text in texts:
-        np.add.at(characters, np.frombuffer(text.encode("utf-32-le"), np.uint32), 1)
+        np.add.at(characters, np.frombuffer(text.encode("utf-32-le"), "<u4"), 1)
         yield text
 
 
