@@ -11,7 +11,6 @@ import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.control import strip_control_codes
@@ -35,9 +34,7 @@ app.add_typer(recipe_app, name="recipe")
 class StageGroup(TyperGroup):
     """A stage's verb that takes a recipe, with further verbs beside: what is none of those is the recipe."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands:
             args = ["extend", *args]
         return super().resolve_command(ctx, args)

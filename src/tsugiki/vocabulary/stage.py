@@ -96,8 +96,10 @@ def _learned_from(recipe: Recipe) -> list[tuple[str, str, CorpusSection]]:
 
 
 def is_up_to_date(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path) -> bool:
-    """Whether the extended model is there and follows from the recipe, the base's tokenizer and model. Raises RecipeError where a run in `run_dir` has begun
-    with another one: its checkpoints would not fit."""
+    """Whether the extended model is there and follows from the recipe and the base's tokenizer and model.
+
+    Raises RecipeError where a run in `run_dir` has begun with another one: its checkpoints would not fit.
+    """
     path = recipe.vocabulary_dir / MANIFEST
     if not path.exists():
         return False
