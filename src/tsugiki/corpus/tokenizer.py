@@ -26,7 +26,10 @@ PROBE = "a"
 
 
 class Engine(Protocol):
-    """What differs between the two libraries. `encode` adds nothing and knows no control tokens."""
+    """What differs between the two libraries. `encode` adds nothing and knows no control tokens.
+
+    The calls for batches use as many threads as the library thinks fit; `decode_batch` takes ids that `encode` gave.
+    """
 
     path: Path
     """The file that decides the ids."""
@@ -35,7 +38,9 @@ class Engine(Protocol):
     vocabulary_size: int
 
     def encode(self, text: str) -> NDArray[np.int32]: ...
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
     def decode(self, ids: Sequence[int], skip_special: bool) -> str: ...
+    def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]: ...
     def piece(self, token: int) -> str: ...
     def token_id(self, piece: str) -> int | None: ...
     def leading_specials(self) -> list[int]: ...
@@ -66,8 +71,14 @@ class _TokenizersEngine:
         # The call for batches leaves out offsets, which take as much time and memory as all else.
         return np.array(self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids, np.int32)
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=skip_special)
+
+    def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        return self._tokenizer.decode_batch([list(ids) for ids in batch], skip_special_tokens=False)
 
     def piece(self, token: int) -> str:
         return self._tokenizer.id_to_token(token) or f"<{token}>"
@@ -133,6 +144,12 @@ class _SentencePieceEngine:
     def encode(self, text: str) -> NDArray[np.int32]:
         return np.array(self._processor.encode(text, num_threads=1), np.int32)
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._processor.encode(list(texts)) if texts else []
+
+    def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        return self._processor.decode([list(ids) for ids in batch]) if batch else []
+
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         parts: list[str] = []
         run: list[int] = []
@@ -179,6 +196,26 @@ def _added_tokens(folder: Path, config: dict[str, Any]) -> dict[int, tuple[str, 
         ) from None
 
 
+def open_engine(path: Path) -> Engine:
+    """The engine of one file, `tokenizer.json` or `tokenizer.model`, whatever else its folder holds.
+
+    Raises ModelError when the library cannot read it.
+    """
+    if not path.resolve().is_file():
+        raise ModelError(f"{path}: not a file")
+    config = _configuration(path.parent)
+    return _TokenizersEngine(path, config) if path.name == "tokenizer.json" else _SentencePieceEngine(path, config)
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    """What the files beside a tokenizer say of its special tokens."""
+    config: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / name).exists():
+            config |= _read_object(folder / name)
+    return config
+
+
 def _content(value: Any) -> Any:
     """A token of a configuration: written as text, or as an object with its properties."""
     return value.get("content") if isinstance(value, dict) else value
@@ -220,16 +257,10 @@ class TextTokenizer:
     @classmethod
     def from_folder(cls, folder: Path) -> "TextTokenizer":
         """The tokenizer in a model's folder. Raises ModelError when there is none that can be read."""
-        config: dict[str, Any] = {}
-        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        config = _configuration(folder)
+        for name in ("tokenizer.json", "tokenizer.model"):
             if (folder / name).exists():
-                config |= _read_object(folder / name)
-        for name, engine in (("tokenizer.json", _TokenizersEngine), ("tokenizer.model", _SentencePieceEngine)):
-            path = folder / name
-            if path.exists():
-                if not path.resolve().is_file():
-                    raise ModelError(f"{path}: not a file")
-                return cls(folder, engine(path, config), config)
+                return cls(folder, open_engine(folder / name), config)
         raise ModelError(f"{folder}: no tokenizer.json and no tokenizer.model in this folder")
 
     def _special(self, key: str, config: dict[str, Any]) -> int | None:
