@@ -395,6 +395,21 @@ def merged_by_hand(letters: str, ranks: dict[tuple[str, str], int]) -> list[str]
     return parts
 
 
+def test_code_points_that_are_no_characters_may_share_the_first_bytes_of_a_target(folders):
+    """U+3040 is not assigned, and begins as hiragana do. What stands around it must be as it was all the same."""
+    base, extended = folders["byte-level"]
+    text = "the \u3040 river"
+    before, after = (open_engine(folder / "tokenizer.json").encode(text).tolist() for folder in (base, extended))
+    assert before != after
+    assert not failed(proofs_of(extended, base, [text]))
+
+
+def test_text_around_unassigned_code_points_is_compared(copy):
+    base, extended = copy("byte-level")
+    edit_json(extended, lambda state: add_merge(state["model"], "qz", 1))
+    assert "identity" in failed(proofs_of(extended, base, ["the \u3040 qz"]))
+
+
 def test_adversarial_strings_have_names_and_every_control_token():
     strings = dict(adversarial_strings(["<s>", "<pad>"]))
     assert len(strings) == len(list(adversarial_strings(["<s>", "<pad>"]))) > 100
