@@ -266,7 +266,7 @@ def prove_pieces(comparison: Comparison) -> Proof:
             )
         if data in old_data:
             findings.fail("duplicates of old pieces", f"{shown} is also the base's")
-        defect = _foreign_characters(data, comparison.target)
+        defect = _foreign_characters(data, comparison.target, vocabulary.byte_level)
         if defect:
             findings.fail("with characters of other text, whose ids change with them", f"{shown} {defect}")
         if not vocabulary.byte_level and (lacking := set(vocabulary.pieces[token]) - spelled[vocabulary.path]):
@@ -279,8 +279,11 @@ def prove_pieces(comparison: Comparison) -> Proof:
     return findings.proof("new pieces")
 
 
-def _foreign_characters(data: bytes, target: TargetCharacters | None) -> str | None:
-    """What in a new piece belongs to text that the base must go on tokenising as it did."""
+def _foreign_characters(data: bytes, target: TargetCharacters | None, byte_level: bool) -> str | None:
+    """What in a new piece belongs to text that the base must go on tokenising as it did.
+
+    A byte-level piece may hold other characters beside those of the target, as its word does (a space before it): no
+    other text has such a word."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -290,10 +293,13 @@ def _foreign_characters(data: bytes, target: TargetCharacters | None) -> str | N
             return "holds part of a character beside others"
         others = [] if target is None else _others_that_begin_with(data, target)
         return f"is also the beginning of {others[0]!r}, which is no target character" if others else None
-    others = sorted({letter for letter in text if _OTHER.match(letter) and not (target and target.is_target(letter))})
-    if others:
-        return f"holds {', '.join(map(repr, others))}"
-    return None if target and target.occur_in(text) else "holds no target character"
+    if target is None or not target.occur_in(text):
+        return "holds no target character"
+    if byte_level:
+        return None
+    letters = text.removeprefix(" ") if target.words_are_spaced else text
+    others = sorted({letter for letter in letters if _OTHER.match(letter) and not target.is_target(letter)})
+    return f"holds {', '.join(map(repr, others))}" if others else None
 
 
 @cache
