@@ -88,8 +88,8 @@ def table(curves: dict[str, Curve], axis: str, value: float) -> list[str]:
     for source in plain.bits:
         after = [curve.at(axis, value, source) for curve in (plain, extended)]
         lines.append(
-            f"| {source} | {plain.bits[source][0]:.3f} | {after[0]:.3f} | {extended.bits[source][0]:.3f} | {after[1]:.3f} | "
-            f"{after[1] - after[0]:+.3f} |"
+            f"| {source} | {plain.bits[source][0]:.3f} | {after[0]:.3f} | {extended.bits[source][0]:.3f} | "
+            f"{after[1]:.3f} | {after[1] - after[0]:+.3f} |"
         )
     return lines
 
@@ -139,8 +139,8 @@ def render(recipes: dict[str, Recipe], curves: dict[str, Curve]) -> str:
     lines = [
         "# SmolLM2-135M with its own vocabulary and with an extended one",
         "",
-        f"`python benchmarks/real_model_extension.py`: vocabulary {report['size_before']:,} -> {report['size_after']:,}, "
-        f"then {training.max_steps} steps of {training.global_batch_size} x {recipe.data.sequence_length} tokens at a "
+        "`python benchmarks/real_model_extension.py`: vocabulary "
+        f"{report['size_before']:,} -> {report['size_after']:,}, then {training.max_steps} steps of {training.global_batch_size} x {recipe.data.sequence_length} tokens at a "
         f"constant learning rate of {training.learning_rate:g} ({training.precision}), both runs at once on half of "
         f"{os.cpu_count()} CPU cores each.",
         "",
@@ -183,7 +183,7 @@ def main() -> int:
     parser.add_argument("--corpora", type=Path, default=Path("data"), help="folder of the recipe's corpora (data)")
     parser.add_argument("--run-dir", type=Path, default=Path(f"runs/{NAME}"), help="where to work")
     parser.add_argument("--add", type=int, default=8000, help="new pieces")
-    parser.add_argument("--steps", type=int, default=160, help="steps of both runs")
+    parser.add_argument("--steps", type=int, default=120, help="steps of both runs")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/results", help="folder for table and plot")
     options = parser.parse_args()
     model = options.model or str(load_recipe(RECIPE, check_files=False).model.name_or_path)
@@ -196,7 +196,7 @@ def main() -> int:
             sys.exit(f"error: {error}")
     common = [
         "training.lr_scheduler=constant", f"training.max_steps={options.steps}", f"training.save_steps={options.steps}",
-        f"training.eval_steps={max(1, options.steps // 6)}", "training.logging_steps=2",
+        f"training.eval_steps={max(1, options.steps // 5)}", "training.logging_steps=2",
     ]  # fmt: skip
     extras = {PLAIN: [], EXTENDED: ["vocabulary.language=ja", f"vocabulary.add={options.add}"]}
     commands, recipes = {}, {}
