@@ -28,6 +28,7 @@ from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
 from tsugiki.corpus.tokenizer import TextTokenizer, open_engine
 from tsugiki.errors import ModelError
+from tsugiki.vocabulary import proofs as proofs_module
 from tsugiki.vocabulary.adversarial import adversarial_strings
 from tsugiki.vocabulary.loading_proofs import LineSample
 from tsugiki.vocabulary.proofs import Proof, Text, TextProofs, prove
@@ -299,7 +300,16 @@ BROKEN = {
     "Latin": (change(lambda model: add_merge(model, "qz", 1)), {"pieces", "identity"}, "'qz'"),
     "digits": (change(lambda model: add_merge(model, "46", 1)), {"pieces", "identity"}, "'46'"),
     "shared first bytes": (change(lambda model: add_merge(model, "“", 2)), {"pieces", "identity"}, "E2 80"),
-    "last bytes": (change(lambda model: add_piece(model, spelled("輩")[1], spelled("輩")[2])), {"pieces"}, "BC A9"),
+    "last bytes": (
+        change(lambda model: add_piece(model, spelled("輩")[1], spelled("輩")[2])),
+        {"pieces"},
+        "BC A9 (id 409) begins inside a character",
+    ),
+    "a character and a part": (
+        change(lambda model: add_piece(model, spelled("猫"), spelled("吾")[:2])),
+        {"pieces"},
+        "E7 8C AB E5 90 (id 409) holds part of a character",
+    ),
 }
 
 
@@ -393,6 +403,16 @@ def merged_by_hand(letters: str, ranks: dict[tuple[str, str], int]) -> list[str]
         at = min(pairs)[1]
         parts[at : at + 2] = ["".join(parts[at : at + 2])]
     return parts
+
+
+def test_texts_of_every_chunk_count(copy, monkeypatch):
+    base, extended = copy("byte-level")
+    edit_json(extended, lambda state: add_merge(state["model"], "qz", 1))
+    texts = ["qz", "the river", "川", "qz", "a", "qz"]
+    whole = proofs_of(extended, base, texts)
+    monkeypatch.setattr(proofs_module, "CHUNK", 5)
+    assert proofs_of(extended, base, texts) == whole
+    assert [example.split(":")[1] for example in whole["identity"].examples[:3]] == ["1", "4", "6"]
 
 
 def test_code_points_that_are_no_characters_may_share_the_first_bytes_of_a_target(folders):

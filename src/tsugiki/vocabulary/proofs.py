@@ -64,7 +64,8 @@ def prove(extended: Path, base: Path, texts: Iterable[Text], *, target: TargetCh
     proofs.append(_prove_self(comparison, engines))
     over_texts = TextProofs(list(engines.values()), base_engine, comparison.target)
     sample = LineSample()
-    control = {vocabulary.pieces[token] for vocabulary in comparison.extended for token in vocabulary.special}
+    known = [*comparison.extended, *comparison.base]
+    control = {vocabulary.pieces[token] for vocabulary in known for token in vocabulary.special}
     adversarial = [Text(f"adversarial: {name}", text) for name, text in adversarial_strings(control)]
     for chunk in _chunks(texts, sample.offer):
         over_texts.check(chunk)
