@@ -100,6 +100,18 @@ def test_each_line_without_target_characters_is_compared_wherever_it_stands(fold
     )  # whole texts, and lines of two others
 
 
+@pytest.mark.parametrize("target", [TargetCharacters(["cyrillic"]), None], ids=["cyrillic", "inferred"])
+def test_pieces_of_spaced_words_may_begin_with_the_mark_of_the_space(folders, tmp_path, target):
+    base, _ = folders["sentencepiece"]
+    extended = extend_sentencepiece(base, tmp_path / "extended", ["ыы", "▁ыы", "▁ыыы"])
+    texts = ["река ыыы ыы выы, ыыыы", "the river", "ыы"]
+    proofs = proofs_of(extended, base, texts, target)
+    assert failed(proofs) == set()
+    assert open_engine(extended / "tokenizer.model").encode("ыыы").tolist() == [32_002]
+    inside = extend_sentencepiece(base, tmp_path / "inside", ["ыы", "ы▁", "▁▁ы"])
+    assert "'▁▁ы' (id 32,002) holds '▁'" in said(proofs_of(inside, base, texts, target)["pieces"])
+
+
 # --- the SentencePiece family, broken -------------------------------------------------------------------------------
 
 

@@ -283,7 +283,7 @@ def _foreign_characters(data: bytes, target: TargetCharacters | None, byte_level
     """What in a new piece belongs to text that the base must go on tokenising as it did.
 
     A byte-level piece may hold other characters beside those of the target, as its word does (a space before it): no
-    other text has such a word."""
+    other text has such a word. Where words are spaced, a SentencePiece piece may begin with the mark of the space."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -297,7 +297,7 @@ def _foreign_characters(data: bytes, target: TargetCharacters | None, byte_level
         return "holds no target character"
     if byte_level:
         return None
-    letters = text.removeprefix(" ") if target.words_are_spaced else text
+    letters = text.removeprefix(SPACE) if target.words_are_spaced else text
     others = sorted({letter for letter in letters if _OTHER.match(letter) and not target.is_target(letter)})
     return f"holds {', '.join(map(repr, others))}" if others else None
 

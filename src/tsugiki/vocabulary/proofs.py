@@ -125,7 +125,8 @@ def _typed(comparison: Comparison) -> dict[int, str]:
 
 
 def _prove_self(comparison: Comparison, engines: dict[Path, Engine]) -> Proof:
-    """Every new piece, alone or after the mark of a space that the tokenizer puts before a text, is one token."""
+    """Every new piece is one token: alone, after the mark of a space that the tokenizer puts before a text, or at the
+    start of a line (where a word's first letters have a piece with that mark too, they are found nowhere else)."""
     findings = Findings("self")
     findings.checked = len(comparison.new)
     for path, engine in engines.items():
@@ -133,10 +134,11 @@ def _prove_self(comparison: Comparison, engines: dict[Path, Engine]) -> Proof:
         typed = {token: text for token, text in _typed(comparison).items() if token in vocabulary.pieces}
         marks = [engine.token_id(mark) for mark in (SPACE, "Ġ")]
         encoded = engine.encode_batch(list(typed.values()))
-        # A piece that begins with a space gets that space from the dummy prefix.
-        after_prefix = engine.encode_batch([text.removeprefix(" ") for text in typed.values()])
-        for token, ids, others in zip(typed, encoded, after_prefix, strict=True):
-            if ids != [token] and ids not in [[mark, token] for mark in marks] and others != [token]:
+        line_end = engine.encode_batch(["\n"])[0]
+        in_line = engine.encode_batch([f"\n{text}" for text in typed.values()])
+        for token, ids, after_line_end in zip(typed, encoded, in_line, strict=True):
+            alone = [[token], *([mark, token] for mark in marks)]
+            if ids not in alone and after_line_end != [*line_end, token]:
                 came = " ".join(engine.piece(each) for each in ids)
                 findings.fail("that never form", f"{vocabulary.show(token)} comes as {came} by {path.name}")
         if vocabulary.byte_level:
