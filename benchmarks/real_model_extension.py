@@ -139,10 +139,10 @@ def render(recipes: dict[str, Recipe], curves: dict[str, Curve]) -> str:
     lines = [
         "# SmolLM2-135M with its own vocabulary and with an extended one",
         "",
-        "`python benchmarks/real_model_extension.py`: vocabulary "
-        f"{report['size_before']:,} -> {report['size_after']:,}, then {training.max_steps} steps of {training.global_batch_size} x {recipe.data.sequence_length} tokens at a "
-        f"constant learning rate of {training.learning_rate:g} ({training.precision}), both runs at once on half of "
-        f"{os.cpu_count()} CPU cores each.",
+        f"`python benchmarks/real_model_extension.py`: vocabulary {report['size_before']:,} -> "
+        f"{report['size_after']:,}, then {training.max_steps} steps of {training.global_batch_size} x "
+        f"{recipe.data.sequence_length} tokens at a constant learning rate of {training.learning_rate:g} "
+        f"({training.precision}), both runs at once on half of {os.cpu_count()} CPU cores each.",
         "",
         f"![Bits per byte over time and text]({NAME}.png)",
         "",
