@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from small_extensions import ADDED, ENGLISH, JAPANESE, PAIRS, byte_level_pair, sentencepiece_pair, spelling
 
+from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.fertility import Fertility
 from tsugiki.vocabulary.gains import Change, ModelSize, VocabularyReport, build_report, cover, is_one_token
-from tsugiki.vocabulary.scripts import TargetCharacters
 
 TARGET = TargetCharacters.of_language("ja")
 

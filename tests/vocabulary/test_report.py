@@ -12,11 +12,11 @@ from rich.console import Console
 from small_extensions import ENGLISH, JAPANESE, PAIRS
 
 from tsugiki.errors import StorageError
+from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.chart import make_figure
 from tsugiki.vocabulary.fertility import Fertility
 from tsugiki.vocabulary.gains import Change, Coverage, ModelSize, NewPiece, VocabularyReport, build_report
 from tsugiki.vocabulary.report import draw, to_markdown, write_report
-from tsugiki.vocabulary.scripts import TargetCharacters
 
 LONG = "ja-literature_of-the-last-century.and_of-the-one-before-it"
 

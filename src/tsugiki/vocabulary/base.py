@@ -7,9 +7,9 @@ from typing import Any
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.files import read_json
+from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.byte_level import ByteLevelBase
 from tsugiki.vocabulary.pieces import Base
-from tsugiki.vocabulary.scripts import TargetCharacters
 from tsugiki.vocabulary.sentencepiece_bpe import SentencePieceBase, from_model_file, unigram_refusal
 
 

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer
 
 from tsugiki.errors import ModelError
 from tsugiki.files import write_atomically
+from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.pieces import Piece, bare, with_pieces
-from tsugiki.vocabulary.scripts import TargetCharacters
 
 
 @cache

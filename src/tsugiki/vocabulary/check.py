@@ -7,10 +7,10 @@ from rich.table import Table
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError
+from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.fertility import compare, draw_comparison
 from tsugiki.vocabulary.proofs import Proof, prove
 from tsugiki.vocabulary.sample import read_texts
-from tsugiki.vocabulary.scripts import TargetCharacters
 
 
 def check_tokenizer(

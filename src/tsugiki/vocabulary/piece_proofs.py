@@ -15,7 +15,7 @@ from typing import Any
 import regex
 
 from tsugiki.errors import ModelError
-from tsugiki.vocabulary.scripts import EAST_ASIAN, LANGUAGES, TargetCharacters
+from tsugiki.scripts import EAST_ASIAN, LANGUAGES, TargetCharacters
 
 SPACE = "▁"
 """SentencePiece's sign for a space."""

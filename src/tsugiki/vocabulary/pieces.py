@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
-from tsugiki.vocabulary.scripts import TargetCharacters
+from tsugiki.scripts import TargetCharacters
 
 
 @dataclass(frozen=True)

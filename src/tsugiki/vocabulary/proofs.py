@@ -16,6 +16,7 @@ import regex
 
 from tsugiki.corpus.tokenizer import Engine, open_engine
 from tsugiki.errors import ModelError
+from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.adversarial import adversarial_strings
 from tsugiki.vocabulary.loading_proofs import LineSample, prove_template, prove_transformers
 from tsugiki.vocabulary.piece_proofs import (
@@ -28,7 +29,6 @@ from tsugiki.vocabulary.piece_proofs import (
     prove_pieces,
     read_vocabulary,
 )
-from tsugiki.vocabulary.scripts import TargetCharacters
 
 CHUNK = 2_000_000
 """Characters that are encoded at once."""

@@ -16,8 +16,8 @@ from typing import Any
 
 from tsugiki.errors import ModelError
 from tsugiki.files import write_atomically
+from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.pieces import Piece, with_pieces
-from tsugiki.vocabulary.scripts import TargetCharacters
 
 MARK = "\u2581"
 """Stands for a space."""

@@ -22,12 +22,12 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error, read_json, write_json
 from tsugiki.recipe import CorpusSection, Recipe, VocabularySection
+from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.base import open_base
 from tsugiki.vocabulary.learn import Learnt, learn
 from tsugiki.vocabulary.pieces import Base, old_pieces
 from tsugiki.vocabulary.proofs import Proof, Text
 from tsugiki.vocabulary.sample import Sample, even_share, first_characters, read_sample
-from tsugiki.vocabulary.scripts import TargetCharacters
 
 Say = Callable[[str], None]
 
