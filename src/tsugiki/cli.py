@@ -171,11 +171,18 @@ def vocabulary_extend(recipe: RecipeFile, overrides: Overrides = None) -> None:
         say(f"report     {checked.vocabulary_dir / 'report.md'}, report.json, fertility.png")
 
 
+TextFiles = Annotated[
+    list[Path], typer.Option(metavar="FILES", help="Files of text: JSON Lines, Parquet or plain, compressed or not.")
+]
+
+
 @vocabulary_app.command("check")
 def vocabulary_check(
-    tokenizer: Annotated[Path, typer.Argument(help="The folder of the extended tokenizer, ours or another's.")],
+    tokenizer: Annotated[
+        list[Path], typer.Argument(metavar="TOKENIZER", help="The folder of the extended tokenizer, ours or another's.")
+    ],
     base: Annotated[Path, typer.Option(help="The folder of the tokenizer that it extends.")],
-    text: Annotated[list[Path], typer.Option(help="Files of text: JSON Lines, Parquet or plain, compressed or not.")],
+    text: TextFiles,
     language: Annotated[
         str | None, typer.Option(help="The language of new pieces, e.g. ja. Default: the scripts that they hold.")
     ] = None,
@@ -185,7 +192,10 @@ def vocabulary_check(
     from tsugiki.vocabulary.check import check_tokenizer
 
     sound = True
-    for line, passed in check_tokenizer(tokenizer, base, text, language=language, text_key=text_key):
+    folders, files = _folders_and_files(tokenizer, text)
+    if len(folders) != 1:
+        raise RecipeError(f"check takes one folder, not {', '.join(map(str, folders)) or 'none'}")
+    for line, passed in check_tokenizer(folders[0], base, files, language=language, text_key=text_key):
         sound = sound and passed
         say(line)
     _end(FINISHED if sound else TsugikiError.exit_code)
@@ -193,14 +203,25 @@ def vocabulary_check(
 
 @vocabulary_app.command("compare")
 def vocabulary_compare(
-    tokenizers: Annotated[list[Path], typer.Argument(help="Folders of tokenizers; ratios are to the first.")],
-    text: Annotated[list[Path], typer.Option(help="Files of text: JSON Lines, Parquet or plain, compressed or not.")],
+    tokenizers: Annotated[
+        list[Path], typer.Argument(metavar="TOKENIZERS...", help="Folders of tokenizers; ratios are to the first.")
+    ],
+    text: TextFiles,
     text_key: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",
 ) -> None:
     """Show side by side how many tokens the same text costs."""
     from tsugiki.vocabulary.check import compare_tokenizers
 
-    console.print(compare_tokenizers(tokenizers, text, text_key=text_key))
+    folders, files = _folders_and_files(tokenizers, text)
+    console.print(compare_tokenizers(folders, files, text_key=text_key))
+
+
+def _folders_and_files(arguments: list[Path], text: list[Path]) -> tuple[list[Path], list[Path]]:
+    """What was meant by `A B --text c d`: an option takes one value, so that d stands among the arguments."""
+    missing = [path for path in [*arguments, *text] if not path.exists()]
+    if missing:
+        raise RecipeError(f"{', '.join(map(str, missing))}: no such file or folder")
+    return [path for path in arguments if path.is_dir()], [*text, *(path for path in arguments if not path.is_dir())]
 
 
 @app.command()

@@ -13,6 +13,7 @@ from tsugiki.corpus.prepared import verify as verify_source
 from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.errors import DataError, TsugikiError
 from tsugiki.files import read_json
+from tsugiki.vocabulary.made_from import MADE_FROM
 
 
 def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
@@ -24,6 +25,7 @@ def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
     for matches, describe in (
         (is_store, _store),
         ((path / MANIFEST).exists() and (path / "train.idx").exists(), _source),
+        ((path / MANIFEST).exists() and MADE_FROM in read_json(path / MANIFEST), _vocabulary),
         ((path / MANIFEST).exists(), _checkpoint),
         ((path / "checkpoints").is_dir() or (path / "state.json").exists(), _run),
         (any((child / "train.idx").exists() for child in _children(path)), _sources),
@@ -132,6 +134,23 @@ def _checkpoints(path: Path, verify: bool) -> tuple[list[str], bool]:
     return [f"checkpoints in {path}", *lines], sound
 
 
+def _vocabulary(path: Path, verify: bool) -> tuple[list[str], bool]:
+    origin = read_json(path / MANIFEST)[MADE_FROM]
+    if origin is None:
+        return [f"extended vocabulary {path}: broken off while it was made; run tsugiki vocabulary RECIPE again"], False
+    report = read_json(path / "report.json")
+    size, passed = report["vocabulary_size"], [proof["passed"] for proof in report["proofs"]]
+    lines = [
+        f"extended vocabulary {path}: {size['before']:,} -> {size['after']:,} pieces, {sum(passed)} of {len(passed)} "
+        "proofs passed"
+    ]
+    for name, change in (report["held_out"] or report["sample"]).items():
+        lines.append(f"  {name}: {change['tokens_ratio']:.3f} of the base's tokens")
+    lines.append(f"  learned from {', '.join(origin['corpora'])}; all figures are in report.md")
+    more, sound = _model(path / "model", verify)
+    return lines + more, sound and all(passed)
+
+
 def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
     lines, sound, checkpoints = [f"run {path}"], True, path / "checkpoints"
     if (path / STATE).exists():
@@ -147,6 +166,9 @@ def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
                 lines += _shares(read_json(checkpoints / newest / STATE).get("mixture") or {})
             except TsugikiError as error:
                 lines, sound = [*lines, f"  PROBLEM {error}"], False
+    if (path / "vocabulary" / MANIFEST).exists():
+        more, whole = _vocabulary(path / "vocabulary", verify)
+        lines, sound = lines + [f"  {line}" for line in more], sound and whole
     for name, what in (
         ("recipe.yaml", "recipe, fully resolved"), ("preflight.json", "checks before the first step"),
         ("metrics.jsonl", "metrics"), ("data", "prepared sources"), ("export", "Hugging Face folder"),

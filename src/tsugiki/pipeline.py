@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.inputs import Progress
-from tsugiki.corpus.prepare import prepare
+from tsugiki.corpus.prepare import only_one, prepare
 from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
@@ -32,6 +32,7 @@ from tsugiki.files import explain_os_error, read_json, write_atomically, write_j
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import show
 from tsugiki.recipe_resume import config_changes
+from tsugiki.vocabulary.made_from import extended_folder, is_up_to_date, section_of
 
 Say = Callable[[str], None]
 
@@ -73,8 +74,6 @@ def model_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | No
     """The folder of the model that is trained: the extended one where the recipe has a vocabulary section, else the
     base's; None for random weights."""
     if recipe.vocabulary is not None:
-        from tsugiki.vocabulary.stage import extended_folder
-
         return extended_folder(recipe)
     return base_folder(recipe, commits)
 
@@ -94,8 +93,6 @@ def load_tokenizer(recipe: Recipe, commits: Mapping[str, str | None] | None = No
     """The tokenizer that documents are prepared with: the extended one where the recipe has a vocabulary section, else
     the base's. Raises RecipeError when the vocabulary stage has not been run."""
     if recipe.vocabulary is not None:
-        from tsugiki.vocabulary.stage import extended_folder
-
         return TextTokenizer.from_folder(extended_folder(recipe))
     return load_base_tokenizer(recipe, commits)
 
@@ -111,19 +108,21 @@ def load_base_tokenizer(recipe: Recipe, commits: Mapping[str, str | None] | None
 def run_vocabulary(recipe: Recipe, say: Say) -> Any:
     """Extend the base's vocabulary, unless that is done; returns the `VocabularyReport` of what was done now, or None.
 
-    Raises RecipeError where the recipe has no such section."""
-    from tsugiki.vocabulary.stage import extend, is_up_to_date
+    Raises RecipeError where the recipe has no such section, or where checkpoints were made with another vocabulary.
+    """
+    from tsugiki.vocabulary.stage import extend
 
-    if recipe.vocabulary is None:
-        raise RecipeError("the recipe has no vocabulary section: there is nothing to extend")
+    section_of(recipe)
     commits = resolve_commits(recipe)
-    folder = base_folder(recipe, commits)
+    tokenizer, folder = load_base_tokenizer(recipe, commits), base_folder(recipe, commits)
     assert folder is not None  # `recipe_checks` has refused an architecture
-    tokenizer = load_base_tokenizer(recipe, commits)
-    if is_up_to_date(recipe, tokenizer, folder):
-        say(f"vocabulary {recipe.vocabulary_dir} is up to date")
-        return None
-    return extend(recipe, tokenizer, folder, say)
+    if not is_up_to_date(recipe, tokenizer, folder):
+        with only_one(recipe.vocabulary_dir / "model"):
+            # Another run that shares the folder may have made it meanwhile.
+            if not is_up_to_date(recipe, tokenizer, folder):
+                return extend(recipe, tokenizer, folder, say)
+    say(f"vocabulary {recipe.vocabulary_dir} is up to date")
+    return None
 
 
 def run_prepare(recipe: Recipe, progress: Progress | None = None) -> dict[str, Any]:
@@ -343,12 +342,9 @@ def _wait_for_data(recipe: Recipe) -> None:
     A vocabulary or store of an earlier recipe may lie there until rank 0 has replaced it, so inputs are compared.
     """
     if recipe.vocabulary is not None:
-        from tsugiki.vocabulary.stage import is_up_to_date
-
-        commits = resolve_commits(recipe)
-        folder, base = base_folder(recipe, commits), load_base_tokenizer(recipe, commits)
-        assert folder is not None
-        while not is_up_to_date(recipe, base, folder):
+        base, name = load_base_tokenizer(recipe), Path(str(recipe.model.name_or_path)).expanduser()
+        # Rank 0 alone fetches a base from the hub; its tokenizer is enough to know it by.
+        while not is_up_to_date(recipe, base, name if name.is_dir() else None):
             time.sleep(2)
     tokenizer = load_tokenizer(recipe)
     while any(current_manifest(recipe, name, tokenizer) is None for name in recipe.data.sources):

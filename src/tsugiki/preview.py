@@ -25,7 +25,7 @@ from tsugiki.errors import DataError
 from tsugiki.pipeline import load_base_tokenizer, load_tokenizer
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
-from tsugiki.vocabulary.stage import is_made
+from tsugiki.vocabulary.made_from import is_made
 
 PREVIEW_DOCUMENTS = 200
 """Of each source, and more where they fill no window."""

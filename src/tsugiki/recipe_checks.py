@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from tsugiki.recipe import CorpusSection, Recipe
 from tsugiki.recipe_names import Path
+from tsugiki.scripts import TargetCharacters
 
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
 
@@ -81,8 +82,18 @@ def _vocabulary(recipe: Recipe) -> Iterator[Problem]:
     here: Path = ("vocabulary",)
     if (vocabulary.target_size is None) == (vocabulary.add is None):
         yield Problem(here, "needs a size: give one of target_size and add")
-    if (vocabulary.language is None) == (vocabulary.scripts is None):
+    if (vocabulary.language is None) == (not vocabulary.scripts):
         yield Problem(here, "needs characters: give one of language (e.g. ja) and scripts")
+    try:
+        if vocabulary.language is not None:
+            TargetCharacters.of_language(vocabulary.language)
+    except ValueError as error:
+        yield Problem((*here, "language"), str(error))
+    for index, script in enumerate(vocabulary.scripts or []):
+        try:
+            TargetCharacters([script])
+        except ValueError as error:
+            yield Problem((*here, "scripts", index), str(error))
     if recipe.model.architecture is not None:
         yield Problem(here, "extends a model that has been trained; with model.architecture there is none")
     for index, name in enumerate(vocabulary.sources or []):
@@ -257,6 +268,8 @@ def _surroundings(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(("tracking", "report_to"), "none stands alone; remove it or the others")
     if len(set(tracking.report_to)) < len(tracking.report_to):
         yield Problem(("tracking", "report_to"), "names a tracker twice")
+    if recipe.vocabulary is not None and recipe.vocabulary_dir.resolve() == recipe.run_dir.resolve():
+        yield Problem(("vocabulary", "output_dir"), "is run_dir, whose folder model is of another kind; name another")
     if recipe.run_dir.resolve() == FilePath.cwd():
         yield Problem(("run_dir",), "is the current directory; give the run a folder of its own, e.g. runs/first")
 
@@ -289,7 +302,11 @@ def _files(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(("model", key), f"no such folder: {named} (from {os.getcwd()})")  # noqa: PTH109
         elif folder and key == "name_or_path":
             yield from _model_folder(recipe, FilePath(named))
-    for path, directory in ((("run_dir",), recipe.run_dir), (("data", "prepared_dir"), recipe.prepared_dir)):
+    folders: tuple[tuple[Path, FilePath], ...] = (
+        (("run_dir",), recipe.run_dir), (("data", "prepared_dir"), recipe.prepared_dir),
+        (("vocabulary", "output_dir"), recipe.vocabulary_dir),
+    )  # fmt: skip
+    for path, directory in folders:
         if os.path.exists(directory) and not os.path.isdir(directory):  # noqa: PTH110, PTH112
             yield Problem(path, f"{directory} is a file; name a folder")
 

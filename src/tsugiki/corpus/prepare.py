@@ -42,7 +42,7 @@ def prepare(recipe: Recipe, tokenizer: TextTokenizer, *, progress: Progress | No
     for name in recipe.data.sources:
         manifest = current_manifest(recipe, name, tokenizer)
         if manifest is None:
-            with _only_one(source_directory(recipe, name)):
+            with only_one(source_directory(recipe, name)):
                 # Another run that shares the folder may have prepared it meanwhile.
                 manifest = current_manifest(recipe, name, tokenizer)
                 if manifest is None:
@@ -55,8 +55,9 @@ def prepare(recipe: Recipe, tokenizer: TextTokenizer, *, progress: Progress | No
 
 
 @contextlib.contextmanager
-def _only_one(target: Path) -> Iterator[None]:
-    """Hold a source's lock, waiting for another process that prepares it. A killed process leaves no lock."""
+def only_one(target: Path) -> Iterator[None]:
+    """Hold the lock of a folder that is made anew, waiting for another process that makes it. A killed process leaves
+    no lock."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         file = target.with_name(f".{target.name}.lock").open("w")

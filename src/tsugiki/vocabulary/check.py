@@ -16,7 +16,7 @@ from tsugiki.vocabulary.sample import read_texts
 def check_tokenizer(
     extended: Path, base: Path, files: Sequence[Path], *, language: str | None, text_key: str
 ) -> Iterator[tuple[str, bool]]:
-    """A line for every proof, with its examples where it failed, and whether it passed.
+    """The lines of every proof, with its examples where it failed, and whether it passed.
 
     Raises TsugikiError for folders and files that cannot be read.
     """

@@ -1,19 +1,20 @@
 """The text that a vocabulary is learned from, measured and proved on: documents of each corpus, by a hash of them.
 
-Reading is one pass in bounded memory. Which documents are taken depends on no order of files, and a document that is
-held out from training is none to learn from.
+Reading is one pass in bounded memory. Which documents are taken depends on their text alone and on no order of files, a
+text that comes many times is taken once, and a document that is held out from training is none to learn from.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import xxhash
 
-from tsugiki.corpus.compression import FileDigest
+from tsugiki.corpus.compression import FileDigest, compression_of
 from tsugiki.corpus.held_out import is_held_out
-from tsugiki.corpus.inputs import input_files
+from tsugiki.corpus.inputs import COMPRESSION_GUESS, input_files
 from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
 from tsugiki.errors import DataError
 from tsugiki.recipe import CorpusSection
@@ -23,6 +24,10 @@ READ_AHEAD = 20
 """Characters read of a corpus for each that is wanted of it: a sample of a corpus of terabytes takes minutes."""
 HELD_OUT_SHARE = 0.05
 """Of the sample's size, for the held-out documents that the report measures."""
+UNKNOWN = 1 << 62
+"""Size of a file that is not here."""
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -36,75 +41,94 @@ class Sample:
 
 
 class _Reservoir:
-    """The documents with the smallest hashes that fit into a number of characters."""
+    """The documents with the smallest hashes, as many as make a number of characters."""
 
     def __init__(self, characters: int):
-        self.limit, self.size = characters, 0
+        self._limit, self._size = characters, 0
         self._heap: list[tuple[int, str, str]] = []
+        self._held: set[int] = set()
+        self._bound = 1 << 64  # one with this hash was dropped: none from there on may come in later
 
     def add(self, place: str, text: str) -> None:
         draw = xxhash.xxh3_64_intdigest(b"vocabulary\0" + text.encode())
+        if draw in self._held or draw >= self._bound:
+            return
         heapq.heappush(self._heap, (-draw, place, text))
-        self.size += len(text)
-        while self.size > self.limit and len(self._heap) > 1:
-            self.size -= len(heapq.heappop(self._heap)[2])
+        self._held.add(draw)
+        self._size += len(text)
+        while self._size - len(self._heap[0][2]) >= self._limit:
+            largest, _, dropped = heapq.heappop(self._heap)
+            self._size -= len(dropped)
+            self._bound = -largest
+            self._held.remove(self._bound)
 
     def texts(self) -> list[Text]:
-        return [Text(place, text) for _, place, text in sorted(self._heap, reverse=True)]
+        """By rising hash; what the last one has too much is cut off."""
+        ordered = sorted(self._heap, reverse=True)
+        return first_characters((Text(place, text) for _, place, text in ordered), self._limit)
 
 
 def read_sample(
     where: str, name: str, corpus: CorpusSection, *, characters: int, held_out: float, max_bytes: int
 ) -> Sample:
-    """About `characters` of a corpus, and of its held-out documents a twentieth as many.
+    """`characters` of a corpus (all, where it has fewer), and of its held-out documents a twentieth as many.
 
     `where` is the section that names it, for messages; `held_out` the share of its documents that is held out. Raises
     DataError when it holds no document.
     """
     training, kept = _Reservoir(characters), _Reservoir(max(1, int(HELD_OUT_SHARE * characters)))
-    skipped = read = 0
+    skipped = 0
     files = _files(where, name, corpus, max_bytes)
-    allowance = READ_AHEAD * characters
-    for number, documents in enumerate(files, 1):
-        for place, item in documents:
+    allowances = even_share({file.path: file.size for file in files}, READ_AHEAD * characters)
+    for file in files:
+        left = allowances[file.path]
+        whole = left == file.size
+        for item in file.documents:
             if isinstance(item, BadRecord):
                 skipped += 1
                 continue
-            read += len(item.text)
             side = kept if is_held_out(item.text.encode(), held_out) else training
-            side.add(place, item.text)
-            if read > allowance * number / len(files):
+            side.add(f"{file.path}:{item.line}", item.text)
+            left -= len(item.text)
+            if left <= 0 and not whole:
                 break
-    if not training.size:
-        raise DataError(f"{where}.{name}: no document to learn from")
-    return Sample(training.texts(), kept.texts(), skipped)
+    sample = Sample(training.texts(), kept.texts(), skipped)
+    if not sample.training:
+        bad = f" ({skipped:,} records hold none)" if skipped else ""
+        raise DataError(f"{where}.{name}: no document to learn from{bad}")
+    return sample
 
 
-def _files(
-    where: str, name: str, corpus: CorpusSection, max_bytes: int
-) -> list[Iterator[tuple[str, Document | BadRecord]]]:
-    """The documents of each file, with their places."""
+@dataclass(frozen=True)
+class _File:
+    path: str
+    size: int
+    """Characters in it by a rough guess, on the high side."""
+    documents: Iterator[Document | BadRecord]
+
+
+def _files(where: str, name: str, corpus: CorpusSection, max_bytes: int) -> list[_File]:
     if corpus.hub is not None:
         from tsugiki.corpus.hub import hub_files
 
-        return [_placed(str(file), file.read(FileDigest())) for file in hub_files(f"{where}.{name}", corpus, max_bytes)]
-    return [
-        _placed(str(file.path), read_documents(
+        files = hub_files(f"{where}.{name}", corpus, max_bytes)
+        return [_File(str(file), UNKNOWN, file.read(FileDigest())) for file in files]
+    found = []
+    for file in input_files(f"{where}.{name}", corpus):
+        size = file.path.stat().st_size
+        if compression_of(file.path) or file.format == "parquet":
+            size *= COMPRESSION_GUESS
+        documents = read_documents(
             file.path, format=file.format, text_key=corpus.text_key, encoding=corpus.encoding, max_bytes=max_bytes,
             digest=FileDigest(),
-        ))
-        for file in input_files(f"{where}.{name}", corpus)
-    ]  # fmt: skip
+        )  # fmt: skip
+        found.append(_File(str(file.path), size, documents))
+    return found
 
 
-def _placed(path: str, items: Iterable[Document | BadRecord]) -> Iterator[tuple[str, Document | BadRecord]]:
-    for item in items:
-        yield f"{path}:{item.line}", item
-
-
-def even_share(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """`total` cut evenly over corpora of some sizes; what a small one cannot give goes to the others."""
-    shares: dict[str, int] = {}
+def even_share(sizes: Mapping[Key, int], total: int) -> dict[Key, int]:
+    """`total` cut evenly over things of some sizes; what a small one cannot give goes to the others."""
+    shares: dict[Key, int] = {}
     left = total
     for number, (name, size) in enumerate(sorted(sizes.items(), key=lambda entry: entry[1])):
         shares[name] = min(size, left // (len(sizes) - number))
@@ -113,29 +137,62 @@ def even_share(sizes: dict[str, int], total: int) -> dict[str, int]:
 
 
 def first_characters(texts: Iterable[Text], characters: int) -> list[Text]:
-    """Whole texts from the beginning, until they have so many characters."""
+    """Texts from the beginning, until they have so many characters; the last one is cut there."""
     taken = []
     for text in texts:
         if characters <= 0:
             break
-        taken.append(text)
+        taken.append(Text(text.place, text.text[:characters]))
         characters -= len(text.text)
     return taken
+
+
+def keep_back(texts: Iterable[Text], characters: int) -> tuple[list[str], list[str]]:
+    """(texts to learn from, texts with about so many characters to choose on): whole documents, or the end of one that
+    is more than twice what is wanted, so that a corpus of one document has both."""
+    learned, kept = [], []
+    for text in texts:
+        if characters <= 0:
+            learned.append(text.text)
+        elif len(text.text) <= 2 * characters:
+            kept.append(text.text)
+            characters -= len(text.text)
+        else:
+            learned.append(text.text[:-characters])
+            kept.append(text.text[-characters:])
+            characters = 0
+    return learned, kept
 
 
 def read_texts(paths: Iterable[Path], text_key: str = "text") -> Iterator[Text]:
     """The documents of files given on the command line. Raises DataError for whatever cannot be read, by file and line:
     a lone surrogate (half of a character, which no UTF-8 text can hold) too."""
-    for path in paths:
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
-        items = read_documents(
-            path, format=format_of(path, "auto"), text_key=text_key, encoding="utf-8", max_bytes=2**30,
-            digest=FileDigest(),
-        )  # fmt: skip
-        for item in items:
-            if isinstance(item, BadRecord):
-                raise DataError(f"{path}:{item.line}: {item.kind}: {item.detail}")
-            if item.replaced:
-                raise DataError(f"{path}:{item.line}: a lone surrogate, which is no character; mend the file")
-            yield Text(f"{path}:{item.line}", item.text)
+    files = [(path, _format_of(path)) for path in paths]  # all are looked at before the first is read
+    return (text for path, format_name in files for text in _texts_of(path, format_name, text_key))
+
+
+def _format_of(path: Path) -> str:
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if not path.is_file():
+        raise DataError(f"{path} is no file; name the files of text in it")
+    try:
+        return format_of(path, "auto")
+    except DataError:
+        raise DataError(f"{path}: its ending names no format; call it .jsonl, .parquet or .txt") from None
+
+
+def _texts_of(path: Path, format_name: str, text_key: str) -> Iterator[Text]:
+    items = read_documents(
+        path, format=format_name, text_key=text_key, encoding="utf-8", max_bytes=2**30, digest=FileDigest()
+    )
+    empty = True
+    for item in items:
+        if isinstance(item, BadRecord):
+            raise DataError(f"{path}:{item.line}: {item.kind}: {item.detail}")
+        if item.replaced:
+            raise DataError(f"{path}:{item.line}: a lone surrogate, which is no character; mend the file")
+        empty = False
+        yield Text(f"{path}:{item.line}", item.text)
+    if empty:
+        raise DataError(f"{path}: no document in the whole file")

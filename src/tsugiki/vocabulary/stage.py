@@ -2,38 +2,41 @@
 
     <vocabulary_dir>/model/           the extended model: tokenizer, configuration, weights
     <vocabulary_dir>/report.json, report.md, fertility.png
-    <vocabulary_dir>/manifest.json    what it was made from
+    <vocabulary_dir>/manifest.json    what it was made from (see `made_from`)
 
 The model's folder gets its name when everything is proved, the manifest is written last: one that is there is whole.
 """
 
-import dataclasses
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import xxhash
-
-from tsugiki.corpus.inputs import input_files
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import RecipeError, StorageError, TsugikiError
+from tsugiki.errors import ModelError, RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error, read_json, write_json
-from tsugiki.recipe import CorpusSection, Recipe, VocabularySection
+from tsugiki.recipe import Recipe, VocabularySection
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.base import open_base
+from tsugiki.vocabulary.folder import write_tokenizer
+from tsugiki.vocabulary.gains import ModelSize, VocabularyReport, build_report
 from tsugiki.vocabulary.learn import Learnt, learn
+from tsugiki.vocabulary.made_from import MADE_FROM, MANIFEST, held_out_of, learned_from, made_from, section_of
 from tsugiki.vocabulary.pieces import Base, old_pieces
-from tsugiki.vocabulary.proofs import Proof, Text
-from tsugiki.vocabulary.sample import Sample, even_share, first_characters, read_sample
+from tsugiki.vocabulary.proofs import Proof, prove
+from tsugiki.vocabulary.report import write_report
+from tsugiki.vocabulary.sample import Sample, even_share, first_characters, keep_back, read_sample
+from tsugiki.vocabulary.words import word_divider
+
+if TYPE_CHECKING:
+    from tsugiki.vocabulary.resize import ResizeFacts  # imports torch
 
 Say = Callable[[str], None]
 
-VERSION = 1
-"""Raised when the same sample would give another vocabulary."""
-MANIFEST = "manifest.json"
 MULTIPLE = 64
 """Rows come in such numbers, for the matrix units of GPUs."""
 CHOOSING_SHARE = 0.04
@@ -41,113 +44,75 @@ CHOOSING_SHARE = 0.04
 
 
 def target_characters(vocabulary: VocabularySection) -> TargetCharacters:
-    """The characters that the recipe names. Raises RecipeError for a language or script that is not known."""
-    try:
-        if vocabulary.language is not None:
-            return TargetCharacters.of_language(vocabulary.language)
-        return TargetCharacters(vocabulary.scripts or [])
-    except ValueError as error:
-        key = "language" if vocabulary.language is not None else "scripts"
-        raise RecipeError(f"vocabulary.{key}: {error}") from None
+    """The characters that the recipe names."""
+    if vocabulary.language is not None:
+        return TargetCharacters.of_language(vocabulary.language)
+    return TargetCharacters(vocabulary.scripts or [])
 
 
 def final_size(vocabulary: VocabularySection, used: int, rows: int) -> int:
     """Pieces afterwards: what is asked for, at least the model's rows, rounded up so that none is padding.
 
-    `used` ids are in use, for which the model has `rows` rows. Raises RecipeError when nothing would be added.
+    `used` ids are in use, for which the model has `rows` rows. Raises RecipeError when nothing would be added,
+    ModelError when tokenizer and model do not fit.
     """
+    if used > rows:
+        raise ModelError(f"the base's tokenizer has {used:,} pieces, but its model {rows:,} rows: they do not fit")
     asked = vocabulary.target_size if vocabulary.target_size is not None else used + (vocabulary.add or 0)
     if asked <= used:
         raise RecipeError(f"vocabulary.target_size: {asked:,} is not more than the base's {used:,} pieces")
     return -(-max(asked, rows) // MULTIPLE) * MULTIPLE
 
 
-def fingerprint(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path) -> dict[str, Any]:
-    """What the extended model follows from, by what it is called."""
-    vocabulary = recipe.vocabulary
-    assert vocabulary is not None
-    settings = vocabulary.model_dump(mode="json", exclude={"output_dir", "sources", "corpora"})
-    corpora = {f"{where}.{name}": _identity(where, name, corpus) for where, name, corpus in _learned_from(recipe)}
-    weights = sorted((path.name, path.stat().st_size) for path in base_folder.glob("*.safetensors"))
-    configuration = xxhash.xxh3_128_hexdigest((base_folder / "config.json").read_bytes())
-    return {
-        "version": VERSION, "settings": settings, "corpora": corpora, "seed": recipe.seed,
-        "held_out": {name: recipe.held_out_share(name) for name in recipe.data.sources},
-        "tokenizer": tokenizer.fingerprint, "configuration": configuration, "weights": [list(file) for file in weights],
-    }  # fmt: skip
+def extend(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path, say: Say) -> VocabularyReport:
+    """Make the extended model in `recipe.vocabulary_dir`; what was there before stays until the new one is proved.
 
-
-def _identity(where: str, name: str, corpus: CorpusSection) -> dict[str, Any]:
-    """A corpus by how it is read, and name and size of each file: it may be moved or copied. A hub data set is known by
-    its name."""
-    read_as = corpus.model_dump(
-        mode="json", include={"hub", "subset", "split", "revision", "text_key", "format", "encoding"}
-    )
-    files = [] if corpus.hub is not None else input_files(f"{where}.{name}", corpus)
-    return {**read_as, "files": [[file.name, file.path.stat().st_size] for file in files]}
-
-
-def _learned_from(recipe: Recipe) -> list[tuple[str, str, CorpusSection]]:
-    """(section, name, corpus) of everything that pieces are learned from."""
-    vocabulary = recipe.vocabulary
-    assert vocabulary is not None
-    sources = [("data.sources", name, recipe.data.sources[name]) for name in vocabulary.learns_from(recipe)]
-    return [*sources, *(("vocabulary.corpora", name, corpus) for name, corpus in vocabulary.corpora.items())]
-
-
-def is_up_to_date(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path) -> bool:
-    """Whether the extended model is there and follows from the recipe and the base's tokenizer and model.
-
-    Raises RecipeError where a run in `run_dir` has begun with another one: its checkpoints would not fit.
+    Raises TsugikiError where the base cannot be extended, the text does not suffice, a proof fails, or the disk
+    refuses; nothing half-written is left.
     """
-    path = recipe.vocabulary_dir / MANIFEST
-    if not path.exists():
-        return False
-    made_from = fingerprint(recipe, tokenizer, base_folder)
-    recorded = read_json(path).get("made_from", {})
-    if recorded == made_from:
-        return True
-    if (recipe.run_dir / "checkpoints").exists():
-        changed = [key for key in made_from if recorded.get(key) != made_from[key]]
-        raise RecipeError(
-            f"{recipe.vocabulary_dir}: the vocabulary would come out otherwise now ({', '.join(changed)} changed), "
-            f"but {recipe.run_dir} has checkpoints with the old one. Undo the change, or give another run_dir"
+    folder = recipe.vocabulary_dir
+    _require_ours(folder)
+    output = folder / "model.writing"
+    try:
+        shutil.rmtree(output, ignore_errors=True)  # of a call that was killed
+        output.mkdir(parents=True)
+        origin = made_from(recipe, tokenizer, base_folder)
+        report = _make(recipe, tokenizer, base_folder, output, say)
+        write_json(folder / MANIFEST, {MADE_FROM: None})
+        if (folder / "model").exists():
+            shutil.rmtree(folder / "model")
+        output.rename(folder / "model")
+        write_report(report, folder)
+        write_json(folder / MANIFEST, {MADE_FROM: origin})
+    except OSError as error:
+        raise StorageError(explain_os_error(error, error.filename or output)) from error
+    finally:
+        shutil.rmtree(output, ignore_errors=True)
+    return report
+
+
+def _require_ours(folder: Path) -> None:
+    """Refuse to replace a model that is not of this stage."""
+    path = folder / MANIFEST
+    ours = MADE_FROM in read_json(path) if path.exists() else not (folder / "model").exists()
+    if not ours:
+        raise StorageError(
+            f"{folder} holds {'another manifest.json' if path.exists() else 'a folder model'} that was not written by "
+            "this stage: move it away, or give another vocabulary.output_dir"
         )
-    return False
 
 
-def is_made(recipe: Recipe) -> bool:
-    """Whether there is an extended model, be it of an earlier recipe."""
-    return (recipe.vocabulary_dir / MANIFEST).exists()
-
-
-def extended_folder(recipe: Recipe) -> Path:
-    """The folder of the extended model. Raises RecipeError when the stage has not been run to its end."""
-    if not is_made(recipe):
-        raise RecipeError(f"{recipe.vocabulary_dir} holds no extended model yet: run tsugiki vocabulary RECIPE first")
-    return recipe.vocabulary_dir / "model"
-
-
-def extend(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path, say: Say) -> Any:
-    """Make the extended model in `recipe.vocabulary_dir` and return its `VocabularyReport`.
-
-    Raises TsugikiError where the base cannot be extended, the text does not suffice, or a proof fails; what was there
-    before stays.
-    """
-    from tsugiki.vocabulary.proofs import prove
-    from tsugiki.vocabulary.report import write_report
-
-    vocabulary = recipe.vocabulary
-    assert vocabulary is not None
+def _make(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path, output: Path, say: Say) -> VocabularyReport:
+    """Fill the folder `output` with the extended model, and measure it."""
+    vocabulary = section_of(recipe)
     target = target_characters(vocabulary)
     base = open_base(tokenizer, target)
     rows = rows_of(base_folder)
     size = final_size(vocabulary, base.used, rows)
-    made_from = fingerprint(recipe, tokenizer, base_folder)
-    clock = Clock(say)
+    clock = Clock()
     with clock.phase("read"):
         learned, others = _samples(recipe)
-    texts = [text for sample in (*learned.values(), *others.values()) for text in sample.training]
+    samples = {**learned, **others}
     say(
         f"vocabulary {base.family}, {base.used:,} pieces, {rows:,} rows -> {size:,}; learning from "
         f"{sum(len(text.text) for sample in learned.values() for text in sample.training):,} characters of "
@@ -159,51 +124,43 @@ def extend(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path, say: Say
         f"learnt     {len(learnt.pieces):,} pieces, {learnt.single:,} of them for single characters (seen at least "
         f"{learnt.threshold} times)"
     )
-    output = recipe.vocabulary_dir / "model.writing"
-    with _storage_errors(output):
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True)
-        with clock.phase("write"):
-            _write_tokenizer(output, base, tokenizer, learnt)
-        with clock.phase("prove"):
-            proofs = prove(output, tokenizer.folder, texts, target=target)
+    with clock.phase("write"):
+        write_tokenizer(output, base, tokenizer, learnt.pieces)
+    with clock.phase("prove"):
+        texts = [text for sample in samples.values() for text in sample.training]
+        proofs = prove(output, tokenizer.folder, texts, target=target)
         _require(proofs)
-        say(f"proved     {', '.join(f'{proof.name} ({proof.checked:,})' for proof in proofs)}")
-        with clock.phase("resize"):
-            facts = _resize(recipe, base, learnt, base_folder, output, size)
-        extended = TextTokenizer.from_folder(output)
-        with clock.phase("measure"):
-            report = _report(recipe, tokenizer, extended, target, learned, others, proofs, learnt, facts, base_folder)
-        report.seconds = dict(clock.seconds)
-        final = recipe.vocabulary_dir / "model"
-        (recipe.vocabulary_dir / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(final, ignore_errors=True)
-        output.rename(final)
-        write_report(report, recipe.vocabulary_dir)
-        write_json(recipe.vocabulary_dir / MANIFEST, {"made_from": made_from})
+    say(f"proved     {', '.join(f'{proof.name} ({proof.checked:,})' for proof in proofs)}")
+    with clock.phase("resize"):
+        facts = _resize(recipe, base, tokenizer, learnt, base_folder, output, size)
+    with clock.phase("measure"):
+        report = build_report(
+            tokenizer, TextTokenizer.from_folder(output),
+            {name: (text.text for text in sample.training) for name, sample in samples.items()},
+            {name: (text.text for text in sample.held_out) for name, sample in samples.items()},
+            target, {name: source.weight for name, source in recipe.data.sources.items()},
+            model=model_size(output, facts), proofs=proofs, trials=learnt.trials, threshold=learnt.threshold,
+            initialisation={
+                "method": vocabulary.initialise, "noise": vocabulary.noise, **asdict(facts),
+                "matrices": ", ".join(facts.matrices), "tied": "yes" if facts.tied else "no",
+            },
+        )  # fmt: skip
+    report.seconds = clock.seconds
     return report
 
 
 class Clock:
     """Seconds by phase."""
 
-    def __init__(self, say: Say):
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._say = say
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Time a block."""
         begun = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - begun
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(explain_os_error(error, path)) from error
 
 
 def rows_of(folder: Path) -> int:
@@ -212,58 +169,47 @@ def rows_of(folder: Path) -> int:
     inner = config.get("text_config") or config
     rows = inner.get("vocab_size", config.get("vocab_size"))
     if not isinstance(rows, int):
-        raise TsugikiError(f"{folder / 'config.json'}: no vocab_size; is this a language model?")
+        raise ModelError(f"{folder / 'config.json'}: no vocab_size; is this a language model?")
     return rows
 
 
 def _samples(recipe: Recipe) -> tuple[dict[str, Sample], dict[str, Sample]]:
     """Of each corpus that is learned from, and of each other source (for proofs and figures): texts that together have
     at most `sample_characters`, of either kind."""
-    vocabulary = recipe.vocabulary
-    assert vocabulary is not None
-    learned_from = _learned_from(recipe)
-    names = {name for _, name, _ in learned_from}
+    characters = section_of(recipe).sample_characters
+    learned = learned_from(recipe)
+    names = {name for _, name, _ in learned}
     others = [("data.sources", name, corpus) for name, corpus in recipe.data.sources.items() if name not in names]
     found = []
-    for corpora in (learned_from, others):
+    for corpora in (learned, others):
         samples = {
             name: read_sample(
-                where, name, corpus, characters=vocabulary.sample_characters,
-                held_out=recipe.held_out_share(name) if where == "data.sources" else recipe.data.held_out,
+                where, name, corpus, characters=characters, held_out=held_out_of(recipe, where, name),
                 max_bytes=recipe.data.max_document_bytes,
             )
             for where, name, corpus in corpora
         }  # fmt: skip
         sizes = {name: sum(len(text.text) for text in sample.training) for name, sample in samples.items()}
-        shares = even_share(sizes, vocabulary.sample_characters)
+        shares = even_share(sizes, characters)
         found.append({
-            name: dataclasses.replace(sample, training=first_characters(sample.training, shares[name]))
+            name: replace(sample, training=first_characters(sample.training, shares[name]))
             for name, sample in samples.items()
         })  # fmt: skip
     return found[0], found[1]
 
 
 def _learn(vocabulary: VocabularySection, base: Base, learned: Mapping[str, Sample], count: int) -> Learnt:
-    from tsugiki.vocabulary.words import japanese_words
-
     training: list[str] = []
     kept_back: list[str] = []
     for sample in learned.values():
-        characters = sum(len(text.text) for text in sample.training)
-        kept = len(first_characters(sample.training, int(CHOOSING_SHARE * characters)))
-        kept = min(kept, len(sample.training) - 1)
-        kept_back += [text.text for text in sample.training[:kept]]
-        training += [text.text for text in sample.training[kept:]]
+        wanted = int(CHOOSING_SHARE * sum(len(text.text) for text in sample.training))
+        rest, kept = keep_back(sample.training, wanted)
+        training += rest
+        kept_back += kept
     return learn(
         base, training, kept_back or training, count, max_length=vocabulary.max_piece_length,
-        threshold=vocabulary.min_character_count, split=japanese_words() if vocabulary.split_words else None,
+        threshold=vocabulary.min_character_count, split=word_divider(base) if vocabulary.split_words else None,
     )  # fmt: skip
-
-
-def _write_tokenizer(output: Path, base: Base, tokenizer: TextTokenizer, learnt: Learnt) -> None:
-    from tsugiki.vocabulary.folder import write_tokenizer
-
-    write_tokenizer(output, base, tokenizer, learnt.pieces)
 
 
 def _require(proofs: Sequence[Proof]) -> None:
@@ -273,37 +219,41 @@ def _require(proofs: Sequence[Proof]) -> None:
         raise TsugikiError("the extended tokenizer is not exact, and is not used:\n  " + "\n  ".join(lines))
 
 
-def _resize(recipe: Recipe, base: Base, learnt: Learnt, base_folder: Path, output: Path, size: int) -> Any:
+def _resize(
+    recipe: Recipe, base: Base, tokenizer: TextTokenizer, learnt: Learnt, base_folder: Path, output: Path, size: int
+) -> "ResizeFacts":
     from tsugiki.vocabulary.resize import resize_model
 
-    vocabulary = recipe.vocabulary
-    assert vocabulary is not None
-    ids = base.vocabulary
+    vocabulary = section_of(recipe)
     return resize_model(
-        base_folder, output, used=base.used, size=size, pieces=old_pieces(base, learnt.pieces, ids),
+        base_folder, output, used=base.used, size=size, pieces=old_pieces(base, learnt.pieces, base.vocabulary),
         method=vocabulary.initialise, noise=vocabulary.noise, seed=recipe.seed,
+        token_ids={"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id},
     )  # fmt: skip
 
 
-def _report(
-    recipe: Recipe, tokenizer: TextTokenizer, extended: TextTokenizer, target: TargetCharacters,
-    learned: Mapping[str, Sample], others: Mapping[str, Sample], proofs: Sequence[Proof], learnt: Learnt, facts: Any,
-    base_folder: Path,
-) -> Any:  # fmt: skip
-    from tsugiki.vocabulary.gains import build_report
+def model_size(folder: Path, facts: "ResizeFacts") -> ModelSize:
+    """What a token of the model in `folder` costs now and cost before, by the headers of its weight files.
 
-    vocabulary = recipe.vocabulary
-    assert vocabulary is not None
-    samples = {**learned, **others}
-    return build_report(
-        tokenizer, extended,
-        {name: _texts(sample.training) for name, sample in samples.items()},
-        {name: _texts(sample.held_out) for name, sample in samples.items()},
-        target, {name: source.weight for name, source in recipe.data.sources.items()},
-        proofs=proofs, trials=learnt.trials, threshold=learnt.threshold,
-        initialisation={"method": vocabulary.initialise, "noise": vocabulary.noise, **dataclasses.asdict(facts)},
-    )  # fmt: skip
+    The parameters are left open for mixtures of experts, of which a token visits some, and for models with parts for
+    pictures or sounds.
+    """
+    from tsugiki.vocabulary.weight_splice import read_header
+
+    headers = [read_header(path) for path in folder.glob("*.safetensors")]
+    shapes = {name: tensor.shape for header in headers for name, tensor in header.tensors.items()}
+    matrices = [shapes[name] for name in facts.matrices if len(shapes[name]) == 2]  # a bias has one dimension
+    width = matrices[0][1]
+    parameters = None
+    if not _visits_parts_only(read_json(folder / "config.json")):
+        # A tied matrix may be stored twice, and others are copies.
+        others = sum(map(math.prod, shapes.values())) - sum(map(math.prod, matrices))
+        parameters = others + (1 if facts.tied else 2) * facts.old_rows * width
+    return ModelSize(facts.old_rows, facts.new_rows, width, facts.tied, parameters)
 
 
-def _texts(texts: Sequence[Text]) -> Iterator[str]:
-    return (text.text for text in texts)
+def _visits_parts_only(config: Mapping[str, Any]) -> bool:
+    """Whether a token of text passes through some of a model's matrices only."""
+    text = config.get("text_config") or config
+    experts = any("experts" in key and isinstance(value, int) and value > 1 for key, value in text.items())
+    return experts or any(key in config for key in ("vision_config", "audio_config"))
