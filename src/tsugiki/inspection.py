@@ -25,7 +25,7 @@ def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
     for matches, describe in (
         (is_store, _store),
         ((path / MANIFEST).exists() and (path / "train.idx").exists(), _source),
-        ((path / MANIFEST).exists() and MADE_FROM in read_json(path / MANIFEST), _vocabulary),
+        ((path / MANIFEST).exists() and (path / "model").is_dir(), _vocabulary),
         ((path / MANIFEST).exists(), _checkpoint),
         ((path / "checkpoints").is_dir() or (path / "state.json").exists(), _run),
         (any((child / "train.idx").exists() for child in _children(path)), _sources),

@@ -97,9 +97,11 @@ def _digest(path: Path) -> str:
 
 def recorded(recipe: Recipe) -> dict[str, Any] | None:
     """What the extended model that is there was made from; None where there is none."""
-    path = recipe.vocabulary_dir / MANIFEST
-    whole = path.exists() and (recipe.vocabulary_dir / "model" / "config.json").exists()
-    return read_json(path).get(MADE_FROM) if whole else None
+    folder = recipe.vocabulary_dir
+    if not (folder / MANIFEST).exists() or not (folder / "model" / "config.json").exists():
+        return None
+    content = read_json(folder / MANIFEST)
+    return content.get(MADE_FROM) if isinstance(content, dict) else None
 
 
 def is_up_to_date(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path | None) -> bool:
@@ -113,7 +115,7 @@ def is_up_to_date(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path | 
         return False
     now = made_from(recipe, tokenizer, base_folder)
     if base_folder is None:
-        before = {**before, "base": {"tokenizer": before["base"]["tokenizer"]}}
+        before = {**before, "base": {"tokenizer": before.get("base", {}).get("tokenizer")}}
     if before == now:
         return True
     reasons = ", ".join(changes(before, now))
@@ -169,5 +171,6 @@ def _why_not(recipe: Recipe) -> str | None:
     changed = changes({key: before.get(key) for key in now}, now)
     if recipe.model.name_or_path is not None and Path(recipe.model.name_or_path).expanduser().is_dir():
         configuration = _digest(Path(recipe.model.name_or_path).expanduser() / "config.json")
-        changed += ["model.name_or_path is another model"] if configuration != before["base"]["config.json"] else []
+        if before.get("base", {}).get("config.json") != configuration:
+            changed.append("model.name_or_path is another model now")
     return f"was made otherwise ({', '.join(changed)})" if changed else None

@@ -94,7 +94,8 @@ def extend(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path, say: Say
 def _require_ours(folder: Path) -> None:
     """Refuse to replace a model that is not of this stage."""
     path = folder / MANIFEST
-    ours = MADE_FROM in read_json(path) if path.exists() else not (folder / "model").exists()
+    content = read_json(path) if path.exists() else None
+    ours = isinstance(content, dict) and MADE_FROM in content if path.exists() else not (folder / "model").exists()
     if not ours:
         raise StorageError(
             f"{folder} holds {'another manifest.json' if path.exists() else 'a folder model'} that was not written by "
