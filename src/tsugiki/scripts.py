@@ -1,11 +1,12 @@
 """Which characters a new language is written with, by Unicode script.
 
 *Letters* make up new pieces. *Marks* (the script's own punctuation, digits and symbols, and for East Asian languages
-the full-width forms) get at most a piece of their own, and are no part of longer ones. Whatever is neither is text that
-the base knows, and its ids must not change.
+the full-width forms) get at most a piece of their own. Whatever is neither is text that the base knows, and its ids
+must not change.
 
 Scripts are those of Script_Extensions (Unicode Standard Annex 24), so that the long-vowel mark, which kana share,
-belongs to both. Characters that Latin shares with a script are left out of it.
+belongs to both. Characters that Latin shares with a script are left out of it, unless they stand in the block of the
+script's name: one sign of the baht would else keep all letters of Thai from having their first two bytes to themselves.
 """
 
 from collections.abc import Iterable
@@ -27,6 +28,14 @@ LANGUAGES: dict[str, tuple[str, ...]] = {
 
 EAST_ASIAN = {"hiragana", "katakana", "han", "hangul", "bopomofo"}
 WITHOUT_SPACES = {"hiragana", "katakana", "han", "bopomofo", "thai", "lao", "khmer", "myanmar", "tibetan"}
+"""Scripts whose words have no spaces between them. Korean puts spaces around words in han too."""
+EXAMPLES = {
+    "hiragana": "あ", "katakana": "ア", "han": "漢", "hangul": "한", "bopomofo": "ㄅ", "thai": "ก", "lao": "ກ",
+    "khmer": "ក", "myanmar": "က", "tibetan": "ཀ", "devanagari": "अ", "georgian": "ა",
+}  # fmt: skip
+"""A letter of each of these, by which a script is known under any of its names (Hira, hiragana, HIRAGANA)."""
+NOT_A_LANGUAGES = "A1\u0301\u0378"
+"""A character of each script that other text shares: Latin, common, inherited, unassigned."""
 WIDE_FORMS = r"\u3000-\u303F\uFF00-\uFFEF"
 """CJK Symbols and Punctuation; Halfwidth and Fullwidth Forms."""
 
@@ -36,22 +45,14 @@ class TargetCharacters:
 
     def __init__(self, scripts: Iterable[str]):
         self.scripts = tuple(scripts)
-        for script in self.scripts:
-            try:
-                known = bool(regex.compile(rf"\p{{Script={script}}}")) and script.isalpha()
-            except regex.error:
-                known = False
-            if not known:
-                raise ValueError(f"{script!r} is not a script of Unicode; examples are {', '.join(LANGUAGES['ja'])}")
-            if script.lower() in ("latin", "common", "inherited", "zyyy", "zinh", "latn"):
-                raise ValueError(f"{script!r} holds characters of English: its ids could not be kept")
+        names = {_common_name(script) for script in self.scripts}
         any_script = "".join(rf"\p{{scx={script}}}" for script in self.scripts)
-        wide = WIDE_FORMS if EAST_ASIAN & {script.lower() for script in self.scripts} else ""
+        marks = "".join(map(_block, names)) + (WIDE_FORMS if EAST_ASIAN & names else "")
         letters = rf"[[{any_script}]--[\p{{scx=Latin}}\x00-\x7F]]"
         kinds = r"[\p{L}\p{M}\p{Nl}]"
         self._letter = regex.compile(rf"(?V1)[{letters}&&{kinds}]")
-        self._target = regex.compile(rf"(?V1)[{letters}{wide}]")
-        self.words_are_spaced = not WITHOUT_SPACES & {script.lower() for script in self.scripts}
+        self._target = regex.compile(rf"(?V1)[{letters}{marks}]")
+        self.words_are_spaced = not WITHOUT_SPACES & (names - {"han"} if "hangul" in names else names)
         self._runs = regex.compile(rf"(?V1){' ?' if self.words_are_spaced else ''}[{letters}&&{kinds}]+")
 
     @classmethod
@@ -80,3 +81,26 @@ class TargetCharacters:
     def runs(self, text: str) -> list[str]:
         """The longest stretches of letters in a text, in order; where words are spaced, with the space before them."""
         return self._runs.findall(text)
+
+
+def _common_name(script: str) -> str:
+    """The name in `EXAMPLES` of a script that is there, else the one given. Raises ValueError for one that is none, or
+    that holds characters of other languages."""
+    try:
+        if not script.replace("_", "").replace(" ", "").isalpha():
+            raise ValueError
+        belongs = regex.compile(rf"\p{{Script={script}}}")
+    except (ValueError, regex.error):
+        raise ValueError(f"{script!r} is not a script of Unicode; examples are {', '.join(LANGUAGES['ja'])}") from None
+    if any(map(belongs.match, NOT_A_LANGUAGES)):
+        raise ValueError(f"{script!r} holds characters of English and other text: their ids could not be kept")
+    return next((name for name, letter in EXAMPLES.items() if belongs.match(letter)), script)
+
+
+def _block(script: str) -> str:
+    """The class of the characters in the block that has a script's name; nothing where there is none."""
+    try:
+        regex.compile(rf"\p{{Block={script}}}")
+    except regex.error:
+        return ""
+    return rf"\p{{Block={script}}}"

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conftest import make_model_folder, tiny_architecture
 from tiny_project import TEXT
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from conftest import make_model_folder, tiny_architecture
 
 FAMILIES = ("llama", "qwen3")
 ROWS = {"llama": 420, "qwen3": 448}

@@ -196,7 +196,7 @@ def test_texts_of_the_command_line_are_refused_by_file_and_line(tmp_path):
         list(read_texts([good, surrogate]))
     for name, content, said in [
         ("empty.jsonl", "", "empty.jsonl: the file is empty"),
-            ("blank.jsonl", "\n\n", "blank.jsonl: no document in the whole file"),
+        ("blank.jsonl", "\n\n", "blank.jsonl: no document in the whole file"),
         ("broken.jsonl", '{"text": "a"}\n{broken\n', "broken.jsonl:2: malformed"),
         ("key.jsonl", '{"body": "a"}\n', "key.jsonl:1: missing key: no key 'text'; it has 'body'"),
         ("table.csv", "a,b", "its ending names no format; call it .jsonl, .parquet or .txt"),

@@ -19,6 +19,7 @@ def open_base(tokenizer: TextTokenizer, target: TargetCharacters) -> Base:
     path = folder / "tokenizer.json"
     state = _state(path) if path.exists() else None
     if state is not None and _is_byte_level(state):
+        _require_plain_spelling(path, state)
         return ByteLevelBase(path, target, state)
     if (folder / "tokenizer.model").exists():
         bos = tokenizer.piece(tokenizer.bos_id) if tokenizer.default_add_bos and tokenizer.bos_id is not None else None
@@ -27,6 +28,7 @@ def open_base(tokenizer: TextTokenizer, target: TargetCharacters) -> Base:
         raise ModelError(f"{folder}: no tokenizer.json and no tokenizer.model in this folder")
     model = state["model"]
     if model.get("type") == "BPE" and model.get("byte_fallback"):
+        _require_plain_spelling(path, state)
         return SentencePieceBase(target, state)
     if model.get("type") == "Unigram":
         raise ModelError(unigram_refusal(path))
@@ -48,6 +50,12 @@ def _state(path: Path) -> dict[str, Any]:
         state["model"]["merges"] = [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
         state["model"].setdefault("type", "BPE")
     return state
+
+
+def _require_plain_spelling(path: Path, state: dict[str, Any]) -> None:
+    for key in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if state["model"].get(key):
+            raise ModelError(f"{path}: has a {key}, which new pieces could not be given exactly; choose another base")
 
 
 def _is_byte_level(state: dict[str, Any]) -> bool:

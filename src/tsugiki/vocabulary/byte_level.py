@@ -13,12 +13,17 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import regex
 from tokenizers import Tokenizer
 
 from tsugiki.errors import ModelError
 from tsugiki.files import write_atomically
 from tsugiki.scripts import TargetCharacters
-from tsugiki.vocabulary.pieces import Piece, bare, with_pieces
+from tsugiki.vocabulary.pieces import Piece, bare, preparation, whole_vocabulary, with_pieces
+
+NEVER_USED = {0xC0, 0xC1, *range(0xF5, 0x100)}
+"""Bytes that no UTF-8 text has."""
+UNASSIGNED = regex.compile(r"\p{Cn}")
 
 
 @cache
@@ -44,36 +49,40 @@ def bytes_of(spelling: str) -> bytes | None:
 
 
 class ByteLevelBase:
-    """A `tokenizer.json` with byte-level merges that can be extended."""
+    """A `tokenizer.json` with byte-level merges that can be extended. Raises ModelError, with the reason, for one whose
+    text does not come back from bytes."""
 
     family = "byte-level BPE"
 
     def __init__(self, path: Path, target: TargetCharacters, state: dict[str, Any]):
         self.target, self._state = target, state
-        self.vocabulary: dict[str, int] = dict(state["model"]["vocab"])
-        # A token beside the model that is not in its vocabulary would move when the vocabulary grows.
-        beside = {token["content"]: token["id"] for token in state["added_tokens"]}
-        self._whole = self.vocabulary | beside
-        self.used = max(self._whole.values()) + 1
-        self._tokenizer = Tokenizer.from_str(json.dumps(state))
-        if self._tokenizer.pre_tokenizer is None:
-            raise ModelError(f"{path}: a byte-level vocabulary without a division into words")
+        self.vocabulary = whole_vocabulary(state)
+        self.used = max(self.vocabulary.values()) + 1
+        self._preparation = preparation(state)
+        if not self._is_kept("é"):
+            raise ModelError(f"{path}: a byte-level vocabulary that does not get every character's bytes to merge")
+        lacking = sum(letter not in self.vocabulary for letter, byte in alphabet().items() if byte not in NEVER_USED)
+        if lacking:
+            raise ModelError(f"{path}: lacks {lacking} of the 256 bytes, so it cannot keep every text exactly")
 
     def units(self, texts: Iterable[str]) -> Counter[str]:
         """The words of the base's own pattern that hold a letter of the target."""
         found: Counter[str] = Counter()
-        normalize, cut = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
         for text in texts:
-            # Line by line: a pattern's look-ahead at a line's end changes no word with letters.
-            lines = [line for line in text.split("\n") if self.target.occur_in(line)]
-            for line in lines:
-                words = cut.pre_tokenize_str(normalize.normalize_str(line) if normalize else line)
-                found.update(word for word, _ in words)
-        return Counter({word: count for word, count in found.items() if self._has_letter(word)})
+            for line in text.split("\n"):
+                if self.target.occur_in(line):
+                    # After a line's end, as it stands in the text: some bases put a space before a text's first word.
+                    found.update(self._words("\n" + line))
+        return Counter({word: count for word, count in found.items() if self.kind(word) == "target"})
 
-    def _has_letter(self, word: str) -> bool:
-        text = self.text_of(word)
-        return text is not None and any(map(self.target.is_letter, text))
+    def _words(self, text: str) -> list[str]:
+        normalize, divide = self._preparation.normalizer, self._preparation.pre_tokenizer
+        normal = normalize.normalize_str(text) if normalize else text
+        return [word for word, _ in divide.pre_tokenize_str(normal)] if divide else [normal]
+
+    def _is_kept(self, character: str) -> bool:
+        """Whether the model gets to see the bytes of a character: a normaliser may put another in its place."""
+        return "".join(self._words(character)).endswith(spell(character.encode()))
 
     @cached_property
     def _bare(self) -> Tokenizer:
@@ -81,22 +90,21 @@ class ByteLevelBase:
 
     def character_pieces(self, character: str) -> list[Piece]:
         spelling = spell(character.encode())
-        if spelling in self._whole:
+        if spelling in self.vocabulary or not self._is_kept(character):
             return []
+        first, *others = self._bare.encode(spelling, add_special_tokens=False).tokens
         pieces: list[Piece] = []
-        tokens = self._bare.encode(spelling, add_special_tokens=False).tokens
-        first = tokens[0]
-        for token in tokens[1:]:
+        for token in others:
             piece = Piece(first + token, (first, token))
             first = piece.spelling
-            if first in self._whole or (first != spelling and not self._is_exclusive(first)):
+            if first in self.vocabulary or (first != spelling and not self._begins_only_targets(first)):
                 return []  # a piece of the base that its merges do not make, or bytes that other characters share
             pieces.append(piece)
         return pieces
 
-    def _is_exclusive(self, spelling: str) -> bool:
-        """Whether only target characters begin with these bytes."""
-        return begins_only_targets(bytes_of(spelling) or b"", self.target)
+    def _begins_only_targets(self, spelling: str) -> bool:
+        start = bytes_of(spelling)
+        return start is not None and begins_only_targets(start, self.target)
 
     def kind(self, spelling: str) -> str | None:
         text = self.text_of(spelling)
@@ -105,43 +113,27 @@ class ByteLevelBase:
         return "target" if any(map(self.target.is_letter, text)) else "other"
 
     def text_of(self, spelling: str) -> str | None:
+        spelled = bytes_of(spelling)
         try:
-            return (bytes_of(spelling) or b"\xff").decode()
+            return None if spelled is None else spelled.decode()
         except UnicodeDecodeError:
             return None
 
+    def spelled(self, text: str) -> str:
+        return spell(text.encode())
+
     def state(self, pieces: Sequence[Piece]) -> dict[str, Any]:
-        state = {**self._state, "model": {**self._state["model"], "vocab": self._whole}}
         merges = [*self._state["model"]["merges"], *(piece.parts for piece in pieces)]
-        return with_pieces(state, pieces, self.used, merges)
+        return with_pieces(self._state, self.vocabulary, pieces, merges)
 
     def write(self, folder: Path, pieces: Sequence[Piece]) -> None:
         write_atomically(folder / "tokenizer.json", json.dumps(self.state(pieces), ensure_ascii=False))
 
 
 def begins_only_targets(start: bytes, target: TargetCharacters) -> bool:
-    """Whether bytes are the beginning of target characters and of no other assigned character."""
-    found = False
-    for character in _beginning_with(start):
-        if not target.is_target(character):
-            return False
-        found = True
-    return found
-
-
-def _beginning_with(start: bytes) -> Iterable[str]:
-    """The assigned characters whose UTF-8 begins with some bytes."""
-    from unicodedata import category
-
-    length = 2 if start[0] < 0xE0 else 3 if start[0] < 0xF0 else 4
-    missing = length - len(start)
-    if start[0] < 0xC2 or missing < 1:
-        return
-    for number in range(64**missing):
-        rest = bytes(0x80 + (number >> 6 * place) % 64 for place in reversed(range(missing)))
-        try:
-            character = (start + rest).decode()
-        except UnicodeDecodeError:
-            continue
-        if category(character) not in ("Cn", "Cs"):
-            yield character
+    """Whether every assigned character whose UTF-8 begins with `start`, which some character's does, is one of the
+    target. `start` has two bytes or three."""
+    missing = (2 if start[0] < 0xE0 else 3 if start[0] < 0xF0 else 4) - len(start)
+    first = ord((start + missing * b"\x80").decode())
+    characters = map(chr, range(first, first + 64**missing))
+    return all(target.is_target(character) for character in characters if not UNASSIGNED.match(character))

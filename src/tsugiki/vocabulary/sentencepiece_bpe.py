@@ -10,14 +10,15 @@ must itself be a piece.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from tsugiki.errors import ModelError
 from tsugiki.files import write_atomically
 from tsugiki.scripts import TargetCharacters
-from tsugiki.vocabulary.pieces import Piece, with_pieces
+from tsugiki.vocabulary.pieces import Piece, preparation, whole_vocabulary, with_pieces
 
 MARK = "\u2581"
 """Stands for a space."""
@@ -26,26 +27,28 @@ RARE = -1e8
 
 
 class SentencePieceBase:
-    """A `tokenizer.model` (or the content of a `tokenizer.json` with byte fallback) that can be extended."""
+    """The content of a `tokenizer.json` with byte fallback that can be extended, and of the `tokenizer.model` that it
+    stands for, where there is one."""
 
     family = "SentencePiece BPE with byte fallback"
 
     def __init__(self, target: TargetCharacters, state: dict[str, Any], proto: Any = None):
         self.target, self._state, self._proto = target, state, proto
-        self.vocabulary: dict[str, int] = state["model"]["vocab"]
-        beside = [token["id"] for token in state["added_tokens"]]
-        self.used = max([*self.vocabulary.values(), *beside]) + 1
+        self.vocabulary = whole_vocabulary(state)
+        self.used = max(self.vocabulary.values()) + 1
+        self._normalizer = preparation(state).normalizer
 
     def units(self, texts: Iterable[str]) -> Counter[str]:
         """Stretches of letters; where words are spaced, with the mark of the space before them."""
         found: Counter[str] = Counter()
         for text in texts:
             found.update(self.target.runs(text))
-        if not self.target.words_are_spaced:
-            return found
-        return Counter({spelled.replace(" ", MARK): count for spelled, count in found.items()})
+        return Counter({self.spelled(run): count for run, count in found.items()})
 
     def character_pieces(self, character: str) -> list[Piece]:
+        # Only the end is compared: a normaliser may put a mark before it.
+        if self._normalizer is not None and not self._normalizer.normalize_str(character).endswith(character):
+            return []
         if character in self.vocabulary:
             return []
         return [Piece(character, tuple(f"<0x{byte:02X}>" for byte in character.encode()))]
@@ -59,15 +62,17 @@ class SentencePieceBase:
     def text_of(self, spelling: str) -> str | None:
         return spelling.replace(MARK, " ")
 
+    def spelled(self, text: str) -> str:
+        return text.replace(" ", MARK)
+
     def state(self, pieces: Sequence[Piece]) -> dict[str, Any]:
         if self._proto is not None:
-            scores = _scores(self._proto) | _new_scores(self._proto, pieces)
-            return with_pieces(self._state, pieces, self.used, merges_by_score(scores))
-        known = self.vocabulary.keys() | {piece.spelling for piece in pieces}
-        merges = [*self._state["model"]["merges"]]
-        for piece in pieces:
-            merges += _divisions(piece.spelling, known)
-        return with_pieces(self._state, pieces, self.used, merges)
+            merges = merges_by_score(_scores(self._proto) | _new_scores(self._proto, pieces))
+        else:
+            known = self.vocabulary.keys() | {piece.spelling for piece in pieces}
+            new = (division for piece in pieces for division in _divisions(piece.spelling, known))
+            merges = [*self._state["model"]["merges"], *new]
+        return with_pieces(self._state, self.vocabulary, pieces, merges)
 
     def write(self, folder: Path, pieces: Sequence[Piece]) -> None:
         write_atomically(folder / "tokenizer.json", json.dumps(self.state(pieces), ensure_ascii=False))
@@ -77,7 +82,7 @@ class SentencePieceBase:
     def _beside(self) -> list[dict[str, Any]]:
         """Tokens that the base has beside its SentencePiece model, by id."""
         size = len(self._proto.pieces)
-        return sorted((token for token in self._state["added_tokens"] if token["id"] >= size), key=lambda t: t["id"])
+        return sorted((token for token in self._state["added_tokens"] if token["id"] >= size), key=itemgetter("id"))
 
 
 def from_model_file(
@@ -91,7 +96,8 @@ def from_model_file(
     beside = {token: entry for token, entry in added.items() if token >= size}
     if sorted(beside) != list(range(size, size + len(beside))):
         raise ModelError(
-            f"{path.parent}: added tokens have the ids {sorted(beside)}, but {path.name} ends at {size - 1}"
+            f"{path.parent}: added tokens have the ids {sorted(beside)}, but {path.name} ends at {size - 1} and can "
+            "hold no gaps; number them from there on, without any"
         )
     return SentencePieceBase(target, _state(proto, beside, bos), proto)
 
@@ -119,6 +125,7 @@ def _require_bpe(path: Path, proto: Any) -> None:
     unsupported = {
         "a normaliser": normalizer.precompiled_charsmap, "removal of spaces": normalizer.remove_extra_whitespaces,
         "marks after words": trainer.treat_whitespace_as_suffix,
+        "spaces without marks": not normalizer.escape_whitespaces,
     }  # fmt: skip
     for what, there in unsupported.items():
         if there:
@@ -137,26 +144,10 @@ def unigram_refusal(path: Path) -> str:
 def _state(proto: Any, beside: Mapping[int, tuple[str, bool]], bos: str | None) -> dict[str, Any]:
     """A tokenizer.json that gives the ids of the SentencePiece model."""
     kinds = type(proto).SentencePiece
-    vocabulary = {piece.piece: token for token, piece in enumerate(proto.pieces)}
-    unknown = next(piece.piece for piece in proto.pieces if piece.type == kinds.UNKNOWN)
-    control = {token: piece.piece for token, piece in enumerate(proto.pieces)
-               if piece.type in (kinds.CONTROL, kinds.UNKNOWN)}  # fmt: skip
-    defined = {token: piece.piece for token, piece in enumerate(proto.pieces) if piece.type == kinds.USER_DEFINED}
+    control = {kinds.CONTROL, kinds.UNKNOWN}
+    apart = {token: (piece.piece, piece.type in control) for token, piece in enumerate(proto.pieces)
+             if piece.type in {*control, kinds.USER_DEFINED}} | dict(beside)  # fmt: skip
     prefixed = proto.normalizer_spec.add_dummy_prefix
-    entries = [(token, piece, True) for token, piece in control.items()]
-    entries += [(token, piece, False) for token, piece in defined.items()]
-    entries += [(token, piece, special) for token, (piece, special) in beside.items()]
-    template = None
-    if bos is not None:
-        number = vocabulary.get(bos) if bos in vocabulary else next(t for t, (p, _) in beside.items() if p == bos)
-        begin = {"SpecialToken": {"id": bos, "type_id": 0}}
-        template = {
-            "type": "TemplateProcessing",
-            "single": [begin, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [begin, {"Sequence": {"id": "A", "type_id": 0}},
-                     {"SpecialToken": {"id": bos, "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {bos: {"id": bos, "ids": [number], "tokens": [bos]}},
-        }  # fmt: skip
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
     prepend = {"type": "Prepend", "prepend": MARK}
     back = {"type": "Replace", "pattern": {"String": MARK}, "content": " "}
@@ -167,17 +158,31 @@ def _state(proto: Any, beside: Mapping[int, tuple[str, bool]], bos: str | None) 
         "added_tokens": [
             {"id": token, "content": piece, "single_word": False, "lstrip": False, "rstrip": False,
              "normalized": False, "special": special}
-            for token, piece, special in sorted(entries)
+            for token, (piece, special) in sorted(apart.items())
         ],
         "normalizer": {"type": "Sequence", "normalizers": [prepend, replace]} if prefixed else replace,
         "pre_tokenizer": None,
-        "post_processor": template,
+        "post_processor": None if bos is None else _begins_with(
+            bos, next(token for token, (piece, _) in apart.items() if piece == bos)
+        ),
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
-            "type": "BPE", "dropout": None, "unk_token": unknown, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
-            "vocab": vocabulary, "merges": [],
+            "type": "BPE", "dropout": None,
+            "unk_token": next(piece.piece for piece in proto.pieces if piece.type == kinds.UNKNOWN),
+            "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True,
+            "ignore_merges": False, "vocab": {piece.piece: token for token, piece in enumerate(proto.pieces)},
+            "merges": [],
         },
+    }  # fmt: skip
+
+
+def _begins_with(bos: str, token: int) -> dict[str, Any]:
+    """A post-processor that puts BOS before a text, and before each of a pair."""
+    begin = [{"SpecialToken": {"id": bos, "type_id": number}} for number in range(2)]
+    text = [{"Sequence": {"id": name, "type_id": number}} for number, name in enumerate("AB")]
+    return {
+        "type": "TemplateProcessing", "single": [begin[0], text[0]], "pair": [begin[0], text[0], begin[1], text[1]],
+        "special_tokens": {bos: {"id": bos, "ids": [token], "tokens": [bos]}},
     }  # fmt: skip
 
 
@@ -194,7 +199,7 @@ def _new_scores(proto: Any, pieces: Sequence[Piece]) -> dict[str, float]:
     return {piece.spelling: first - number for number, piece in enumerate(pieces)}
 
 
-def _divisions(spelling: str, known: Iterable[str]) -> list[tuple[str, str]]:
+def _divisions(spelling: str, known: Container[str]) -> list[tuple[str, str]]:
     """All divisions of a piece into two pieces, the longer left part first."""
     pairs = ((spelling[:cut], spelling[cut:]) for cut in range(len(spelling) - 1, 0, -1))
     return [(left, right) for left, right in pairs if left in known and right in known]

@@ -227,7 +227,7 @@ def _resize(
 
     vocabulary = section_of(recipe)
     return resize_model(
-        base_folder, output, used=base.used, size=size, pieces=old_pieces(base, learnt.pieces, base.vocabulary),
+        base_folder, output, used=base.used, size=size, pieces=old_pieces(base, learnt.pieces),
         method=vocabulary.initialise, noise=vocabulary.noise, seed=recipe.seed,
         token_ids={"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id},
     )  # fmt: skip
