@@ -21,8 +21,6 @@ from tsugiki.files import write_atomically
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.pieces import Piece, bare, preparation, whole_vocabulary, with_pieces
 
-NEVER_USED = {0xC0, 0xC1, *range(0xF5, 0x100)}
-"""Bytes that no UTF-8 text has."""
 UNASSIGNED = regex.compile(r"\p{Cn}")
 
 
@@ -61,9 +59,6 @@ class ByteLevelBase:
         self._preparation = preparation(state)
         if not self._is_kept("é"):
             raise ModelError(f"{path}: a byte-level vocabulary that does not get every character's bytes to merge")
-        lacking = sum(letter not in self.vocabulary for letter, byte in alphabet().items() if byte not in NEVER_USED)
-        if lacking:
-            raise ModelError(f"{path}: lacks {lacking} of the 256 bytes, so it cannot keep every text exactly")
 
     def units(self, texts: Iterable[str]) -> Counter[str]:
         """The words of the base's own pattern that hold a letter of the target."""
@@ -92,9 +87,12 @@ class ByteLevelBase:
         spelling = spell(character.encode())
         if spelling in self.vocabulary or not self._is_kept(character):
             return []
-        first, *others = self._bare.encode(spelling, add_special_tokens=False).tokens
+        tokens = self._bare.encode(spelling, add_special_tokens=False).tokens
+        if "".join(tokens) != spelling:
+            return []  # a byte is left out that the base has no piece for: SmolLM2 lacks eight that UTF-8 has
         pieces: list[Piece] = []
-        for token in others:
+        first = tokens[0]
+        for token in tokens[1:]:
             piece = Piece(first + token, (first, token))
             first = piece.spelling
             if first in self.vocabulary or (first != spelling and not self._begins_only_targets(first)):

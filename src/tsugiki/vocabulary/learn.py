@@ -11,9 +11,9 @@ times are tried, each with as many merges as places remain.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Learnt:
     single: int
     """How many of them are single characters, or beginnings of those."""
     threshold: int
+    """How often a character was seen that has a piece."""
     trials: list[Trial]
     dropped: list[str]
     """Pieces that did not tokenise to themselves."""
@@ -68,45 +69,31 @@ def learn(
     `split` divides a stretch of text at word boundaries that no piece may cross. Raises DataError when the texts do not
     hold as many pieces.
     """
+    thresholds = THRESHOLDS if threshold is None else (threshold,)
     seen = Counter(character for text in texts for character in base.target.targets(text))
-    ordered = sorted((c for c in seen if seen[c] >= (threshold or LEAST_COUNT)), key=lambda c: (-seen[c], c))
-    needed = {character: pieces for character in ordered if (pieces := base.character_pieces(character))}
-    state = base.state(_unique(piece for pieces in needed.values() for piece in pieces))
+    ordered = sorted((c for c in seen if seen[c] >= thresholds[0]), key=lambda c: (-seen[c], c))
+    characters = {character: pieces for character in ordered if (pieces := base.character_pieces(character))}
     units = base.units(texts)
     if split is not None:
-        units = _divided(units, split)
-    merges = learn_merges(base, state, units, round(SPARE * count) + 100, max_length)
-
-    def choose(least: int, banned: set[str]) -> tuple[list[Piece], int]:
-        chosen = [c for c in needed if seen[c] >= least]
-        single = [p for p in _unique(p for c in chosen for p in needed[c]) if p.spelling not in banned]
-        return _fill(base, single, merges, count, banned, max_length), len(single)
-
-    trials: list[Trial] = []
-    for least in (threshold,) if threshold is not None else THRESHOLDS:
-        pieces, single = choose(least, set())
-        if len(pieces) == count and (not trials or single != trials[-1].characters):
-            tokens = count_tokens(base.state(pieces), held_out)
-            trials.append(Trial(least, single, tokens / max(1, sum(map(len, held_out)))))
-            if len(trials) > WORSE and trials[-1 - WORSE] == min(trials, key=_cost):
-                break
-    if not trials:
-        most = max(len(choose(least, set())[0]) for least in THRESHOLDS)
-        raise DataError(
-            f"the sample of {sum(map(len, texts)):,} characters yields {most:,} new pieces, {count:,} are asked for: "
-            "give more text (vocabulary.corpora, vocabulary.sample_characters) or ask for fewer"
-        )
-    best = min(trials, key=_cost)
-    banned: set[str] = set()
+        units = _divided(base, units, split)
+    asked = round(SPARE * count) + 100
     while True:
-        pieces, single = choose(best.threshold, banned)
-        failing = not_themselves(base.state(pieces), pieces)
-        if not failing:
+        single = _unique(piece for pieces in characters.values() for piece in pieces)
+        merges = learn_merges(base, single, units, asked, max_length)
+        candidates = Candidates(base, seen, characters, merges, count, max_length)
+        trials = try_thresholds(candidates, thresholds, held_out)
+        for trial in sorted(trials, key=_cost):
+            pieces, singles, dropped = candidates.tested(trial.threshold)
+            if len(pieces) == count:
+                return Learnt(pieces, singles, trial.threshold, trials, sorted(dropped))
+        if len(merges) < asked:
             break
-        banned |= failing
-    if len(pieces) < count:
-        raise DataError(f"only {len(pieces):,} of {count:,} pieces tokenise to themselves: ask for fewer")
-    return Learnt(pieces, single, best.threshold, trials, sorted(banned))
+        asked *= 2  # too many of them fell away
+    most = max(thresholds, key=lambda least: len(candidates.choose(least)[0]))
+    raise DataError(
+        f"the sample of {sum(map(len, texts)):,} characters yields {len(candidates.tested(most)[0]):,} new pieces, "
+        f"{count:,} are asked for: give more text (vocabulary.corpora, vocabulary.sample_characters) or ask for fewer"
+    )
 
 
 def _cost(trial: Trial) -> float:
@@ -118,35 +105,77 @@ def _unique(pieces: Iterable[Piece]) -> list[Piece]:
     return list({piece.spelling: piece for piece in pieces}.values())
 
 
-def _divided(units: Mapping[str, int], split: Callable[[str], Iterable[str]]) -> Counter[str]:
+def _divided(base: Base, units: Mapping[str, int], split: Callable[[str], Iterable[str]]) -> Counter[str]:
     divided: Counter[str] = Counter()
     for unit, count in units.items():
-        for part in split(unit):
-            divided[part] += count
+        for part in split(base.text_of(unit) or ""):
+            divided[base.spelled(part)] += count
     return divided
 
 
-def _fill(
-    base: Base, single: Sequence[Piece], merges: Iterable[Piece], count: int, banned: set[str], max_length: int
-) -> list[Piece]:
-    """The single characters, then merges in order whose parts are there, up to `count` pieces in all."""
-    pieces = list(single[:count])
-    known = base.vocabulary.keys() | {piece.spelling for piece in single}
-    for merge in merges:
-        if len(pieces) >= count:
-            break
-        usable = merge.spelling not in known and merge.spelling not in banned and known.issuperset(merge.parts)
-        if usable and len(base.text_of(merge.spelling) or "") <= max_length:
-            pieces.append(merge)
-            known.add(merge.spelling)
-    return pieces
+@dataclass(frozen=True)
+class Candidates:
+    """What `count` pieces are chosen from."""
+
+    base: Base
+    seen: Mapping[str, int]
+    """How often each character was seen."""
+    characters: Mapping[str, Sequence[Piece]]
+    """Pieces that make a character one token, the most frequent character first."""
+    merges: Sequence[Piece]
+    """In the order in which they were learned."""
+    count: int
+    max_length: int
+
+    def choose(self, least: int, banned: Container[str] = ()) -> tuple[list[Piece], int]:
+        """The pieces of the characters seen at least `least` times, then merges whose parts are there, `count` in all
+        or as many as there are; and how many of them are of characters."""
+        single = _unique(
+            piece for character, own in self.characters.items() if self.seen[character] >= least for piece in own
+        )
+        of_characters = {piece.spelling for piece in single}
+        known = set(self.base.vocabulary)
+        pieces: list[Piece] = []
+        for piece in chain(single, self.merges):
+            if len(pieces) == self.count:
+                break
+            possible = piece.spelling not in known and piece.spelling not in banned and known.issuperset(piece.parts)
+            if possible and len(self.base.text_of(piece.spelling) or "") <= self.max_length:
+                pieces.append(piece)
+                known.add(piece.spelling)
+        return pieces, sum(piece.spelling in of_characters for piece in pieces)
+
+    def tested(self, least: int) -> tuple[list[Piece], int, set[str]]:
+        """As `choose`, without the pieces that do not tokenise to themselves, others in their place; and those."""
+        dropped: set[str] = set()
+        while True:
+            pieces, single = self.choose(least, dropped)
+            failing = not_themselves(self.base, pieces)
+            if not failing:
+                return pieces, single, dropped
+            dropped |= failing
+
+
+def try_thresholds(candidates: Candidates, thresholds: Iterable[int], held_out: Sequence[str]) -> list[Trial]:
+    """What the held-out text costs by each threshold for which there are pieces enough, until it gets no better."""
+    trials: list[Trial] = []
+    for least in thresholds:
+        pieces, single = candidates.choose(least)
+        if len(pieces) == candidates.count and (not trials or single != trials[-1].characters):
+            tokens = count_tokens(candidates.base.state(pieces), held_out)
+            trials.append(Trial(least, single, tokens / max(1, sum(map(len, held_out)))))
+            if len(trials) > WORSE and trials[-1 - WORSE] == min(trials, key=_cost):
+                break
+    return trials
 
 
 def learn_merges(
-    base: Base, state: Mapping[str, Any], units: Mapping[str, int], count: int, max_length: int
+    base: Base, single: Sequence[Piece], units: Mapping[str, int], count: int, max_length: int
 ) -> list[Piece]:
-    """Up to `count` merges, the most frequent pair first, continued from a tokenizer.json's own on counted `units`."""
-    tokenizer = bare(dict(state))
+    """Up to `count` merges, the most frequent pair first, continued from the base's own and those of `single`
+    characters on counted `units`."""
+    state = base.state(single)
+    tokenizer = bare(state)
     spellings = {token: spelling for spelling, token in state["model"]["vocab"].items()}
     kinds = np.zeros(max(spellings) + 1, np.int8)
     for token, spelling in spellings.items():
@@ -216,10 +245,18 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def not_themselves(state: Mapping[str, Any], pieces: Sequence[Piece]) -> set[str]:
-    """The spellings of pieces that the tokenizer divides otherwise than into themselves."""
-    ids, model = state["model"]["vocab"], bare(dict(state))
-    encoded = model.encode_batch_fast([piece.spelling for piece in pieces], add_special_tokens=False)
-    return {
-        piece.spelling for piece, encoding in zip(pieces, encoded, strict=True) if encoding.ids != [ids[piece.spelling]]
-    }
+def not_themselves(base: Base, pieces: Sequence[Piece]) -> set[str]:
+    """The spellings of new pieces that come out divided: by merges alone, or at the beginning of a line."""
+    state = base.state(pieces)
+    ids: dict[str, int] = state["model"]["vocab"]
+    spellings = [piece.spelling for piece in pieces]
+    alone = bare(state).encode_batch_fast(spellings, add_special_tokens=False)
+    failing = {spelling for spelling, encoding in zip(spellings, alone, strict=True) if encoding.ids != [ids[spelling]]}
+    # Behind a line's end nothing joins a piece that begins a line, not even the space put before a text.
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    typed = {spelling: text for spelling in spellings if (text := base.text_of(spelling)) is not None}
+    end, *lines = tokenizer.encode_batch_fast(
+        ["\n", *(f"\n{text}" for text in typed.values())], add_special_tokens=False
+    )
+    failing |= {spelling for spelling, line in zip(typed, lines, strict=True) if line.ids != [*end.ids, ids[spelling]]}
+    return failing
