@@ -209,7 +209,7 @@ def _learn(vocabulary: VocabularySection, base: Base, learned: Mapping[str, Samp
         kept_back += kept
     return learn(
         base, training, kept_back or training, count, max_length=vocabulary.max_piece_length,
-        threshold=vocabulary.min_character_count, split=word_divider(base) if vocabulary.split_words else None,
+        threshold=vocabulary.min_character_count, split=word_divider() if vocabulary.split_words else None,
     )  # fmt: skip
 
 

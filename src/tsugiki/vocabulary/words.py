@@ -4,11 +4,10 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from tsugiki.errors import RecipeError
-from tsugiki.vocabulary.pieces import Base
 
 
-def word_divider(base: Base) -> Callable[[str], list[str]]:
-    """A function that divides a stretch of text, spelled as the base's vocabulary spells it, where words end.
+def word_divider() -> Callable[[str], list[str]]:
+    """A function that divides text where words end; its parts joined are the text.
 
     Raises RecipeError when the extra `ja` is missing.
     """
@@ -19,24 +18,14 @@ def word_divider(base: Base) -> Callable[[str], list[str]]:
     except (ImportError, RuntimeError):  # the library, or its dictionary
         raise RecipeError("vocabulary.split_words needs: pip install 'tsugiki[ja]'") from None
 
-    def divide(spelling: str) -> list[str]:
-        text = base.text_of(spelling)
-        if text is None:
-            return [spelling]
-        # One letter a character, or (byte-level vocabularies) one a byte.
-        length = len if len(text) == len(spelling) else _bytes_in
-        ends, at = [0], 0
-        for word in tagger.parse(text).split():
-            start = text.find(word, at)
+    def divide(text: str) -> list[str]:
+        ends = [0]
+        for word in tagger.parse(text).split():  # MeCab takes spaces away
+            start = text.find(word, ends[-1])
             if start < 0:
-                return [spelling]
-            at = start + len(word)
-            ends.append(length(text[:at]))
-        ends[-1] = len(spelling)
-        return [spelling[start:end] for start, end in pairwise(ends)] or [spelling]
+                return [text]
+            ends.append(start + len(word))
+        ends[-1] = len(text)
+        return [text[start:end] for start, end in pairwise(ends)] or [text]
 
     return divide
-
-
-def _bytes_in(text: str) -> int:
-    return len(text.encode())
