@@ -34,7 +34,7 @@ EXAMPLES = {
     "khmer": "ក", "myanmar": "က", "tibetan": "ཀ", "devanagari": "अ", "georgian": "ა",
 }  # fmt: skip
 """A letter of each of these, by which a script is known under any of its names (Hira, hiragana, HIRAGANA)."""
-NOT_A_LANGUAGES = "A1\u0301\u0378"
+SHARED = "A1\u0301\u0378"
 """A character of each script that other text shares: Latin, common, inherited, unassigned."""
 WIDE_FORMS = r"\u3000-\u303F\uFF00-\uFFEF"
 """CJK Symbols and Punctuation; Halfwidth and Fullwidth Forms."""
@@ -87,12 +87,12 @@ def _common_name(script: str) -> str:
     """The name in `EXAMPLES` of a script that is there, else the one given. Raises ValueError for one that is none, or
     that holds characters of other languages."""
     try:
-        if not script.replace("_", "").replace(" ", "").isalpha():
+        if not regex.fullmatch(r"[A-Za-z_ ]*[A-Za-z]", script):
             raise ValueError
         belongs = regex.compile(rf"\p{{Script={script}}}")
     except (ValueError, regex.error):
         raise ValueError(f"{script!r} is not a script of Unicode; examples are {', '.join(LANGUAGES['ja'])}") from None
-    if any(map(belongs.match, NOT_A_LANGUAGES)):
+    if any(map(belongs.match, SHARED)):
         raise ValueError(f"{script!r} holds characters of English and other text: their ids could not be kept")
     return next((name for name, letter in EXAMPLES.items() if belongs.match(letter)), script)
 
@@ -103,4 +103,4 @@ def _block(script: str) -> str:
         regex.compile(rf"\p{{Block={script}}}")
     except regex.error:
         return ""
-    return rf"\p{{Block={script}}}"
+    return rf"[\p{{Block={script}}}--\p{{Cn}}]"

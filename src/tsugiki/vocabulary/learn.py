@@ -190,8 +190,9 @@ def learn_merges(
     _add_words(words, tokenizer, batch, units, kinds)
     symbols = len({symbol for word in words for symbol in word})
     trainer = trainers.BpeTrainer(
-        vocab_size=symbols + count, min_frequency=LEAST_COUNT, max_token_length=max_length, show_progress=False
-    )
+        vocab_size=symbols + count, min_frequency=LEAST_COUNT, show_progress=False,
+        max_token_length=max_length + 1,  # the library takes pieces shorter than that
+    )  # fmt: skip
     trained = Tokenizer(models.BPE())
     trained.train_from_iterator((word for word, times in words.items() for word in repeat(word, times)), trainer)
 
