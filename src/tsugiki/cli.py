@@ -204,7 +204,7 @@ def vocabulary_check(
 @vocabulary_app.command("compare")
 def vocabulary_compare(
     tokenizers: Annotated[
-        list[Path], typer.Argument(metavar="TOKENIZERS...", help="Folders of tokenizers; ratios are to the first.")
+        list[Path], typer.Argument(metavar="TOKENIZERS", help="Folders of tokenizers; ratios are to the first.")
     ],
     text: TextFiles,
     text_key: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",

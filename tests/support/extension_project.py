@@ -4,6 +4,8 @@ The bases are made by the libraries themselves. The Qwen one has spare rows: mor
 """
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ FAMILIES = ("llama", "qwen3")
 ROWS = {"llama": 420, "qwen3": 448}
 """Of the base models. The first is no multiple of 64, the second has 58 rows that no id uses."""
 IDS = {"llama": 420, "qwen3": 390}
+ENDS: dict[str, dict[str, Any]] = {
+    "llama": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None},
+    "qwen3": {"bos_token_id": None, "eos_token_id": 388, "pad_token_id": 388},
+}
+"""Ids of the tokenizers below."""
 
 
 def lines_of(language: str, count: int = 140) -> list[str]:
@@ -28,9 +35,10 @@ def texts_of(language: str) -> list[str]:
     return [json.loads(line)["text"] for line in lines_of(language)]
 
 
-def make_base(folder: Path, family: str) -> Path:
-    """A model's folder: `llama` untied with a `tokenizer.model`, `qwen3` tied with a byte-level `tokenizer.json`."""
-    make_model_folder(folder, tiny_architecture(family, vocab_size=ROWS[family]))
+def make_base(folder: Path, family: str, tiny_model_folder: Callable[..., Path]) -> Path:
+    """A model's folder, new: `llama` untied with a `tokenizer.model`, `qwen3` tied with a byte-level `tokenizer.json`.
+    The last argument is the fixture of that name."""
+    shutil.copytree(tiny_model_folder(family, vocab_size=ROWS[family], **ENDS[family]), folder)
     (sentencepiece_files if family == "llama" else byte_level_files)(folder)
     return folder
 
@@ -84,7 +92,7 @@ def extension_recipe(folder: Path, base: Path) -> dict[str, Any]:
             },
         },
         "training": {
-            "max_steps": 6, "global_batch_size": 4, "micro_batch_size": 4, "learning_rate": 5e-3, "precision": "fp32",
+            "max_steps": 6, "global_batch_size": 4, "micro_batch_size": 2, "learning_rate": 5e-3, "precision": "fp32",
             "save_steps": 2, "embedding_warmup_steps": 3, "eval_steps": 3, "eval_documents": 3,
         },
         "tracking": {"report_to": ["none"]},
