@@ -141,3 +141,43 @@ def test_what_is_nothing_that_we_know_is_said_plainly(tmp_path):
     for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "missing", tmp_path / "missing.bin"):
         with pytest.raises(TsugikiError, match=str(path)):
             inspect_path(path)
+
+
+def extended_vocabulary(folder):
+    """A vocabulary's folder as the stage leaves it, none of it made by a model."""
+    (folder / "model").mkdir(parents=True)
+    (folder / "model/config.json").write_text('{"architectures": ["LlamaForCausalLM"], "vocab_size": 640}')
+    (folder / "model/tokenizer.json").write_text("{}")
+    (folder / "model/model.safetensors").write_bytes(bytes(2_500_000))
+    report = {
+        "vocabulary_size": {"before": 420, "after": 640}, "sample": {},
+        "held_out": {"ja": {"tokens_ratio": 0.4431}}, "proofs": [{"passed": True}] * 9,
+    }  # fmt: skip
+    (folder / "report.json").write_text(json.dumps(report))
+    (folder / "manifest.json").write_text('{"made_from": {"corpora": {"data.sources.ja": {}}}}')
+    return folder
+
+
+def test_an_extended_vocabulary_is_described_alone_and_with_its_run(run):
+    folder = extended_vocabulary(run / "vocabulary")
+    lines, sound = inspect_path(folder)
+    assert sound
+    assert lines == [
+        f"extended vocabulary {folder}: 420 -> 640 pieces, 9 of 9 proofs passed",
+        "  ja: 0.443 of the base's tokens",
+        "  learned from data.sources.ja; all figures are in report.md",
+        f"Hugging Face folder {folder}/model: LlamaForCausalLM, 2.5 MB in 1 safetensors file(s)",
+        "  vocabulary 640, tokenizer tokenizer.json",
+    ]
+    of_run, sound = inspect_path(run)
+    assert sound
+    assert [f"  {line}" for line in lines] == [line for line in of_run if line[2:] in lines]
+
+
+def test_a_vocabulary_that_was_broken_off_is_not_sound(run):
+    folder = extended_vocabulary(run / "vocabulary")
+    (folder / "manifest.json").write_text('{"made_from": null}')
+    for path in (folder, run):
+        lines, sound = inspect_path(path)
+        assert not sound
+        assert any("broken off while it was made; run tsugiki vocabulary RECIPE again" in line for line in lines)

@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from extension_project import extension_recipe, make_base
 
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import DataError
+from tsugiki.errors import DataError, RecipeError
 from tsugiki.inspection import inspect_path
 from tsugiki.preview import preview_samples, show_sample
+from tsugiki.recipe_file import parse_recipe
 
 TEXTS = [
     f"Document {number} says that {number} and {number} make {2 * number}. 第{number}の文書です。"
@@ -122,6 +124,27 @@ def test_inspect_refuses_what_it_does_not_know(tmp_path):
         inspect_path(tmp_path / "nothing")
     with pytest.raises(DataError, match="no token store"):
         inspect_path(tmp_path)
+
+
+def test_validate_shows_the_bases_division_until_the_vocabulary_is_extended(tmp_path, tiny_model_folder, monkeypatch):
+    from tsugiki import pipeline
+    from tsugiki.vocabulary import stage
+
+    base = make_base(tmp_path / "base", "qwen3", tiny_model_folder)
+    recipe = parse_recipe(json.dumps(extension_recipe(tmp_path, base)))
+    said = "vocabulary  not extended with these settings yet: samples are shown as the base's tokenizer divides them"
+    before = list(preview_samples(recipe, 1))
+    assert before[0] == said
+    monkeypatch.setattr(stage, "prove", lambda *_, **__: [])
+    pipeline.run_vocabulary(recipe, lambda _: None)
+    after = list(preview_samples(recipe, 1))
+    assert said not in after
+    assert after != before[1:]
+    larger = parse_recipe(json.dumps(extension_recipe(tmp_path, base)), overrides=["vocabulary.add=300"])
+    assert next(preview_samples(larger, 1)) == said
+    for call in (lambda: next(show_sample(larger, 0)), lambda: pipeline.run_prepare(larger)):
+        with pytest.raises(RecipeError, match=r"add was 200, is 300.*run tsugiki vocabulary RECIPE first"):
+            call()
 
 
 def test_neither_loads_a_model_library():

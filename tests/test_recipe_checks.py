@@ -301,3 +301,90 @@ def test_the_proposed_micro_batch_size_fits():
 def test_recipes_made_in_python_are_checked_alike():
     recipe = parse_recipe(GOOD, check_files=False)
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+VOCABULARY = """\
+vocabulary:
+  add: 64
+  language: ja
+data:
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("  add: 64\n", "", "r:4: vocabulary: needs a size: give one of target_size and add"),
+        ("add: 64", "add: 64\n  target_size: 640", "r:4: vocabulary: needs a size: give one of target_size and add"),
+        ("  language: ja\n", "  sources: [ja]\n", "r:4: vocabulary: needs characters: give one of language (e.g. ja)"),
+        ("language: ja", "scripts: []\n  sources: [ja]", "r:4: vocabulary: needs characters"),
+        ("language: ja", "language: ja\n  scripts: [han]", "r:4: vocabulary: needs characters"),
+        (
+            "language: ja",
+            "language: jp\n  sources: [ja]",
+            "r:6: vocabulary.language: 'jp' is not a language with scripts",
+        ),
+        (
+            "language: ja",
+            "language: en\n  sources: [en]",
+            "r:6: vocabulary.language: 'en' is not a language with scripts",
+        ),
+        (
+            "language: ja",
+            "scripts: [han, kanzi]\n  sources: [ja]",
+            "r:6: vocabulary.scripts[1]: 'kanzi' is not a script of Unicode",
+        ),
+        (
+            "language: ja",
+            "scripts:\n  - han\n  - latin\n  sources: [ja]",
+            "r:8: vocabulary.scripts[1]: 'latin' holds characters of English",
+        ),
+        (
+            "language: ja",
+            "language: ja\n  sources: [jp]",
+            "r:7: vocabulary.sources[0]: no source has the name jp; sources",
+        ),
+        ("language: ja", "language: ko", "r:4: vocabulary: has nothing to learn from: name sources, give corpora"),
+        (
+            "language: ja",
+            "language: ja\n  corpora: {ja: {path: x.jsonl}}",
+            "r:7: vocabulary.corpora.ja: is the name of a source already; list it under sources",
+        ),
+        ("language: ja", "language: ja\n  corpora: {x: {text_key: t}}", "r:7: vocabulary.corpora.x: names no data"),
+        (
+            "language: ja",
+            "language: zh\n  sources: [ja]\n  split_words: true",
+            "r:8: vocabulary.split_words: knows the words of Japanese only",
+        ),
+        ("add: 64", "add: 64\n  output_dir: runs/first", "r:6: vocabulary.output_dir: is run_dir"),
+        ("add: 64", "add: 64\n  max_piece_length: 65", "r:6: vocabulary.max_piece_length: "),
+        ("add: 64", "add: 64\n  initialize: mean", "r:6: vocabulary.initialize: unknown key; did you mean initialise"),
+    ],
+)
+def test_each_contradiction_of_the_vocabulary_is_named_with_its_line(old, new, said):
+    text = edited(("data:\n", VOCABULARY), ("weight: 80}", "weight: 80, language: ja}"))
+    assert parse_recipe(text, "r", [], False).vocabulary.add == 64
+    assert old in text
+    (line,) = problems(text=text.replace(old, new, 1))
+    assert line.startswith(said)
+
+
+def test_random_weights_have_no_vocabulary_to_extend():
+    lines = problems(
+        text=edited(
+            ("name_or_path: owner/model", "architecture: {model_type: llama}\n  tokenizer: t"),
+            ("data:\n", VOCABULARY), ("weight: 80}", "weight: 80, language: ja}"),
+        )
+    )  # fmt: skip
+    assert lines == ["r:5: vocabulary: extends a model that has been trained; with model.architecture there is none"]
+
+
+def test_files_of_the_vocabulary_are_looked_for(tmp_path):
+    (tmp_path / "file").write_text("")
+    text = edited(("data:\n", VOCABULARY), ("weight: 80}", "weight: 80, language: ja}"))
+    said = problems(
+        f"vocabulary.output_dir={tmp_path / 'file'}", "vocabulary.corpora.more.path=none.jsonl", text=text,
+        check_files=True,
+    )  # fmt: skip
+    assert any("vocabulary.output_dir: " in line and "is a file; name a folder" in line for line in said)
+    assert any("vocabulary.corpora.more.path: no such file: none.jsonl" in line for line in said)

@@ -193,8 +193,8 @@ def vocabulary_check(
 
     sound = True
     folders, files = _folders_and_files(tokenizer, text)
-    if len(folders) != 1:
-        raise RecipeError(f"check takes one folder, not {', '.join(map(str, folders)) or 'none'}")
+    if len(folders) > 1:
+        raise RecipeError(f"check takes one folder, not {', '.join(map(str, folders))}")
     for line, passed in check_tokenizer(folders[0], base, files, language=language, text_key=text_key):
         sound = sound and passed
         say(line)
@@ -221,7 +221,10 @@ def _folders_and_files(arguments: list[Path], text: list[Path]) -> tuple[list[Pa
     missing = [path for path in [*arguments, *text] if not path.exists()]
     if missing:
         raise RecipeError(f"{', '.join(map(str, missing))}: no such file or folder")
-    return [path for path in arguments if path.is_dir()], [*text, *(path for path in arguments if not path.is_dir())]
+    folders, files = ([path for path in arguments if path.is_dir() is kind] for kind in (True, False))
+    if not folders:
+        raise RecipeError("name the folder of a tokenizer")
+    return folders, [*text, *files]
 
 
 @app.command()

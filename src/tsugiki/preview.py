@@ -51,7 +51,7 @@ class _Files:
 def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
     """Lines that show the first `count` training samples, inputs beside targets, and the planned shares."""
     if recipe.vocabulary is not None and not is_made(recipe):
-        yield "vocabulary  not extended yet: samples are shown as the base's tokenizer divides them"
+        yield "vocabulary  not extended with these settings yet: samples are shown as the base's tokenizer divides them"
         tokenizer = load_base_tokenizer(recipe)
     else:
         tokenizer = load_tokenizer(recipe)

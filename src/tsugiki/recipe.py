@@ -201,10 +201,11 @@ class VocabularySection(Section):
         description="Instead of language: the Unicode scripts that new pieces are made of, e.g. [hiragana, katakana, "
         "han]. Not Latin: pieces for it would change how English is divided.",
     )
-    sources: list[SourceName] | None = Field(
+    sources: list[Text] | None = Field(
         default=None,
         description="Sources of data.sources to learn from, their held-out documents left out. Default: those whose"
         " language is this language; none where corpora are given.",
+        json_schema_extra=FREE,  # the stage itself compares the corpora that follow
     )
     corpora: dict[SourceName, CorpusSection] = Field(
         default={}, description="Further text to learn from, by name.", json_schema_extra=SOURCE_NAMES
@@ -218,7 +219,7 @@ class VocabularySection(Section):
         description="How often a character must be seen to get a piece of its own. Default: what gives the fewest"
         " tokens on a part of the sample kept back for that.",
     )
-    max_piece_length: Annotated[int, Field(ge=1, le=64)] = Field(
+    max_piece_length: Annotated[int, Field(ge=1, le=64), BeforeValidator(_whole_number)] = Field(
         default=16, description="Characters that a new piece may have."
     )
     split_words: bool = Field(

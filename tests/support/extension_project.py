@@ -12,8 +12,6 @@ from typing import Any
 from tiny_project import TEXT
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from conftest import make_model_folder, tiny_architecture
-
 FAMILIES = ("llama", "qwen3")
 ROWS = {"llama": 420, "qwen3": 448}
 """Of the base models. The first is no multiple of 64, the second has 58 rows that no id uses."""

@@ -95,6 +95,8 @@ def test_records_without_a_document_are_counted_and_one_without_any_is_named(tmp
     assert found.skipped == 3
     with pytest.raises(DataError, match=r"data\.sources\.s: no document to learn from \(2 records hold none\)"):
         sample_of(write(tmp_path / "b.jsonl", [1, 2]))
+    with pytest.raises(DataError, match=r"no document to learn from \(all that were read are held out; give it more"):
+        sample_of(write(tmp_path / "c.jsonl", ["one", "two"]), held_out=0.9999)
 
 
 def read_by_file(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
@@ -208,7 +210,7 @@ def test_texts_of_the_command_line_are_refused_by_file_and_line(tmp_path):
 
 def test_all_files_are_looked_at_before_the_first_is_read(tmp_path):
     good = write(tmp_path / "good.jsonl", ["one"])
-    with pytest.raises(DataError, match="nowhere.jsonl: no such file"):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
         read_texts([good, tmp_path / "nowhere.jsonl"])
     with pytest.raises(DataError, match="is no file"):
         read_texts([good, tmp_path])

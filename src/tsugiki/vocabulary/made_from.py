@@ -120,14 +120,15 @@ def is_up_to_date(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path | 
         return True
     reasons = ", ".join(changes(before, now))
     changed = f"{recipe.vocabulary_dir}: the vocabulary would come out otherwise now ({reasons})"
+    hint = " (vocabulary.sources says which sources are learned from)" if "corpora.data.sources" in reasons else ""
     if newest_name(recipe.run_dir / "checkpoints") is not None:
         raise RecipeError(
-            f"{changed}, but {recipe.run_dir} has checkpoints with the old one. Undo the change, or give another "
+            f"{changed}, but {recipe.run_dir} has checkpoints with the old one. Undo the change{hint}, or give another "
             "run_dir"
         )
     if section_of(recipe).output_dir is not None:
         raise RecipeError(
-            f"{changed}, but other runs may use the one that is there. Undo the change, give another "
+            f"{changed}, but other runs may use the one that is there. Undo the change{hint}, give another "
             "vocabulary.output_dir, or remove the folder"
         )
     return False

@@ -94,8 +94,9 @@ def read_sample(
                 break
     sample = Sample(training.texts(), kept.texts(), skipped)
     if not sample.training:
-        bad = f" ({skipped:,} records hold none)" if skipped else ""
-        raise DataError(f"{where}.{name}: no document to learn from{bad}")
+        reasons = [f"{skipped:,} records hold none"] * (skipped > 0)
+        reasons += ["all that were read are held out; give it more, or lower held_out"] * bool(sample.held_out)
+        raise DataError(f"{where}.{name}: no document to learn from ({'; '.join(reasons)})")
     return sample
 
 
