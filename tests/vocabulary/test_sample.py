@@ -88,11 +88,10 @@ def test_a_document_larger_than_the_sample_is_cut(tmp_path):
     assert found == Text(f"{tmp_path}/book.txt:1", "川" * 5000 + "谷" * 1000)
 
 
-def test_records_without_a_document_are_counted_and_one_without_any_is_named(tmp_path):
+def test_records_without_a_document_are_left_out_and_a_corpus_without_any_is_named(tmp_path):
     path = write(tmp_path / "a.jsonl", [1, "one", None, "two", ""])
     found = sample_of(path)
     assert sorted(texts(found.training)) == ["one", "two"]
-    assert found.skipped == 3
     with pytest.raises(DataError, match=r"data\.sources\.s: no document to learn from \(2 records hold none\)"):
         sample_of(write(tmp_path / "b.jsonl", [1, 2]))
     with pytest.raises(DataError, match=r"no document to learn from \(all that were read are held out; give it more"):

@@ -36,8 +36,6 @@ class Sample:
 
     training: list[Text]
     held_out: list[Text]
-    skipped: int
-    """Records that hold no document; preparing lists them."""
 
 
 class _Reservoir:
@@ -85,14 +83,14 @@ def read_sample(
         whole = left == file.size
         for item in file.documents:
             if isinstance(item, BadRecord):
-                skipped += 1
+                skipped += 1  # preparing lists them
                 continue
             side = kept if is_held_out(item.text.encode(), held_out) else training
             side.add(f"{file.path}:{item.line}", item.text)
             left -= len(item.text)
             if left <= 0 and not whole:
                 break
-    sample = Sample(training.texts(), kept.texts(), skipped)
+    sample = Sample(training.texts(), kept.texts())
     if not sample.training:
         reasons = [f"{skipped:,} records hold none"] * (skipped > 0)
         reasons += ["all that were read are held out; give it more, or lower held_out"] * bool(sample.held_out)
