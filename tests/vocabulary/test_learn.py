@@ -225,11 +225,20 @@ def test_text_that_does_not_suffice_says_how_many_pieces_there_are(base):
         learn(base, texts, texts, most + 1, max_length=8)
 
 
-def test_more_merges_are_learned_when_many_fall_away(base):
-    """Short pieces alone: most of the merges of a text of long words are none, and others have to take their place."""
-    texts = quickstart_texts("ja")[:100]
-    learnt = learn(base, texts, texts[:5], 1500, max_length=2, threshold=1)
-    assert len(learnt.pieces) == 1500
+def test_more_merges_are_learned_when_many_fall_away(base, monkeypatch):
+    texts = quickstart_texts("ja")[:60]
+    usual = learn(base, texts, texts[:5], 900, max_length=2, threshold=3)
+    monkeypatch.setattr("tsugiki.vocabulary.learn.SPARE", 0.0)  # 100 at first
+    assert learn(base, texts, texts[:5], 900, max_length=2, threshold=3) == usual
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_pieces_have_up_to_as_many_characters_as_asked_for(base, most):
+    texts = ["川谷の覚"[:most] + "。"] * 8
+    with pytest.raises(DataError) as error:
+        learn(base, texts, texts, 100, max_length=most)
+    learnt = learn(base, texts, texts, possible(error.value), max_length=most)
+    assert base.spelled("川谷の覚"[:most]) in [piece.spelling for piece in learnt.pieces]
 
 
 def test_a_piece_that_does_not_form_is_dropped_and_another_taken(base, monkeypatch):

@@ -312,3 +312,13 @@ def test_a_character_is_made_of_its_bytes():
     assert base.used == 6
     assert base.kind("川は") == "target"
     assert [base.kind(piece) for piece in ("▁川", "a", "川a", "川。", "。", "<0xE5>", "")] == [None] * 7
+
+
+def test_a_piece_that_a_token_beside_the_model_cuts_is_found(tmp_path):
+    model = sentencepiece_model()
+    size = len(sentencepiece_model_pb2.ModelProto.FromString(model).pieces)
+    table = {str(size): {"content": "川谷", "special": False}}
+    base, _ = open_folder(sentencepiece_folder(tmp_path, model, bos_token="<s>", added_tokens_decoder=table))
+    pieces = [piece for character in "川谷の" for piece in base.character_pieces(character)]
+    pieces += [Piece("谷の", ("谷", "の")), Piece("川谷の", ("川", "谷の"))]
+    assert not_themselves(base, pieces) == {"川谷の"}
