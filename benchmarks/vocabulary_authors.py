@@ -58,7 +58,7 @@ def documents(path: Path) -> Iterator[tuple[str, str]]:
     with path.open("rb") as file:
         for line in io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8"):
             record = json.loads(line)
-            yield (record.get("source", "").split("/") + [""])[1], record["text"]
+            yield record["source"].split("/")[min(1, record["source"].count("/"))], record["text"]
 
 
 def mistral_folder(folder: Path) -> Path:
@@ -106,8 +106,8 @@ def render(title: str, rows: list[Row], documents_in_english: int) -> str:
     ]
     for row in rows:
         lines.append(
-            f"| {row.author} | {row.characters:,} | {row.before:.3f} | {row.after:.3f} | {row.after / row.before:.3f} | "
-            f"{row.single:,} | {row.seconds:.0f} |"
+            f"| {row.author} | {row.characters:,} | {row.before:.3f} | {row.after:.3f} | "
+            f"{row.after / row.before:.3f} | {row.single:,} | {row.seconds:.0f} |"
         )
     before, after = (sum(getattr(row, name) for row in rows) / len(rows) for name in ("before", "after"))
     lines.append(f"| mean | | {before:.3f} | {after:.3f} | {after / before:.3f} | | |")
