@@ -132,15 +132,16 @@ def crossing(curves: dict[str, Curve], axis: str, source: str) -> float | None:
 
 def render(recipes: dict[str, Recipe], curves: dict[str, Curve]) -> str:
     """The page: what was run, what it gave at equal time and at equal text, how fast it went."""
-    recipe, report = recipes[EXTENDED], read_json(recipes[EXTENDED].vocabulary_dir / "report.json")
+    recipe = recipes[EXTENDED]
+    sizes = read_json(recipe.vocabulary_dir / "report.json")["vocabulary_size"]
     end_seconds = min(curve.seconds[-1] for curve in curves.values())
     end_text = min(curve.megabytes[-1] for curve in curves.values())
     training = recipe.training
     lines = [
         "# SmolLM2-135M with its own vocabulary and with an extended one",
         "",
-        f"`python benchmarks/real_model_extension.py`: vocabulary {report['size_before']:,} -> "
-        f"{report['size_after']:,}, then {training.max_steps} steps of {training.global_batch_size} x "
+        f"`python benchmarks/real_model_extension.py`: vocabulary {sizes['before']:,} -> "
+        f"{sizes['after']:,}, then {training.max_steps} steps of {training.global_batch_size} x "
         f"{recipe.data.sequence_length} tokens at a constant learning rate of {training.learning_rate:g} "
         f"({training.precision}), both runs at once on half of {os.cpu_count()} CPU cores each.",
         "",

@@ -291,7 +291,7 @@ def describe(gap: float) -> str:
 
 def render(recipes: Mapping[str, Recipe], curves: Mapping[str, Curve], base_steps: int) -> str:
     """The page: what was run, the curves, the figures, what they say."""
-    report = read_json(recipes[MEAN].vocabulary_dir / "report.json")
+    sizes = read_json(recipes[MEAN].vocabulary_dir / "report.json")["vocabulary_size"]
     training = recipes[MEAN].training
     tokens = BATCH * SEQUENCE_LENGTH
     parameters = 12 * LAYERS * WIDTH**2 + 2 * VOCABULARY * WIDTH
@@ -300,12 +300,12 @@ def render(recipes: Mapping[str, Recipe], curves: Mapping[str, Curve], base_step
         "# How new pieces should start",
         "",
         f"`python benchmarks/{NAME.replace('-', '_')}.py`: a base of {parameters / 1e6:.1f} million parameters "
-        f"(Mistral shape, untied, vocabulary {report['size_before']:,}) was trained on "
+        f"(Mistral shape, untied, vocabulary {sizes['before']:,}) was trained on "
         f"{base_steps * tokens / 1e6:.2f} million tokens, {BASE_MIXTURE[ENGLISH]} % English books and "
         f"{BASE_MIXTURE[JAPANESE]} % Japanese literature. Each run continues it for {training.max_steps} steps of "
         f"{tokens:,} tokens, {MIXTURE[JAPANESE]} % Japanese and {MIXTURE[ENGLISH]} % English, in the same order, at a "
         f"constant learning rate of {training.learning_rate:g} ({training.precision}): with the base's own vocabulary, "
-        f"and with {report['size_after']:,} pieces whose rows "
+        f"and with {sizes['after']:,} pieces whose rows "
         "are the mean of the rows of their old pieces (with noise of a thousandth of the rows' spread, and without), "
         "drawn around the mean of all old rows with their covariance (normal), or drawn around 0 (random). A token of "
         f"the mixture is {width[PLAIN]:.2f} bytes of text with the base's vocabulary, {width[MEAN]:.2f} with the "
