@@ -23,7 +23,8 @@ from tsugiki.progress import PrepareProgress
 from tsugiki.quickstart.base import write_tokenizer
 from tsugiki.quickstart.corpora import Corpus, find_corpora
 from tsugiki.quickstart.machine import choose_precision, choose_threads
-from tsugiki.quickstart.recipes import Plan, recipe_text
+from tsugiki.quickstart.recipes import Plan, can_extend, recipe_text, target_language
+from tsugiki.vocabulary.stage import MULTIPLE
 
 Say = Callable[[str], None]
 
@@ -36,14 +37,21 @@ TOKENS_PER_PARAMETER = 4.0
 much of the model is its embeddings, which cost little, and the text is read many times."""
 SHARES = {"base": 0.25, "continued": 0.62, "without-replay": 0.13}
 """Of the training time."""
+SHARES_EXTENDED = {"base": 0.25, "continued": 0.31, "without-extension": 0.31, "without-replay": 0.13}
+"""The same where the vocabulary grows: what it brings is seen beside a run of as many steps."""
 EVALUATION_SHARE = 0.08
-"""Of all time, for the five validations; more where a single document a source takes more, up to `MOST_EVALUATION`."""
+"""Of all time, for the validations; more where a single document a source takes more, up to `MOST_EVALUATION`."""
 MOST_EVALUATION = 1 / 3
-VALIDATIONS = 5
+VALIDATIONS = {"continued": 3, "without-extension": 2, "without-replay": 2}
 MOST_DOCUMENTS = 200
 """Held-out documents a source at each validation."""
-FIXED_SECONDS = 75.0
-"""Three starts, their checks before step 1, and their exports."""
+START_SECONDS = 25.0
+"""Of a run: its start, its checks before step 1, and its export."""
+EXTENSION_SECONDS = 45.0
+"""To learn, prove and report new pieces on `SAMPLE_CHARACTERS` of the new language and as many of the other sources."""
+SAMPLE_CHARACTERS = 2_000_000
+BYTES_PER_PIECE = 100
+"""Of text of the new language for each new piece, or it does not hold so many."""
 YARDSTICK_SECONDS_PER_MEGABYTE = 2.0
 CALIBRATION_STEPS = 8
 BYTES_PER_TOKEN = 3.0
@@ -79,39 +87,53 @@ def own_corpora_and_plan(
     for reason in found.left_out:
         say(f"left out   {reason}")
     directory.mkdir(parents=True, exist_ok=True)
-    first = _first_guess(minutes)
+    first = _first_guess(minutes, found.corpora)
+    if not first.added:
+        say(
+            f"vocabulary stays the base's: {target_language(found.corpora)} is no language here with a script of its own, "
+            "for which pieces could be added"
+        )
     write_tokenizer(
         directory / "tokenizer", found.corpora, first.vocabulary, say,
         limits={"target": first.tokenizer_target_bytes, "replay": first.tokenizer_replay_bytes},
     )  # fmt: skip
-    first, speed = _calibrate(directory, found.corpora, first, console)
-    spent = time.perf_counter() - begun
+    first, speed, preparing = _calibrate(directory, found.corpora, first, console)
     held_out = [held_out_lengths(directory, corpus) for corpus in found.corpora]
-    plan = make_plan(held_out, first, speed, 60 * minutes - spent - FIXED_SECONDS)
+    ahead = START_SECONDS * len(first.steps) + (EXTENSION_SECONDS + preparing if first.added else 0.0)
+    plan = make_plan(held_out, first, speed, 60 * minutes - (time.perf_counter() - begun) - ahead)
     write_json(path, {"question": question, "corpora": [asdict(c) for c in found.corpora], "plan": asdict(plan)})
     say(
-        f"plan       hidden size {plan.hidden_size}, {plan.layers} layers, {plan.vocabulary:,} pieces; "
-        f"{plan.base_steps:,} + {plan.continued_steps:,} + {plan.without_replay_steps:,} steps of "
+        f"plan       hidden size {plan.hidden_size}, {plan.layers} layers, {plan.vocabulary:,} pieces"
+        f"{f' and {plan.added:,} more' if plan.added else ''}; "
+        f"{' + '.join(f'{steps:,}' for steps in plan.steps.values())} steps of "
         f"{plan.batch * plan.sequence_length:,} tokens in {plan.precision} "
         f"({speed:,.0f} tokens/s measured on the smallest model)"
     )
     return found.corpora, plan
 
 
-def _first_guess(minutes: float) -> Plan:
-    """The smallest model, with all that does not depend on speed as it will be."""
+def _first_guess(minutes: float, corpora: Sequence[Corpus]) -> Plan:
+    """The smallest model, with all that does not depend on speed as it will be.
+
+    Where the vocabulary can grow, the base's tokenizer sees as little of the new language as those of real bases."""
     width, layers = WIDTHS[0]
+    vocabulary = 4096 if minutes < 8 else 8192 if minutes < 90 else 16384
+    text = sum(corpus.size for corpus in corpora if corpus.role == "target")
+    added = min(vocabulary // 2, text // BYTES_PER_PIECE // MULTIPLE * MULTIPLE) if can_extend(corpora) else 0
     return Plan(
-        vocabulary=4096 if minutes < 8 else 8192 if minutes < 90 else 16384, hidden_size=width, layers=layers,
+        vocabulary=vocabulary, hidden_size=width, layers=layers,
         heads=width // HEAD_SIZE, sequence_length=SEQUENCE_LENGTH, batch=8, micro_batch=8,
         base_steps=CALIBRATION_STEPS, continued_steps=1, without_replay_steps=1, base_rate=4e-3, continued_rate=3e-3,
-        eval_documents=1, tokenizer_target_bytes=4_000_000, tokenizer_replay_bytes=2_000_000, base_target=3,
+        eval_documents=1, tokenizer_target_bytes=40_000 if added else 4_000_000, tokenizer_replay_bytes=2_000_000,
+        base_target=3, added=added, sample_characters=SAMPLE_CHARACTERS,
     )  # fmt: skip
 
 
-def _calibrate(directory: Path, corpora: Sequence[Corpus], first: Plan, console: Console) -> tuple[Plan, float]:
-    """Prepare the text (which the three runs share), choose threads and precision, and make a few steps; returns
-    `first` in that precision, and trained tokens a second."""
+def _calibrate(
+    directory: Path, corpora: Sequence[Corpus], first: Plan, console: Console
+) -> tuple[Plan, float, float]:  # fmt: skip
+    """Prepare the text with the base's tokenizer, choose threads and precision, and make a few steps; returns `first`
+    in that precision, trained tokens a second, and the seconds of preparing."""
     from tsugiki.pipeline import run_prepare, run_training
     from tsugiki.recipe_file import load_recipe
     from tsugiki.training.preflight import PROBES
@@ -120,20 +142,22 @@ def _calibrate(directory: Path, corpora: Sequence[Corpus], first: Plan, console:
     path = directory / "calibration.yaml"
     write_atomically(path, recipe_text(directory, "calibration", corpora, first))
     shutil.rmtree(directory / "calibration", ignore_errors=True)  # of a start that was cut off
+    begun = time.perf_counter()
     with PrepareProgress(console) as progress:
         run_prepare(load_recipe(path), progress)
+    preparing = time.perf_counter() - begun
     choose_threads()
     first = replace(first, precision=choose_precision())
     write_atomically(path, recipe_text(directory, "calibration", corpora, first))
     recipe = load_recipe(path, [f"training.preflight.skip=[{skip}]", "training.logging_steps=1"])
     run_training(recipe, lambda _text: None)
     steps, _ = read_metrics(recipe.run_dir / "metrics.jsonl")
-    return first, statistics.median(step["tokens_per_second"] for step in steps[2:])
+    return first, statistics.median(step["tokens_per_second"] for step in steps[2:]), preparing
 
 
 def held_out_lengths(directory: Path, corpus: Corpus) -> np.ndarray:
     """Tokens of a source's held-out documents, in the order in which validation takes them."""
-    starts = TokenStore(directory / "data" / corpus.name / "held_out").document_starts
+    starts = TokenStore(directory / "data" / "base" / corpus.name / "held_out").document_starts
     return np.diff(starts[: MOST_DOCUMENTS + 1])
 
 
@@ -144,17 +168,22 @@ def make_plan(held_out: Sequence[np.ndarray], first: Plan, speed: float, seconds
     which errs on the careful side: larger products run faster. Raises RecipeError when too little time is left for a
     run that shows anything.
     """
-    flops = speed * flops_per_token(first)
+    flops = speed * flops_per_token(replace(first, added=0))
+    validations = sum(VALIDATIONS[run] for run in first.steps if run in VALIDATIONS)
     # The yardsticks compress as much text as is trained on.
     compressing = YARDSTICK_SECONDS_PER_MEGABYTE * BYTES_PER_TOKEN * speed / 1e6  # seconds a second of training
 
     def training_time(evaluating: float) -> float:
         return (seconds - max(evaluating, EVALUATION_SHARE * seconds)) / (1 + compressing)
 
-    documents, evaluating = _evaluation(held_out, EVALUATION_SHARE * seconds, speed)
+    def evaluation(tokens_a_second: float) -> tuple[int, float]:
+        return _evaluation(held_out, validations, EVALUATION_SHARE * seconds, tokens_a_second)
+
+    tokens_a_second = flops / flops_per_token(first)
+    documents, evaluating = evaluation(tokens_a_second)
     if evaluating > MOST_EVALUATION * seconds > 0:
         raise RecipeError(
-            f"scoring one held-out document of each source {VALIDATIONS} times would take {evaluating / 60:.1f} of the "
+            f"scoring one held-out document of each source {validations} times would take {evaluating / 60:.1f} of the "
             f"{seconds / 60:.1f} minutes that are left: the documents are too long for that. Cut them into shorter "
             "ones (JSON Lines have one a line), or give --minutes more"
         )
@@ -162,14 +191,14 @@ def make_plan(held_out: Sequence[np.ndarray], first: Plan, speed: float, seconds
     for width, layers in WIDTHS[1:]:
         candidate = replace(first, hidden_size=width, layers=layers, heads=width // HEAD_SIZE)
         tokens_a_second = flops / flops_per_token(candidate)
-        documents, evaluating = _evaluation(held_out, EVALUATION_SHARE * seconds, tokens_a_second)
+        documents, evaluating = evaluation(tokens_a_second)
         enough = training_time(evaluating) * tokens_a_second >= TOKENS_PER_PARAMETER * parameters(candidate)
         if enough and evaluating <= MOST_EVALUATION * seconds:
             chosen, training = replace(candidate, eval_documents=documents), training_time(evaluating)
     tokens_a_second = flops / flops_per_token(chosen)
     steps = {
         run: int(share * training * tokens_a_second / (chosen.batch * chosen.sequence_length))
-        for run, share in SHARES.items()
+        for run, share in (SHARES_EXTENDED if first.added else SHARES).items()
     }
     if steps["without-replay"] < 20:
         raise RecipeError(
@@ -185,22 +214,24 @@ def make_plan(held_out: Sequence[np.ndarray], first: Plan, speed: float, seconds
     )  # fmt: skip
 
 
-def _evaluation(held_out: Sequence[np.ndarray], seconds: float, tokens_a_second: float) -> tuple[int, float]:
+def _evaluation(
+    held_out: Sequence[np.ndarray], validations: int, seconds: float, tokens_a_second: float
+) -> tuple[int, float]:
     """How many held-out documents a source all validations can score in `seconds`, at least one, and in what time.
 
     A forward pass is three times as fast as training, and windows overlap by half."""
     tokens = np.zeros(MOST_DOCUMENTS)
     for lengths in held_out:
         tokens[: len(lengths)] += lengths
-    times = VALIDATIONS * np.cumsum(tokens) * 2 / (3 * tokens_a_second)
+    times = validations * np.cumsum(tokens) * 2 / (3 * tokens_a_second)
     documents = max(1, int(np.searchsorted(times, seconds, side="right")))
     return documents, float(times[documents - 1])
 
 
 def parameters(plan: Plan) -> int:
-    """Weights of a model: 12 d² a layer with three times the width in the middle and half as many key heads; tied
-    embeddings."""
-    return 12 * plan.layers * plan.hidden_size**2 + plan.vocabulary * plan.hidden_size
+    """Weights of the model with all pieces: 12 d² a layer with three times the width in the middle and half as many key
+    heads; tied embeddings."""
+    return 12 * plan.layers * plan.hidden_size**2 + (plan.vocabulary + plan.added) * plan.hidden_size
 
 
 def flops_per_token(plan: Plan) -> float:

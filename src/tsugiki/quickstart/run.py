@@ -3,16 +3,20 @@
     <directory>/corpora/                    the embedded text as JSON Lines (the user's own files stay where they are)
     <directory>/tokenizer/                  learnt from the training text
     <directory>/base.yaml, base/            a small base model, trained here so that nothing has to be downloaded
-    <directory>/continued.yaml, continued/  continued pretraining with replay
-    <directory>/without-replay.yaml, …/     the same, shorter, without replay
-    <directory>/results.json, losses.png    the table and the picture
+    <directory>/vocabulary/                 that model with pieces for the new language, and the report on them
+    <directory>/continued.yaml, continued/  its continued pretraining, with replay
+    <directory>/without-extension.yaml, …/  the same with the base's own vocabulary
+    <directory>/without-replay.yaml, …/     as `continued`, shorter, without replay
+    <directory>/data/base/, data/extended/  token stores of either vocabulary
+    <directory>/results.json, losses.png    the tables and the picture
 
-It writes three recipes and runs each as `tsugiki run` does. Run again, it skips what is done and continues what was
+It writes these recipes and runs each as `tsugiki run` does. Run again, it skips what is done and continues what was
 interrupted.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +29,15 @@ from tsugiki.progress import PrepareProgress, describe_manifest
 from tsugiki.quickstart.base import write_tokenizer
 from tsugiki.quickstart.corpora import Corpus, embedded_corpora
 from tsugiki.quickstart.machine import choose_threads
-from tsugiki.quickstart.recipes import EMBEDDED, RUNS, write_recipes
-from tsugiki.quickstart.table import Row, broken_promises, draw, lesson, make_rows
+from tsugiki.quickstart.recipes import EMBEDDED, write_recipes
+from tsugiki.quickstart.table import Row, broken_promises, draw, draw_extension, lesson, make_rows
 from tsugiki.quickstart.yardsticks import bytes_read, measure, scored_texts
 from tsugiki.recipe_file import load_recipe, show
 
-TITLES = {"base": "base", "continued": "continued, 30 % replay", "without-replay": "continued without replay"}
+TITLES = {
+    "base": "base", "continued": "continued, 30 % replay", "without-extension": "with the base's vocabulary",
+    "without-replay": "continued without replay",
+}  # fmt: skip
 SAMPLE_PROMPT, SAMPLE_TOKENS = 24, 60
 """Characters of a held-out document, and tokens that the model adds."""
 
@@ -58,18 +65,17 @@ def run_quickstart(directory: Path, console: Console, corpora: Path | None = Non
         limits = {"target": plan.tokenizer_target_bytes, "replay": plan.tokenizer_replay_bytes}
         write_tokenizer(directory / "tokenizer", sources, plan.vocabulary, say, limits=limits)
     recipes = write_recipes(directory, sources, plan)
-    for number, run in enumerate(RUNS, 1):
-        console.rule(f"{number} of {len(RUNS)}: {TITLES[run]}   ({recipes[run]})", align="left")
-        if not run_recipe(recipes[run], console, show_data=number == 1):
-            say(f"stopped; the same command continues here: {recipes[run]}")
+    for number, (run, path) in enumerate(recipes.items(), 1):
+        console.rule(f"{number} of {len(recipes)}: {TITLES[run]}   ({path})", align="left")
+        first_with_its_tokenizer = run == "base" or (run == "continued" and plan.extends(run))
+        if not run_recipe(path, console, show_data=first_with_its_tokenizer):
+            say(f"stopped; the same command continues here: {path}")
             return RESUMABLE
     console.rule("results", align="left")
-    read = bytes_read([load_recipe(recipes[run]) for run in RUNS[:2]])
-    rows = make_rows(
-        sources, directory / "continued" / "metrics.jsonl", directory / "without-replay" / "metrics.jsonl",
-        measure(directory, sources, read, plan.eval_documents),
-    )  # fmt: skip
-    return report(directory, console, rows, sources, corpora, time.perf_counter() - started)
+    read = bytes_read([load_recipe(recipes[run]) for run in ("base", "continued")])
+    metrics = {run: directory / run / "metrics.jsonl" for run in recipes}
+    rows = make_rows(sources, metrics, measure(directory, sources, read, plan.eval_documents))
+    return report(directory, console, rows, sources, corpora, metrics, time.perf_counter() - started)
 
 
 def _plain(console: Console) -> Any:
@@ -80,15 +86,17 @@ def _plain(console: Console) -> Any:
 
 
 def run_recipe(path: Path, console: Console, *, show_data: bool) -> bool:
-    """All stages of one recipe, as `tsugiki run`; returns whether it is finished. The three recipes share their
-    prepared data, so that it is shown once."""
-    from tsugiki.pipeline import export_final, run_prepare, run_training
+    """All stages of one recipe, as `tsugiki run`; returns whether it is finished. Recipes share their prepared data,
+    so that it is shown once."""
+    from tsugiki.pipeline import export_final, run_prepare, run_training, run_vocabulary
 
     say = _plain(console)
     recipe = load_recipe(path)
     if is_finished(recipe):
         say(f"up to date: {recipe.run_dir}")
         return True
+    if recipe.vocabulary is not None:
+        show_vocabulary(recipe, run_vocabulary(recipe, say), say)
     say(f"threads    {choose_threads()}")
     with PrepareProgress(console) as progress:
         manifests = run_prepare(recipe, progress if show_data else None)
@@ -98,6 +106,16 @@ def run_recipe(path: Path, console: Console, *, show_data: bool) -> bool:
         return False
     export_final(recipe, say)
     return True
+
+
+def show_vocabulary(recipe: Any, report: Any, say: Any) -> None:
+    """What the new pieces save, in a line a source, where they were made now, and where the whole report lies."""
+    for name, change in report.held_out.items() if report is not None else ():
+        say(
+            f"fertility  {name}: {change.before.tokens_per_character:.3f} -> {change.after.tokens_per_character:.3f} tokens "
+            f"a character ({change.ratio:.3f} of the tokens)"
+        )
+    say(f"report     {recipe.vocabulary_dir / 'report.md'}, report.json, fertility.png")
 
 
 def is_finished(recipe: Any) -> bool:
@@ -114,13 +132,15 @@ def is_finished(recipe: Any) -> bool:
 
 def report(
     directory: Path, console: Console, rows: Sequence[Row], sources: Sequence[Corpus], corpora: Path | None,
-    seconds: float,
+    metrics: Mapping[str, Path], seconds: float,
 ) -> int:  # fmt: skip
-    """Print the table, the picture's place, a sample, and what to do next; returns the exit code."""
+    """Print the tables, the picture's place, a sample, and what to do next; returns the exit code."""
     say = _plain(console)
-    picture = plot_runs({TITLES[run]: directory / run / "metrics.jsonl" for run in RUNS}, directory / "losses.png")
-    write_json(directory / "results.json", {"rows": [vars(row) for row in rows]})
+    picture = plot_runs({TITLES[run]: path for run, path in metrics.items()}, directory / "losses.png")
+    write_json(directory / "results.json", {"rows": [asdict(row) for row in rows]})
     console.print(draw(rows))
+    if any(row.extension is not None for row in rows):
+        console.print(draw_extension(rows))
     say(lesson(rows))
     say("")
     _sample(directory, sources, say)
@@ -128,7 +148,7 @@ def report(
         f"picture    {picture}\n"
         f"results    {directory / 'results.json'}\n"
         f"model      {directory / 'continued' / 'export'} (opens with AutoModelForCausalLM.from_pretrained)\n"
-        f"recipes    {', '.join(str(directory / f'{run}.yaml') for run in RUNS)}"
+        f"recipes    {', '.join(str(directory / f'{run}.yaml') for run in metrics)}"
     )
     say("")
     say((NEXT_EMBEDDED if corpora is None else NEXT_OWN).format(directory=directory))
@@ -151,7 +171,8 @@ NEXT_OWN = (
 
 
 def _judge_own(rows: Sequence[Row], say: Any) -> int:
-    problems = broken_promises(rows, least_gain=0.05, most_loss=float("inf"))
+    endless = float("inf")
+    problems = broken_promises(rows, least_gain=0.05, most_loss=endless, most_tokens=1.0, least_extended_gain=-endless)
     for problem in problems:
         say(f"NOT SHOWN: {problem}; a longer run (--minutes) may show it")
     return NOT_SHOWN if problems else FINISHED
@@ -163,7 +184,7 @@ def _sample(directory: Path, sources: Sequence[Corpus], say: Any) -> None:
     from tsugiki.model.generate import generate_text
 
     corpus = next(corpus for corpus in sources if corpus.role == "target")
-    text = scored_texts(directory / "data" / corpus.name, corpus, 1)[0]
+    text = scored_texts(directory / "data" / "base" / corpus.name, corpus, 1)[0]
     prompt = text[:SAMPLE_PROMPT].rstrip()
     continued = generate_text(
         directory / "continued" / "export", prompt, max_new_tokens=SAMPLE_TOKENS, temperature=0.5, top_p=0.8, seed=1

@@ -1,4 +1,5 @@
-"""What a quickstart has shown: held-out bits per byte before, after and after without replay, beside two yardsticks."""
+"""What a quickstart has shown: held-out bits per byte before, after and after without replay, beside two yardsticks;
+and what the larger vocabulary did."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,22 @@ MOST_LOSS = 0.05
 """Bits per byte that English may rise by with replay."""
 LEAST_FORGETTING = 0.15
 """Bits per byte that English must rise by without replay, beyond what it does with replay."""
+MOST_TOKENS = 0.75
+"""Of the target language, with the larger vocabulary, as a share of the tokens without it."""
+LEAST_EXTENDED_GAIN = 0.05
+"""Bits per byte that the target language must be better by, after the same steps, with the larger vocabulary."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What the larger vocabulary did to a source: tokens of the scored text, and its bits per byte."""
+
+    tokens_before: int
+    tokens_after: int
+    untrained: float
+    """Of the base with the new pieces, before a step of training."""
+    without: float
+    """After the same steps with the base's own vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +50,32 @@ class Row:
     without_replay: float
     xz: float
     unigram: float
+    extension: Extension | None = None
+    """None where the vocabulary stayed as it was."""
 
 
 def make_rows(
-    corpora: Sequence[Corpus], continued: Path, without_replay: Path, yardsticks: Mapping[str, Mapping[str, float]]
+    corpora: Sequence[Corpus], metrics: Mapping[str, Path], yardsticks: Mapping[str, Mapping[str, float]]
 ) -> list[Row]:
-    """A row a source, from the metrics of two finished runs: the first validation is before step 1, the last one after
-    the end."""
-    first, after = _first_and_last(continued)
-    _, without = _first_and_last(without_replay)
-    return [
-        Row(
-            corpus.name, corpus.role, int(first[corpus.name]["documents"]), int(first[corpus.name]["bytes"]),
-            first[corpus.name]["bits_per_byte"], after[corpus.name]["bits_per_byte"],
-            without[corpus.name]["bits_per_byte"],
-            yardsticks[corpus.name]["xz"], yardsticks[corpus.name]["unigram"],
+    """A row a source, from the metrics of finished runs (by run): the first validation is before step 1, the last one
+    after the end. The base as it was is what the run with its own vocabulary begins with."""
+    start, after = _first_and_last(metrics["continued"])
+    _, without_replay = _first_and_last(metrics["without-replay"])
+    first, without = start, None
+    if "without-extension" in metrics:
+        first, without = _first_and_last(metrics["without-extension"])
+    rows = []
+    for corpus in corpora:
+        name = corpus.name
+        extension = without and Extension(
+            first[name]["tokens"], start[name]["tokens"], start[name]["bits_per_byte"], without[name]["bits_per_byte"]
         )
-        for corpus in corpora
-    ]  # fmt: skip
+        rows.append(Row(
+            name, corpus.role, int(first[name]["documents"]), int(first[name]["bytes"]),
+            first[name]["bits_per_byte"], after[name]["bits_per_byte"], without_replay[name]["bits_per_byte"],
+            yardsticks[name]["xz"], yardsticks[name]["unigram"], extension or None,
+        ))  # fmt: skip
+    return rows
 
 
 def _first_and_last(metrics: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -80,6 +105,29 @@ def draw(rows: Sequence[Row]) -> Table:
     return table
 
 
+def draw_extension(rows: Sequence[Row]) -> Table:
+    """What the larger vocabulary did, as the terminal shows it."""
+    table = Table(title="The larger vocabulary, on the same text", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("source", no_wrap=True)
+    for heading in (
+        "bytes a\ntoken", "\nnow", "bits per byte\nbefore", "new pieces,\nuntrained", "after, with\nold pieces",
+        "after, with\nnew ones",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        if row.extension is not None:
+            before, after = row.size / row.extension.tokens_before, row.size / row.extension.tokens_after
+            table.add_row(
+                row.name, f"{before:.2f}", f"{after:.2f}", f"{row.before:.2f}", f"{row.extension.untrained:.2f}",
+                f"{row.extension.without:.2f}", f"{row.after:.2f}",
+            )  # fmt: skip
+    table.caption = (
+        "after the same number of steps, hence of tokens: where a token holds more text, more of it was read"
+    )
+    table.caption_justify = "left"
+    return table
+
+
 def _against(value: float, before: float) -> str:
     return f"{value:.2f}  {value - before:+.2f}"
 
@@ -90,7 +138,20 @@ def pooled(rows: Sequence[Row], role: str, figure: str) -> float:
     return sum(getattr(row, figure) * row.size for row in chosen) / sum(row.size for row in chosen)
 
 
-def broken_promises(rows: Sequence[Row], *, least_gain: float = LEAST_GAIN, most_loss: float = MOST_LOSS) -> list[str]:
+def pooled_extension(rows: Sequence[Row], role: str) -> tuple[float, float] | None:
+    """Tokens with the larger vocabulary over tokens before, and bits per byte after training without it; over all
+    sources of a role. None where the vocabulary stayed as it was."""
+    chosen = [(row.extension, row.size) for row in rows if row.role == role and row.extension is not None]
+    if not chosen:
+        return None
+    ratio = sum(e.tokens_after for e, _ in chosen) / sum(e.tokens_before for e, _ in chosen)
+    return ratio, sum(e.without * size for e, size in chosen) / sum(size for _, size in chosen)
+
+
+def broken_promises(
+    rows: Sequence[Row], *, least_gain: float = LEAST_GAIN, most_loss: float = MOST_LOSS,
+    most_tokens: float = MOST_TOKENS, least_extended_gain: float = LEAST_EXTENDED_GAIN,
+) -> list[str]:  # fmt: skip
     """What was promised and did not appear, in words; empty when all is well."""
     target, replay = (
         {figure: pooled(rows, role, figure) for figure in ("before", "after", "without_replay")}
@@ -108,18 +169,39 @@ def broken_promises(rows: Sequence[Row], *, least_gain: float = LEAST_GAIN, most
             f"without replay English is only {forgetting:.3f} bits per byte worse than with it, "
             f"less than {LEAST_FORGETTING:g}"
         )
+    extension = pooled_extension(rows, "target")
+    if extension is not None:
+        tokens, without = extension
+        if not tokens <= most_tokens:
+            problems.append(
+                f"the new language takes {tokens:.2f} of its tokens with the larger vocabulary, more than {most_tokens:g}"
+            )
+        if not without - target["after"] >= least_extended_gain:
+            problems.append(
+                f"the larger vocabulary brings the new language {without - target['after']:.3f} bits per byte, less than "
+                f"{least_extended_gain:g}"
+            )
     return problems
 
 
 def lesson(rows: Sequence[Row]) -> str:
-    """The table in a sentence."""
+    """The tables in a few sentences."""
     figures = {
         (role, figure): pooled(rows, role, figure)
         for role in ("target", "replay") for figure in ("before", "after", "without_replay")
     }  # fmt: skip
     names = {role: ", ".join(row.name for row in rows if row.role == role) for role in ("target", "replay")}
-    return (
+    learnt = (
         f"Learnt: {names['target']} {figures['target', 'before']:.2f} -> {figures['target', 'after']:.2f}. "
         f"Kept: {names['replay']} {figures['replay', 'before']:.2f} -> {figures['replay', 'after']:.2f} with replay; "
         f"forgotten without it: -> {figures['replay', 'without_replay']:.2f}."
+    )
+    extension = pooled_extension(rows, "target")
+    if extension is None:
+        return learnt
+    tokens, without = extension
+    return (
+        f"{learnt}\nGrafted: with the new pieces {names['target']} takes {1 - tokens:.0%} fewer tokens, so the same steps "
+        f"read {1 / tokens:.2f} times the text: {figures['target', 'after']:.2f} bits per byte, with the old ones "
+        f"{without:.2f}."
     )

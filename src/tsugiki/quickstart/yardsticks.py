@@ -33,7 +33,7 @@ def measure(
     found: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
     for corpus in corpora:
         if corpus.name not in found:
-            prepared = directory / "data" / corpus.name
+            prepared = directory / "data" / "base" / corpus.name
             limit = int(min(max(read[corpus.name], LEAST_BYTES), WINDOW_BYTES))
             training = "\n".join(training_texts(prepared, corpus, limit)).encode()
             held_out = "\n".join(scored_texts(prepared, corpus, documents)).encode()
