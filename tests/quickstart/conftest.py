@@ -11,7 +11,7 @@ from tsugiki.quickstart.recipes import EMBEDDED
 
 TINY = replace(
     EMBEDDED, vocabulary=1024, hidden_size=32, layers=1, heads=2, sequence_length=64, base_steps=12, continued_steps=8,
-    without_replay_steps=4, eval_documents=2,
+    without_replay_steps=4, eval_documents=2, added=128,
 )  # fmt: skip
 
 

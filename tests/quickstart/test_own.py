@@ -22,13 +22,40 @@ LENGTHS = [np.full(200, 12_000), np.full(200, 6_500), np.full(30, 6_000)]
 """Tokens of the held-out documents of each."""
 
 
-def plan_for(minutes, speed, lengths=LENGTHS):
-    return make_plan(lengths, own._first_guess(minutes), speed, 60.0 * minutes)
+GERMAN = [replace(CORPORA[0], name="de-books", language="de"), *CORPORA[1:]]
+"""A language whose pieces would change English: the vocabulary stays."""
+
+
+def plan_for(minutes, speed, lengths=LENGTHS, corpora=CORPORA):
+    return make_plan(lengths, own._first_guess(minutes, corpora), speed, 60.0 * minutes)
+
+
+def speed_of(plan, speed, minutes):
+    """Tokens a second of a plan's largest model, where `speed` was measured on the smallest base."""
+    smallest = replace(own._first_guess(minutes, CORPORA), added=0)
+    return speed * flops_per_token(smallest) / flops_per_token(plan)
+
+
+def test_the_vocabulary_grows_where_the_language_has_its_own_script():
+    plan, german = plan_for(15, 4_000), plan_for(15, 4_000, corpora=GERMAN)
+    assert (plan.vocabulary, plan.added) == (8192, 4096)
+    assert plan.steps["without-extension"] == plan.steps["continued"]
+    assert german.added == 0
+    assert list(german.steps) == ["base", "continued", "without-replay"]
+    # the base's tokenizer sees as little of the new language as real ones, if it is to grow
+    assert plan.tokenizer_target_bytes < 100_000 < german.tokenizer_target_bytes
+
+
+def test_little_text_gives_few_pieces_in_whole_multiples():
+    little = [replace(CORPORA[0], size=100_000), *CORPORA[1:]]
+    added = own._first_guess(15, little).added
+    assert 0 < added <= 1_000
+    assert added % 64 == 0
 
 
 def test_more_time_or_speed_gives_a_larger_model_or_more_steps():
     plans = [plan_for(10, 4_000), plan_for(30, 4_000), plan_for(30, 16_000), plan_for(300, 16_000)]
-    work = [flops_per_token(p) * (p.base_steps + p.continued_steps + p.without_replay_steps) for p in plans]
+    work = [flops_per_token(p) * sum(p.steps.values()) for p in plans]
     assert work == sorted(work)
     assert [parameters(p) for p in plans] == sorted(parameters(p) for p in plans)
     assert parameters(plans[-1]) > 4 * parameters(plans[0])
@@ -36,19 +63,17 @@ def test_more_time_or_speed_gives_a_larger_model_or_more_steps():
 
 @pytest.mark.parametrize("minutes", [15, 30, 120])
 @pytest.mark.parametrize("speed", [2_000, 8_000])
-def test_the_parts_fit_into_the_time(minutes, speed):
-    plan = plan_for(minutes, speed)
-    speed_of_chosen = speed * flops_per_token(own._first_guess(minutes)) / flops_per_token(plan)
-    steps = plan.base_steps + plan.continued_steps + plan.without_replay_steps
-    training = steps * plan.batch * plan.sequence_length / speed_of_chosen
+@pytest.mark.parametrize("corpora", [CORPORA, GERMAN])
+def test_the_parts_fit_into_the_time(minutes, speed, corpora):
+    plan = plan_for(minutes, speed, corpora=corpora)
+    training = sum(plan.steps.values()) * plan.batch * plan.sequence_length / speed_of(plan, speed, minutes)
     assert 0.55 * 60 * minutes < training < 60 * minutes
 
 
 def seconds_of_evaluation(plan, speed, minutes, lengths):
-    """Five validations of the plan's documents, each window's tokens scored with half a window before them."""
+    """Seven validations of the plan's documents, each window's tokens scored with half a window before them."""
     tokens = sum(int(length) for source in lengths for length in source[: plan.eval_documents])
-    speed_of_chosen = speed * flops_per_token(own._first_guess(minutes)) / flops_per_token(plan)
-    return 5 * 2 * tokens / (3 * speed_of_chosen)
+    return 7 * 2 * tokens / (3 * speed_of(plan, speed, minutes))
 
 
 @pytest.mark.parametrize(
@@ -67,19 +92,18 @@ def test_evaluation_never_takes_more_than_a_third_of_the_time(lengths):
                 plan = plan_for(minutes, speed, lengths)
             except RecipeError as error:
                 assert "scoring one held-out document" in str(error)  # noqa: PT017
-                least = replace(own._first_guess(minutes), eval_documents=1)
+                least = replace(own._first_guess(minutes, CORPORA), eval_documents=1)
                 assert seconds_of_evaluation(least, speed, minutes, lengths) > 20 * minutes
                 continue
             assert 1 <= plan.eval_documents <= 200
-            steps = plan.base_steps + plan.continued_steps + plan.without_replay_steps
             evaluation = seconds_of_evaluation(plan, speed, minutes, lengths)
-            speed_of_chosen = speed * flops_per_token(own._first_guess(minutes)) / flops_per_token(plan)
+            tokens = sum(plan.steps.values()) * plan.batch * plan.sequence_length
             assert evaluation < 20 * minutes
-            assert evaluation + steps * plan.batch * plan.sequence_length / speed_of_chosen < 60 * minutes
+            assert evaluation + tokens / speed_of(plan, speed, minutes) < 60 * minutes
 
 
 def test_documents_too_long_for_the_minutes_are_an_error_that_says_so():
-    with pytest.raises(RecipeError, match=r"would take 6\.2 of the 5\.0 minutes.*Cut them into shorter ones"):
+    with pytest.raises(RecipeError, match=r"would take 9\.9 of the 5\.0 minutes.*Cut them into shorter ones"):
         plan_for(5, 3_000, [np.full(24, 333_000), np.full(200, 300)])
 
 
@@ -87,8 +111,8 @@ def test_held_out_lengths_are_those_of_the_store_in_its_order(tmp_path):
     from tsugiki.corpus.store import DOCUMENT, StoreWriter
 
     lengths = [5, 2, 9, 4]
-    (tmp_path / "data" / "ja-books").mkdir(parents=True)
-    writer = StoreWriter(tmp_path / "data" / "ja-books" / "held_out", 100)
+    (tmp_path / "data" / "base" / "ja-books").mkdir(parents=True)
+    writer = StoreWriter(tmp_path / "data" / "base" / "ja-books" / "held_out", 100)
     writer.add_documents(np.arange(20, dtype=np.int32), np.array(lengths), np.zeros(4, DOCUMENT))
     writer.close()
     assert own.held_out_lengths(tmp_path, CORPORA[0]).tolist() == lengths
@@ -107,7 +131,7 @@ def test_parameters_are_those_of_the_model():
 
     for plan in (EMBEDDED, plan_for(30, 8_000)):
         config = architecture(
-            plan.vocabulary, hidden_size=plan.hidden_size, layers=plan.layers, heads=plan.heads,
+            plan.vocabulary + plan.added, hidden_size=plan.hidden_size, layers=plan.layers, heads=plan.heads,
             sequence_length=plan.sequence_length,
         )  # fmt: skip
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))

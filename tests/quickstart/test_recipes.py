@@ -7,7 +7,7 @@ import pytest
 
 from tsugiki.errors import RecipeError
 from tsugiki.quickstart.corpora import Corpus, embedded_corpora
-from tsugiki.quickstart.recipes import EMBEDDED, RUNS, mixture, recipe_text, write_recipes
+from tsugiki.quickstart.recipes import EMBEDDED, mixture, recipe_text, write_recipes
 from tsugiki.recipe_file import load_recipe, parse_recipe
 
 
@@ -17,18 +17,55 @@ def written(tmp_path):
     return tmp_path, corpora, write_recipes(tmp_path, corpora, EMBEDDED)
 
 
-def test_all_three_are_valid_recipes(written):
+RUNS = ("base", "continued", "without-extension", "without-replay")
+
+
+def test_all_four_are_valid_recipes(written):
     _, _, paths = written
     recipes = {run: load_recipe(path, check_files=False) for run, path in paths.items()}
-    assert set(recipes) == set(RUNS)
+    assert tuple(recipes) == RUNS
     assert recipes["base"].model.architecture["model_type"] == "mistral"
     assert recipes["continued"].model.name_or_path == f"{recipes['base'].run_dir}/export"
     weights = {run: {n: s.weight for n, s in recipe.data.sources.items()} for run, recipe in recipes.items()}
     assert weights["base"]["japanese"] == 2
     assert weights["continued"]["english"] == 30
     assert weights["without-replay"]["english"] == 0
-    assert len({str(recipe.prepared_dir) for recipe in recipes.values()}) == 1
     assert all(recipe.training.precision == "fp32" for recipe in recipes.values())
+
+
+def test_two_runs_share_the_extended_model_and_token_stores_go_with_the_tokenizer(written):
+    _, _, paths = written
+    recipes = {run: load_recipe(path, check_files=False) for run, path in paths.items()}
+    extended = ("continued", "without-replay")
+    assert tuple(run for run, recipe in recipes.items() if recipe.vocabulary) == extended
+    assert recipes["continued"].vocabulary.learns_from(recipes["continued"]) == ["japanese"]
+    assert len({str(recipes[run].vocabulary_dir) for run in extended}) == 1
+    stores = {run: recipe.prepared_dir for run, recipe in recipes.items()}
+    assert stores["base"] == stores["without-extension"] != stores["continued"] == stores["without-replay"]
+
+
+def test_nothing_but_the_vocabulary_differs_from_the_run_without_extension(written):
+    _, _, paths = written
+    with_it, without = (
+        load_recipe(paths[run], check_files=False).model_dump() for run in ("continued", "without-extension")
+    )
+    assert {key for key in with_it if with_it[key] != without[key]} == {"run_dir", "vocabulary", "data", "training"}
+    assert {key for key in with_it["data"] if with_it["data"][key] != without["data"][key]} == {"prepared_dir"}
+    cadence = {"eval_steps"}
+    assert {key for key in with_it["training"] if with_it["training"][key] != without["training"][key]} == cadence
+
+
+def test_a_language_without_a_script_of_its_own_gets_three_runs(tmp_path):
+    corpora = [
+        Corpus("de", ["d.jsonl"], "de", "target", 200, 10**6, 0.1),
+        Corpus("en", ["e.jsonl"], "en", "replay", 200, 10**6, 0.1),
+    ]
+    paths = write_recipes(tmp_path, corpora, replace(EMBEDDED, added=0))
+    recipes = {run: load_recipe(path, check_files=False) for run, path in paths.items()}
+    assert tuple(recipes) == ("base", "continued", "without-replay")
+    assert not any(recipe.vocabulary for recipe in recipes.values())
+    assert len({recipe.prepared_dir for recipe in recipes.values()}) == 1
+    assert "2 of 3" in paths["continued"].read_text()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp32-master"])
@@ -68,6 +105,7 @@ def test_any_directory_name_survives_yaml(name, tmp_path):
     for run in (*RUNS, "calibration"):
         recipe = parse_recipe(recipe_text(directory, run, [corpus, english], EMBEDDED), check_files=False)
         assert recipe.run_dir == directory / run
+        assert recipe.vocabulary is None or recipe.vocabulary_dir == directory / "vocabulary"
         assert recipe.data.sources["ja"].paths == corpus.paths
         assert recipe.data.sources["en"].paths == english.paths
         assert recipe.data.max_bad_documents > 0.004

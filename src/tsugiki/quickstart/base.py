@@ -60,12 +60,12 @@ def train_tokenizer(folder: Path, texts: Sequence[str], vocabulary: int) -> None
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[0], byte_fallback=True))
-    # Words keep the space before them (▁), lines and punctuation stand alone, a number is its digits. Not by `Digits`,
-    # which also sets 〇 apart, a letter of Japanese: no piece for 一〇 could form.
+    # Words keep the space before them (▁), lines and punctuation stand alone, a number is its digits.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never", split=True),
-            pre_tokenizers.Split(Regex(r"\n+|(?!▁)[\p{P}\p{S}\p{Nd}]"), "isolated"),
+            pre_tokenizers.Split(Regex(r"\n+|(?!▁)[\p{P}\p{S}]"), "isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
         ]
     )
     tokenizer.decoder = decoders.Sequence(

@@ -47,7 +47,7 @@ MOST_DOCUMENTS = 200
 """Held-out documents a source at each validation."""
 START_SECONDS = 25.0
 """Of a run: its start, its checks before step 1, and its export."""
-EXTENSION_SECONDS = 45.0
+EXTENSION_SECONDS = 30.0
 """To learn, prove and report new pieces on `SAMPLE_CHARACTERS` of the new language and as many of the other sources."""
 SAMPLE_CHARACTERS = 2_000_000
 BYTES_PER_PIECE = 100
@@ -124,7 +124,7 @@ def _first_guess(minutes: float, corpora: Sequence[Corpus]) -> Plan:
         vocabulary=vocabulary, hidden_size=width, layers=layers,
         heads=width // HEAD_SIZE, sequence_length=SEQUENCE_LENGTH, batch=8, micro_batch=8,
         base_steps=CALIBRATION_STEPS, continued_steps=1, without_replay_steps=1, base_rate=4e-3, continued_rate=3e-3,
-        eval_documents=1, tokenizer_target_bytes=40_000 if added else 4_000_000, tokenizer_replay_bytes=2_000_000,
+        eval_documents=1, tokenizer_target_bytes=15_000 if added else 4_000_000, tokenizer_replay_bytes=2_000_000,
         base_target=3, added=added, sample_characters=SAMPLE_CHARACTERS,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from tsugiki.errors import RecipeError
 from tsugiki.files import write_atomically
 from tsugiki.quickstart.base import architecture
 from tsugiki.quickstart.corpora import Corpus
-from tsugiki.vocabulary.scripts import LANGUAGES
+from tsugiki.scripts import LANGUAGES
 
 WHY_PRECISION = {
     "fp32": "fp32-master is faster on CPUs with bf16 instructions, and far slower on others",

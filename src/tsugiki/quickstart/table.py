@@ -109,20 +109,17 @@ def draw_extension(rows: Sequence[Row]) -> Table:
     """What the larger vocabulary did, as the terminal shows it."""
     table = Table(title="The larger vocabulary, on the same text", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("source", no_wrap=True)
-    for heading in (
-        "bytes a\ntoken", "\nnow", "bits per byte\nbefore", "new pieces,\nuntrained", "after, with\nold pieces",
-        "after, with\nnew ones",
-    ):  # fmt: skip
+    for heading in ("bytes a\ntoken", "\nnow", "bits a\nbyte", "pieces\nadded", "trained\nwith them", "trained\nwithout"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         if row.extension is not None:
             before, after = row.size / row.extension.tokens_before, row.size / row.extension.tokens_after
             table.add_row(
                 row.name, f"{before:.2f}", f"{after:.2f}", f"{row.before:.2f}", f"{row.extension.untrained:.2f}",
-                f"{row.extension.without:.2f}", f"{row.after:.2f}",
+                f"{row.after:.2f}", f"{row.extension.without:.2f}",
             )  # fmt: skip
     table.caption = (
-        "after the same number of steps, hence of tokens: where a token holds more text, more of it was read"
+        "trained for the same number of steps, hence of tokens: where a token holds more text, more of it was read"
     )
     table.caption_justify = "left"
     return table
