@@ -161,3 +161,47 @@ def test_the_same_command_continues_and_another_one_is_refused(tmp_path):
     assert own.own_corpora_and_plan(tmp_path, Path("texts"), 30.0, None, print) == (CORPORA, EMBEDDED)
     with pytest.raises(RecipeError, match="holds a quickstart on texts of 30 minutes"):
         own.own_corpora_and_plan(tmp_path, Path("texts"), 60.0, None, print)
+
+
+ENGLISH = {"en": "It was the dog of the man in the house. "}
+
+
+def write_texts(folder, lines):
+    folder.mkdir()
+    for language, line in lines.items():
+        documents = [f'{{"text": "{number} {line * 100}"}}\n' for number in range(200)]
+        (folder / f"{language}-books.jsonl").write_text("".join(documents), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "grows"), [("ja", "古い家に犬と住む人。", True), ("de", "Der Hund lebt. ", False)]
+)
+def test_a_vocabulary_that_cannot_grow_is_said_to_stay(name, text, grows, tmp_path, monkeypatch):
+    write_texts(tmp_path / "texts", {name: text, **ENGLISH})
+    limits = {}
+    monkeypatch.setattr(own, "write_tokenizer", lambda *_, **options: limits.update(options["limits"]))
+    monkeypatch.setattr(own, "_calibrate", lambda directory, corpora, first, console: (first, 4_000.0, 10.0))
+    monkeypatch.setattr(own, "held_out_lengths", lambda directory, corpus: np.full(30, 300))
+    said = []
+    _, plan = own.own_corpora_and_plan(tmp_path / "run", tmp_path / "texts", 15, None, said.append)
+    assert (plan.added > 0) is grows
+    assert (limits["target"] < 100_000) is grows  # as little of it as real bases have seen
+    stays = [line for line in said if line.startswith("vocabulary stays the base's: de is no language")]
+    assert len(stays) == (0 if grows else 1)
+    (line,) = [line for line in said if line.startswith("plan")]
+    assert ("more; " in line) is grows
+    assert line.count(" + ") == (3 if grows else 2)
+
+
+def test_growing_the_vocabulary_takes_its_time_from_the_training(tmp_path, monkeypatch):
+    """Its own seconds, a second preparation and a fourth run: all from the same minutes."""
+    write_texts(tmp_path / "texts", {"ja": "古い家に犬と住む人。", **ENGLISH})
+    monkeypatch.setattr(own, "write_tokenizer", lambda *_, **options: None)
+    monkeypatch.setattr(own, "held_out_lengths", lambda directory, corpus: np.full(30, 300))
+    seconds = []
+    monkeypatch.setattr(own, "make_plan", lambda held_out, first, speed, left: seconds.append(left) or first)
+    for preparing in (10.0, 110.0):
+        monkeypatch.setattr(own, "_calibrate", lambda d, c, first, o, p=preparing: (first, 4_000.0, p))
+        own.own_corpora_and_plan(tmp_path / f"run-{preparing}", tmp_path / "texts", 15, None, lambda _: None)
+    assert seconds[0] - seconds[1] == pytest.approx(100, abs=5)
+    assert seconds[0] == pytest.approx(15 * 60 - 4 * own.START_SECONDS - own.EXTENSION_SECONDS - 10, abs=5)

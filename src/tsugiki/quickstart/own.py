@@ -90,8 +90,8 @@ def own_corpora_and_plan(
     first = _first_guess(minutes, found.corpora)
     if not first.added:
         say(
-            f"vocabulary stays the base's: {target_language(found.corpora)} is no language here with a script of its own, "
-            "for which pieces could be added"
+            f"vocabulary stays the base's: {target_language(found.corpora)} is no language here with a script of its "
+            "own, for which pieces could be added"
         )
     write_tokenizer(
         directory / "tokenizer", found.corpora, first.vocabulary, say,

@@ -110,7 +110,8 @@ def recipe_text(directory: Path, run: str, corpora: Sequence[Corpus], plan: Plan
     if run in ("base", "calibration"):
         return _recipe(
             directory, run, corpora, plan, steps=plan.base_steps, rate=plan.base_rate,
-            warmup=_warmup(plan.base_steps, 0.1), weights=mixture(corpora, base), model=_random_weights(directory, plan),
+            warmup=_warmup(plan.base_steps, 0.1), weights=mixture(corpora, base),
+            model=_random_weights(directory, plan),
             title="the base. A small Mistral from random weights, on English with a few per cent of the rest, as\n"
             "real base models have seen." if run == "base" else "A few steps, to measure how fast this machine is.",
         )  # fmt: skip
@@ -118,7 +119,7 @@ def recipe_text(directory: Path, run: str, corpora: Sequence[Corpus], plan: Plan
     titles = {
         "continued": f"continued pretraining of the base on the new language, with {REPLAY} % of English replay"
         + (",\nafter its vocabulary has grown by pieces for that language." if plan.added else "."),
-        "without-extension": "the same, step by step, with the base's own vocabulary, to see what the new pieces bring.",
+        "without-extension": "the same, step by step, with the base's own vocabulary, to see what new pieces bring.",
         "without-replay": "as `continued` for fewer steps and without replay, to see what is forgotten. A source of\n"
         "weight 0 is never drawn, but measured.",
     }
@@ -180,7 +181,7 @@ def _recipe(
         *(_vocabulary(directory, corpora, plan) if plan.extends(run) else []),
         "data:",
         f"  sequence_length: {plan.sequence_length}",
-        f"  prepared_dir: {_text(directory / 'data' / tokenizer)}   # token stores, the same for runs with this tokenizer",
+        f"  prepared_dir: {_text(directory / 'data' / tokenizer)}   # token stores of this tokenizer",
         *(
             [f"  max_bad_documents: {1.01 * tolerated:.4g}   # as counted when the folder was read"]
             if tolerated

@@ -112,8 +112,8 @@ def show_vocabulary(recipe: Any, report: Any, say: Any) -> None:
     """What the new pieces save, in a line a source, where they were made now, and where the whole report lies."""
     for name, change in report.held_out.items() if report is not None else ():
         say(
-            f"fertility  {name}: {change.before.tokens_per_character:.3f} -> {change.after.tokens_per_character:.3f} tokens "
-            f"a character ({change.ratio:.3f} of the tokens)"
+            f"fertility  {name}: {change.before.tokens_per_character:.3f} -> {change.after.tokens_per_character:.3f} "
+            f"tokens a character ({change.ratio:.3f} of the tokens)"
         )
     say(f"report     {recipe.vocabulary_dir / 'report.md'}, report.json, fertility.png")
 

@@ -109,7 +109,8 @@ def draw_extension(rows: Sequence[Row]) -> Table:
     """What the larger vocabulary did, as the terminal shows it."""
     table = Table(title="The larger vocabulary, on the same text", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("source", no_wrap=True)
-    for heading in ("bytes a\ntoken", "\nnow", "bits a\nbyte", "pieces\nadded", "trained\nwith them", "trained\nwithout"):
+    headings = ("bytes a\ntoken", "\nnow", "bits a\nbyte", "pieces\nadded", "trained\nwith them", "trained\nwithout")
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         if row.extension is not None:
@@ -171,12 +172,13 @@ def broken_promises(
         tokens, without = extension
         if not tokens <= most_tokens:
             problems.append(
-                f"the new language takes {tokens:.2f} of its tokens with the larger vocabulary, more than {most_tokens:g}"
+                f"the new language takes {tokens:.2f} of its tokens with the larger vocabulary, "
+                f"more than {most_tokens:g}"
             )
         if not without - target["after"] >= least_extended_gain:
             problems.append(
-                f"the larger vocabulary brings the new language {without - target['after']:.3f} bits per byte, less than "
-                f"{least_extended_gain:g}"
+                f"the larger vocabulary brings the new language {without - target['after']:.3f} bits per byte, "
+                f"less than {least_extended_gain:g}"
             )
     return problems
 
@@ -198,7 +200,7 @@ def lesson(rows: Sequence[Row]) -> str:
         return learnt
     tokens, without = extension
     return (
-        f"{learnt}\nGrafted: with the new pieces {names['target']} takes {1 - tokens:.0%} fewer tokens, so the same steps "
-        f"read {1 / tokens:.2f} times the text: {figures['target', 'after']:.2f} bits per byte, with the old ones "
-        f"{without:.2f}."
+        f"{learnt}\nGrafted: with the new pieces {names['target']} takes {1 - tokens:.0%} fewer tokens, so the same "
+        f"steps read {1 / tokens:.2f} times the text: {figures['target', 'after']:.2f} bits per byte, with the old "
+        f"ones {without:.2f}."
     )
