@@ -56,7 +56,7 @@ WIDTH, LAYERS, HEADS, SEQUENCE_LENGTH, BATCH = 192, 4, 6, 256, 8
 BASE_RATE, RATE = 2.5e-3, 1e-3
 BASE_MIXTURE = {JAPANESE: 4, ENGLISH: 96}
 MIXTURE = {JAPANESE: 70, ENGLISH: 30}
-MINUTES, BASE_STEPS, STEPS = 18.0, 1500, 600
+MINUTES, BASE_STEPS, STEPS = 18.0, 1500, 300
 """Steps of the base and of each run in so many minutes; --minutes scales them."""
 VALIDATIONS, DOCUMENTS = 20, 4
 """Of each run after the one before step 1, and held-out documents a language at each."""
