@@ -10,13 +10,14 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_bases import BYTE_LEVEL, byte_level_state, quickstart_texts, with_tokens_beside, write_json
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.base import open_base
-from tsugiki.vocabulary.byte_level import ByteLevelBase, alphabet, begins_only_targets, bytes_of, spell
+from tsugiki.vocabulary.byte_alphabet import BYTE_OF, spell
+from tsugiki.vocabulary.byte_level import ByteLevelBase, begins_only_targets
 from tsugiki.vocabulary.folder import write_tokenizer
 from tsugiki.vocabulary.learn import learn, not_themselves
 from tsugiki.vocabulary.pieces import Piece
@@ -36,17 +37,6 @@ def open_folder(folder: Path, target: TargetCharacters = JAPANESE) -> tuple[Byte
 @pytest.fixture(scope="module", params=BYTE_LEVEL)
 def small(request, tmp_path_factory) -> tuple[ByteLevelBase, TextTokenizer]:
     return open_folder(BYTE_LEVEL[request.param](tmp_path_factory.mktemp(request.param)))
-
-
-def test_bytes_are_spelled_as_the_library_spells_them():
-    assert set(alphabet()) == set(pre_tokenizers.ByteLevel.alphabet())
-    assert sorted(alphabet().values()) == list(range(256))
-    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    text = "".join(map(chr, [*range(0x800), 0x3042, 0xFFFD, 0x1F600, 0x20000]))
-    assert spell(text.encode()) == splitter.pre_tokenize_str(text)[0][0]
-    assert bytes_of(spell(text.encode())) == text.encode()
-    assert bytes_of("<end> of") is None
-    assert bytes_of("") == b""
 
 
 def naive_prefixes(target: TargetCharacters) -> dict[bytes, bool]:
@@ -118,7 +108,7 @@ def test_units_are_the_words_of_the_whole_text(small):
     normal = library.normalizer.normalize_str(text) if library.normalizer else text
     expected: dict[str, int] = {}
     for word, _ in library.pre_tokenizer.pre_tokenize_str(normal):
-        decoded = bytes(alphabet()[letter] for letter in word).decode()
+        decoded = bytes(BYTE_OF[letter] for letter in word).decode()
         if any(map(JAPANESE.is_letter, decoded)):
             expected[word] = expected.get(word, 0) + 1
     assert dict(base.units([text])) == expected

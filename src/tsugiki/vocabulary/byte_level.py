@@ -9,7 +9,7 @@ bytes of target characters that no other character begins with: a kanji of three
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +19,10 @@ from tokenizers import Tokenizer
 from tsugiki.errors import ModelError
 from tsugiki.files import write_atomically
 from tsugiki.scripts import TargetCharacters
+from tsugiki.vocabulary.byte_alphabet import bytes_of, spell
 from tsugiki.vocabulary.pieces import Piece, bare, preparation, whole_vocabulary, with_pieces
 
 UNASSIGNED = regex.compile(r"\p{Cn}")
-
-
-@cache
-def alphabet() -> dict[str, int]:
-    """GPT-2's spelling of bytes: printable ones as themselves, the others from U+0100 on, in order."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + number): byte for number, byte in enumerate(others)}
-
-
-def spell(text: bytes) -> str:
-    """Bytes as a byte-level vocabulary spells them."""
-    spelled = {byte: character for character, byte in alphabet().items()}
-    return "".join(spelled[byte] for byte in text)
-
-
-def bytes_of(spelling: str) -> bytes | None:
-    """The bytes of a spelling; None for one that is not in the alphabet (a control token)."""
-    try:
-        return bytes(alphabet()[character] for character in spelling)
-    except KeyError:
-        return None
 
 
 class ByteLevelBase:

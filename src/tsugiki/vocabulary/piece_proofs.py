@@ -16,6 +16,7 @@ import regex
 
 from tsugiki.errors import ModelError
 from tsugiki.scripts import EAST_ASIAN, LANGUAGES, TargetCharacters
+from tsugiki.vocabulary.byte_alphabet import bytes_of
 
 SPACE = "▁"
 """SentencePiece's sign for a space."""
@@ -83,9 +84,8 @@ class Vocabulary:
     def data(self, token: int) -> bytes:
         """The bytes of text that a piece stands for."""
         piece = self.pieces[token]
-        if self.byte_level and token not in self.added and BYTES.keys() >= set(piece):
-            return bytes(BYTES[letter] for letter in piece)
-        return piece.encode("utf-8", "replace")
+        data = bytes_of(piece) if self.byte_level and token not in self.added else None
+        return piece.encode("utf-8", "replace") if data is None else data
 
     def show(self, token: int) -> str:
         """A piece with its id as people read it."""
@@ -100,16 +100,6 @@ class Vocabulary:
             self.conflicts.append(f"{self.path.name}: id {token:,} is both {self.pieces[token]!r} and {piece!r}")
         if ids.setdefault(piece, token) != token:
             self.conflicts.append(f"{self.path.name}: {piece!r} has the ids {ids[piece]:,} and {token:,}")
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The byte that each letter of a byte-level vocabulary stands for (GPT-2's table)."""
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {chr(256 + number): byte for number, byte in enumerate(hidden)}
-
-
-BYTES = _byte_alphabet()
 
 
 def read_vocabulary(path: Path, beside: dict[int, tuple[str, bool]]) -> Vocabulary:

@@ -2,10 +2,10 @@
 
 import re
 import unicodedata
-from functools import cache
 from typing import TYPE_CHECKING
 
 from tsugiki.corpus.audit import MARKS, printable
+from tsugiki.vocabulary.byte_alphabet import bytes_of
 
 if TYPE_CHECKING:
     from tsugiki.corpus.tokenizer import TextTokenizer
@@ -28,23 +28,12 @@ def readable(tokenizer: "TextTokenizer", token: int) -> str:
 def _decode_letters(piece: str) -> str:
     """The text of a piece spelt in the letters that stand for bytes, what is no text as surrogates; another piece as it
     is."""
-    letters = byte_letters()
-    if not all(letter in letters for letter in piece):
-        return piece
-    return bytes(letters[letter] for letter in piece).decode("utf-8", "surrogateescape")
+    data = bytes_of(piece)
+    return piece if data is None else data.decode("utf-8", "surrogateescape")
 
 
 def _hexadecimal(surrogates: str) -> str:
     return f"<{surrogates.encode('utf-8', 'surrogateescape').hex(' ').upper()}>"
-
-
-@cache
-def byte_letters() -> dict[str, int]:
-    """The byte that each letter stands for in byte-level vocabularies, by GPT-2's rule (openai/gpt-2, `encoder.py`):
-    printable Latin-1 stands for itself, the other bytes in order are U+0100 and on."""
-    themselves = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in themselves]
-    return {chr(byte): byte for byte in themselves} | {chr(0x100 + index): byte for index, byte in enumerate(others)}
 
 
 def escape_markdown(text: str) -> str:
