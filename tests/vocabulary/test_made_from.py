@@ -14,6 +14,7 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import parse_recipe
+from tsugiki.vocabulary import made_from as module
 from tsugiki.vocabulary.made_from import changes, extended_folder, is_made, is_up_to_date, made_from
 
 
@@ -42,13 +43,11 @@ class Folder:
                 del place[key]
         return parse_recipe(yaml.safe_dump(values))
 
-    def made_from(self, recipe: Recipe) -> dict[str, Any]:
-        return made_from(recipe, TextTokenizer.from_folder(self.base), self.base)
-
-    def mark(self, recipe: Recipe) -> None:
+    def mark(self, recipe: Recipe, base: Path | None = None) -> None:
+        base = base or self.base
         (recipe.vocabulary_dir / "model").mkdir(parents=True, exist_ok=True)
         (recipe.vocabulary_dir / "model/config.json").write_text("{}")
-        content = json.dumps({"made_from": self.made_from(recipe)})
+        content = json.dumps({"made_from": made_from(recipe, TextTokenizer.from_folder(base), base)})
         (recipe.vocabulary_dir / "manifest.json").write_text(content)
 
     def up_to_date(self, recipe: Recipe, base: Path | None = None) -> bool:
@@ -134,6 +133,20 @@ def test_a_file_with_another_content_is_a_change(folder, tmp_path, name):
         state = json.loads(content)
         state["model"]["merges"].pop()
         path.write_text(json.dumps(state))
+    assert not folder.up_to_date(recipe, base)
+
+
+@pytest.mark.parametrize("at", [0, 5_000, 9_999])
+def test_other_weights_are_told_by_beginning_middle_and_end(folder, tmp_path, monkeypatch, at):
+    monkeypatch.setattr(module, "SKETCH", 1_000)
+    base = Path(shutil.copytree(folder.base, tmp_path / "base"))
+    (base / "model.safetensors").write_bytes(bytes(10_000))
+    recipe = folder.recipe(model__name_or_path=str(base))
+    folder.mark(recipe, base)
+    assert folder.up_to_date(recipe, base)
+    content = bytearray(10_000)
+    content[at] = 1
+    (base / "model.safetensors").write_bytes(content)
     assert not folder.up_to_date(recipe, base)
 
 

@@ -45,20 +45,19 @@ class _Reservoir:
         self._limit, self._size = characters, 0
         self._heap: list[tuple[int, str, str]] = []
         self._held: set[int] = set()
-        self._bound = 1 << 64  # one with this hash was dropped: none from there on may come in later
 
     def add(self, place: str, text: str) -> None:
         draw = xxhash.xxh3_64_intdigest(b"vocabulary\0" + text.encode())
-        if draw in self._held or draw >= self._bound:
+        if draw in self._held:
             return
         heapq.heappush(self._heap, (-draw, place, text))
         self._held.add(draw)
         self._size += len(text)
+        # Those that stay make the number, so that one with a larger hash than a dropped one is dropped as well.
         while self._size - len(self._heap[0][2]) >= self._limit:
             largest, _, dropped = heapq.heappop(self._heap)
             self._size -= len(dropped)
-            self._bound = -largest
-            self._held.remove(self._bound)
+            self._held.remove(-largest)
 
     def texts(self) -> list[Text]:
         """By rising hash; what the last one has too much is cut off."""
