@@ -234,11 +234,12 @@ def test_pieces_are_learned_from_what_is_named_and_from_nothing_held_out(recipe_
 
 
 @pytest.mark.usefixtures("unproved")
-def test_words_are_divided_only_when_asked(recipe_of, monkeypatch):
+def test_no_piece_crosses_a_words_end_where_that_is_asked_for(recipe_of, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "word_divider", lambda: list)  # each character a word of its own
-    run_vocabulary(recipe_of(), silent)
-    with pytest.raises(DataError, match=r"yields [\d,]+ new pieces"):
-        run_vocabulary(recipe_of(vocabulary={"add": 2000, "split_words": True, "min_character_count": 500}), silent)
+    keys = {"add": 58, "min_character_count": 300}
+    assert run_vocabulary(recipe_of(run_dir=str(tmp_path / "free"), vocabulary=keys), silent) is not None
+    with pytest.raises(DataError, match=r"yields \d\d new pieces, 58 are asked for"):  # single characters
+        run_vocabulary(recipe_of(run_dir=str(tmp_path / "split"), vocabulary=keys | {"split_words": True}), silent)
 
 
 def section(**keys: Any) -> VocabularySection:
