@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLS ?= 30
 
-.PHONY: quickstart test lint types unit soak real benchmark clean
+.PHONY: quickstart test lint types unit soak real benchmark vocabulary clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tsugiki quickstart
@@ -39,6 +39,11 @@ real: $(VENV)/.installed-dev
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training.py
+
+# what docs/results/vocabulary-*.md say, about half an hour on two cores; CORPORA as above, for the files they name
+vocabulary: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/vocabulary_initialisation.py $(if $(CORPORA),--corpora $(CORPORA))
+	$(BIN)/python benchmarks/vocabulary_authors.py $(if $(CORPORA),--corpora $(CORPORA))
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) -V). Set PYTHON=..." >&2; exit 1; }

@@ -70,6 +70,7 @@ RUNS: dict[str, dict[str, Any] | None] = {
     RANDOM: {"initialise": "random"},
 }
 """By run what differs in the vocabulary section; None: there is no such section."""
+LINES = {PLAIN: "--", NO_NOISE: ":"}
 POINTS = (0.0, 0.05, 0.2, 1.0)
 """Where the tables read the curves: shares of what every run has reached."""
 AXES = {"tokens": (1e-6, "million training tokens"), "megabytes": (1.0, "MB of training text")}
@@ -206,7 +207,7 @@ def table(curves: Mapping[str, Curve], axis: str) -> list[str]:
 def draw(curves: Mapping[str, Curve], output: Path) -> None:
     """Japanese above, English below; over training tokens on the left, over training text on the right.
 
-    The first point of a curve is before step 1. Where it lies far above all that follows, an arrow says how far.
+    The first point of a curve is before step 1. Where it lies far above all that follows, words say where.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -222,12 +223,12 @@ def draw(curves: Mapping[str, Curve], output: Path) -> None:
             end = min(getattr(curve, axis)[-1] for curve in curves.values()) * unit
             for number, (run, curve) in enumerate(curves.items()):
                 panel.plot(
-                    getattr(curve, axis) * unit, curve.bits[source], "--" if run == PLAIN else "-",
-                    color=COLOURS[number], marker=MARKERS[number], ms=4, lw=1.4, label=run,
+                    getattr(curve, axis) * unit, curve.bits[source], LINES.get(run, "-"), color=COLOURS[number],
+                    marker="" if run == NO_NOISE else MARKERS[number], ms=4, lw=1.4, label=run,
                 )  # fmt: skip
             off = ", ".join(f"{run} {c.bits[source][0]:.2f}" for run, c in curves.items() if c.bits[source][0] > top)
             if off:
-                panel.text(0.02, 0.97, f"↑ start: {off}", transform=panel.transAxes, va="top", fontsize=8)
+                panel.text(0.98, 0.97, f"start, above: {off}", transform=panel.transAxes, ha="right", va="top")
             panel.set_ylim(lowest - 0.05 * (highest - lowest), top)
             panel.set_xlim(-0.02 * end, 1.02 * end)
             panel.grid(alpha=0.25)
@@ -245,7 +246,7 @@ def lessons(curves: Mapping[str, Curve]) -> list[str]:
     """What the curves say, in sentences, each computed from them."""
     plain, mean = curves[PLAIN], curves[MEAN]
     end = min(curve.tokens[-1] for curve in curves.values())
-    chance = abs(mean.at("tokens", end, JAPANESE) - curves[NO_NOISE].at("tokens", end, JAPANESE))
+    noise = curves[NO_NOISE].at("tokens", end, JAPANESE) - mean.at("tokens", end, JAPANESE)
     lines = [
         "- Start: the base's own vocabulary costs "
         f"{plain.bits[JAPANESE][0]:.3f} bits per byte of Japanese and {plain.bits[ENGLISH][0]:.3f} of English; with "
@@ -268,8 +269,8 @@ def lessons(curves: Mapping[str, Curve]) -> list[str]:
             line += f" What {run} reaches at the end, mean has after {place / end:.0%} of the tokens."
         lines.append(line)
     lines.append(
-        f"- Without noise the mean ends {chance:.3f} away: the noise parts pieces that would be equal, and costs "
-        "nothing; a difference of that size between two runs means nothing."
+        f"- mean with noise against without: Japanese is {describe(noise)} at the end. The noise only parts pieces "
+        "whose rows would be equal: take a difference of that size between two runs for chance."
     )
     for axis, words in (("tokens", "tokens"), ("megabytes", "text")):
         last = min(getattr(plain, axis)[-1], getattr(mean, axis)[-1])
@@ -286,7 +287,8 @@ def lessons(curves: Mapping[str, Curve]) -> list[str]:
 
 def describe(gap: float) -> str:
     """How far something is ahead, in bits per byte."""
-    return f"{abs(gap):.3f} {'ahead' if gap >= 0 else 'behind'}"
+    words = f"{abs(gap):.3f}"
+    return "level" if float(words) == 0 else f"{words} {'ahead' if gap > 0 else 'behind'}"
 
 
 def render(recipes: Mapping[str, Recipe], curves: Mapping[str, Curve], base_steps: int) -> str:
