@@ -103,8 +103,8 @@ def hold_out(
     )  # fmt: skip
 
 
-def render(title: str, rows: list[Row], documents_in_english: int) -> str:
-    """The section of a base."""
+def render(title: str, rows: list[Row], authors: int, documents_in_english: int) -> str:
+    """The section of a base; `authors` is how many the corpus has."""
     lines = [
         f"## {title}",
         "",
@@ -119,6 +119,8 @@ def render(title: str, rows: list[Row], documents_in_english: int) -> str:
     before, after = (sum(getattr(row, name) for row in rows) / len(rows) for name in ("before", "after"))
     lines.append(f"| mean | | {before:.3f} | {after:.3f} | {after / before:.3f} | | |")
     changed = max(row.changed for row in rows)
+    if len(rows) < authors:
+        lines += ["", f"The {len(rows)} of {authors} authors with most text."]
     lines += ["", f"English documents with other ids than the base's: {changed} of {documents_in_english:,}."]
     return "\n".join(lines) + "\n"
 
@@ -157,7 +159,7 @@ def main() -> int:
     for author in sorted(size, key=lambda name: -size[name])[: options.authors]:
         rows.append(hold_out(tokenizer, base, author, literature, others, english, options.add))
         print(rows[-1], flush=True)
-    section = render(f"{title}: {base.used:,} + {options.add:,} pieces", rows, len(english))
+    section = render(f"{title}: {base.used:,} + {options.add:,} pieces", rows, len(size), len(english))
     page = options.output / PAGE
     before = page.read_text(encoding="utf-8") if page.exists() else ""
     page.write_text(with_section(before, title, section), encoding="utf-8")

@@ -92,7 +92,9 @@ def test_every_run_is_a_valid_recipe_and_the_extended_ones_differ_in_the_new_row
     }  # fmt: skip
     assert recipes[initialisation.PLAIN].vocabulary is None
     assert recipes[initialisation.PLAIN].prepared_dir == recipes["base"].prepared_dir
-    assert recipes["mean"].training.max_steps == initialisation.STEPS / 2
+    steps = recipes["mean"].training
+    assert steps.max_steps % steps.eval_steps == 0  # the last validation is at the end, and all are as far apart
+    assert steps.max_steps == pytest.approx(initialisation.STEPS / 2, abs=initialisation.VALIDATIONS / 2)
     assert recipes["base"].training.max_steps == initialisation.BASE_STEPS / 2
 
 
@@ -250,12 +252,14 @@ def test_a_section_has_the_mean_over_authors_and_replaces_the_one_before(authors
         authors.Row("a", 1000, before=1.2, after=0.6, single=7, seconds=3.0, changed=0),
         authors.Row("b", 3000, before=1.0, after=0.6, single=9, seconds=5.0, changed=2),
     ]
-    section = authors.render("Base: 10 + 5 pieces", rows, 40)
+    section = authors.render("Base: 10 + 5 pieces", rows, 2, 40)
     assert "| a | 1,000 | 1.200 | 0.600 | 0.500 | 7 | 3 |" in section
     assert "| mean | | 1.100 | 0.600 | 0.545 | | |" in section
     assert "other ids than the base's: 2 of 40" in section
-    page = authors.with_section("", "Base", section)
-    page = authors.with_section(page, "Other", authors.render("Other: 1 + 1 pieces", rows[:1], 40))
+    part = authors.render("Other: 1 + 1 pieces", rows[:1], 2, 40)
+    assert "The 1 of 2 authors with most text." in part
+    assert "authors with most text" not in section
+    page = authors.with_section(authors.with_section("", "Base", section), "Other", part)
     changed = authors.with_section(page, "Base", section.replace("2 of 40", "0 of 40"))
     assert changed.count("## Base: 10 + 5 pieces") == 1
     assert changed.count("## Other: 1 + 1 pieces") == 1
