@@ -14,6 +14,7 @@ from small_extensions import ENGLISH, JAPANESE, byte_level_pair
 from tsugiki.recipe_file import load_recipe
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.base import open_base
+from tsugiki.vocabulary.gains import VocabularyReport
 
 MODULES = ("vocabulary_initialisation", "vocabulary_authors", "real_model_extension", "real_model", "smollm2_folder")
 
@@ -175,6 +176,23 @@ def test_what_was_seen_is_what_the_curves_say(initialisation):
     assert "at equal tokens, English: 0.100 behind at the end, never ahead for good" in words
     # At equal text mean is half-way, at 2.3, when the base's own vocabulary has come to 2.0. They meet at 40 MB.
     assert "at equal text, Japanese: 0.300 behind at the end, never ahead for good" in words
+
+
+def test_the_page_has_the_sizes_the_tables_and_what_was_seen(initialisation, tmp_path):
+    make_inputs(tmp_path)
+    content = initialisation.continued_recipe(tmp_path, "mean", tmp_path, 1.0, "fp32")
+    recipe = initialisation.write_recipe(tmp_path / "mean.yaml", content)
+    recipe.vocabulary_dir.mkdir(parents=True)
+    report = VocabularyReport(8192, 12288, {}, {}, {}, [], [], [], 0, [])  # the stage's own
+    (recipe.vocabulary_dir / "report.json").write_text(json.dumps(report.to_json()), encoding="utf-8")
+    curves = curves_of(initialisation)
+    page = initialisation.render({"mean": recipe}, curves, base_steps=1500)
+    assert "vocabulary 8,192" in page
+    assert "with 12,288 pieces" in page
+    assert "3.07 million tokens" in page  # 1,500 steps of 8 x 256
+    assert f"{initialisation.STEPS} steps of 2,048 tokens" in page
+    for line in (*initialisation.lessons(curves), *initialisation.table(curves, "megabytes")):
+        assert line in page
 
 
 def test_a_difference_that_rounds_to_nothing_is_none(initialisation):
