@@ -12,6 +12,7 @@ from extension_project import lines_of
 from small_extensions import PAIRS
 
 from tsugiki import cli
+from tsugiki.vocabulary.check import short_names
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +170,15 @@ def test_what_is_no_verb_is_a_recipe(monkeypatch, capsys, folder):
     code, _, err = run_cli(monkeypatch, capsys, folder, "nowhere.yaml")
     assert code == 2
     assert err.startswith("error: nowhere.yaml")
+
+
+def test_paths_are_named_by_as_few_parts_as_tell_them_apart():
+    run = [Path("runs/a/vocabulary/model"), Path("runs/b/vocabulary/model"), Path("base")]
+    assert list(short_names(run)) == ["a/vocabulary/model", "b/vocabulary/model", "base"]
+    assert short_names([Path("/x/ja.txt"), Path("/x/en.txt")]) == {
+        "ja.txt": Path("/x/ja.txt"),
+        "en.txt": Path("/x/en.txt"),
+    }
+    assert short_names([Path("/a"), Path("a")]) == {"/a": Path("/a"), "a": Path("a")}
+    assert short_names([Path("a/b"), Path("a/b")]) == {"b": Path("a/b")}
+    assert short_names([Path(), Path("x/y")]) == {".": Path(), "x/y": Path("x/y")}

@@ -42,9 +42,18 @@ def compare_tokenizers(folders: Sequence[Path], files: Sequence[Path], *, text_k
     """The table of what text costs with each tokenizer. Raises TsugikiError for what cannot be read."""
     for folder in folders:
         _require_folder(folder)
-    tokenizers = {str(folder): TextTokenizer.from_folder(folder) for folder in folders}
-    texts = {str(file): (text.text for text in read_texts([file], text_key)) for file in files}
+    tokenizers = {name: TextTokenizer.from_folder(folder) for name, folder in short_names(folders).items()}
+    texts = {name: (text.text for text in read_texts([file], text_key)) for name, file in short_names(files).items()}
     return draw_comparison(compare(tokenizers, texts))
+
+
+def short_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Paths by their last parts, as few as tell them apart: a table has no room for whole ones."""
+    for parts in range(1, max((len(path.parts) for path in paths), default=1)):
+        names = {"/".join(path.parts[-parts:]): path for path in paths}
+        if len(names) == len(set(paths)) and "" not in names:  # the current directory has no part
+            return names
+    return {str(path): path for path in paths}
 
 
 def _require_folder(folder: Path) -> None:
