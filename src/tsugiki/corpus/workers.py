@@ -105,6 +105,7 @@ def tokenise_batches(
     started = context.Event()
     pool = ProcessPoolExecutor(workers, context, _start_worker, (str(folder), settings, started))
     waiting: deque[Future[Tokenised]] = deque()
+    broken = False
     try:
         for batch in chain(first, batches):
             waiting.append(pool.submit(_tokenise, batch))
@@ -113,6 +114,7 @@ def tokenise_batches(
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
+        broken = True
         if not started.is_set():
             raise TsugikiError(
                 f"source {settings['source']}: no tokenising process could start; its own error is above. {GUARD}"
@@ -122,7 +124,8 @@ def tokenise_batches(
             "lower data.workers or data.max_document_bytes and run again"
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        # A broken pool has ended its processes itself; to wait for its thread may never end (python/cpython#94777).
+        pool.shutdown(wait=not broken, cancel_futures=True)
 
 
 def _cores() -> int:
