@@ -26,6 +26,7 @@ LANGUAGES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Scripts of languages by their ISO 639-1 code."""
 
+UNASSIGNED = regex.compile(r"\p{Cn}")
 EAST_ASIAN = {"hiragana", "katakana", "han", "hangul", "bopomofo"}
 WITHOUT_SPACES = {"hiragana", "katakana", "han", "bopomofo", "thai", "lao", "khmer", "myanmar", "tibetan"}
 """Scripts whose words have no spaces between them. Korean puts spaces around words in han too."""
@@ -69,6 +70,20 @@ class TargetCharacters:
     def is_target(self, character: str) -> bool:
         """Whether a character is a letter or a mark: one that may have a piece of its own."""
         return self._target.fullmatch(character) is not None
+
+    def others_beginning_with(self, start: bytes) -> list[str]:
+        """Characters that are no target and whose UTF-8 begins with some bytes, the first of a character's.
+
+        Code points that Unicode has not assigned are no characters.
+        """
+        length = 2 if start[0] < 0xE0 else 3 if start[0] < 0xF0 else 4
+        bits = start[0] & (0xFF >> (length + 1))
+        for byte in start[1:]:
+            bits = bits << 6 | byte & 0x3F
+        open_bits = 6 * (length - len(start))
+        codes = range(bits << open_bits, min((bits + 1) << open_bits, 0x110000))
+        characters = (chr(code) for code in codes if not 0xD800 <= code < 0xE000)
+        return [letter for letter in characters if not UNASSIGNED.match(letter) and not self.is_target(letter)]
 
     def occur_in(self, text: str) -> bool:
         """Whether a text has any letter or mark. The ids of a text that has none must stay as the base gives them."""

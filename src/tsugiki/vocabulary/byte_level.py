@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import regex
 from tokenizers import Tokenizer
 
 from tsugiki.errors import ModelError
@@ -21,8 +20,6 @@ from tsugiki.files import write_atomically
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.byte_alphabet import bytes_of, spell
 from tsugiki.vocabulary.pieces import Piece, bare, preparation, whole_vocabulary, with_pieces
-
-UNASSIGNED = regex.compile(r"\p{Cn}")
 
 
 class ByteLevelBase:
@@ -108,9 +105,5 @@ class ByteLevelBase:
 
 
 def begins_only_targets(start: bytes, target: TargetCharacters) -> bool:
-    """Whether every assigned character whose UTF-8 begins with `start`, which some character's does, is one of the
-    target. `start` has two bytes or three."""
-    missing = (2 if start[0] < 0xE0 else 3 if start[0] < 0xF0 else 4) - len(start)
-    first = ord((start + missing * b"\x80").decode())
-    characters = map(chr, range(first, first + 64**missing))
-    return all(target.is_target(character) for character in characters if not UNASSIGNED.match(character))
+    """Whether every assigned character whose UTF-8 begins with `start` is one of the target."""
+    return not target.others_beginning_with(start)

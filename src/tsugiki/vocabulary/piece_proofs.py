@@ -8,7 +8,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ SPACE = "▁"
 EXAMPLES = 4
 """How many examples of each kind of failure are kept."""
 _OTHER = regex.compile(r"[\p{L}\p{N}\p{Z}\s▁]")
-_UNASSIGNED = regex.compile(r"\p{Cn}")
 
 
 @dataclass(frozen=True)
@@ -281,7 +279,7 @@ def _foreign_characters(data: bytes, target: TargetCharacters | None, byte_level
             return "begins inside a character"
         if error.start or error.reason != "unexpected end of data":
             return "holds part of a character beside others"
-        others = [] if target is None else _others_that_begin_with(data, target)
+        others = [] if target is None else target.others_beginning_with(data)
         return f"is also the beginning of {others[0]!r}, which is no target character" if others else None
     if target is None or not target.occur_in(text):
         return "holds no target character"
@@ -290,19 +288,6 @@ def _foreign_characters(data: bytes, target: TargetCharacters | None, byte_level
     letters = text.removeprefix(SPACE) if target.words_are_spaced else text
     others = sorted({letter for letter in letters if _OTHER.match(letter) and not target.is_target(letter)})
     return f"holds {', '.join(map(repr, others))}" if others else None
-
-
-@cache
-def _others_that_begin_with(prefix: bytes, target: TargetCharacters) -> list[str]:
-    """Characters outside the target whose UTF-8 begins so. Code points that Unicode has not assigned are none."""
-    length = 2 if prefix[0] < 0xE0 else 3 if prefix[0] < 0xF0 else 4
-    bits = prefix[0] & (0xFF >> (length + 1))
-    for byte in prefix[1:]:
-        bits = bits << 6 | byte & 0x3F
-    open_bits = 6 * (length - len(prefix))
-    codes = range(bits << open_bits, min((bits + 1) << open_bits, 0x110000))
-    letters = (chr(code) for code in codes if not 0xD800 <= code < 0xE000)
-    return [letter for letter in letters if not _UNASSIGNED.match(letter) and not target.is_target(letter)]
 
 
 def _check_scores(comparison: Comparison, findings: Findings) -> None:

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import regex
-
 from tsugiki.corpus.tokenizer import Engine, open_engine
 from tsugiki.errors import ModelError
-from tsugiki.scripts import TargetCharacters
+from tsugiki.scripts import UNASSIGNED, TargetCharacters
 from tsugiki.vocabulary.adversarial import adversarial_strings
 from tsugiki.vocabulary.loading_proofs import LineSample, prove_template, prove_transformers
 from tsugiki.vocabulary.piece_proofs import (
@@ -33,7 +31,6 @@ from tsugiki.vocabulary.piece_proofs import (
 CHUNK = 2_000_000
 """Characters that are encoded at once."""
 FILES = ("tokenizer.model", "tokenizer.json")  # the first that a base has decides its ids
-_UNASSIGNED = regex.compile(r"\p{Cn}")
 
 
 @dataclass(frozen=True)
@@ -243,9 +240,9 @@ class TextProofs:
             for text, ids, wanted in zip(texts, batch, expected, strict=True):
                 if ids == wanted:
                     continue
-                if _UNASSIGNED.search(text.text):
+                if UNASSIGNED.search(text.text):
                     # A byte-level piece may begin characters of the target and code points that are none yet.
-                    parts += [Text(text.place, part) for part in _UNASSIGNED.split(text.text) if part]
+                    parts += [Text(text.place, part) for part in UNASSIGNED.split(text.text) if part]
                     continue
                 came, shown = _first_difference(engine, ids, self._base, wanted)
                 self._identity.fail(
