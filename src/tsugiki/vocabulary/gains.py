@@ -13,7 +13,7 @@ Documents are encoded once by the base's tokenizer and once by the extended one.
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,37 +24,13 @@ from tsugiki.vocabulary.readable import readable
 
 if TYPE_CHECKING:
     from tsugiki.corpus.tokenizer import TextTokenizer
+    from tsugiki.vocabulary.learn import Trial
+    from tsugiki.vocabulary.piece_proofs import Proof
 
 PIECES_NAMED = 50
 """How many of the most used and of the never used new pieces are named."""
 MARKS = "marks"
 """How characters of the target that are no letters of its scripts are called: punctuation, digits, wide forms."""
-
-
-class Proof(Protocol):
-    """The outcome of one proof."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def passed(self) -> bool: ...
-    @property
-    def checked(self) -> int: ...
-    @property
-    def failed(self) -> int: ...
-    @property
-    def summary(self) -> str: ...
-
-
-class Trial(Protocol):
-    """What one choice of single characters would have given: those seen at least `threshold` times."""
-
-    @property
-    def threshold(self) -> int: ...
-    @property
-    def characters(self) -> int: ...
-    @property
-    def tokens_per_character(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -162,8 +138,8 @@ class VocabularyReport:
     model: ModelSize | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     """By phase."""
-    proofs: Sequence[Proof] = ()
-    trials: Sequence[Trial] = ()
+    proofs: "Sequence[Proof]" = ()
+    trials: "Sequence[Trial]" = ()
     threshold: int | None = None
     """The trial that was chosen."""
     initialisation: dict[str, Any] = field(default_factory=dict)
@@ -232,8 +208,8 @@ def build_report(
     *,
     model: ModelSize | None = None,
     seconds: Mapping[str, float] | None = None,
-    proofs: Sequence[Proof] = (),
-    trials: Sequence[Trial] = (),
+    proofs: "Sequence[Proof]" = (),
+    trials: "Sequence[Trial]" = (),
     threshold: int | None = None,
     initialisation: Mapping[str, Any] | None = None,
 ) -> VocabularyReport:

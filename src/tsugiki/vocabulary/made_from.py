@@ -14,7 +14,7 @@ from tsugiki.checkpoint_files import newest_name
 from tsugiki.corpus.inputs import input_files
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError
-from tsugiki.files import explain_os_error, read_json
+from tsugiki.files import explain_os_error, read_json, xxh3_file
 from tsugiki.recipe import CorpusSection, Recipe, VocabularySection
 
 VERSION = 1
@@ -90,7 +90,7 @@ def _sketch(path: Path) -> list[Any]:
 
 def _digest(path: Path) -> str:
     try:
-        return xxhash.xxh3_128_hexdigest(path.read_bytes())
+        return xxh3_file(path)
     except OSError as error:
         raise StorageError(explain_os_error(error, path, "read")) from error
 
