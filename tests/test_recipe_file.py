@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tsugiki.errors import RecipeError
-from tsugiki.recipe import Recipe, Section
+from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import json_schema, load_recipe, parse_recipe, show
 from tsugiki.recipe_names import THESAURUS, THESAURUS_IN_PLACE, all_keys
+from tsugiki.recipe_values import Section
 
 GOOD = textwrap.dedent(
     """\

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from tsugiki.recipe import Recipe, Section
+from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_names import all_keys, field_at
 from tsugiki.recipe_resume import compare_for_resume, config_changes
+from tsugiki.recipe_values import Section
 
 BASE = """\
 run_dir: runs/first

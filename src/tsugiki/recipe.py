@@ -14,79 +14,30 @@ Every key says what may happen to it when a run is resumed (`json_schema_extra={
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field
 from pydantic.config import JsonDict
+
+from tsugiki.recipe_values import (
+    SOURCE_NAMES,
+    Count,
+    CountOrZero,
+    FilePath,
+    PathList,
+    PathText,
+    Section,
+    Share,
+    SourceName,
+    Text,
+    Weight,
+    whole_number,
+)
 
 FREE: JsonDict = {"resume": "free"}
 EXTENDING: JsonDict = {"resume": "extending"}
 
-SOURCE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
-_RESERVED_ANY_CASE = "|".join("".join(f"[{c}{c.upper()}]" for c in name) for name in sorted(RESERVED_NAMES))
-SOURCE_NAMES: JsonDict = {
-    "propertyNames": {
-        "pattern": f"^{SOURCE_NAME.pattern}$",
-        "not": {"pattern": rf"^({_RESERVED_ANY_CASE})(\.|$)"},
-    }
-}
-"""The rule of source names for editors: pydantic's JSON Schema leaves keys open."""
-
-
-def _whole_number(value: Any) -> Any:
-    """`100e9` is a float to YAML and a count to its writer; a fraction stays a float and is refused later."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _expand_home(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("~"):
-        try:
-            return str(Path(value).expanduser())
-        except RuntimeError as error:
-            raise ValueError(f"names a home directory that is not known ({value})") from error
-    return value
-
-
-def _as_path(value: Any) -> Any:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be text that names a file or folder")
-    return Path(_expand_home(value))
-
-
-def _as_list(value: Any) -> Any:
-    """One path may be written without brackets; the model always holds a list."""
-    return [value] if isinstance(value, str) else value
-
-
-def _source_name(value: str) -> str:
-    """A source's name becomes a folder, so it must be a plain file name on every system."""
-    if not SOURCE_NAME.fullmatch(value):
-        raise ValueError("a source is named by 1 to 64 of A-Z a-z 0-9 . _ - and does not start with a dot")
-    if value.split(".")[0].lower() in RESERVED_NAMES:
-        raise ValueError("this name is reserved by Windows and cannot be a folder there; choose another")
-    return value
-
-
-# Limits stand before the validator: behind it they would not be in the JSON Schema.
-Count = Annotated[int, Field(ge=1, le=10**15), BeforeValidator(_whole_number)]
-CountOrZero = Annotated[int, Field(ge=0, le=10**15), BeforeValidator(_whole_number)]
-Text = Annotated[str, Field(min_length=1)]
-PathText = Annotated[str, Field(min_length=1), BeforeValidator(_expand_home)]
-FilePath = Annotated[
-    Path, BeforeValidator(_as_path), WithJsonSchema({"type": "string", "format": "path", "minLength": 1})
-]
-_PATH_SCHEMA = {"type": "string", "minLength": 1}
-PathList = Annotated[
-    list[PathText],
-    BeforeValidator(_as_list),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [_PATH_SCHEMA, {"type": "array", "items": _PATH_SCHEMA, "minItems": 1}]}),
-]
 ProbeName = Literal[
     "tokenizer", "store_files", "token_ids", "control_ids", "bos_eos", "formats", "file_weights", "tied", "buffers",
     "attention", "bf16_speed", "dropout", "labels", "targets", "gradient_scale", "own_path", "causality", "isolation",
@@ -94,15 +45,6 @@ ProbeName = Literal[
     "epochs", "base_sanity",
 ]  # fmt: skip
 """The checks of `training.preflight`, in their order."""
-SourceName = Annotated[str, AfterValidator(_source_name)]
-Weight = Annotated[float, Field(ge=0, le=1e12)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values are strict and finite, nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelSection(Section):
@@ -219,7 +161,7 @@ class VocabularySection(Section):
         description="How often a character must be seen to get a piece of its own. Default: what gives the fewest"
         " tokens on a part of the sample kept back for that.",
     )
-    max_piece_length: Annotated[int, Field(ge=1, le=64), BeforeValidator(_whole_number)] = Field(
+    max_piece_length: Annotated[int, Field(ge=1, le=64), BeforeValidator(whole_number)] = Field(
         default=16, description="Characters that a new piece may have."
     )
     split_words: bool = Field(
@@ -290,7 +232,7 @@ class StageSection(Section):
 class DataSection(Section):
     """What the model reads."""
 
-    sequence_length: Annotated[int, Field(ge=2, le=10**15), BeforeValidator(_whole_number)] = Field(
+    sequence_length: Annotated[int, Field(ge=2, le=10**15), BeforeValidator(whole_number)] = Field(
         description="Tokens a window; every window is a full one. At most what the model's positions allow."
     )
     isolate_documents: bool = Field(
@@ -317,7 +259,7 @@ class DataSection(Section):
         "before preparing stops. They are counted and named in any case.",
         json_schema_extra=FREE,
     )
-    max_document_bytes: Annotated[int, Field(ge=1024, le=10**15), BeforeValidator(_whole_number)] = Field(
+    max_document_bytes: Annotated[int, Field(ge=1024, le=10**15), BeforeValidator(whole_number)] = Field(
         default=67_108_864,
         description="Longest document in bytes (64 MiB); guards memory against a file without line ends.",
     )
@@ -520,7 +462,7 @@ class Recipe(Section):
         description="Folder for everything the run writes. The same recipe and folder again: the run continues.",
         json_schema_extra=FREE,
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole_number)] = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(whole_number)] = Field(
         default=42,
         description="All randomness derives from it: order of data, random weights, stochastic rounding.",
     )

@@ -13,7 +13,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from tsugiki.recipe import Recipe, Section
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_values import Section
 
 Path = tuple[str | int, ...]
 

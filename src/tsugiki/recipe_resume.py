@@ -15,9 +15,10 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from tsugiki.recipe import Recipe, Section
+from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_names import Path, dotted, field_at, section_at
+from tsugiki.recipe_values import Section
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tsugiki.corpus.readers import BadRecord, Document, format_of, read_document
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.files import write_atomically
 from tsugiki.quickstart.mathematics import documents
-from tsugiki.recipe import RESERVED_NAMES
+from tsugiki.recipe_values import RESERVED_NAMES
 
 TEXT = Path(__file__).parent / "text"
 MATHEMATICS_SEED = 1
