@@ -9,10 +9,10 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src/tsugiki"
 STAGES = {"vocabulary", "training", "evaluation", "experiments", "report"}
-ABOVE = {"pipeline", "cli", "quickstart", "preview"}
+ABOVE = {"pipeline", "recipe_inputs", "cli", "cli_evaluation", "quickstart", "preview"}
 PARTS = [
-    "recipe", "recipe_file", "recipe_checks", "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
-    "corpus", "model", "files", "errors", "statistics", "checkpoint_files",
+    "recipe", "recipe_values", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
+    "corpus", "model", "files", "errors", "terminal", "statistics", "checkpoint_files",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 

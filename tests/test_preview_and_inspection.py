@@ -80,7 +80,8 @@ def test_sample_shows_the_text_that_training_reads(recipe):
     from tsugiki.corpus.mixture import Mixture
     from tsugiki.corpus.prepared import open_prepared
     from tsugiki.corpus.windows import WindowReader
-    from tsugiki.pipeline import load_tokenizer, run_prepare
+    from tsugiki.pipeline import run_prepare
+    from tsugiki.recipe_inputs import load_tokenizer
 
     run_prepare(recipe)
     sources = open_prepared(recipe)

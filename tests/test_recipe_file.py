@@ -149,14 +149,6 @@ def test_unknown_keys_are_answered_with_ours(override, said):
     assert problems(GOOD, override) == [said]
 
 
-@pytest.mark.parametrize("section", ["evaluation"])
-def test_sections_of_later_stages_say_that_they_arrive_with_them(section):
-    (said,) = problems(GOOD + f"{section}: {{}}\n")
-    assert said.startswith(f"recipe.yaml:15: {section}: ")
-    assert "arrives with the " in said
-    assert "stage" in said
-
-
 @pytest.mark.parametrize("foreign", sorted(THESAURUS))
 def test_every_foreign_name_is_an_error_whose_answer_exists(foreign):
     meant = THESAURUS[foreign]

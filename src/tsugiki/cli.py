@@ -13,12 +13,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.control import strip_control_codes
-from rich.segment import Segment, Segments
-from typer.core import TyperGroup
 
-from tsugiki import __version__
+from tsugiki import __version__, cli_evaluation
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
+from tsugiki.terminal import console, end, plain, say, stage_group
 
 app = typer.Typer(
     name="tsugiki",
@@ -31,34 +29,16 @@ recipe_app = typer.Typer(help="Look at recipes: their JSON Schema, or one fully 
 app.add_typer(recipe_app, name="recipe")
 
 
-class StageGroup(TyperGroup):
-    """A stage's verb that takes a recipe, with further verbs beside: what is none of those is the recipe."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in self.commands:
-            args = ["extend", *args]
-        return super().resolve_command(ctx, args)
-
-
 vocabulary_app = typer.Typer(
-    cls=StageGroup,
+    cls=stage_group("extend"),
     help="Extend the base's vocabulary: tsugiki vocabulary RECIPE. Or check and compare tokenizers.",
     no_args_is_help=True,
     subcommand_metavar="RECIPE | COMMAND [ARGS]...",
 )
 app.add_typer(vocabulary_app, name="vocabulary")
+app.add_typer(cli_evaluation.evaluate_app, name="evaluate")
+app.add_typer(cli_evaluation.data_app, name="data")
 
-
-class Terminal(Console):
-    """Prints what it is given, and goes on where nobody reads any more."""
-
-    def on_broken_pipe(self) -> None:
-        """The reader has gone (`| head`, a pager that was left): a training of days must not end for that."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-console = Terminal(highlight=False, soft_wrap=True, emoji=False)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
 Overrides = Annotated[
@@ -71,15 +51,6 @@ Overrides = Annotated[
 ]
 
 
-def say(text: str) -> None:
-    """Print plain text: what comes from recipes, corpora and models is never read as markup, nor its tabs expanded."""
-    console.print(_plain(text))
-
-
-def _plain(text: str) -> Segments:
-    return Segments([Segment(strip_control_codes(text)), Segment.line()])
-
-
 def main() -> None:
     """Run the command line; errors of the user's making end in one message and their class's exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -88,7 +59,7 @@ def main() -> None:
     try:
         app()
     except TsugikiError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(_plain(f"error: {error}"))
+        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(plain(f"error: {error}"))
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -104,11 +75,6 @@ def show_vocabulary(report: Any) -> None:
     from tsugiki.vocabulary.report import draw
 
     console.print(draw(report))
-
-
-def _end(code: int) -> None:
-    """End with an exit code: a return value would not reach the shell."""
-    raise typer.Exit(code)
 
 
 def _load(recipe: Path, overrides: list[str] | None, *, check_files: bool = True) -> Any:
@@ -198,7 +164,7 @@ def vocabulary_check(
     for line, passed in check_tokenizer(folders[0], base, files, language=language, text_key=text_key):
         sound = sound and passed
         say(line)
-    _end(FINISHED if sound else TsugikiError.exit_code)
+    end(FINISHED if sound else TsugikiError.exit_code)
 
 
 @vocabulary_app.command("compare")
@@ -249,7 +215,7 @@ def run(recipe: RecipeFile, overrides: Overrides = None) -> None:
     checked = _load(recipe, overrides)
     with PrepareProgress(console) as progress:
         finished = run_all(checked, say, progress, show_vocabulary)
-    _end(FINISHED if finished else RESUMABLE)
+    end(FINISHED if finished else RESUMABLE)
 
 
 @app.command()
@@ -261,7 +227,7 @@ def train(recipe: RecipeFile, overrides: Overrides = None) -> None:
     from tsugiki.pipeline import run_training
 
     finished = run_training(_load(recipe, overrides), say)
-    _end(FINISHED if finished else RESUMABLE)
+    end(FINISHED if finished else RESUMABLE)
 
 
 @app.command()
@@ -304,7 +270,7 @@ def inspect(
     lines, sound = inspect_path(path, verify=verify)
     for line in lines:
         say(line)
-    _end(FINISHED if sound else StorageError.exit_code)
+    end(FINISHED if sound else StorageError.exit_code)
 
 
 @app.command()
@@ -352,7 +318,7 @@ def quickstart(
     directory = directory or Path(f"quickstart-{corpora.resolve().name}" if corpora else "quickstart-run")
     if any(place.exists() and not place.is_dir() for place in (directory, *directory.parents)):
         raise RecipeError(f"--run-dir {directory} is a file, or lies below one: name a folder")
-    _end(run_quickstart(directory, console, corpora=corpora, minutes=minutes))
+    end(run_quickstart(directory, console, corpora=corpora, minutes=minutes))
 
 
 @recipe_app.command("schema")

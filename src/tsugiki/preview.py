@@ -22,9 +22,9 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import DataError
-from tsugiki.pipeline import load_base_tokenizer, load_tokenizer
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
+from tsugiki.recipe_inputs import load_base_tokenizer, load_tokenizer
 from tsugiki.vocabulary.made_from import is_made
 
 PREVIEW_DOCUMENTS = 200

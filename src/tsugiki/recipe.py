@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
-from pydantic.config import JsonDict
 
+from tsugiki.recipe_evaluation import EvaluationSection
 from tsugiki.recipe_values import (
+    EXTENDING,
+    FREE,
     SOURCE_NAMES,
     Count,
     CountOrZero,
@@ -34,9 +36,6 @@ from tsugiki.recipe_values import (
     Weight,
     whole_number,
 )
-
-FREE: JsonDict = {"resume": "free"}
-EXTENDING: JsonDict = {"resume": "extending"}
 
 ProbeName = Literal[
     "tokenizer", "store_files", "token_ids", "control_ids", "bos_eos", "formats", "file_weights", "tied", "buffers",
@@ -471,6 +470,7 @@ class Recipe(Section):
     data: DataSection = Field(description="What it reads.")
     training: TrainingSection = Field(description="How the weights move.")
     parallel: ParallelSection = Field(default=ParallelSection(), description="How it is laid over processes.")
+    evaluation: EvaluationSection | None = Field(default=None, description="How the model is judged.")
     tracking: TrackingSection = Field(default=TrackingSection(), description="Where metrics go.")
 
     @property

@@ -18,10 +18,6 @@ from tsugiki.recipe_values import Section
 
 Path = tuple[str | int, ...]
 
-LATER_STAGES = {
-    "evaluation": "task evaluation arrives with the evaluate stage; leave this section out until then",
-}
-
 _CHAT = "arrives with the instruction-tuning stage; documents are plain text until then"
 _STEPS = "a mixture has no epochs: give training.max_steps or training.max_tokens; max_epochs limits one source"
 _EMBEDDING_RATE = "give the rate's ratio to the other weights' rate: training.embedding_lr_factor"
@@ -355,8 +351,6 @@ def answer_unknown(path: Path) -> tuple[str, str | None]:
     shown = dotted((name,))
     section = section_at(path[:-1])
     here = list(section.model_fields) if section else []
-    if not parent and plain in LATER_STAGES:
-        return LATER_STAGES[plain], None
     if plain in here:
         return f"unknown key; it is written {plain}", _join(parent, plain)
     meant = THESAURUS_IN_PLACE.get(_join(parent, plain)) or THESAURUS.get(plain)

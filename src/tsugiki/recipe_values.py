@@ -79,6 +79,11 @@ Weight = Annotated[float, Field(ge=0, le=1e12)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+FREE: JsonDict = {"resume": "free"}
+EXTENDING: JsonDict = {"resume": "extending"}
+"""What may happen to a key when a run is resumed; see `recipe`."""
+
+
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values are strict and finite, nothing changes later."""
 

@@ -25,8 +25,9 @@ class PreparedTiny:
 def prepare_tiny(folder: Path, tokenizer: Path) -> PreparedTiny:
     """Two languages, prepared below `folder`, and a recipe for a tiny random Mistral."""
     from tsugiki.corpus.prepared import open_prepared
-    from tsugiki.pipeline import load_tokenizer, run_prepare
+    from tsugiki.pipeline import run_prepare
     from tsugiki.recipe_file import parse_recipe
+    from tsugiki.recipe_inputs import load_tokenizer
 
     for language in ("en", "ja"):
         lines = [

@@ -16,7 +16,7 @@ from tiny_project import Recorder, batch_of, meter_of, tensors_of, weights_of, w
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.errors import DivergedError
 from tsugiki.model.export import export
-from tsugiki.pipeline import Inputs, record_inputs
+from tsugiki.recipe_inputs import Inputs, record_inputs
 from tsugiki.training import batches as batches_module
 from tsugiki.training import loop as loop_module
 from tsugiki.training.checkpoint_writer import Stager

@@ -1,0 +1,148 @@
+"""The verbs of evaluation: `tsugiki evaluate` with its `diff`, and `tsugiki data fetch`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsugiki.errors import FINISHED, RESUMABLE, DataError, RecipeError
+from tsugiki.terminal import console, end, say, stage_group
+
+evaluate_app = typer.Typer(
+    cls=stage_group("models"),
+    help="Evaluate models on tasks in two languages: tsugiki evaluate MODEL... Or compare two results by item (diff).",
+    no_args_is_help=True,
+    subcommand_metavar="MODEL... | RECIPE | diff A B",
+)
+data_app = typer.Typer(help="The data of the evaluation tasks.", no_args_is_help=True)
+
+DATA_DIR = Path("evaluation-data")
+"""Where `tsugiki data fetch` puts sets and `tsugiki evaluate` looks for them."""
+
+
+@evaluate_app.command("models", hidden=True)
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Hugging Face folders, hub ids, checkpoints or run directories; or one recipe, which names them.",
+            show_default=False,
+        ),
+    ],
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="default: fourteen tasks measured properly. swallow: the same as published. quick: built-in probes."
+        ),
+    ] = "default",
+    tasks: Annotated[str | None, typer.Option(help="Some of the tasks, with commas between. Default: all.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N items of each task.", min=1)] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Solved examples before each question. Default: each task's own.", min=0)
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Folder of the tasks' data; nothing is fetched.")] = DATA_DIR,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Show differences to this model, item by item paired.")
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the rows that Swallow published (suite swallow).")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="Folder for answers, records and tables.")] = Path("evaluation"),
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LANGUAGE=FILE", help="suite quick: text to score in bits per byte, e.g. ja=novels.jsonl."
+        ),
+    ] = None,
+    add_bos: Annotated[
+        bool | None, typer.Option("--add-bos/--no-add-bos", help="Default: as the tokenizer does; swallow: no.")
+    ] = None,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens at a time.", min=1)] = 8192,
+    dtype: Annotated[
+        str | None, typer.Option(help="bfloat16, float16 or float32. Default: bfloat16 on a GPU, else float32.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="hf (transformers) or vllm (where it is installed).")] = "hf",
+    task_dir: Annotated[Path | None, typer.Option(help="A folder of your own lm-eval task files.")] = None,
+    allow_task_code: Annotated[
+        bool, typer.Option("--allow-task-code", help="Run the code of the files in --task-dir: they are programs.")
+    ] = False,
+    allow_code_execution: Annotated[
+        bool, typer.Option("--allow-code-execution", help="Run code that the model writes (tasks code, humaneval).")
+    ] = False,
+) -> None:
+    """Evaluate models; goes on where it was stopped, answer by answer."""
+    from tsugiki.evaluation.progress import EvaluationProgress
+    from tsugiki.evaluation.run import Settings
+    from tsugiki.evaluation.show import evaluate_and_show
+
+    recipes = [name for name in models if Path(name).suffix in (".yaml", ".yml")]
+    try:
+        if recipes:
+            if len(models) > 1:
+                raise RecipeError(f"{recipes[0]} is a recipe, which names its models itself: give nothing beside it")
+            _evaluate_recipe(Path(recipes[0]))
+            return
+        settings = Settings(
+            suite=suite, tasks=_names(tasks), data_dir=data, limit=limit, shots=shots, add_bos=add_bos,
+            batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
+            allow_code_execution=allow_code_execution, texts=_texts(text or []),
+        )  # fmt: skip
+        with EvaluationProgress(console) as progress:
+            missing = evaluate_and_show(
+                models, settings, output, say, progress, console, baseline=baseline, published=published
+            )
+    except KeyboardInterrupt:
+        say(f"stopped: what was answered is kept in {output}; the same command goes on from there")
+        end(RESUMABLE)
+    if missing and tasks is not None:  # what was asked for by name
+        raise DataError(f"no data for {', '.join(missing)}: see above")
+
+
+@evaluate_app.command("diff")
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of one model's results (with scores.json).")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another's.")],
+    tasks: Annotated[str | None, typer.Option(help="Some of the tasks, with commas between. Default: all.")] = None,
+    limit: Annotated[int, typer.Option(help="Most items to list of each task.", min=0)] = 10,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a changed item.")] = False,
+) -> None:
+    """List the items whose scores differ between two models."""
+    from tsugiki.evaluation.show import show_diff
+
+    show_diff(first, second, console, tasks=_names(tasks), limit=limit, json_lines=json_lines)
+
+
+@data_app.command("fetch")
+def fetch(
+    sets: Annotated[list[str] | None, typer.Argument(metavar="[SET]...", help="Default: all that can be had.")] = None,
+    directory: Annotated[Path, typer.Option("--data", help="Folder to put them into.")] = DATA_DIR,
+) -> None:
+    """Fetch evaluation sets from where they are published, with their licences shown and digests checked."""
+    from tsugiki.evaluation.data.fetch import fetch as fetch_sets
+
+    end(FINISHED if fetch_sets(sets or None, directory, say) else DataError.exit_code)
+
+
+def _evaluate_recipe(path: Path) -> None:
+    from tsugiki.evaluation.progress import EvaluationProgress
+    from tsugiki.pipeline import run_evaluation
+    from tsugiki.recipe_file import load_recipe
+
+    recipe: Any = load_recipe(path, [], check_files=True)
+    with EvaluationProgress(console) as progress:
+        run_evaluation(recipe, say, progress, console)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _texts(pairs: list[str]) -> dict[str, Path]:
+    texts = {}
+    for pair in pairs:
+        language, mark, file = pair.partition("=")
+        if not mark or not language or not file:
+            raise RecipeError(f"--text {pair}: give a language and a file, e.g. --text ja=novels.jsonl")
+        texts[language] = Path(file)
+    return texts

@@ -1,0 +1,84 @@
+"""The recipe's section `evaluation`: how the trained model is judged, on which tasks, beside which others.
+
+It says nothing about the training, so that every key may change when a run goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tsugiki.recipe_values import FREE, Count, CountOrZero, FilePath, Section, Text
+
+
+class EvaluationSection(Section):
+    """The stage `evaluate`: the final model on the tasks of a suite, and beside it the base and chosen steps."""
+
+    suite: Literal["default", "swallow", "quick"] = Field(
+        default="default",
+        description="default: fourteen tasks in Japanese and English, measured properly. swallow: the same as published"
+        " for Swallow, to compare with its tables. quick: small built-in probes and held-out bits per byte, without"
+        " data or the extra `eval`.",
+        json_schema_extra=FREE,
+    )
+    tasks: list[Text] | None = Field(
+        default=None, description="Some of the suite's tasks, or your own. Default: all.", json_schema_extra=FREE
+    )
+    data_dir: FilePath | None = Field(
+        default=None,
+        description="Folder of the tasks' data, as `tsugiki data fetch` lays it out. Default: evaluation-data.",
+        json_schema_extra=FREE,
+    )
+    limit: Count | None = Field(
+        default=None, description="Only the first items of each task. Default: all.", json_schema_extra=FREE
+    )
+    shots: CountOrZero | None = Field(
+        default=None,
+        description="Solved examples before each question. Default: each task's own.",
+        json_schema_extra=FREE,
+    )
+    base: bool = Field(
+        default=True,
+        description="Also evaluate the base model, and show differences to it.",
+        json_schema_extra=FREE,
+    )
+    steps: list[Count] = Field(
+        default=[],
+        description="Also evaluate the checkpoints of these steps (training.keep_every must have kept them).",
+        json_schema_extra=FREE,
+    )
+    published: bool = Field(
+        default=False,
+        description="Put the rows that Swallow published into the table (suite swallow).",
+        json_schema_extra=FREE,
+    )
+    add_bos: bool | None = Field(
+        default=None,
+        description="Put BOS before each prompt. Default: as the tokenizer does; swallow: no, as published.",
+        json_schema_extra=FREE,
+    )
+    batch_tokens: Count = Field(
+        default=8192,
+        description="Tokens at a time; halved by itself where memory runs out.",
+        json_schema_extra=FREE,
+    )
+    backend: Literal["hf", "vllm"] = Field(
+        default="hf", description="hf: transformers. vllm: where it is installed.", json_schema_extra=FREE
+    )
+    task_dir: FilePath | None = Field(
+        default=None,
+        description="A folder of your own lm-eval task files; they are programs (see allow_task_code).",
+        json_schema_extra=FREE,
+    )
+    allow_task_code: bool = Field(
+        default=False,
+        description="Run the code of the files in task_dir. Off: a task file can run anything.",
+        json_schema_extra=FREE,
+    )
+    allow_code_execution: bool = Field(
+        default=False,
+        description="Run what the model writes for the tasks `code`, `humaneval` and `jhumaneval`, in a process with"
+        " limits. Off: no limit is a wall.",
+        json_schema_extra=FREE,
+    )

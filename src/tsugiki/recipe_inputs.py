@@ -1,0 +1,114 @@
+"""Which model and which tokenizer a recipe means: folders as they are, hub ids at the commit that the run began with.
+
+What a run takes from outside is recorded in `<run_dir>/model`, so that a later start takes the same and an export has
+all that it needs besides weights.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tsugiki.corpus.hub import resolve_model_folder
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import RecipeError, StorageError
+from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_file import show
+from tsugiki.vocabulary.made_from import extended_folder
+
+MODEL_FILES = ("config.json", "generation_config.json")
+SOURCE = "source.json"
+"""In <run_dir>/model: where model and tokenizer came from, with the commits that later starts take again."""
+
+
+def hub_names(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
+    """(folder or hub id, revision) of what the recipe takes from outside: `model` and `tokenizer`."""
+    names: dict[str, tuple[str, str | None]] = {}
+    if recipe.model.name_or_path is not None:
+        names["model"] = (recipe.model.name_or_path, recipe.model.revision)
+    if recipe.model.tokenizer is not None:
+        names["tokenizer"] = (recipe.model.tokenizer, None)
+    elif "model" in names:
+        names["tokenizer"] = names["model"]
+    else:
+        raise RecipeError("model.architecture has no tokenizer of its own: set model.tokenizer to a folder with one")
+    return names
+
+
+def resolve_commits(recipe: Recipe) -> dict[str, str | None]:
+    """The hub commit of `model` and `tokenizer`, None for folders: what this run has recorded, else the newest now."""
+    names = hub_names(recipe)
+    path = recipe.run_dir / "model" / SOURCE
+    recorded = read_json(path) if path.exists() else {}
+    commits: dict[str, str | None] = {}
+    for role, (name, revision) in names.items():
+        before = recorded.get(role, {})
+        known = before.get("commit") if (before.get("name"), before.get("revision")) == (name, revision) else None
+        if role == "tokenizer" and names["tokenizer"] == names.get("model"):
+            known = commits["model"]  # both from one commit
+        commits[role] = resolve_model_folder(name, revision, files="tokenizer", known_commit=known)[1]
+    return commits
+
+
+def model_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | None:
+    """The folder of the model that is trained: the extended one where the recipe has a vocabulary section, else the
+    base's; None for random weights."""
+    if recipe.vocabulary is not None:
+        return extended_folder(recipe)
+    return base_folder(recipe, commits)
+
+
+def base_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | None:
+    """The base model's folder, downloaded at its commit when it is a hub id; None for random weights."""
+    if recipe.model.name_or_path is None:
+        return None
+    folder, _ = resolve_model_folder(
+        recipe.model.name_or_path, recipe.model.revision, files="all",
+        allow_pickle=recipe.model.allow_pickle, known_commit=commits["model"],
+    )  # fmt: skip
+    return folder
+
+
+def load_tokenizer(recipe: Recipe, commits: Mapping[str, str | None] | None = None) -> TextTokenizer:
+    """The tokenizer that documents are prepared with: the extended one where the recipe has a vocabulary section, else
+    the base's. Raises RecipeError when the vocabulary stage has not been run."""
+    if recipe.vocabulary is not None:
+        return TextTokenizer.from_folder(extended_folder(recipe))
+    return load_base_tokenizer(recipe, commits)
+
+
+def load_base_tokenizer(recipe: Recipe, commits: Mapping[str, str | None] | None = None) -> TextTokenizer:
+    """The base's tokenizer: its own folder when named, else the model's."""
+    commits = resolve_commits(recipe) if commits is None else commits
+    name, revision = hub_names(recipe)["tokenizer"]
+    folder, _ = resolve_model_folder(name, revision, files="tokenizer", known_commit=commits["tokenizer"])
+    return TextTokenizer.from_folder(folder)
+
+
+class Inputs(NamedTuple):
+    """What a run takes from outside besides its data."""
+
+    tokenizer: TextTokenizer
+    folder: Path | None
+    commits: Mapping[str, str | None]
+
+
+def record_inputs(recipe: Recipe, inputs: Inputs) -> None:
+    """Copy what an export needs besides weights, byte for byte, where it came from, and the resolved recipe."""
+    target = recipe.run_dir / "model"
+    companions = [inputs.folder / name for name in MODEL_FILES] if inputs.folder else []
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for path in [*inputs.tokenizer.files, *companions]:
+            if path.exists():
+                write_atomically(target / path.name, path.read_bytes())
+    except OSError as error:
+        raise StorageError(explain_os_error(error, target)) from error
+    if inputs.folder is None:
+        write_json(target / "config.json", recipe.model.architecture)
+    sources = {
+        role: {"name": name, "revision": revision, "commit": inputs.commits.get(role)}
+        for role, (name, revision) in hub_names(recipe).items()
+    }
+    write_json(target / SOURCE, sources)
+    write_atomically(recipe.run_dir / "recipe.yaml", show(recipe))

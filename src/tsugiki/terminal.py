@@ -1,0 +1,51 @@
+"""What all verbs share: printing plain text, ending with an exit code, and verbs that have further verbs beside."""
+
+import os
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.control import strip_control_codes
+from rich.segment import Segment, Segments
+from typer.core import TyperGroup
+
+
+class Terminal(Console):
+    """Prints what it is given, and goes on where nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """The reader has gone (`| head`, a pager that was left): a training of days must not end for that."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = Terminal(highlight=False, soft_wrap=True, emoji=False)
+
+
+def say(text: str) -> None:
+    """Print plain text: what comes from recipes, corpora and models is never read as markup, nor its tabs expanded."""
+    console.print(plain(text))
+
+
+def plain(text: str) -> Segments:
+    """A line of text for a console, without markup and control codes."""
+    return Segments([Segment(strip_control_codes(text)), Segment.line()])
+
+
+def end(code: int) -> None:
+    """End with an exit code: a return value would not reach the shell."""
+    raise typer.Exit(code)
+
+
+def stage_group(verb: str) -> type[TyperGroup]:
+    """A group for a stage's verb that takes an argument and has further verbs beside: what is none of those belongs to
+    the hidden `verb`."""
+
+    class StageGroup(TyperGroup):
+        def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            if args and args[0] not in self.commands:
+                args = [verb, *args]
+            return super().resolve_command(ctx, args)
+
+    return StageGroup
