@@ -1,0 +1,111 @@
+"""What computes the answers: the model itself through transformers, or vLLM where that is installed and asked for.
+
+Weights are loaded at the first request, so that a run whose answers are all in the journal needs none.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import ModelError, RecipeError
+from tsugiki.evaluation.models import NamedModel
+from tsugiki.files import read_json
+from tsugiki.model.cached import CachedModel, Continuation, LogLikelihood, Prompt
+from tsugiki.model.load import read_pretrained
+from tsugiki.model.safe_config import build_config, read_config
+
+BACKENDS = ("hf", "vllm")
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a result's header says of the computation."""
+
+    name: str
+    dtype: str
+    device: str
+    batch_tokens: int
+
+
+class LazyBackend:
+    """An engine that is opened by its first request."""
+
+    def __init__(self, facts: Facts, max_length: int, load: Callable[[], Any]):
+        self.facts, self.max_length = facts, max_length
+        self._load = load
+        self._engine: Any = None
+
+    def score(self, requests: Sequence[Continuation], done: Callable[[int, LogLikelihood], None]) -> None:
+        """See `CachedModel.score`."""
+        self._opened().score(requests, done)
+
+    def generate(self, requests: Sequence[Prompt], done: Callable[[int, list[int]], None]) -> None:
+        """See `CachedModel.generate`."""
+        self._opened().generate(requests, done)
+
+    def _opened(self) -> Any:
+        self._engine = self._engine or self._load()
+        return self._engine
+
+
+def open_backend(
+    name: str,
+    model: NamedModel,
+    tokenizer: TextTokenizer,
+    scratch: Path,
+    held: ExitStack,
+    *,
+    batch_tokens: int,
+    dtype: str | None,
+) -> LazyBackend:
+    """The backend of a model; what it exports or holds goes when `held` closes.
+
+    dtype: a key of DTYPES; None is bf16 on a GPU and fp32 on a CPU, whose bf16 products are slow.
+    """
+    if name not in BACKENDS:
+        raise RecipeError(f"--backend {name}: it is one of {', '.join(BACKENDS)}")
+    if dtype is not None and dtype not in DTYPES:
+        raise RecipeError(f"--dtype {dtype}: it is one of {', '.join(DTYPES)}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = dtype or ("bfloat16" if device.type == "cuda" else "float32")
+    positions = max_positions(model.files)
+
+    def load() -> Any:
+        folder = held.enter_context(model.weights(scratch))
+        if name == "vllm":
+            from tsugiki.evaluation.vllm import VllmEngine
+
+            return VllmEngine(folder, dtype=chosen, max_length=positions, stop_ids=configured_stops(folder, tokenizer))
+        hf, _ = read_pretrained(folder, dtype=DTYPES[chosen])
+        hf.to(device)
+        return CachedModel(hf, batch_tokens=batch_tokens, stop_ids=configured_stops(folder, tokenizer))
+
+    return LazyBackend(Facts(name, chosen, str(device), batch_tokens), positions, load)
+
+
+def configured_stops(folder: Path, tokenizer: TextTokenizer) -> frozenset[int]:
+    """End tokens that a folder's configurations name, and the tokenizer's EOS."""
+    found = {tokenizer.eos_id}
+    for name in ("config.json", "generation_config.json"):
+        named = read_json(folder / name).get("eos_token_id") if (folder / name).exists() else None
+        found |= set(named) if isinstance(named, list) else {named}
+    return frozenset(token for token in found if isinstance(token, int))
+
+
+def max_positions(folder: Path) -> int:
+    """How many tokens the model of a folder can read. Raises ModelError where its configuration does not say."""
+    values, _ = read_config(folder)
+    config = build_config(values, str(folder / "config.json")).get_text_config()
+    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
+        found = getattr(config, key, None)
+        if isinstance(found, int) and found > 0:
+            return found
+    raise ModelError(
+        f"{folder / 'config.json'} does not say how many positions the model has (max_position_embeddings)"
+    )

@@ -1,0 +1,202 @@
+"""lm-eval as the engine for tasks: task files are loaded, requests built and scored there; here its answers become
+results.
+
+Only our folder of task files is indexed (lm-eval's own holds some 14,000 files, 13 seconds). A folder of somebody
+else's is a program: templates are rendered unsandboxed and `!function` runs the neighbouring Python file, so that it
+needs `allow_task_code`.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsugiki.errors import RecipeError, TsugikiError
+from tsugiki.evaluation.lm import JournalLM, Traits
+from tsugiki.evaluation.results import Record, TaskResult
+
+TASKS = Path(__file__).parent / "tasks"
+"""Our task files, a folder a profile."""
+
+
+class Harness:
+    """The tasks of one profile, and of the user's own folder, over one folder of data."""
+
+    def __init__(self, profile: str | None, data_dir: Path | None, *, own: Path | None, shots: int | None):
+        """`profile`: a folder of TASKS. `own`: a folder of further task files, whose code the user has allowed."""
+        from lm_eval.tasks import TaskManager
+
+        _silence()
+        folders = [str(TASKS / profile)] if profile else []
+        self._shots = shots
+        metadata: dict[str, Any] = {"data_dir": str(data_dir)} if data_dir else {}
+        self._manager = TaskManager(
+            include_path=folders + ([str(own)] if own else []), include_defaults=False, metadata=metadata
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """All tasks that are there."""
+        return list(self._manager.all_subtasks)
+
+    def title(self, name: str) -> str:
+        """The short name that a task goes by in tables."""
+        return str(self._facts(name).get("title") or name)
+
+    def language(self, name: str) -> str:
+        """The code of a task's language, or "other"."""
+        return str(self._facts(name).get("language") or "other")
+
+    def _facts(self, name: str) -> dict[str, Any]:
+        """A task's metadata as its file has them."""
+        entry = self._manager.task_index.get(name)
+        return dict((entry and entry.cfg and entry.cfg.get("metadata")) or {})
+
+    def load(self, name: str) -> Any:
+        """The task of a name, its data read and its shots set. Raises TsugikiError, also for a task file in error."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                task = self._manager.load([name])["tasks"][name]
+                if self._shots is not None and task.config.num_fewshot != 0:
+                    task.set_config(key="num_fewshot", value=self._shots)
+                elif task.config.num_fewshot is None:
+                    task.set_config(key="num_fewshot", value=0)
+                task.set_fewshot_seed(seed=SHOT_SEED)
+        except TsugikiError:
+            raise
+        except Exception as error:  # a task file is a program: whatever it does wrong comes out here
+            cause = next((one for one in _causes(error) if isinstance(one, TsugikiError)), None)
+            if cause is not None:
+                raise cause from None
+            raise RecipeError(f"task {name} cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
+        return task
+
+    def run(self, task: Any, lm: JournalLM, *, limit: int | None) -> tuple[TaskResult, list[Record]]:
+        """The scores and records of a task on the first `limit` items (all where it is None)."""
+        from lm_eval.evaluator import evaluate
+
+        name, facts = task.config.task, dict(task.config.metadata or {})
+        lm.traits[name] = traits_of(name, facts)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = evaluate(
+                    lm=lm, task_dict={"tasks": {name: task}, "groups": {}, "group_map": {}}, limit=limit,
+                    bootstrap_iters=0, log_samples=True,
+                )  # fmt: skip
+        except TsugikiError:
+            raise
+        except (MemoryError, AssertionError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+            raise RecipeError(f"task {name} failed: {type(error).__name__}: {_one_line(error)}") from error
+        return self._result(task, facts, found["samples"][name], lm)
+
+    def _result(
+        self, task: Any, facts: Mapping[str, Any], samples: list[dict[str, Any]], lm: JournalLM
+    ) -> tuple[TaskResult, list[Record]]:
+        name = task.config.task
+        samples = [sample for sample in samples if sample["filter"] == facts.get("filter", samples[0]["filter"])]
+        headline = facts.get("headline") or samples[0]["metrics"][0]
+        requests: dict[int, list[Any]] = {}
+        for request in task.instances:
+            requests.setdefault(request.doc_id, []).append(request)
+        records = []
+        for sample in samples:
+            if headline not in sample:
+                raise RecipeError(
+                    f"task {name}: metadata.headline is {headline!r}, and its items have only "
+                    f"{', '.join(sample['metrics'])}"
+                )
+            own = sorted(requests[sample["doc_id"]], key=lambda request: request.idx)
+            records.append(_record(name, sample, headline, own, [lm.recorded(request) for request in own]))
+        values = np.array([_values(record) for record in records], dtype=np.float64)
+        cut = sum(bool(record["truncated"]) for record in records)
+        notes = list(facts.get("notes") or [])
+        if cut:
+            notes.append(f"{cut:,} prompts were cut at their beginning to fit {lm.encoder.max_length:,} tokens")
+        return TaskResult(
+            task=name, title=str(facts.get("title") or name), language=str(facts.get("language") or "other"),
+            metric=str(facts.get("metric_name") or headline), combine=str(facts.get("combine") or "mean"),
+            ids=[record["item"] for record in records], values=values, total=len(task.eval_docs),
+            shots=int(task.config.num_fewshot or 0), chance=facts.get("chance"),
+            comparable=bool(facts.get("comparable", True)), notes=notes,
+        ), records  # fmt: skip
+
+
+SHOT_SEED = 1234
+"""Of lm-eval's random shots where a task file names no rule of its own: lm-eval's default."""
+
+
+def traits_of(name: str, facts: Mapping[str, Any]) -> Traits:
+    """What a task's metadata says to the model's side."""
+    from tsugiki.evaluation import prompts
+
+    shorten = facts.get("shorten")
+    return Traits(
+        max_characters=facts.get("max_characters"),
+        shorten=getattr(prompts, shorten) if shorten else None,
+    )
+
+
+def _record(
+    task: str, sample: Mapping[str, Any], headline: str, requests: list[Any], answers: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """One item: what was asked, what came, what it was worth."""
+    doc = sample["doc"]
+    written = requests[0].request_type == "generate_until"
+    record: dict[str, Any] = {
+        "task": task,
+        "item": str(doc["id"]) if "id" in doc else str(sample["doc_id"]),
+        "prompt_hash": sample["prompt_hash"],
+        "prompt": requests[0].args[0],
+    }
+    if written:
+        record |= {"output": answers[0]["text"], "ended": answers[0]["ended"], "answer": sample["filtered_resps"][0]}
+    else:
+        record["choices"] = [
+            {"text": request.args[1], "logprob": answer["logprob"], "greedy": answer["greedy"]}
+            | ({} if request.args[0] == requests[0].args[0] else {"prompt": request.args[0]})
+            for request, answer in zip(requests, answers, strict=True)
+        ]
+        record["answer"] = max(range(len(answers)), key=lambda index: answers[index]["logprob"])
+    value = sample[headline]
+    record["gold"] = sample["target"]
+    record |= {"statistics": [float(part) for part in value]} if isinstance(value, list | tuple) else {
+        "score": float(value)
+    }  # fmt: skip
+    record |= {
+        key: float(sample[key])
+        for key in sample["metrics"]
+        if key != headline and isinstance(sample[key], int | float) and math.isfinite(sample[key])
+    }
+    return record | {
+        "prompt_tokens": sum(answer["prompt_tokens"] for answer in answers),
+        "output_tokens": sum(answer["output_tokens"] for answer in answers),
+        "truncated": any("cut" in answer for answer in answers),
+    }
+
+
+def _values(record: Mapping[str, Any]) -> list[float]:
+    return record["statistics"] if "statistics" in record else [record["score"]]
+
+
+def _silence() -> None:
+    """lm-eval and datasets report every load; what matters is said by us."""
+    import datasets
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+
+
+def _causes(error: BaseException | None) -> Any:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]

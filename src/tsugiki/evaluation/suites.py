@@ -1,0 +1,62 @@
+"""Which tasks a suite has, in the order of the published table, and what its names mean."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tsugiki.errors import RecipeError
+
+SuiteName = Literal["default", "swallow", "quick"]
+
+TASKS = (
+    "jcommonsenseqa", "jemhopqa", "niilc", "jsquad", "xlsum_ja", "mgsm_ja", "wmt20_en_ja", "wmt20_ja_en",
+    "openbookqa", "triviaqa", "hellaswag", "squad2", "xwinograd_en", "gsm8k",
+)  # fmt: skip
+"""Eight tasks in Japanese, six in English."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The fourteen tasks in one of their two forms."""
+
+    name: str
+    profile: str
+    """Folder of its task files."""
+    prefix: str
+    """Of its tasks' names in lm-eval."""
+    add_bos: bool | None
+    """Whether prompts begin with BOS; None: as the tokenizer does by default."""
+
+
+SUITES = {
+    "default": Suite("default", "default", "tsugiki_", None),
+    # The published runs gave their models no BOS (reference: transformers 4.38's pipeline, the harness's default).
+    "swallow": Suite("swallow", "swallow", "swallow_", False),
+}
+"""The suites that run on lm-eval; `quick` is built in (`probes/`)."""
+
+
+def full_names(suite: Suite, asked: list[str] | None, known: list[str]) -> list[str]:
+    """The lm-eval names of the tasks that are asked for (all of the suite where that is None), in the order asked.
+
+    `known`: every task that is there, the user's own included. Raises RecipeError for a name that is none of them.
+    """
+    if asked is None:
+        return [suite.prefix + task for task in TASKS]
+    names = []
+    for name in asked:
+        full = suite.prefix + name
+        if full in known:
+            names.append(full)
+        elif name in known:
+            names.append(name)
+        else:
+            raise RecipeError(
+                f"--tasks {name}: no such task in the suite {suite.name}; it has {', '.join(TASKS)}"
+                + (f"; your own: {', '.join(own)}" if (own := own_names(suite, known)) else "")
+            )
+    return list(dict.fromkeys(names))
+
+
+def own_names(suite: Suite, known: list[str]) -> list[str]:
+    """The tasks that are not of the suite."""
+    return [name for name in known if not name.startswith(suite.prefix)]
