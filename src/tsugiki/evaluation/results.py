@@ -1,0 +1,195 @@
+"""What an evaluation of a model leaves behind: `scores.json` for tables, `records/TASK.jsonl` to dispute any number.
+
+`scores.json` holds the header, a summary of each task and the value of every item by its id; a table or a paired
+comparison needs no other file. A line of `records/TASK.jsonl` is one item with its prompt, output, parsed answer and
+gold. `scores.json` is written last: a folder without it holds no finished evaluation.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsugiki.errors import DataError, StorageError
+from tsugiki.evaluation.combine import COMBINATIONS
+from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
+from tsugiki.statistics import Sample, score_interval
+
+SCORES = "scores.json"
+FORMAT = 1
+"""Of `scores.json`; another number is another layout."""
+
+Record = Mapping[str, Any]
+"""A line of the records: task, item, prompt_hash, prompt, output or choices ([{text, logprob, greedy}]), answer (as
+parsed), gold, score (a number) or statistics (a list), prompt_tokens, output_tokens, truncated."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskResult:
+    """The scores of one model on the items of one task."""
+
+    task: str
+    title: str
+    """A short heading for a column."""
+    language: str
+    """Its code: ja, en, ..."""
+    metric: str
+    combine: str
+    """How items make the score: a key of `combine.COMBINATIONS`."""
+    ids: list[str]
+    values: NDArray[np.float64]
+    """[items, k]: k = 1 for a mean of scores, sufficient statistics otherwise."""
+    total: int
+    """Items of the set before a limit took any away."""
+    shots: int
+    chance: float | None = None
+    """The score of guessing, where there is such a thing."""
+    comparable: bool = True
+    """With published scores: same items, same choice of shots."""
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.combine not in COMBINATIONS:
+            raise ValueError(f"task {self.task}: combine is {self.combine!r}, not one of {', '.join(COMBINATIONS)}")
+        if self.values.ndim != 2 or len(self.values) != len(self.ids) or not self.ids:
+            raise ValueError(f"task {self.task}: values {self.values.shape} for {len(self.ids)} items")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError(f"task {self.task}: two items have the same id")
+        if not np.isfinite(self.values).all():
+            raise ValueError(f"task {self.task}: an item's value is not a finite number")
+
+    @property
+    def sample(self) -> Sample:
+        """The items as `tsugiki.statistics` takes them; their order makes no difference there."""
+        return Sample(self.values, COMBINATIONS[self.combine])
+
+    def on(self, ids: Iterable[str]) -> Sample:
+        """The same for some of the items, in the order given. Raises KeyError for one that is not there."""
+        place = {item: index for index, item in enumerate(self.ids)}
+        return Sample(self.values[[place[item] for item in ids]], COMBINATIONS[self.combine])
+
+
+@dataclass(frozen=True)
+class MissingTask:
+    """A task that was asked for and has no score."""
+
+    task: str
+    title: str
+    language: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResult:
+    """One model's evaluation; `tasks` in the order of the suite."""
+
+    name: str
+    header: dict[str, Any]
+    """What it takes to reproduce the numbers (JSON values); `suite` names the suite."""
+    tasks: dict[str, TaskResult | MissingTask]
+
+    def scored(self) -> dict[str, TaskResult]:
+        """The tasks that have a score."""
+        return {name: task for name, task in self.tasks.items() if isinstance(task, TaskResult)}
+
+
+def write_results(folder: Path, result: ModelResult, records: Mapping[str, Iterable[Record]]) -> None:
+    """Write `scores.json` and, for each task with a score, its records, into a folder that exists or is made.
+
+    Raises ValueError if a task's records are not its items, StorageError when the disk refuses.
+    """
+    scored = result.scored()
+    place = folder / "records"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(explain_os_error(error, place)) from error
+    for name, task in scored.items():
+        lines = list(records[name])
+        if [record["item"] for record in lines] != task.ids:
+            raise ValueError(f"task {name}: its records are not those of its items")
+        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in lines)
+        write_atomically(records_file(folder, name), text)
+    write_json(folder / SCORES, {
+        "format": FORMAT, "name": result.name, "header": result.header,
+        "tasks": {name: _summary(task) for name, task in result.tasks.items()},
+        "items": {name: dict(zip(task.ids, _plain(task.values), strict=True)) for name, task in scored.items()},
+    })  # fmt: skip
+
+
+def read_results(folder: Path) -> ModelResult:
+    """What `write_results` wrote, without the records.
+
+    Raises StorageError if there is no `scores.json` and DataError if it is damaged, both naming it.
+    """
+    path = Path(folder) / SCORES
+    content = read_json(path)
+    try:
+        if content["format"] != FORMAT:
+            raise DataError(f"{path} has format {content['format']}, and this version of Tsugiki reads {FORMAT}.")
+        tasks = {
+            name: _task(name, summary, content["items"].get(name)) for name, summary in content["tasks"].items()
+        }  # fmt: skip
+        return ModelResult(content["name"], dict(content["header"]), tasks)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is damaged ({error!r}). Evaluate the model again.") from None
+
+
+def read_records(folder: Path, task: str) -> Iterator[dict[str, Any]]:
+    """The records of a task, one after another, in the order of its items.
+
+    Raises StorageError if the file cannot be read and DataError, with the line, if one is no record.
+    """
+    path = records_file(Path(folder), task)
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield _record(line, f"{path}, line {number}")
+    except OSError as error:
+        raise StorageError(explain_os_error(error, path, "read")) from error
+
+
+def records_file(folder: Path, task: str) -> Path:
+    """Where a task's records lie; a name that is no file name is written with % and digits."""
+    return folder / "records" / f"{quote(task, safe='')}.jsonl"
+
+
+def _summary(task: TaskResult | MissingTask) -> dict[str, Any]:
+    if isinstance(task, MissingTask):
+        return {"title": task.title, "language": task.language, "missing": task.reason}
+    score = score_interval(task.sample)
+    return {
+        "title": task.title, "language": task.language, "metric": task.metric, "combine": task.combine,
+        "score": score.estimate, "interval": score.limits(), "items": len(task.ids), "total": task.total,
+        "shots": task.shots, "chance": task.chance, "comparable": task.comparable, "notes": task.notes,
+    }  # fmt: skip
+
+
+def _task(name: str, summary: dict[str, Any], items: dict[str, Any] | None) -> TaskResult | MissingTask:
+    if "missing" in summary:
+        return MissingTask(name, summary["title"], summary["language"], summary["missing"])
+    if items is None:
+        raise ValueError(f"no items of task {name}")
+    values = np.array(list(items.values()), dtype=np.float64).reshape(len(items), -1)
+    keys = ("title", "language", "metric", "combine", "total", "shots", "chance", "comparable", "notes")
+    return TaskResult(task=name, ids=list(items), values=values, **{key: summary[key] for key in keys})
+
+
+def _record(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: not a record ({error}). Evaluate the model again.") from None
+    if not isinstance(record, dict) or "item" not in record:
+        raise DataError(f"{place}: not a record (no item). Evaluate the model again.")
+    return record
+
+
+def _plain(values: NDArray[np.float64]) -> list[Any]:
+    """A number an item, or a list where it has several."""
+    return values[:, 0].tolist() if values.shape[1] == 1 else values.tolist()

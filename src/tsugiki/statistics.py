@@ -1,0 +1,181 @@
+"""How certain a score is: 95 % intervals of scores, of paired differences and of averages over tasks.
+
+Items are taken as a sample of the items that might have been asked; nothing is said of the noise between two trainings.
+Chosen by the coverage of known truths in simulations (tests/test_statistics.py holds them), each of them deterministic
+and independent of the order of items and tasks:
+
+- A share (every value 0 or 1): Wilson's score interval. The bootstrap covers a share of 5 % of 20 items in 65 % of
+  cases, since a sample without a single success has no spread to resample.
+- A difference of two shares on the same items: the adjusted interval of Bonett and Price (2012), for the same reason.
+- Any other score and difference: the bootstrap over items, whose percentiles are moved out for small samples
+  (Hesterberg 2015, "expanded percentile"): 91 to 95 % with 20 items, skewed or not, where plain percentiles have 89 to
+  92 %; 94 to 95 % from 120 on.
+- An average over tasks: the tasks are independent samples, so distances to the limits add as squares do (Zou and Donner
+  2008). As wide as resampling every task from 120 items on, and not too narrow below (resampling covers 89 % of
+  differences of averages with 8 items a task). It follows from the intervals that stand beside it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Combine = Callable[[Array, int], Array]
+"""From sums over items, [..., k], and the number of items summed, to scores [...]."""
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+SEED = 20240311
+"""Of every resampling: what is asked twice is answered the same."""
+FEW = 64
+"""Distinct rows up to which drawing how often each occurs is quicker than drawing items."""
+BLOCK = 1 << 20
+"""Draws held at a time: 8 MB."""
+
+_normal = NormalDist()
+_Z = _normal.inv_cdf((1 + CONFIDENCE) / 2)
+
+
+def mean(sums: Array, items: int) -> Array:
+    """The mean of one number an item: sums [..., 1]."""
+    return sums[..., 0] / items
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What a system got on some items, and how that makes its score."""
+
+    rows: Array
+    """[items, k], at least one item: a score each (k = 1), or the sufficient statistics that `combine` takes."""
+    combine: Combine = mean
+
+    @property
+    def score(self) -> float:
+        """Of all items."""
+        return float(self.combine(self.rows.sum(axis=0), len(self.rows)))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the limits between which the truth lies with 95 % confidence."""
+
+    estimate: float
+    low: float
+    high: float
+    """The limits are NaN where one item says nothing about the spread."""
+
+    @property
+    def half_width(self) -> float:
+        """Half the distance between the limits, which need not lie evenly around the estimate."""
+        return (self.high - self.low) / 2
+
+    def limits(self) -> list[float] | None:
+        """[low, high] for JSON; None where there are none."""
+        return None if math.isnan(self.low + self.high) else [self.low, self.high]
+
+    @property
+    def outside_zero(self) -> bool:
+        """Whether a difference is more than noise: zero is not between the limits."""
+        return self.low > 0 or self.high < 0
+
+
+def score_interval(sample: Sample) -> Interval:
+    """The score of a system on its items."""
+    if sample.combine is mean and _is_binary(sample.rows):
+        return _wilson(int(sample.rows.sum()), len(sample.rows))
+    return _bootstrap(sample)
+
+
+def difference_interval(system: Sample, baseline: Sample) -> Interval:
+    """The score of `system` minus that of `baseline`, row for row on the same items.
+
+    Raises ValueError if the two have not as many items, or not the same kind of score.
+    """
+    if system.rows.shape != baseline.rows.shape or system.combine is not baseline.combine:
+        raise ValueError(f"no pairs: {system.rows.shape} against {baseline.rows.shape} values")
+    if system.combine is mean:
+        differences = system.rows - baseline.rows
+        if _is_binary(system.rows) and _is_binary(baseline.rows):
+            return _bonett_price(int((differences > 0).sum()), int((differences < 0).sum()), len(differences))
+        return _bootstrap(Sample(differences))
+    width, combine = system.rows.shape[1], system.combine
+
+    def difference(sums: Array, items: int) -> Array:
+        return combine(sums[..., :width], items) - combine(sums[..., width:], items)
+
+    return _bootstrap(Sample(np.concatenate([system.rows, baseline.rows], axis=1), difference))
+
+
+def average_interval(intervals: Sequence[Interval]) -> Interval:
+    """The plain mean of the scores, or of the differences, of several tasks, whose items are independent."""
+    count = len(intervals)
+    estimate = math.fsum(each.estimate for each in intervals) / count
+    below = math.sqrt(math.fsum((each.estimate - each.low) ** 2 for each in intervals)) / count
+    above = math.sqrt(math.fsum((each.high - each.estimate) ** 2 for each in intervals)) / count
+    return Interval(estimate, estimate - below, estimate + above)
+
+
+def resample(sample: Sample, resamples: int = RESAMPLES) -> Array:
+    """Scores [resamples] of as many items drawn with replacement from those of the sample."""
+    distinct, counts = np.unique(sample.rows, axis=0, return_counts=True)
+    items = len(sample.rows)
+    generator = np.random.default_rng(SEED)
+    if len(distinct) <= FEW:
+        draws = generator.multinomial(items, counts / items, size=resamples)
+        return sample.combine(draws @ distinct, items)
+    rows = np.repeat(distinct, counts, axis=0)  # sorted: the order of the items makes no difference
+    block = max(BLOCK // items, 1)
+    scores = []
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = generator.integers(0, items, size=(size, items)) + items * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * items).reshape(size, items)  # each item is drawn
+        scores.append(sample.combine(times.astype(np.float64) @ rows, items))
+    return np.concatenate(scores)
+
+
+def _bootstrap(sample: Sample) -> Interval:
+    items = len(sample.rows)
+    if items == 1:
+        return Interval(sample.score, math.nan, math.nan)
+    # A sample's spread is that of its population times (items - 1) / items, and is itself uncertain: Student's t.
+    tail = _normal.cdf(-math.sqrt(items / (items - 1)) * _student(items - 1))
+    low, high = np.quantile(resample(sample), [tail, 1 - tail])
+    return Interval(sample.score, float(low), float(high))
+
+
+def _student(freedom: int) -> float:
+    """The quantile of Student's t for CONFIDENCE, by its expansion in 1 / freedom (Abramowitz and Stegun 26.7.5):
+    within 4 % from 2 degrees of freedom on, within 0.1 % from 6 on."""
+    z = _Z
+    return z + math.fsum([
+        (z**3 + z) / (4 * freedom),
+        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2),
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3),
+    ])  # fmt: skip
+
+
+def _wilson(successes: int, items: int) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927)."""
+    share, square = successes / items, _Z**2 / items
+    centre = (share + square / 2) / (1 + square)
+    reach = _Z * math.sqrt(share * (1 - share) / items + square / (4 * items)) / (1 + square)
+    # The limits that are 0, 1 or the share itself only but for rounding.
+    return Interval(share, max(min(centre - reach, share), 0.0), min(max(centre + reach, share), 1.0))
+
+
+def _bonett_price(gained: int, lost: int, items: int) -> Interval:
+    """The difference of two shares of the same items, of which some are right in one system only: Wald's interval with
+    one item more gained and one more lost (Bonett and Price 2012, Journal of Educational and Behavioral Statistics)."""
+    estimate, all_items = (gained - lost) / items, items + 2
+    centre = (gained - lost) / all_items
+    reach = _Z * math.sqrt(((gained + lost + 2) / all_items - centre**2) / all_items)
+    return Interval(estimate, max(min(centre - reach, estimate), -1.0), min(max(centre + reach, estimate), 1.0))
+
+
+def _is_binary(rows: Array) -> bool:
+    return bool(np.isin(rows, (0.0, 1.0)).all())

@@ -1,0 +1,185 @@
+"""What an evaluation leaves behind is read as it was written, and damage is named."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tsugiki.errors import DataError, StorageError
+from tsugiki.evaluation.combine import bleu
+from tsugiki.evaluation.results import (
+    MissingTask,
+    ModelResult,
+    TaskResult,
+    read_records,
+    read_results,
+    records_file,
+    write_results,
+)
+
+
+def task(name="jemhopqa", ids=("q7", "7", "質問 3"), values=((0.5,), (1.0,), (0.12,)), **changes):
+    kept = {
+        "title": "JEMHop", "language": "ja", "metric": "char_f1", "combine": "mean", "total": 120, "shots": 4,
+        "chance": None, "comparable": True, "notes": ["3 of 120 items"],
+    }  # fmt: skip
+    return TaskResult(name, ids=list(ids), values=np.array(values, dtype=float), **{**kept, **changes})
+
+
+def result(*tasks, name="base"):
+    header = {"suite": "swallow", "versions": {"tsugiki": "0"}}
+    return ModelResult(name, header, {each.task: each for each in tasks})
+
+
+def records_of(scored):
+    return [
+        {"task": scored.task, "item": item, "prompt": "問\n", "output": "答\u2028", "score": value}
+        for item, value in zip(scored.ids, scored.values[:, 0].tolist(), strict=True)
+    ]
+
+
+def test_results_come_back_as_they_were(tmp_path):
+    statistics = np.arange(20, dtype=float).reshape(2, 10)
+    written = result(
+        task(),
+        task("wmt20_en_ja", ["b", "a"], statistics, combine="bleu", title="en-ja", chance=0.2, comparable=False),
+        MissingTask("xlsum_ja", "XL-Sum", "ja", "no file test.csv"),
+    )
+    write_results(tmp_path / "new/folder", written, {name: records_of(each) for name, each in written.scored().items()})
+    read = read_results(tmp_path / "new/folder")
+
+    assert (read.name, read.header, list(read.tasks)) == (written.name, written.header, list(written.tasks))
+    assert read.tasks["xlsum_ja"] == written.tasks["xlsum_ja"]
+    for name, expected in written.scored().items():
+        found = vars(read.tasks[name])
+        assert np.array_equal(found["values"], expected.values)
+        assert {**found, "values": None} == {**vars(expected), "values": None}
+    assert list(read_records(tmp_path / "new/folder", "jemhopqa")) == records_of(written.tasks["jemhopqa"])
+
+
+def test_the_summary_says_score_and_interval(tmp_path):
+    write_results(tmp_path, result(scored := task()), {"jemhopqa": records_of(scored)})
+    summary = json.loads((tmp_path / "scores.json").read_text("utf-8"))["tasks"]["jemhopqa"]
+    assert summary["score"] == pytest.approx(0.54)
+    low, high = summary["interval"]
+    assert 0.12 <= low < 0.54 < high <= 1.0
+    assert summary["items"] == 3
+
+
+def test_one_item_has_a_score_and_no_interval(tmp_path):
+    scored = task(ids=["only"], values=[[0.3]])
+    write_results(tmp_path, result(scored), {"jemhopqa": records_of(scored)})
+    assert json.loads((tmp_path / "scores.json").read_text("utf-8"))["tasks"]["jemhopqa"]["interval"] is None
+
+
+def test_some_of_the_items_in_the_order_asked():
+    assert task().on(["質問 3", "q7"]).rows.tolist() == [[0.12], [0.5]]
+    with pytest.raises(KeyError):
+        task().on(["q8"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ids": ["a", "a", "b"]}, "same id"),
+        ({"ids": ["a"]}, "for 1 items"),
+        ({"ids": [], "values": np.zeros((0, 1))}, "for 0 items"),
+        ({"values": [[0.1], [np.nan], [0.2]]}, "finite"),
+        ({"combine": "median"}, "median"),
+    ],
+)
+def test_scores_that_are_none_are_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        task(**changes)
+
+
+def test_records_of_other_items_are_refused_and_nothing_is_called_finished(tmp_path):
+    scored = task()
+    with pytest.raises(ValueError, match="not those of its items"):
+        write_results(tmp_path, result(scored), {"jemhopqa": records_of(scored)[::-1]})
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_a_task_name_that_is_no_file_name(tmp_path):
+    scored = task("../other/name")
+    write_results(tmp_path / "here", result(scored), {scored.task: records_of(scored)})
+    assert [path.name for path in (tmp_path / "here/records").iterdir()] == ["..%2Fother%2Fname.jsonl"]
+    assert len(list(read_records(tmp_path / "here", scored.task))) == 3
+
+
+def test_a_folder_without_results_is_named(tmp_path):
+    with pytest.raises(StorageError, match=r"scores\.json"):
+        read_results(tmp_path)
+    with pytest.raises(StorageError, match=r"jemhopqa\.jsonl"):
+        list(read_records(tmp_path, "jemhopqa"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.pop("header"),
+        lambda content: content.update(format=2),
+        lambda content: content["items"].pop("jemhopqa"),
+        lambda content: content["items"]["jemhopqa"].update(q7="good"),
+        lambda content: content["items"]["jemhopqa"].update(q7=[1, 2]),
+        lambda content: content["tasks"]["jemhopqa"].pop("shots"),
+        lambda content: content.update(tasks=[]),
+    ],
+)
+def test_damaged_scores_are_named(tmp_path, damage):
+    write_results(tmp_path, result(scored := task()), {"jemhopqa": records_of(scored)})
+    content = json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    damage(content)
+    (tmp_path / "scores.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(DataError, match=r"scores\.json"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"task": "jemhopqa"}', "\udcff"])
+def test_a_damaged_record_is_named_by_its_line(tmp_path, line):
+    write_results(tmp_path, result(scored := task()), {"jemhopqa": records_of(scored)})
+    with records_file(tmp_path, "jemhopqa").open("ab") as file:
+        file.write(line.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=r"jemhopqa\.jsonl, line 4"):
+        list(read_records(tmp_path, "jemhopqa"))
+
+
+def bleu_pairs():
+    words = ["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "and", "then", "it", "was", "seen"]
+    generator = np.random.default_rng(3)
+
+    def sentence(length):
+        return " ".join(generator.choice(words, size=length))
+
+    references = [sentence(length) for length in generator.integers(3, 14, size=40)]
+    outputs = [
+        reference if generator.random() < 0.4 else sentence(max(1, len(reference.split()) - 2))
+        for reference in references
+    ]
+    return outputs, references
+
+
+@pytest.mark.parametrize(
+    ("outputs", "references"),
+    [
+        bleu_pairs(),
+        (["the cat sat"], ["the cat sat on"]),  # no 4-gram at all
+        (["the cat sat on a mat"], ["mat a on sat cat the"]),  # no bigram matches: smoothed
+        (["the cat ran under a tree"], ["the cat sat on a mat"]),
+        (["nothing in common here"], ["the cat sat on a mat"]),
+        ([""], ["the cat sat"]),
+        (["", "the cat sat on a mat"], ["the cat sat", "the cat sat on a mat"]),
+    ],
+)
+def test_bleu_from_statistics_is_that_of_sacrebleu(outputs, references):
+    metrics = pytest.importorskip("sacrebleu.metrics")
+    metric = metrics.BLEU()
+    statistics = np.array(metric._extract_corpus_statistics(outputs, [references]), dtype=float)
+    expected = metric.corpus_score(outputs, [references]).score / 100
+    assert bleu(statistics.sum(axis=0), len(outputs)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_bleu_of_many_resamples_at_once_is_that_of_each():
+    generator = np.random.default_rng(0)
+    sums = generator.integers(0, 3, size=(50, 10)).astype(float)
+    assert bleu(sums, 7) == pytest.approx([float(bleu(each, 7)) for each in sums])
