@@ -31,8 +31,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 20240311
 """Of every resampling: what is asked twice is answered the same."""
-FEW = 64
-"""Distinct rows up to which drawing how often each occurs is quicker than drawing items."""
+FEW = 0.1
+"""Distinct rows an item up to which drawing how often each row occurs is quicker than drawing items."""
 BLOCK = 1 << 20
 """Draws held at a time: 8 MB."""
 
@@ -124,7 +124,7 @@ def resample(sample: Sample, resamples: int = RESAMPLES) -> Array:
     distinct, counts = np.unique(sample.rows, axis=0, return_counts=True)
     items = len(sample.rows)
     generator = np.random.default_rng(SEED)
-    if len(distinct) <= FEW:
+    if len(distinct) <= FEW * items:
         draws = generator.multinomial(items, counts / items, size=resamples)
         return sample.combine(draws @ distinct, items)
     rows = np.repeat(distinct, counts, axis=0)  # sorted: the order of the items makes no difference
