@@ -22,8 +22,8 @@ def number_answer(output: str) -> str | None:
 
     What follows the last "答えは", "####", "answer is" or the like counts: the result of an equation, else the first
     number. Without such words it is the last number of the output. Kanji numerals are read where an answer begins and
-    no other digits stand. A worked solution that ends in "#### 1,000" or "答えは1000です。" is read the same way, so that a
-    prediction equals its reference when `number_answer` of both is the same.
+    no other digits stand. A worked solution that ends in "#### 1,000" or "答えは1000です。" is read the same way, so a
+    prediction is right when `number_answer` of it and of its reference are the same (and not None).
     """
     text = _own_part(readable(output))
     for announcement in reversed(list(_ANNOUNCEMENT.finditer(text))):

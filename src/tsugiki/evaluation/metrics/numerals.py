@@ -1,8 +1,8 @@
 """Numbers as people write them, in ASCII, full width and kanji, with one spelling for each value.
 
-12, １２, 12.0, 十二 and 一二 are all "12", and 1万2千 is "12000": two answers are equal when their spellings are. What looks
-like a number and is none is left out: the 2 of m² and m2, the 4 of A4. Kanji are read only at the start of an answer,
-since 十分, 一緒 and 千葉 are words.
+12, １２, 12.0, 十二 and 一二 are all "12", and 1万2千 is "12000": two answers are equal when their spellings are. What
+looks like a number and is none is left out: the 2 of m² and m2, the 4 of A4. Kanji are read only at the start of an
+answer, since 十分, 一緒 and 千葉 are words.
 """
 
 import re
