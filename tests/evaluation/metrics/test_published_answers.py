@@ -52,6 +52,7 @@ def test_llm_jp_eval_cuts_at_the_first_blank_line(output, answer):
         ("18 .", None),  # the lone full stop is the last match
         ("18,", 18),
         ("1.5.2", None),
+        ("答えは18...", 18),
         ("1,2,3", 123),
         ("−5", 5),  # U+2212 is no sign
         ("5 - ", 5),

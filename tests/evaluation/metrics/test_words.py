@@ -34,7 +34,7 @@ def test_mecab_words_are_those_of_unidic_lite_in_nfkc():
     assert (
         split(TEXTS[0])
         == [str(word) for word in tagger(TEXTS[0])]
-        == "国境 の 長い トンネル を 抜ける と 雪国 で あっ た 。".split()
+        == ["国境", "の", "長い", "トンネル", "を", "抜ける", "と", "雪国", "で", "あっ", "た", "。"]
     )
     assert split("ＧＤＰは２．５％増えた") == split("GDPは2.5%増えた")
     assert split("猫\0犬") == ["猫", "犬"]

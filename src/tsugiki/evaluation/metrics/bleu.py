@@ -26,7 +26,7 @@ _OUR_WORDS = {"mecab": "none", "nagisa": "13a"}  # what sacrebleu still does wit
 
 
 def bleu_statistics(prediction: str, reference: str, tokenize: str) -> list[float]:
-    """What one item adds to the sums, see `STATISTICS`. Raises RecipeError for an unknown tokenizer or a missing one."""
+    """What one item adds to the sums, see `STATISTICS`. Raises RecipeError where there is no such tokenizer."""
     score = _metric(tokenize).sentence_score(_prepared(prediction, tokenize), [_prepared(reference, tokenize)])
     return [float(n) for n in (score.sys_len, score.ref_len, *score.counts, *score.totals)]
 

@@ -57,8 +57,8 @@ def _spelling(found: re.Match[str]) -> str:
 
 
 def _spelled(value: Decimal) -> str:
-    """Plain digits: no exponent, no trailing zeros, no negative zero; 28 significant digits are told apart."""
-    return f"{value.normalize() + 0:f}"
+    """Plain digits: no exponent, no trailing zeros; 28 significant digits are told apart."""
+    return f"{value.normalize():f}"
 
 
 def _value(numeral: str) -> Decimal:
