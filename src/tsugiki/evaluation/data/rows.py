@@ -16,6 +16,8 @@ from tsugiki.corpus.readers import SURROGATE
 from tsugiki.errors import DataError
 
 BOM = "\ufeff"
+MAX_FIELD = 1 << 24
+"""Characters of a CSV field; the module's own limit (131,072) is shorter than the longest articles."""
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,9 @@ def _json(content: str, place: Path | str) -> Any:
 
 
 def _read_csv(path: Path) -> list[Row]:
-    # Articles of hundreds of kilobytes stand in one field; the module's limit (131,072) is the process's, so raise it.
-    csv.field_size_limit(1 << 24)
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     rows = []
+    limit = csv.field_size_limit(MAX_FIELD)  # a setting of the whole process, so it is put back
     try:
         for values in reader:
             row = Row(f"{path}: line {reader.line_num}", values)
@@ -178,7 +179,9 @@ def _read_csv(path: Path) -> list[Row]:
                 raise row.error(f"other than {len(reader.fieldnames or [])} fields")
             rows.append(row)
     except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: not valid CSV ({error})") from None
+        raise DataError(f"{path}: line {reader.reader.line_num}: not valid CSV ({error})") from None
+    finally:
+        csv.field_size_limit(limit)
     return rows
 
 

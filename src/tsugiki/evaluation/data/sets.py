@@ -1,7 +1,8 @@
 """The fourteen evaluation sets: where their files are published, under which licence, and how many items they have.
 
 Digests: those of the files that were at hand byte for byte when this table was written; for SQuAD2, WMT20 and the
-validation split of HellaSwag, those that other projects record. Where there is none, `fetch` shows the one it finds. Addresses name a commit or a tag where the file can change under its name.
+validation split of HellaSwag, those that other projects record. Where there is none, `fetch` shows the one it finds.
+Addresses name a commit or a tag where the file can change under its name.
 """
 
 from dataclasses import dataclass
