@@ -93,6 +93,11 @@ class ModelResult:
     """What it takes to reproduce the numbers (JSON values); `suite` names the suite."""
     tasks: dict[str, TaskResult | MissingTask]
 
+    @property
+    def suite(self) -> str:
+        """Empty where the header names none."""
+        return str(self.header.get("suite", ""))
+
     def scored(self) -> dict[str, TaskResult]:
         """The tasks that have a score."""
         return {name: task for name, task in self.tasks.items() if isinstance(task, TaskResult)}
@@ -157,6 +162,24 @@ def read_records(folder: Path, task: str) -> Iterator[dict[str, Any]]:
 def records_file(folder: Path, task: str) -> Path:
     """Where a task's records lie; a name that is no file name is written with % and digits."""
     return folder / "records" / f"{quote(task, safe='')}.jsonl"
+
+
+def require_one_suite(results: Iterable[ModelResult]) -> str:
+    """The suite of all results. Raises DataError, with their names, if there are several."""
+    names = {result.suite: result.name for result in results}
+    if len(names) > 1:
+        found = "; ".join(f"{suite or 'none'} for {name}" for suite, name in names.items())
+        raise DataError(f"Results of several suites cannot be compared: {found}. Evaluate all with the same --suite.")
+    return next(iter(names))
+
+
+def require_same_metric(one: TaskResult, other: TaskResult, names: tuple[str, str]) -> None:
+    """Raises DataError, with the names of the models, if a task was measured in two ways."""
+    if (one.metric, one.combine) != (other.metric, other.combine):
+        raise DataError(
+            f"task {one.task}: {one.metric} for {names[0]} and {other.metric} for {names[1]} cannot be compared. "
+            "Evaluate both with the same version of the task."
+        )
 
 
 def _summary(task: TaskResult | MissingTask) -> dict[str, Any]:

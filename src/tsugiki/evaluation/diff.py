@@ -1,0 +1,225 @@
+"""Two evaluations item by item: which answers became right or wrong, with the prompt's end, both outputs, gold.
+
+Scores come from `scores.json`; of the records only those of changed items are kept: long prompts cost no memory.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from tsugiki.corpus.audit import printable
+from tsugiki.errors import DataError
+from tsugiki.evaluation.combine import COMBINATIONS
+from tsugiki.evaluation.results import (
+    TaskResult,
+    read_records,
+    read_results,
+    require_one_suite,
+    require_same_metric,
+)
+from tsugiki.statistics import Interval, difference_interval
+
+TAIL = 200
+"""Characters shown of the end of a prompt and of the start of an output."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """An item whose score differs."""
+
+    item: str
+    before: float
+    after: float
+    """The item's own score, of a corpus metric that of the item alone."""
+    same_prompt: bool
+    records: tuple[Mapping[str, Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class TaskDiff:
+    """One task in both evaluations."""
+
+    task: str
+    title: str
+    shared: int
+    """Items that both have; the others are left aside."""
+    only: tuple[int, int]
+    """Items of the first and of the second alone."""
+    other_prompts: int
+    """Shared items that were asked in other words."""
+    scores: tuple[float, float]
+    """On the shared items."""
+    difference: Interval
+    changes: Sequence[Change]
+    """Falls first, then rises, the largest first."""
+
+    @property
+    def falls(self) -> int:
+        """Items that became worse: with right and wrong alone, from right to wrong."""
+        return sum(change.after < change.before for change in self.changes)
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Two evaluations of models, the first being the one compared against."""
+
+    names: tuple[str, str]
+    tasks: Sequence[TaskDiff]
+
+
+def compare(before: Path, after: Path, tasks: Collection[str] = ()) -> Diff:
+    """Compare the tasks (all if none is named) that both folders of results have a score for.
+
+    Raises StorageError or DataError if one cannot be read, DataError if there is nothing to compare or if the two were
+    not measured the same way.
+    """
+    results = (read_results(before), read_results(after))
+    names = (results[0].name, results[1].name)
+    require_one_suite(results)
+    first, second = (result.scored() for result in results)
+    shared = [name for name in first if name in second and (not tasks or name in tasks)]
+    unknown = [name for name in tasks if name not in shared]
+    if unknown or not shared:
+        raise DataError(
+            f"{before} and {after} have no common score for {', '.join(unknown) or 'any task'}. The first has "
+            f"{', '.join(first) or 'none'}; the second {', '.join(second) or 'none'}."
+        )
+    found = []
+    for name in shared:
+        require_same_metric(second[name], first[name], (names[1], names[0]))
+        found.append(_compare_task((before, after), first[name], second[name]))
+    return Diff(names, found)
+
+
+def _compare_task(folders: tuple[Path, Path], first: TaskResult, second: TaskResult) -> TaskDiff:
+    both = set(second.ids)
+    shared = [item for item in first.ids if item in both]
+    if not shared:
+        raise DataError(f"{folders[0]} and {folders[1]}: task {first.task} has no common item.")
+    one, other = first.on(shared), second.on(shared)
+    combine = COMBINATIONS[first.combine]
+    values = zip(shared, combine(one.rows, 1).tolist(), combine(other.rows, 1).tolist(), strict=True)
+    moved = {item: (low, high) for item, low, high in values if low != high}
+    (prompts, records), (other_prompts, other_records) = (
+        _records(folder, first.task, set(shared), moved.keys()) for folder in folders
+    )
+    same = {item: prompts[item] == other_prompts[item] for item in shared}
+    changes = [
+        Change(item, low, high, same[item], (records[item], other_records[item]))
+        for item, (low, high) in moved.items()
+    ]  # fmt: skip
+    changes.sort(key=lambda change: (change.after > change.before, -abs(change.after - change.before)))
+    return TaskDiff(
+        first.task, first.title, len(shared), (len(first.ids) - len(shared), len(second.ids) - len(shared)),
+        len(shared) - sum(same.values()), (one.score, other.score), difference_interval(other, one), changes,
+    )  # fmt: skip
+
+
+def _records(
+    folder: Path, task: str, items: Collection[str], kept: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """The prompt hashes of the items, and the records of those that are kept. Raises DataError if one has none."""
+    hashes: dict[str, Any] = {}
+    records: dict[str, Mapping[str, Any]] = {}
+    for record in read_records(folder, task):
+        item = record["item"]
+        if item in items:
+            hashes[item] = record.get("prompt_hash")
+        if item in kept:
+            records[item] = record
+    missing = next((item for item in items if item not in hashes), None)
+    if missing is not None:
+        raise DataError(f"{folder}: no record of item {missing} of task {task}. Evaluate the model again.")
+    return hashes, records
+
+
+def draw(diff: Diff, limit: int = 10) -> Group:
+    """The comparison as a terminal shows it, with at most `limit` items a task."""
+    before, after = (_plain(name) for name in diff.names)
+    parts: list[RenderableType] = [Text(f"before: {before}\nafter:  {after}")]
+    for task in diff.tasks:
+        parts += [Text(""), *map(Text, _summary(task))]
+        for change in task.changes[:limit]:
+            parts += [Text(""), _drawn(change)]
+        if len(task.changes) > limit:
+            parts += [Text(""), Text(f"… and {len(task.changes) - limit:,} more of {_plain(task.title)}", style="dim")]
+    return Group(*parts)
+
+
+def _summary(task: TaskDiff) -> Iterator[str]:
+    rises = len(task.changes) - task.falls
+    difference = task.difference
+    reach = "" if difference.limits() is None else f" ±{difference.half_width:.3f}"
+    noise = "more than noise" if difference.outside_zero else "within noise"
+    yield (
+        f"{_plain(task.title)}: {task.scores[0]:.3f} -> {task.scores[1]:.3f} "
+        f"({difference.estimate:+.3f}{reach}, {noise}). Of {task.shared:,} items {task.falls:,} fell, {rises:,} rose."
+    )
+    if any(task.only):
+        yield f"Not compared: {task.only[0]:,} items of the first alone, {task.only[1]:,} of the second alone."
+    if task.other_prompts:
+        yield (
+            f"{task.other_prompts:,} of {task.shared:,} items had another prompt: this compares ways of asking as well "
+            "as models."
+        )
+
+
+def _drawn(change: Change) -> Text:
+    fell = change.after < change.before
+    before, after = change.records
+    text = Text(f"{'▼' if fell else '▲'} {_plain(change.item)}  {change.before:.3f} -> {change.after:.3f}")
+    text.stylize("bold red" if fell else "bold green", 0, 1)
+    lines = [("prompt", _tail(before)), ("gold", _short(before.get("gold"))), *_answers(before, after)]
+    if not change.same_prompt:
+        lines.insert(1, ("after's", _tail(after)))
+    for label, content in lines:
+        text.append(f"\n  {label:8}", style="dim").append(content)
+    return text
+
+
+def _answers(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for label, record in (("before", before), ("after", after)):
+        output = _output(record)
+        answer = _short(record.get("answer"))
+        yield label, answer if answer == output else f"{answer}   from {output}"
+
+
+def _output(record: Mapping[str, Any]) -> str:
+    """The text that was generated, or the choice that was likeliest with its log-probability."""
+    if record.get("choices"):
+        best = max(record["choices"], key=lambda choice: choice["logprob"])
+        return f"{_short(best['text'])} ({best['logprob']:.2f})"
+    return _short(record.get("output"))
+
+
+def _tail(record: Mapping[str, Any]) -> str:
+    prompt = str(record.get("prompt", ""))
+    return ("…" if len(prompt) > TAIL else "") + _plain(prompt[-TAIL:])
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return _plain(text[:TAIL]) + ("…" if len(text) > TAIL else "")
+
+
+def to_json_lines(diff: Diff, limit: int | None = None) -> Iterator[str]:
+    """A line an item whose score changed, with both records whole."""
+    for task in diff.tasks:
+        for change in task.changes[:limit]:
+            yield json.dumps(
+                {
+                    "task": task.task, "item": change.item, "before": change.before, "after": change.after,
+                    "same_prompt": change.same_prompt, "records": list(change.records),
+                },
+                ensure_ascii=False,
+            )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Text on one line: its line ends and control characters made visible."""
+    return printable(text, {"\n": "⏎", "\u3000": "\u3000"})

@@ -1,0 +1,169 @@
+"""The table of scores in a terminal, as Markdown and as JSON. Names and reasons are data: never read as markup."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tsugiki.corpus.audit import printable
+from tsugiki.evaluation.results import MissingTask, TaskResult
+from tsugiki.evaluation.table import Block, Cell, Row, ScoreTable
+from tsugiki.statistics import Interval
+
+AGAINST = "− "
+"""Before the baseline's name, on the line that holds a model's differences to it."""
+
+
+def draw(table: ScoreTable) -> Group:
+    """The table as a terminal of 100 columns or more shows it: a block a language, two lines a row."""
+    parts: list[RenderableType] = []
+    for block in table.blocks:
+        drawn = Table(
+            title=Text(f"{block.name}, suite {_plain(table.suite)}", style="bold"),
+            title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+        )  # fmt: skip
+        drawn.add_column("model", overflow="fold")
+        for heading in _headings(block):
+            drawn.add_column(Text(heading), justify="right", min_width=7, overflow="fold")
+        published = False
+        for row in _rows(table, block):
+            if row.published and not published:
+                drawn.add_section()
+                drawn.add_row(Text("published:", style="italic"))
+            published = row.published
+            cells = _cells(row, block)
+            drawn.add_row(Text(_plain(row.name)), *map(_drawn_score, cells))
+            if any(cell.difference for cell in cells):
+                against = Text(f"{AGAINST}{_plain(table.baseline or '')}", style="dim")
+                drawn.add_row(against, *map(_drawn_difference, cells))
+        parts += [drawn, Text("")]
+    return Group(*parts, *(Text(_plain(note)) for note in table.notes))
+
+
+def _drawn_score(cell: Cell) -> Text:
+    if cell.score is None:
+        return Text(_absent(cell))
+    return _on_two_lines(f"{cell.score.estimate:.3f}{'†' if cell.dagger else ' '}", "", cell.score)
+
+
+def _drawn_difference(cell: Cell) -> Text:
+    if cell.difference is None:
+        return Text("")
+    style = {"▲": "bold green", "▼": "bold red"}.get(_mark(cell.difference), "")
+    return _on_two_lines(f"{cell.difference.estimate:+.3f}{_mark(cell.difference) or ' '}", style, cell.difference)
+
+
+def _on_two_lines(figure: str, style: str, interval: Interval) -> Text:
+    below = "" if interval.limits() is None else f"\n±{interval.half_width:.3f} "
+    return Text.assemble((figure, style), (below, "dim"))
+
+
+def to_markdown(table: ScoreTable) -> str:
+    """The same as Markdown (tables as GitHub reads them)."""
+    blocks = []
+    for block in table.blocks:
+        headings = ["model", *map(_escape, _headings(block))]
+        lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
+        for row in _rows(table, block):
+            cells = _cells(row, block)
+            lines.append([_escape(row.name) + (" (published)" if row.published else ""), *map(_written_score, cells)])
+            if any(cell.difference for cell in cells):
+                lines.append([AGAINST + _escape(table.baseline or ""), *map(_written_difference, cells)])
+        blocks.append(f"### {block.name}, suite {_escape(table.suite)}")
+        blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join([*blocks, "\n".join(f"- {_escape(note)}" for note in table.notes)]) + "\n"
+
+
+def _written_score(cell: Cell) -> str:
+    if cell.score is None:
+        return _absent(cell)
+    return f"{cell.score.estimate:.3f}{'†' if cell.dagger else ''}{_reach(cell.score)}"
+
+
+def _written_difference(cell: Cell) -> str:
+    if cell.difference is None:
+        return ""
+    mark, figure = _mark(cell.difference), f"{cell.difference.estimate:+.3f}"
+    return (f"**{mark} {figure}**" if mark else figure) + _reach(cell.difference)
+
+
+def _reach(interval: Interval) -> str:
+    return "" if interval.limits() is None else f" ±{interval.half_width:.3f}"
+
+
+def to_json(table: ScoreTable) -> dict[str, Any]:
+    """The same for programs, with full figures and both limits of every interval."""
+    return {
+        "suite": table.suite,
+        "baseline": table.baseline,
+        "languages": [
+            {"language": block.language, "tasks": dict(block.titles), "averaged": list(block.averaged)}
+            for block in table.blocks
+        ],
+        "rows": [
+            {
+                "name": row.name, "published": row.published,
+                "tasks": {name: _json_cell(cell) for name, cell in row.cells.items()},
+                "averages": {language: _json_cell(cell) for language, cell in row.averages.items()},
+            }
+            for row in table.rows
+        ],
+        "notes": list(table.notes),
+    }  # fmt: skip
+
+
+def _json_cell(cell: Cell) -> dict[str, Any]:
+    facts: dict[str, Any] = {"score": cell.score.estimate if cell.score else None}
+    if cell.score:
+        facts["interval"] = cell.score.limits()
+    if cell.difference:
+        facts["difference"] = {
+            "estimate": cell.difference.estimate,
+            "interval": cell.difference.limits(),
+            "outside_zero": cell.difference.outside_zero,
+        }
+    if isinstance(cell.task, TaskResult):
+        facts |= {
+            "metric": cell.task.metric, "items": len(cell.task.ids), "total": cell.task.total,
+            "shots": cell.task.shots, "comparable": not cell.dagger,
+        }  # fmt: skip
+    elif isinstance(cell.task, MissingTask):
+        facts["missing"] = cell.task.reason
+    return facts
+
+
+def _headings(block: Block) -> list[str]:
+    average = f"average\nof {len(block.averaged)}" if block.averaged else "average"
+    return [average, *(_plain(title) for title in block.titles.values())]
+
+
+def _rows(table: ScoreTable, block: Block) -> list[Row]:
+    """Without published rows that have nothing in these columns."""
+    return [row for row in table.rows if not row.published or any(cell.score for cell in _cells(row, block))]
+
+
+def _cells(row: Row, block: Block) -> Sequence[Cell]:
+    return [row.averages[block.language], *(row.cells[name] for name in block.titles)]
+
+
+def _absent(cell: Cell) -> str:
+    """A set that is missing shows as a dash; what was not asked for, or has no average, as nothing."""
+    return "–" if isinstance(cell.task, MissingTask) else ""
+
+
+def _mark(difference: Interval) -> str:
+    return "" if not difference.outside_zero else "▲" if difference.estimate > 0 else "▼"
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is, also in a table."""
+    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", _plain(text))
+
+
+def _plain(text: str) -> str:
+    """On one line, with control characters as escapes."""
+    return printable(" ".join(text.split()), {})
