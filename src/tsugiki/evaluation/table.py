@@ -131,12 +131,11 @@ def _averaged(block: Block, results: Sequence[ModelResult]) -> tuple[list[str], 
 
 def _row(result: ModelResult, blocks: Sequence[Block], baseline: ModelResult | None) -> Row:
     base = {} if baseline is None or baseline is result else baseline.scored()
+    names = (result.name, baseline.name if baseline else "")
     cells, averages = {}, {}
     for block in blocks:
         for name in block.titles:
-            cells[name] = _cell(
-                result.tasks.get(name), base.get(name), (result.name, baseline.name if baseline else "")
-            )
+            cells[name] = _cell(result.tasks.get(name), base.get(name), names, result.suite)
         averages[block.language] = _average([cells[name] for name in block.averaged])
     return Row(result.name, cells, averages)
 
