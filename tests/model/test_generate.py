@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tsugiki.errors import ModelError
-from tsugiki.model.generate import cached_logits, choose, generate, generate_text, stop_ids
+from tsugiki.model.cached.call import own_cache_logits
+from tsugiki.model.generate import choose, generate, generate_text, stop_ids
 
 NAMES = [
     "mistral", "llama", "qwen3", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox", "granite", "mixtral",
@@ -25,7 +26,7 @@ def test_cached_logits_equal_uncached_ones(
     """24 tokens on: past the sliding window of 8 that Gemma's tiny configurations have."""
     model = load_plain(tiny_model_folder(name)).eval()
     new: list[int] = []
-    for logits in cached_logits(model, PROMPT, new):
+    for logits in own_cache_logits(model, PROMPT, new):
         with torch.no_grad():
             expected = model(input_ids=torch.tensor([PROMPT + new]), use_cache=False).logits[0, -1]
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)

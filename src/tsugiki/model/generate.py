@@ -1,12 +1,7 @@
-"""Continue a text: a sampling loop with a cache, the only place where one is used in Tsugiki.
+"""Continue a text: a sampling loop, one prompt at a time. Many prompts at once: `cached/`."""
 
-Small on purpose: one prompt at a time, so that there is no padding and no mask to get wrong. A test compares its
-logits with uncached ones for each architecture.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +9,7 @@ from transformers import PreTrainedModel
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError
+from tsugiki.model.cached.call import own_cache_logits
 from tsugiki.model.load import read_pretrained
 
 
@@ -76,34 +72,13 @@ def generate(
     """
     generator = torch.Generator().manual_seed(seed)
     new: list[int] = []
-    logits = cached_logits(model, prompt, new)
+    logits = own_cache_logits(model, prompt, new)
     for _ in range(max_new_tokens):
         token = choose(next(logits), temperature, top_p, generator)
         if token in stop_ids:
             break
         new.append(token)
     return new
-
-
-def cached_logits(model: PreTrainedModel, prompt: Sequence[int], new: list[int]) -> Iterator[Tensor]:
-    """Logits [vocabulary] of the token after `prompt` and `new`, again each time the caller has appended to `new`."""
-    if not prompt:
-        raise ModelError("an empty prompt cannot be continued: this model has no BOS token to start from")
-    was_training = model.training
-    model.eval()
-    device = model.get_input_embeddings().weight.device
-    cache: Any = None
-    step = list(prompt)
-    try:
-        while True:
-            inputs = torch.tensor([step], device=device)
-            with torch.no_grad():
-                output = model(input_ids=inputs, past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
-            yield output.logits[0, -1]
-            step = new[-1:]
-    finally:
-        model.train(was_training)
 
 
 def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:

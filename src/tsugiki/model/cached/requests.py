@@ -1,0 +1,29 @@
+"""What a model is asked, and what it answers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Score `tokens` after `context`, which is not empty (BOS at least)."""
+
+    context: Sequence[int]
+    tokens: Sequence[int]
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Sum of the log-probabilities of a continuation's tokens, in nats, and whether each of them is the likeliest."""
+
+    logprob: float
+    greedy: bool
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Continue `tokens` (not empty) greedily; `stop` is asked with the new tokens after each one."""
+
+    tokens: Sequence[int]
+    max_new_tokens: int
+    stop: Callable[[list[int]], bool]
