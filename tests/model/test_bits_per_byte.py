@@ -58,6 +58,27 @@ def test_long_document_is_scored_in_windows_with_half_a_window_of_context(
     assert scores.tokens[0] == 29
 
 
+@pytest.mark.parametrize("bos", [1, None])
+def test_only_a_continuation_is_scored_after_its_context(
+    bos: int | None, load: Load, load_plain: Callable[..., Any], tiny_model_folder: Folder
+) -> None:
+    """Four continuations of other lengths, two after a context that is longer than the window."""
+    texts, starts = documents(12, 9, 30, 30), [10, 1, 27, 12]
+    plain, first = load_plain(tiny_model_folder("llama")).eval(), [] if bos is None else [bos]
+    rows = [[*first, *text] for text in texts]
+    expected = [sum(naive(plain, rows[0])[-2:]), sum(naive(plain, rows[1])[-8:])]
+    expected.append(sum(naive(plain, rows[2][-17:])[-3:]))  # the last 16 inputs
+    begin = len(first) + 12  # eight tokens at a time at the ends of windows of 16 inputs; then what is left
+    pieces = [(begin + 8, 8), (begin + 16, 8), (len(rows[3]), 2)]
+    expected.append(sum(sum(naive(plain, rows[3][end - 17 : end])[-count:]) for end, count in pieces))
+    scores = score_documents(
+        load(tiny_model_folder("llama")), texts, bos_id=bos, context=16, scored_from=starts, batch_tokens=40
+    )
+    assert scores is not None
+    assert scores.tokens.tolist() == [2, 8, 3, 18]
+    np.testing.assert_allclose(scores.nats, expected, rtol=1e-5)
+
+
 def test_without_bos_the_first_token_is_not_scored(load: Load, tiny_model_folder: Folder) -> None:
     scores = score_documents(load(tiny_model_folder("llama")), documents(0, 1, 5), bos_id=None, context=8)
     assert scores is not None
@@ -88,6 +109,24 @@ def test_every_token_but_the_first_is_scored_once_with_enough_context(
         before = window.scored_from - window.start
         assert before >= min(window.scored_from, math.ceil(context / 2))
     assert sorted(scored) == [(d, token) for d, length in enumerate(lengths) for token in range(1, length)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 70), st.integers(0, 80)), max_size=8), st.integers(2, 16), st.data())
+def test_every_token_of_a_continuation_is_scored_once_with_as_much_context_as_there_can_be(
+    documents: list[tuple[int, int]], context: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, context // 2))
+    lengths, starts = [length for length, _ in documents], [start for _, start in documents]
+    scored: list[tuple[int, int]] = []
+    for window in plan_windows(lengths, context, stride, starts):
+        assert 1 <= window.length <= context
+        assert window.end <= lengths[window.document]
+        scored += [(window.document, token) for token in range(window.scored_from, window.end)]
+        assert window.scored_from - window.start >= min(window.scored_from, context - stride + 1)
+        if window.end == lengths[window.document] and window.start > 0:
+            assert window.length == context  # a short continuation has a whole window before it
+    expected = [(d, token) for d, (length, start) in enumerate(documents) for token in range(max(1, start), length)]
+    assert sorted(scored) == expected
 
 
 @given(st.lists(st.integers(1, 70), max_size=12), st.integers(1, 64))

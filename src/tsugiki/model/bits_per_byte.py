@@ -6,6 +6,9 @@ what the window before did not reach, so that every token but the first few has 
 per byte are about text. Shorter windows are padded on the right: attention is causal, so that padding changes
 nothing before it and no mask is needed (a test compares).
 
+Of a document that is a context and its continuation, the continuation alone is scored (`scored_from`): by the same
+windows, which begin as late as scoring its tokens allows.
+
 A vocabulary that spends fewer tokens on the same text gets no discount: bits per byte = nats / ln 2 / bytes.
 """
 
@@ -53,19 +56,22 @@ def bits_per_byte(nats: float, size: int) -> float:
     return nats / math.log(2) / size
 
 
-def plan_windows(lengths: Sequence[int], context: int, stride: int | None = None) -> list[Window]:
+def plan_windows(
+    lengths: Sequence[int], context: int, stride: int | None = None, scored_from: Sequence[int] | None = None
+) -> list[Window]:
     """Windows of at most `context` inputs over documents of `lengths` tokens (BOS included): every token but the
-    first of each document is scored exactly once. `stride` None is half of `context`; ValueError if it is more."""
+    first of each document is scored exactly once, or every one from its `scored_from` on, and has at least `context`
+    less `stride` tokens before it, or all there are. `stride` None is half of `context`; ValueError if it is more."""
     stride = max(1, context // 2) if stride is None else stride
     if not 1 <= stride <= max(1, context // 2):
         raise ValueError(f"stride {stride} leaves less than half of the context {context} before a token")
     windows = []
     for document, length in enumerate(lengths):
-        end = min(length, context + 1)
-        scored_from = 1
-        while scored_from < length:
-            windows.append(Window(document, max(0, end - context - 1), end, scored_from))
-            scored_from, end = end, min(length, end + stride)
+        first = 1 if scored_from is None else max(1, scored_from[document])
+        end = min(length, max(context + 1, first + stride))
+        while first < length:
+            windows.append(Window(document, max(0, end - context - 1), end, first))
+            first, end = end, min(length, end + stride)
     return windows
 
 
@@ -88,6 +94,7 @@ def score_documents(
     bos_id: int | None,
     context: int,
     stride: int | None = None,
+    scored_from: Sequence[int] | None = None,
     batch_tokens: int = 8192,
     group: dist.ProcessGroup | None = None,
     stop: Callable[[], bool] | None = None,
@@ -96,12 +103,14 @@ def score_documents(
 
     Every rank passes the same documents and gets all scores: batches are shared out, and ranks with one batch less
     make an empty call, since a sharded forward is collective. `group` (gloo) adds the results up; None is the
-    default group. `bos_id` None means that a document's first token cannot be scored. `stop` is asked before each
-    round of batches and must answer alike on all ranks; once true, None is returned.
+    default group. `bos_id` None means that a document's first token cannot be scored. `scored_from` is the index, in
+    each document as it is given, of the first token to score; None scores whole documents. `stop` is asked before
+    each round of batches and must answer alike on all ranks; once true, None is returned.
     """
     first = [] if bos_id is None else [bos_id]
     texts = [np.concatenate([np.asarray(first, np.int64), np.asarray(ids, np.int64)]) for ids in documents]
-    batches = plan_batches(plan_windows([len(text) for text in texts], context, stride), batch_tokens)
+    starts = None if scored_from is None else [len(first) + start for start in scored_from]
+    batches = plan_batches(plan_windows([len(text) for text in texts], context, stride, starts), batch_tokens)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     device = next(model.hf.parameters()).device
     sums = torch.zeros(2, len(texts), dtype=torch.float64)
