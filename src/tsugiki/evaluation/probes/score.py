@@ -1,0 +1,165 @@
+"""Probes and texts through a model as training holds it: sharded, without cache, on all its processes at once.
+
+Choices are compared by their summed log-likelihood divided by the UTF-8 bytes of the continuation. Sums alone would
+favour short continuations; a mean over tokens would change with the tokenizer, and the same sentence in more pieces
+would look better or worse. Bytes are the text's alone, so that a model with another vocabulary answers to the same
+measure. Beside accuracy, which moves in steps, stand the bits per byte of the true continuation, which move smoothly.
+
+Nothing here draws random numbers, generates text or changes the model.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.evaluation.probes.items import Probe
+from tsugiki.evaluation.probes.joins import encode_pair
+from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
+from tsugiki.model.loss import TrainingModel
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeResult:
+    """A model on one probe."""
+
+    name: str
+    title: str
+    language: str
+    version: int
+    chance: float
+    ids: list[str]
+    choice_bits: NDArray[np.float64]
+    """[items, choices]: bits per byte of each choice; the lowest is the answer."""
+    correct: NDArray[np.float64]
+    """[items]: 1 where the answer is the true continuation. Choices that score the same share the point."""
+    nats: NDArray[np.float64]
+    """[items]: of the true continuation."""
+    bytes: NDArray[np.int64]
+    """[items]: of the true continuation, UTF-8."""
+
+    def figures(self) -> dict[str, float]:
+        """accuracy, chance, bits_per_byte (of all true continuations together) and items."""
+        return {
+            "accuracy": float(self.correct.mean()),
+            "chance": self.chance,
+            "bits_per_byte": bits_per_byte(float(self.nats.sum()), int(self.bytes.sum())),
+            "items": len(self.ids),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class TextResult:
+    """A model on the documents of one source, each [documents]."""
+
+    name: str
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+
+    def figures(self) -> dict[str, float]:
+        """bits_per_byte (of all documents together), documents, bytes, tokens."""
+        return {
+            "bits_per_byte": bits_per_byte(float(self.nats.sum()), int(self.bytes.sum())),
+            "documents": len(self.nats),
+            "bytes": int(self.bytes.sum()),
+            "tokens": int(self.tokens.sum()),
+        }
+
+
+@dataclass(frozen=True)
+class _Text:
+    ids: list[int]
+    scored_from: int
+    size: int
+    """UTF-8 bytes of what is scored."""
+
+
+def probe_model(
+    model: TrainingModel,
+    tokenizer: TextTokenizer,
+    *,
+    context: int,
+    batch_tokens: int,
+    probes: Sequence[Probe] = (),
+    texts: Mapping[str, Sequence[str]] | None = None,
+    bos_id: int | None = None,
+    group: dist.ProcessGroup | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[ProbeResult | TextResult] | None:
+    """Score `probes`, then `texts` (documents by source or language). Collective over all processes.
+
+    Args:
+        context: longest window in tokens; a longer context loses its beginning.
+        batch_tokens: tokens of one call on one process.
+        bos_id: what stands before every text; None: the tokenizer's BOS where its own rule puts one, else its EOS,
+            as between the documents of a token store.
+        group: a gloo group that adds up the ranks' scores; None is the default group.
+        stop: asked before each round of calls, alike on all ranks; once true, None is returned.
+
+    An empty document or source is left out. Raises ValueError on an item whose continuation has no token.
+    """
+    if bos_id is None:
+        bos_id = tokenizer.bos_id if tokenizer.default_add_bos else tokenizer.eos_id
+    kept = {name: [text for text in documents if text] for name, documents in (texts or {}).items()}
+    parts = [_choices(probe, tokenizer) for probe in probes]
+    parts += [[_Text(tokenizer.encode(text), 0, len(text.encode())) for text in kept[name]] for name in kept]
+    every = [text for part in parts for text in part]
+    scores = score_documents(
+        model,
+        [text.ids for text in every],
+        bos_id=bos_id,
+        context=context,
+        scored_from=[text.scored_from for text in every],
+        batch_tokens=batch_tokens,
+        group=group,
+        stop=stop,
+    )
+    if scores is None:
+        return None
+    bounds = np.cumsum([len(part) for part in parts])[:-1]
+    sizes = np.split(np.array([text.size for text in every], np.int64), bounds)
+    nats, tokens = np.split(scores.nats, bounds), np.split(scores.tokens, bounds)
+    results: list[ProbeResult | TextResult] = [
+        _judge(probe, nats[place], sizes[place]) for place, probe in enumerate(probes)
+    ]
+    for place, name in enumerate(kept, start=len(probes)):
+        if kept[name]:
+            results.append(TextResult(name, nats[place], tokens[place], sizes[place]))
+    return results
+
+
+def _choices(probe: Probe, tokenizer: TextTokenizer) -> list[_Text]:
+    """Every choice of every item after its context, item by item."""
+    texts = []
+    for item in probe.items:
+        for choice in item.choices:
+            ids, start = encode_pair(tokenizer, item.context, choice)
+            if len(ids) == start:
+                raise ValueError(f"probe {probe.name}, item {item.id}: {choice!r} has no token")
+            texts.append(_Text(ids, start, len(choice.encode())))
+    return texts
+
+
+def _judge(probe: Probe, nats: NDArray[np.float64], sizes: NDArray[np.int64]) -> ProbeResult:
+    """`nats` and `sizes` of the choices of all items, in order."""
+    rows = np.arange(len(probe.items))
+    labels = np.array([item.label for item in probe.items])
+    by_item, bytes_by_item = nats.reshape(len(rows), -1), sizes.reshape(len(rows), -1)
+    bits = by_item / math.log(2) / bytes_by_item
+    best = bits == bits.min(axis=1, keepdims=True)
+    return ProbeResult(
+        probe.name, probe.title, probe.language, probe.version, probe.chance, [item.id for item in probe.items],
+        choice_bits=bits, correct=best[rows, labels] / best.sum(axis=1),
+        nats=by_item[rows, labels], bytes=bytes_by_item[rows, labels],
+    )  # fmt: skip
+
+
+def figures(results: Sequence[ProbeResult | TextResult]) -> dict[str, dict[str, Any]]:
+    """By name: what is logged."""
+    return {result.name: result.figures() for result in results}

@@ -1,0 +1,29 @@
+"""The quick suite: what is asked of a model in the middle of training, and of small models in a sweep."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tsugiki.evaluation.probes import arithmetic, cloze, copying, next_sentence
+from tsugiki.evaluation.probes.items import Probe
+
+WRITTEN = tuple(cloze.TITLES)
+"""Languages whose probes come with this package."""
+
+
+def quick_suite(
+    languages: Iterable[str], sources: Mapping[str, tuple[str, Sequence[str]]] | None = None
+) -> list[Probe]:
+    """The probes for a run in these languages: sums always, the built-in ones for English and Japanese (English
+    always, since it is what a base model knows), and for `sources` in another language (name -> language and held-out
+    documents) those that can be made from their text."""
+    asked = [language for language in WRITTEN if language == "en" or language in set(languages)]
+    probes = [arithmetic.arithmetic()]
+    for language in asked:
+        probes += [copying.copying(language), cloze.cloze(language), arithmetic.word_problems(language)]
+    for name, (language, documents) in (sources or {}).items():
+        if language not in WRITTEN:
+            made = (
+                copying.copying_from(name, language, documents),
+                next_sentence.next_sentence(name, language, documents),
+            )
+            probes += [probe for probe in made if probe is not None]
+    return probes
