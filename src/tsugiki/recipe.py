@@ -303,6 +303,21 @@ class PreflightSection(Section):
     )
 
 
+class EvaluateSection(Section):
+    """Questions to the model while it trains."""
+
+    every: Count = Field(
+        description="Steps between evaluations, made before the first and after the last step too.",
+        json_schema_extra=FREE,
+    )
+    suite: Literal["quick"] = Field(
+        default="quick",
+        description="quick: the built-in probes (copying, sums, cloze) in the languages of the sources. They need no"
+        " data, change nothing in the run and take about as long as 70,000 tokens of held-out text.",
+        json_schema_extra=FREE,
+    )
+
+
 class TrainingSection(Section):
     """How the weights move. Exactly one of `max_steps` and `max_tokens`."""
 
@@ -402,6 +417,9 @@ class TrainingSection(Section):
         default=200,
         description="Held-out documents scored a source at each validation.",
         json_schema_extra=FREE,
+    )
+    evaluate: EvaluateSection | None = Field(
+        default=None, description="Ask the model questions while it trains. Default: no.", json_schema_extra=FREE
     )
     logging_steps: Count = Field(default=1, description="Steps between printed lines.", json_schema_extra=FREE)
     preflight: PreflightSection = Field(default=PreflightSection(), description="Checks that run before step 1.")
