@@ -64,16 +64,10 @@ def open_backend(
     batch_tokens: int,
     dtype: str | None,
 ) -> LazyBackend:
-    """The backend of a model; what it exports or holds goes when `held` closes.
-
-    dtype: a key of DTYPES; None is bf16 on a GPU and fp32 on a CPU, whose bf16 products are slow.
-    """
+    """The backend of a model; what it exports or holds goes when `held` closes."""
     if name not in BACKENDS:
         raise RecipeError(f"--backend {name}: it is one of {', '.join(BACKENDS)}")
-    if dtype is not None and dtype not in DTYPES:
-        raise RecipeError(f"--dtype {dtype}: it is one of {', '.join(DTYPES)}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = dtype or ("bfloat16" if device.type == "cuda" else "float32")
+    chosen, device = place(dtype)
     positions = max_positions(model.files)
 
     def load() -> Any:
@@ -86,7 +80,16 @@ def open_backend(
         hf.to(device)
         return CachedModel(hf, batch_tokens=batch_tokens, stop_ids=configured_stops(folder, tokenizer))
 
-    return LazyBackend(Facts(name, chosen, str(device), batch_tokens), positions, load)
+    return LazyBackend(Facts(name, chosen, device, batch_tokens), positions, load)
+
+
+def place(dtype: str | None) -> tuple[str, str]:
+    """The dtype (a key of DTYPES) and the device to compute with: bf16 on a GPU and fp32 on a CPU, whose bf16 products
+    are slow, where no dtype is asked for."""
+    if dtype is not None and dtype not in DTYPES:
+        raise RecipeError(f"--dtype {dtype}: it is one of {', '.join(DTYPES)}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return dtype or ("bfloat16" if device == "cuda" else "float32"), device
 
 
 def configured_stops(folder: Path, tokenizer: TextTokenizer) -> frozenset[int]:

@@ -55,10 +55,6 @@ class Encoder:
             encoded.append(self._fit(self._start(context), continuation, 0))
         return encoded
 
-    def count(self, text: str) -> int:
-        """Tokens of a prompt, BOS included."""
-        return len(self.before) + len(self.tokenizer.encode(text))
-
     def _start(self, ids: list[int]) -> list[int]:
         """`ids` after BOS where it is added. An empty text needs something to start from: BOS, or the EOS of the
         document before."""

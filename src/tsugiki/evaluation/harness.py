@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 
 from tsugiki.errors import RecipeError, TsugikiError
-from tsugiki.evaluation.lm import JournalLM, Traits
+from tsugiki.evaluation.data import load_set
+from tsugiki.evaluation.lm import MAX_NEW_TOKENS, JournalLM, Traits
+from tsugiki.evaluation.prompts import shorten
 from tsugiki.evaluation.results import Record, TaskResult
+from tsugiki.evaluation.shots import describe
 
 TASKS = Path(__file__).parent / "tasks"
 """Our task files, a folder a profile."""
@@ -32,7 +35,7 @@ class Harness:
 
         _silence()
         folders = [str(TASKS / profile)] if profile else []
-        self._shots = shots
+        self._shots, self._data_dir = shots, data_dir
         metadata: dict[str, Any] = {"data_dir": str(data_dir)} if data_dir else {}
         self._manager = TaskManager(
             include_path=folders + ([str(own)] if own else []), include_defaults=False, metadata=metadata
@@ -76,12 +79,26 @@ class Harness:
             raise RecipeError(f"task {name} cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
         return task
 
+    def facts(self, task: Any) -> dict[str, Any]:
+        """What a result's header says of a task: its version, its shots, the files that its items came from, whether a
+        score may stand beside published ones."""
+        stated, shots = dict(task.config.metadata or {}), int(task.config.num_fewshot or 0)
+        facts: dict[str, Any] = {"version": stated.get("version"), "shots": shots, "total": len(task.eval_docs)}
+        if "items" not in stated or self._data_dir is None:  # a task of the user's own
+            return facts | {"comparable": True, "notes": []}
+        loaded = load_set(stated["items"], self._data_dir)
+        plan = describe(stated["profile"], loaded, shots)
+        return facts | {
+            "total": loaded.total, "files": loaded.files, "shot_ids": plan.ids, "comparable": plan.comparable,
+            "shot_rule": plan.reason, "notes": [*loaded.notes, *([] if plan.comparable else [plan.reason])],
+        }  # fmt: skip
+
     def run(self, task: Any, lm: JournalLM, *, limit: int | None) -> tuple[TaskResult, list[Record]]:
         """The scores and records of a task on the first `limit` items (all where it is None)."""
         from lm_eval.evaluator import evaluate
 
         name, facts = task.config.task, dict(task.config.metadata or {})
-        lm.traits[name] = traits_of(name, facts)
+        lm.traits[name] = _traits(task, lm)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -115,15 +132,16 @@ class Harness:
             records.append(_record(name, sample, headline, own, [lm.recorded(request) for request in own]))
         values = np.array([_values(record) for record in records], dtype=np.float64)
         cut = sum(bool(record["truncated"]) for record in records)
-        notes = list(facts.get("notes") or [])
+        stated = self.facts(task)
+        notes = list(stated["notes"])
         if cut:
             notes.append(f"{cut:,} prompts were cut at their beginning to fit {lm.encoder.max_length:,} tokens")
         return TaskResult(
             task=name, title=str(facts.get("title") or name), language=str(facts.get("language") or "other"),
             metric=str(facts.get("metric_name") or headline), combine=str(facts.get("combine") or "mean"),
-            ids=[record["item"] for record in records], values=values, total=len(task.eval_docs),
+            ids=[record["item"] for record in records], values=values, total=stated["total"],
             shots=int(task.config.num_fewshot or 0), chance=facts.get("chance"),
-            comparable=bool(facts.get("comparable", True)), notes=notes,
+            comparable=stated["comparable"], notes=notes,
         ), records  # fmt: skip
 
 
@@ -131,15 +149,18 @@ SHOT_SEED = 1234
 """Of lm-eval's random shots where a task file names no rule of its own: lm-eval's default."""
 
 
-def traits_of(name: str, facts: Mapping[str, Any]) -> Traits:
+def _traits(task: Any, lm: JournalLM) -> Traits:
     """What a task's metadata says to the model's side."""
-    from tsugiki.evaluation import prompts
+    stated = dict(task.config.metadata or {})
+    rule, budget = stated.get("shorten"), (task.config.generation_kwargs or {}).get("max_gen_toks", MAX_NEW_TOKENS)
 
-    shorten = facts.get("shorten")
-    return Traits(
-        max_characters=facts.get("max_characters"),
-        shorten=getattr(prompts, shorten) if shorten else None,
-    )
+    def shorter(doc: Any) -> str:
+        tokenizer, count = lm.text_tokenizer, int(task.config.num_fewshot or 0)
+        shots = list(task.sampler.sample(n=count, eval_doc=doc)) if count else []
+        room = lm.encoder.max_length - len(lm.encoder.before)
+        return shorten(str(rule), doc, shots, tokenizer.encode, tokenizer.decode, room, budget)
+
+    return Traits(max_characters=stated.get("max_characters"), shorten=shorter if rule else None)
 
 
 def _record(

@@ -39,8 +39,8 @@ class Traits:
     """What a task's YAML says to our runner alone, in its `metadata`."""
 
     max_characters: int | None = None
-    shorten: Callable[..., str] | None = None
-    """How a prompt that is too long becomes shorter: (doc, prompt, count, room) -> prompt."""
+    shorten: Callable[[Any], str] | None = None
+    """The shorter prompt of an item whose own is too long; None cuts its beginning."""
 
 
 @dataclass
@@ -202,11 +202,12 @@ class JournalLM(TemplateLM):
         return min(wanted, self.encoder.max_length - len(one.prompt))
 
     def _prompt(self, request: Instance, room: int) -> Encoded:
-        text = request.args[0]
         shorten = self.traits.get(str(request.task_name), Traits()).shorten
-        if shorten is not None:
-            text = shorten(request.doc, text, self.encoder.count, self.encoder.max_length - room)
-        return self.encoder.prompts([text], room=room)[0]
+        (one,) = self.encoder.prompts([request.args[0]], room=room)
+        if not one.cut or shorten is None:
+            return one
+        (shorter,) = self.encoder.prompts([shorten(request.doc)], room=room)
+        return shorter._replace(cut=one.cut)
 
 
 def _generation(request: Instance) -> dict[str, Any]:

@@ -17,11 +17,14 @@ from typing import Any, Protocol
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, RecipeError
+from tsugiki.evaluation.backends import place
 from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import NamedModel
+from tsugiki.evaluation.quick import Texts
 from tsugiki.evaluation.results import MissingTask, ModelResult, Record, TaskResult, write_results
-from tsugiki.evaluation.suites import SUITES, full_names
+from tsugiki.evaluation.suites import QUICK, SUITES, full_names
+from tsugiki.statistics import score_interval
 
 Say = Callable[[str], None]
 
@@ -48,6 +51,7 @@ class Settings:
     """None: bf16 on a GPU, fp32 on a CPU, whose bf16 products are slow."""
     backend: str = "hf"
     task_dir: Path | None = None
+    """A folder of task files of the user's own."""
     allow_task_code: bool = False
 
 
@@ -59,12 +63,17 @@ class Progress(Protocol):
 
 
 def evaluate(
-    models: Sequence[NamedModel], settings: Settings, output: Path, say: Say, progress: Progress
+    models: Sequence[NamedModel], settings: Settings, output: Path, say: Say, progress: Progress, texts: Texts
 ) -> list[tuple[Path, ModelResult]]:
-    """The folder and the result of each model, in the order given.
+    """The folder and the result of each model, in the order given. `texts` are for the suite quick.
 
     Raises RecipeError for unknown tasks or a missing extra; a data set that is not there makes a `MissingTask`.
     """
+    named = list(zip(models, labels(models), strict=True))
+    if settings.suite == QUICK:
+        return [_quick(model, label, settings, output, say, texts) for model, label in named]
+    if settings.suite not in SUITES:
+        raise RecipeError(f"--suite {settings.suite}: it is one of {', '.join([*SUITES, QUICK])}")
     need("lm_eval")
     if settings.task_dir is not None and not settings.allow_task_code:
         raise RecipeError(
@@ -76,32 +85,62 @@ def evaluate(
     suite = SUITES[settings.suite]
     harness = Harness(suite.profile, settings.data_dir, own=settings.task_dir, shots=settings.shots)
     names = full_names(suite, settings.tasks, harness.names)
-    found = []
-    for model, label in zip(models, labels(models), strict=True):
-        folder = output / f"{label}-{model.fingerprint[:8]}"
-        say(f"model      {label}: {model.source}")
-        with ExitStack() as held:
-            journal = held.enter_context(Journal(folder / "journal.jsonl"))
-            lm, header = _open(model, settings, journal, output, held)
-            result = ModelResult(label, header, {})
-            records: dict[str, list[Record]] = {}
-            for number, name in enumerate(names, start=1):
-                lm.report.begin = _named(progress, f"{label}  {harness.title(name)}  {number} of {len(names)}")
-                lm.report.advance = progress.advance
-                started = time.monotonic()
-                try:
-                    task = harness.load(name)
-                except DataError as error:
-                    result.tasks[name] = MissingTask(name, harness.title(name), harness.language(name), str(error))
-                    say(f"missing    {harness.title(name)}: {error}")
-                    continue
-                result.tasks[name], records[name] = harness.run(task, lm, limit=settings.limit)
-                header["tasks"][name] = harness.facts(task)
-                write_results(folder / settings.suite, result, records)
-                say(_line(result.tasks[name], time.monotonic() - started))
-        write_results(folder / settings.suite, result, records)
-        found.append((folder / settings.suite, result))
-    return found
+    return [_evaluate(model, label, settings, output, say, progress, harness, names) for model, label in named]
+
+
+def _evaluate(
+    model: NamedModel, label: str, settings: Settings, output: Path, say: Say, progress: Progress, harness: Any,
+    names: Sequence[str],
+) -> tuple[Path, ModelResult]:  # fmt: skip
+    """One model on the tasks of these names."""
+    folder = _folder(output, label, model)
+    say(f"model      {label}: {model.source}")
+    with ExitStack() as held:
+        journal = held.enter_context(Journal(folder / "journal.jsonl"))
+        lm, header = _open(model, settings, journal, output, held)
+        result = ModelResult(label, header, {})
+        records: dict[str, list[Record]] = {}
+        for number, name in enumerate(names, start=1):
+            lm.report.begin = _named(progress, f"{label}  {harness.title(name)}  {number} of {len(names)}")
+            lm.report.advance = progress.advance
+            started = time.monotonic()
+            try:
+                task = harness.load(name)
+            except DataError as error:
+                result.tasks[name] = MissingTask(name, harness.title(name), harness.language(name), str(error))
+                say(f"missing    {harness.title(name)}: {error}")
+                continue
+            scored, records[name] = harness.run(task, lm, limit=settings.limit)
+            result.tasks[name], header["tasks"][name] = scored, harness.facts(task)
+            say(_line(scored, time.monotonic() - started))
+    write_results(folder / settings.suite, result, records)
+    return folder / settings.suite, result
+
+
+def _quick(
+    model: NamedModel, label: str, settings: Settings, output: Path, say: Say, texts: Texts
+) -> tuple[Path, ModelResult]:
+    """One model on the built-in probes and on texts."""
+    from tsugiki.evaluation.quick import evaluate_quick
+
+    if settings.tasks is not None:
+        raise RecipeError("the suite quick is asked as a whole: leave out --tasks")
+    say(f"model      {label}: {model.source}")
+    folder, (dtype, device) = _folder(output, label, model), place(settings.dtype)
+    started = time.monotonic()
+    tasks, records = evaluate_quick(
+        model, texts, output, batch_tokens=settings.batch_tokens, dtype=dtype, device=device
+    )  # fmt: skip
+    backend = {"name": "hf", "dtype": dtype, "device": device, "batch_tokens": settings.batch_tokens}
+    result = ModelResult(label, _header(model, settings, backend), dict(tasks))
+    for task in tasks.values():
+        say(_line(task, time.monotonic() - started))
+    write_results(folder / settings.suite, result, records)
+    return folder / settings.suite, result
+
+
+def _folder(output: Path, label: str, model: NamedModel) -> Path:
+    return output / f"{label}-{model.fingerprint[:8]}"
 
 
 def labels(models: Sequence[NamedModel]) -> list[str]:
@@ -139,36 +178,38 @@ def _open(
     backend = open_backend(
         settings.backend, model, tokenizer, scratch, held, batch_tokens=settings.batch_tokens, dtype=settings.dtype
     )
-    header = {
-        "suite": settings.suite,
-        "model": {
-            "source": model.source, "fingerprint": model.fingerprint, "commit": model.commit,
-            "tokenizer": tokenizer.fingerprint,
-        },
+    header = _header(model, settings, asdict(backend.facts)) | {
         "add_bos": add_bos,
         "bos_id": tokenizer.bos_id,
         "max_length": backend.max_length,
         "decoding": "greedy",
-        "backend": asdict(backend.facts),
         "limit": settings.limit,
-        "seed": 1234,
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "tasks": {},
-    }  # fmt: skip
+    }
     lm = JournalLM(backend, tokenizer, journal, add_bos=add_bos, max_length=backend.max_length)
     return lm, header
+
+
+def _header(model: NamedModel, settings: Settings, backend: dict[str, Any]) -> dict[str, Any]:
+    """What it takes to reproduce a number, whatever the suite."""
+    return {
+        "suite": settings.suite,
+        "model": {
+            "source": model.source, "fingerprint": model.fingerprint, "commit": model.commit,
+            "tokenizer": TextTokenizer.from_folder(model.files).fingerprint,
+        },
+        "backend": backend,
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }  # fmt: skip
 
 
 def _named(progress: Progress, what: str) -> Callable[[int, int], None]:
     return lambda requests, tokens: progress.begin(what, requests, tokens)
 
 
-def _line(task: TaskResult | MissingTask, seconds: float) -> str:
-    from tsugiki.statistics import interval
-
-    assert isinstance(task, TaskResult)
-    score = interval(task.sample)
+def _line(task: TaskResult, seconds: float) -> str:
+    score = score_interval(task.sample)
     return (
         f"scored     {task.title}: {score.estimate:.4f} ({score.low:.4f} to {score.high:.4f}), {task.metric}, "
         f"{len(task.ids):,} items, {seconds:,.0f} s"

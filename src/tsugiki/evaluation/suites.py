@@ -32,7 +32,11 @@ SUITES = {
     # The published runs gave their models no BOS (reference: transformers 4.38's pipeline, the harness's default).
     "swallow": Suite("swallow", "swallow", "swallow_", False),
 }
-"""The suites that run on lm-eval; `quick` is built in (`probes/`)."""
+"""The suites that run on lm-eval."""
+
+
+QUICK = "quick"
+"""The suite that needs neither data nor extras: the built-in probes, and texts in bits per byte."""
 
 
 def full_names(suite: Suite, asked: list[str] | None, known: list[str]) -> list[str]:

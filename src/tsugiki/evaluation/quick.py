@@ -1,0 +1,90 @@
+"""The suite `quick` on a model by itself: built-in probes and bits per byte of texts, without data and extras.
+
+The same questions are asked in the middle of training (`probes/while_training.py`) through the same function.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.evaluation.backends import DTYPES, max_positions
+from tsugiki.evaluation.models import NamedModel
+from tsugiki.evaluation.probes.items import Probe
+from tsugiki.evaluation.probes.score import ProbeResult, TextResult, probe_model
+from tsugiki.evaluation.probes.suite import WRITTEN, quick_suite
+from tsugiki.evaluation.results import Record, TaskResult
+from tsugiki.model.load import read_pretrained
+from tsugiki.model.loss import TrainingModel
+
+LONGEST_CONTEXT = 4096
+"""Tokens of a window: with more before it, a token of a document hardly gets likelier."""
+
+Texts = Mapping[str, tuple[str, Sequence[str]]]
+"""By source: its language and documents."""
+
+
+def evaluate_quick(
+    model: NamedModel, texts: Texts, scratch: Path, *, batch_tokens: int, dtype: str, device: str
+) -> tuple[dict[str, TaskResult], dict[str, list[Record]]]:
+    """Results and records by name: the probes of English, Japanese and the texts' languages, then the texts."""
+    tokenizer = TextTokenizer.from_folder(model.files)
+    probes = quick_suite([*WRITTEN, *(language for language, _ in texts.values())], texts)
+    with model.weights(scratch) as folder:
+        hf, _ = read_pretrained(folder, dtype=DTYPES[dtype])
+        wrapped = TrainingModel(hf.to(device))
+        with torch.no_grad():
+            wrapped.probe_head(torch.arange(8, device=device)[None])
+        found = probe_model(
+            wrapped, tokenizer, context=min(max_positions(model.files), LONGEST_CONTEXT), batch_tokens=batch_tokens,
+            probes=probes, texts={name: documents for name, (_, documents) in texts.items()},
+        )  # fmt: skip
+    assert found is not None  # nothing asked it to stop
+    by_name = {probe.name: probe for probe in probes}
+    results: dict[str, TaskResult] = {}
+    records: dict[str, list[Record]] = {}
+    for one in found:
+        if isinstance(one, ProbeResult):
+            results[one.name] = _probe_result(one)
+            records[one.name] = list(_probe_records(one, by_name[one.name]))
+        else:
+            name = f"text_{one.name}"
+            results[name] = _text_result(name, one, texts[one.name][0])
+            records[name] = list(_text_records(results[name]))
+    return results, records
+
+
+def _probe_result(one: ProbeResult) -> TaskResult:
+    return TaskResult(
+        task=one.name, title=one.title, language=one.language, metric="accuracy", combine="mean", ids=one.ids,
+        values=one.correct[:, None], total=len(one.ids), shots=0, chance=one.chance,
+        notes=[f"{one.figures()['bits_per_byte']:.3f} bits per byte of the true continuations"],
+    )  # fmt: skip
+
+
+def _probe_records(one: ProbeResult, probe: Probe) -> Iterable[Record]:
+    for item, bits, score in zip(probe.items, one.choice_bits, one.correct, strict=True):
+        yield {
+            "task": one.name, "item": item.id, "prompt_hash": f"version {probe.version}", "prompt": item.context,
+            "choices": [
+                {"text": text, "bits_per_byte": float(value)} for text, value in zip(item.choices, bits, strict=True)
+            ],
+            "answer": item.choices[int(bits.argmin())], "gold": item.truth, "score": float(score),
+        }  # fmt: skip
+
+
+def _text_result(name: str, one: TextResult, language: str) -> TaskResult:
+    return TaskResult(
+        task=name, title=one.name, language=f"{language}: bits per byte", metric="bits per byte",
+        combine="bits_per_byte", ids=[str(number) for number in range(len(one.nats))],
+        values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1), total=len(one.nats), shots=0,
+        higher_is_better=False,
+    )  # fmt: skip
+
+
+def _text_records(result: TaskResult) -> Iterable[dict[str, Any]]:
+    for item, values in zip(result.ids, result.values, strict=True):
+        yield {"task": result.task, "item": item, "prompt_hash": "", "statistics": values.tolist()}
