@@ -100,6 +100,16 @@ def test_records_of_other_items_are_refused_and_nothing_is_called_finished(tmp_p
     assert not (tmp_path / "scores.json").exists()
 
 
+def test_records_are_written_once_task_by_task(tmp_path):
+    first, second = task(), task("niilc")
+    write_results(tmp_path, result(first), {"jemhopqa": records_of(first)})
+    write_results(tmp_path, result(first, second), {"niilc": records_of(second)})
+    assert list(read_results(tmp_path).tasks) == ["jemhopqa", "niilc"]
+    assert list(read_records(tmp_path, "jemhopqa")) == records_of(first)
+    with pytest.raises(ValueError, match="not those of its items"):
+        write_results(tmp_path, result(first, task("jsquad")), {})
+
+
 def test_a_task_name_that_is_no_file_name(tmp_path):
     scored = task("../other/name")
     write_results(tmp_path / "here", result(scored), {scored.task: records_of(scored)})

@@ -9,13 +9,16 @@ from tsugiki.errors import RecipeError
 
 SUITE = "swallow"
 """The suite that measures as these rows were measured."""
-JAPANESE = ("jcommonsenseqa", "jemhopqa", "niilc", "jsquad", "xlsum_ja", "mgsm_ja", "wmt20_en_ja", "wmt20_ja_en")
-ENGLISH = ("openbookqa", "triviaqa", "hellaswag", "squad2", "xwinograd_en", "gsm8k")
-COLUMNS = {"ja": JAPANESE, "en": ENGLISH}
-"""By language, in the order of the figures below and of the averages over them."""
+_JAPANESE_TASKS = ("jcommonsenseqa", "jemhopqa", "niilc", "jsquad", "xlsum_ja", "mgsm_ja", "wmt20_en_ja", "wmt20_ja_en")
+_ENGLISH_TASKS = ("openbookqa", "triviaqa", "hellaswag", "squad2", "xwinograd_en", "gsm8k")
+COLUMNS = {
+    language: tuple(f"{SUITE}_{task}" for task in tasks)
+    for language, tasks in (("ja", _JAPANESE_TASKS), ("en", _ENGLISH_TASKS))
+}
+"""Names of tasks by language, in the order of the figures below."""
 SOURCES = {
     "ja": "Zenn, 'Swallow-MS: Mistral日本語継続事前学習モデル' (2024-03-11)",
-    "en": "model card of Swallow-MS-7b-v0.1 (from memory: verify before quoting; 8 shots)",
+    "en": "model card of Swallow-MS-7b-v0.1 (from memory: verify before quoting; measured with 8 shots)",
 }
 
 

@@ -104,9 +104,10 @@ class ModelResult:
 
 
 def write_results(folder: Path, result: ModelResult, records: Mapping[str, Iterable[Record]]) -> None:
-    """Write `scores.json` and, for each task with a score, its records, into a folder that exists or is made.
+    """Write `scores.json` and records into a folder that exists or is made.
 
-    Raises ValueError if a task's records are not its items, StorageError when the disk refuses.
+    The records of a task that an earlier call has written need not be given again. Raises ValueError if a task has no
+    records or those of other items, StorageError when the disk refuses.
     """
     scored = result.scored()
     place = folder / "records"
@@ -115,7 +116,9 @@ def write_results(folder: Path, result: ModelResult, records: Mapping[str, Itera
     except OSError as error:
         raise StorageError(explain_os_error(error, place)) from error
     for name, task in scored.items():
-        lines = list(records[name])
+        if name not in records and records_file(folder, name).exists():
+            continue
+        lines = list(records.get(name, ()))
         if [record["item"] for record in lines] != task.ids:
             raise ValueError(f"task {name}: its records are not those of its items")
         text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in lines)

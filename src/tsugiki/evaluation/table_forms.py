@@ -16,32 +16,40 @@ from tsugiki.statistics import Interval
 
 AGAINST = "− "
 """Before the baseline's name, on the line that holds a model's differences to it."""
+NAME, COLUMN = 24, 10
+"""Characters of a terminal's line for the name, at least, and for a column of figures."""
 
 
-def draw(table: ScoreTable) -> Group:
-    """The table as a terminal of 100 columns or more shows it: a block a language, two lines a row."""
+def draw(table: ScoreTable, width: int = 120) -> Group:
+    """The table as a terminal of `width` columns shows it: a block a language, two lines a row. A block that is too
+    wide goes on below itself."""
+    fitting = max((width - NAME) // COLUMN, 1)
     parts: list[RenderableType] = []
     for block in table.blocks:
-        drawn = Table(
-            title=Text(f"{block.name}, suite {_plain(table.suite)}", style="bold"),
-            title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
-        )  # fmt: skip
-        drawn.add_column("model", overflow="fold")
-        for heading in _headings(block):
-            drawn.add_column(Text(heading), justify="right", min_width=7, overflow="fold")
-        published = False
-        for row in _rows(table, block):
-            if row.published and not published:
-                drawn.add_section()
-                drawn.add_row(Text("published:", style="italic"))
-            published = row.published
-            cells = _cells(row, block)
-            drawn.add_row(Text(_plain(row.name)), *map(_drawn_score, cells))
-            if any(cell.difference for cell in cells):
-                against = Text(f"{AGAINST}{_plain(table.baseline or '')}", style="dim")
-                drawn.add_row(against, *map(_drawn_difference, cells))
-        parts += [drawn, Text("")]
+        columns = len(block.titles) + 1
+        for start in range(0, columns, fitting):
+            parts += [_drawn_block(table, block, slice(start, start + fitting)), Text("")]
     return Group(*parts, *(Text(_plain(note)) for note in table.notes))
+
+
+def _drawn_block(table: ScoreTable, block: Block, columns: slice) -> Table:
+    title = f"{block.name}, suite {_plain(table.suite)}" + (", continued" if columns.start else "")
+    drawn = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("model", overflow="fold")
+    for heading in _headings(block)[columns]:
+        drawn.add_column(Text(heading), justify="right", min_width=7, max_width=COLUMN - 2, overflow="fold")
+    published = False
+    for row in _rows(table, block):
+        if row.published and not published:
+            drawn.add_section()
+            drawn.add_row(Text("published:", style="italic"))
+        published = row.published
+        cells = _cells(row, block)[columns]
+        drawn.add_row(Text(_plain(row.name)), *map(_drawn_score, cells))
+        if any(cell.difference for cell in cells):
+            against = Text(f"{AGAINST}{_plain(table.baseline or '')}", style="dim")
+            drawn.add_row(against, *map(_drawn_difference, cells))
+    return drawn
 
 
 def _drawn_score(cell: Cell) -> Text:
