@@ -158,7 +158,7 @@ def _summary(task: TaskDiff) -> Iterator[str]:
     noise = "more than noise" if difference.outside_zero else "within noise"
     yield (
         f"{_plain(task.title)}: {task.scores[0]:.3f} -> {task.scores[1]:.3f} "
-        f"({difference.estimate:+.3f}{reach}, {noise}). Of {task.shared:,} items {task.falls:,} fell, {rises:,} rose."
+        f"({difference.estimate:+z.3f}{reach}, {noise}). Of {task.shared:,} items {task.falls:,} fell, {rises:,} rose."
     )
     if any(task.only):
         yield f"Not compared: {task.only[0]:,} items of the first alone, {task.only[1]:,} of the second alone."

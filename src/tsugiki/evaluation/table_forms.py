@@ -62,7 +62,7 @@ def _drawn_difference(cell: Cell) -> Text:
     if cell.difference is None:
         return Text("")
     style = {"▲": "bold green", "▼": "bold red"}.get(_mark(cell.difference), "")
-    return _on_two_lines(f"{cell.difference.estimate:+.3f}{_mark(cell.difference) or ' '}", style, cell.difference)
+    return _on_two_lines(f"{cell.difference.estimate:+z.3f}{_mark(cell.difference) or ' '}", style, cell.difference)
 
 
 def _on_two_lines(figure: str, style: str, interval: Interval) -> Text:
@@ -95,7 +95,7 @@ def _written_score(cell: Cell) -> str:
 def _written_difference(cell: Cell) -> str:
     if cell.difference is None:
         return ""
-    mark, figure = _mark(cell.difference), f"{cell.difference.estimate:+.3f}"
+    mark, figure = _mark(cell.difference), f"{cell.difference.estimate:+z.3f}"
     return (f"**{mark} {figure}**" if mark else figure) + _reach(cell.difference)
 
 
