@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tsugiki.errors import FINISHED, RESUMABLE, DataError, RecipeError
+from tsugiki.errors import RESUMABLE, DataError, RecipeError
 from tsugiki.terminal import console, end, say, stage_group
 
 evaluate_app = typer.Typer(
@@ -119,9 +119,10 @@ def fetch(
     directory: Annotated[Path, typer.Option("--data", help="Folder to put them into.")] = DATA_DIR,
 ) -> None:
     """Fetch evaluation sets from where they are published, with their licences shown and digests checked."""
+    from tsugiki.evaluation.data import SETS
     from tsugiki.evaluation.data.fetch import fetch as fetch_sets
 
-    end(FINISHED if fetch_sets(sets or None, directory, say) else DataError.exit_code)
+    fetch_sets(sets or list(SETS), directory, say)
 
 
 def _evaluate_recipe(path: Path) -> None:

@@ -81,7 +81,6 @@ def _text_result(name: str, one: TextResult, language: str) -> TaskResult:
         task=name, title=one.name, language=f"{language}: bits per byte", metric="bits per byte",
         combine="bits_per_byte", ids=[str(number) for number in range(len(one.nats))],
         values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1), total=len(one.nats), shots=0,
-        higher_is_better=False,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsugiki.errors import DataError, StorageError
-from tsugiki.evaluation.combine import COMBINATIONS
+from tsugiki.evaluation.combine import COMBINATIONS, LOWER_IS_BETTER
 from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
 from tsugiki.statistics import Sample, score_interval
 
@@ -62,6 +62,11 @@ class TaskResult:
             raise ValueError(f"task {self.task}: two items have the same id")
         if not np.isfinite(self.values).all():
             raise ValueError(f"task {self.task}: an item's value is not a finite number")
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger score is a better one."""
+        return self.combine not in LOWER_IS_BETTER
 
     @property
     def sample(self) -> Sample:
