@@ -6,7 +6,7 @@
     <run_dir>/recipe.yaml        the recipe of the last start, fully resolved
     <run_dir>/preflight.json     what the checks before step 1 saw
     <run_dir>/checkpoints/       sharded checkpoints
-    <run_dir>/metrics.jsonl      one line a logged step or validation
+    <run_dir>/metrics.jsonl      one line a logged step, validation or evaluation
     <run_dir>/state.json         running | resumable | finished | failed
     <run_dir>/export/            the final model as a Hugging Face folder
 
@@ -131,13 +131,14 @@ def _take_lock(held: ExitStack, lock: AbstractContextManager[None], processes: A
 def _train_inside(
     recipe: Recipe, sources: Any, inputs: Inputs, processes: Any, stop: Any, say: Say, only_preflight: bool
 ) -> bool:
+    from tsugiki.evaluation.probes.while_training import questions
     from tsugiki.training.flops import flops_per_token
-    from tsugiki.training.loop import train, validation_is_due
+    from tsugiki.training.loop import measures_due, train
     from tsugiki.training.metrics import Meter
     from tsugiki.training.preflight import check_run
     from tsugiki.training.run import open_run
     from tsugiki.training.signals import write_state
-    from tsugiki.training.tracking import make_listeners, validated_at
+    from tsugiki.training.tracking import logged_at, make_listeners
 
     run = open_run(recipe, sources, inputs.tokenizer, inputs.folder, processes, stop, say)
     describe_run(run, say)
@@ -153,13 +154,14 @@ def _train_inside(
     conflict = processes.broadcast(_base_conflict(recipe, inputs.folder) if processes.is_first and run.step else None)
     if conflict:
         raise RecipeError(conflict)
-    owed = validation_is_due(run, at_end=at_end) and (
-        run.step == 0 or not processes.broadcast(validated_at(recipe.run_dir / "metrics.jsonl", run.step))
-    )
+    owed = measures_due(run, at_end=at_end)
+    if run.step > 0:
+        owed -= processes.broadcast(logged_at(recipe.run_dir / "metrics.jsonl", run.step))
+    nothing_left = at_end and not owed
     if processes.is_first:
         record_inputs(recipe, inputs)  # now that the recipe is known to continue what is there
-        write_state(recipe.run_dir, "finished" if at_end and not owed else "running", run.step)
-    if at_end and not owed:
+        write_state(recipe.run_dir, "finished" if nothing_left else "running", run.step)
+    if nothing_left:
         say(f"nothing to train: {recipe.run_dir} has finished its {run.total_steps:,} steps")
         return True
     meter = Meter(
@@ -170,7 +172,7 @@ def _train_inside(
     )  # fmt: skip
     listeners = make_listeners(recipe, run.step, run.total_steps, say, meter.by_language) if processes.is_first else []
     try:
-        finished = train(run, meter, listeners, validate_first=owed)
+        finished = train(run, meter, listeners, questions(recipe, sources, inputs.tokenizer), owed=owed)
     finally:
         for listener in listeners:
             listener.close()

@@ -96,6 +96,7 @@ class Recorder:
     def __init__(self) -> None:
         self.steps: list[dict[str, Any]] = []
         self.validations: list[tuple[int, dict[str, dict[str, float]]]] = []
+        self.evaluations: list[tuple[int, dict[str, dict[str, float]]]] = []
         self.closed = False
 
     def after_step(self, figures: dict[str, Any]) -> None:
@@ -103,6 +104,9 @@ class Recorder:
 
     def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
         self.validations.append((step, scores))
+
+    def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
+        self.evaluations.append((step, figures))
 
     def close(self) -> None:
         self.closed = True

@@ -271,7 +271,7 @@ def test_a_step_that_is_not_finite_is_not_applied_and_three_in_a_row_end_the_run
 def test_validation_runs_before_the_first_step_at_intervals_and_at_the_end(open_tiny):
     run = open_tiny(**{"training.max_steps": 5, "training.eval_steps": 2})
     recorder = Recorder()
-    assert train(run, meter_of(run), [recorder], validate_first=True)
+    assert train(run, meter_of(run), [recorder], owed={"validation"})
     assert [step for step, _ in recorder.validations] == [0, 2, 4, 5]
     first, last = recorder.validations[0][1], recorder.validations[-1][1]
     for name, score in first.items():
@@ -336,7 +336,7 @@ def test_a_stop_during_the_validation_before_the_first_step_makes_no_step(open_t
     run = open_tiny(**{"training.max_steps": 4, "training.eval_steps": 2})
     stop_inside_validation(run, monkeypatch, at_step=0)
     recorder = Recorder()
-    assert train(run, meter_of(run), [recorder], validate_first=True) is False
+    assert train(run, meter_of(run), [recorder], owed={"validation"}) is False
     assert (run.step, recorder.steps, recorder.validations) == (0, [], [])
 
 

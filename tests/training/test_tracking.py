@@ -16,7 +16,7 @@ from tsugiki import pipeline
 from tsugiki.errors import RecipeError
 from tsugiki.plots import plot_runs, read_metrics
 from tsugiki.recipe_file import parse_recipe
-from tsugiki.training.tracking import Console, JsonLines, TensorBoard, make_listeners, validated_at
+from tsugiki.training.tracking import Console, JsonLines, TensorBoard, logged_at, make_listeners
 
 
 def figures(step: int = 1, **changes: Any) -> dict[str, Any]:
@@ -30,6 +30,11 @@ def figures(step: int = 1, **changes: Any) -> dict[str, Any]:
 
 SCORES = {"wiki-ja": {"nats_per_token": 2.5, "bits_per_byte": 1.1, "nats": 250.0, "documents": 3, "tokens": 100}}
 
+ANSWERS = {
+    "cloze_ja": {"accuracy": 0.4, "chance": 0.25, "bits_per_byte": 1.5, "items": 120},
+    "arithmetic": {"accuracy": 0.254, "chance": 0.25, "bits_per_byte": 3.5, "items": 120},
+}
+
 
 def by_language(found: dict[str, Any]) -> dict[str, float]:
     return {name.split("-")[1]: loss for name, loss in found["loss_by_source"].items()}
@@ -38,16 +43,18 @@ def by_language(found: dict[str, Any]) -> dict[str, float]:
 # --- metrics.jsonl ------------------------------------------------------------------------------------------------
 
 
-def test_validated_at_finds_the_validation_of_that_step_alone(tmp_path):
+def test_logged_at_finds_what_that_step_alone_has(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    assert not validated_at(path, 2)
+    assert logged_at(path, 2) == set()
     lines = [
         {"kind": "step", "step": 4, "loss": 1.0},
         {"kind": "validation", "step": 2, "sources": {}},
-        {"kind": "step", "step": 3, "loss": 1.0},
+        {"kind": "evaluation", "step": 2, "probes": {}},
+        {"kind": "evaluation", "step": 3, "probes": {}},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "validation", "step": 4')
-    assert [step for step in range(6) if validated_at(path, step)] == [2]
+    expected = [set(), set(), {"validation", "evaluation"}, {"evaluation"}, {"step"}, set()]
+    assert [logged_at(path, step) for step in range(6)] == expected
 
 
 def test_metrics_file_forgets_what_a_killed_run_logged_beyond_its_checkpoint(tmp_path):
@@ -117,6 +124,17 @@ def test_a_skipped_step_says_why(changes, said):
     assert lines[0].endswith(said)
 
 
+def test_answers_are_one_line_and_one_record(tmp_path):
+    lines: list[str] = []
+    Console(2_000, lines.append, by_language).after_evaluation(1_000, ANSWERS)
+    assert lines == ["step 1,000/2,000  right answers  cloze_ja 40%  arithmetic 25%"]
+    log = JsonLines(tmp_path / "metrics.jsonl", resumed_step=0)
+    log.after_evaluation(2, ANSWERS)
+    log.close()
+    record = {"kind": "evaluation", "step": 2, "probes": ANSWERS}
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == record
+
+
 # --- TensorBoard --------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +144,8 @@ def test_event_files_hold_each_step_once_also_after_a_resume(tmp_path):
         board.after_step(figures(step, loss=float(step)))
     board.after_validation(2, SCORES)
     board.after_validation(3, SCORES)
+    board.after_evaluation(2, ANSWERS)
+    board.after_evaluation(3, ANSWERS)
     board.close()  # killed after step 3, with a checkpoint of step 2
     board = TensorBoard(tmp_path, resumed_step=2)
     for step in (3, 4):
@@ -136,9 +156,11 @@ def test_event_files_hold_each_step_once_also_after_a_resume(tmp_path):
         *(f"train/{key}" for key in ("loss", "grad_norm", "learning_rate", "tokens", "applied", "tokens_per_second",
                                      "tflops", "mfu", "memory_gb", "data_wait", "loss/wiki-ja", "loss/web-en")),
         *(f"eval/{key}/wiki-ja" for key in SCORES["wiki-ja"]),
+        *(f"probes/{key}/{name}" for key in ("accuracy", "bits_per_byte") for name in ANSWERS),
     }  # fmt: skip
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 1), (2, 2), (3, 13), (4, 14)]
     assert [event.step for event in events.Scalars("eval/bits_per_byte/wiki-ja")] == [2]
+    assert [event.step for event in events.Scalars("probes/accuracy/cloze_ja")] == [2]
 
 
 # --- hosted trackers ----------------------------------------------------------------------------------------------
@@ -176,6 +198,7 @@ def test_hosted_trackers_are_told_figures_and_the_allow_list_and_no_path(
     for listener in listeners:
         listener.after_step(figures(5))
         listener.after_validation(5, SCORES)
+        listener.after_evaluation(5, ANSWERS)
         listener.close()
     assert "canary" not in repr(told)
     (((), start),) = told["init"]
@@ -188,11 +211,12 @@ def test_hosted_trackers_are_told_figures_and_the_allow_list_and_no_path(
         "deterministic", "sequence_length", "weights", "seed",
     }  # fmt: skip
     assert start["config"]["weights"] == {"ja": 2, "en": 1}
-    assert [named for _, named in told["log"]] == [{"step": 5}, {"step": 5}]
-    scalars = told["log"][0][0][0] | told["log"][1][0][0]
+    assert [named for _, named in told["log"]] == [{"step": 5}] * 3
+    scalars = told["log"][0][0][0] | told["log"][1][0][0] | told["log"][2][0][0]
     assert scalars["train/loss"] == 1.842
     assert scalars["train/loss/web-en"] == 2.02
     assert scalars["eval/bits_per_byte/wiki-ja"] == 1.1
+    assert scalars["probes/accuracy/cloze_ja"] == 0.4
     assert all(isinstance(value, int | float) and math.isfinite(value) for value in scalars.values())
     assert told["finish"] == [((), {})]
 

@@ -80,6 +80,13 @@ class PreparedSource:
     held_out: TokenStore
     manifest: SourceManifest
 
+    def held_out_tokens(self, index: int) -> list[int]:
+        """Tokens of a held-out document's text, without the BOS and EOS that the store put around it."""
+        tokens = self.held_out.document(index)
+        start = 1 if self.manifest.add_bos else 0
+        end = len(tokens) - (1 if self.manifest.add_eos else 0)
+        return tokens[start:end].tolist()
+
 
 def source_directory(recipe: Recipe, name: str) -> Path:
     """Folder of a prepared source."""

@@ -1,13 +1,13 @@
 """The training loop: read this page first.
 
-A step is `train_step`; `train` repeats it, and around it validates, saves and reports. Everything else is one jump
-away: what a batch holds (`batches.py`), what the model returns (`model/loss.py`), how a bad step is refused
-(`optimizer.py`), what a checkpoint is (`checkpoint.py`), how a run is put together (`run.py`).
+A step is `train_step`; `train` repeats it, and around it measures, saves and reports. Everything else is one jump away:
+what a batch holds (`batches.py`), what the model returns (`model/loss.py`), how a bad step is refused (`optimizer.py`),
+what a checkpoint is (`checkpoint.py`), how a run is put together (`run.py`).
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -23,6 +23,10 @@ from tsugiki.training.tracking import Listener
 from tsugiki.training.validation import validate
 
 BAD_STEPS_TOLERATED = 3
+
+Evaluate = Callable[[Run], dict[str, dict[str, float]] | None]
+"""Questions to the model as it stands: figures by question, or None when some rank was asked to stop meanwhile. Called
+on every rank; draws no random numbers and changes nothing."""
 
 
 def train_step(run: Run, batch: StepBatch) -> StepRecord:
@@ -83,19 +87,22 @@ def clip_global_norm(parameters: Sequence[torch.Tensor], max_norm: float) -> tor
     return norm
 
 
-def train(run: Run, meter: Meter, listeners: Sequence[Listener], *, validate_first: bool = False) -> bool:
+def train(
+    run: Run, meter: Meter, listeners: Sequence[Listener], evaluate: Evaluate | None = None, owed: Collection[str] = ()
+) -> bool:
     """Train from where the run stands to `run.last_step`; returns whether the schedule was finished.
 
-    `validate_first`: before the first step, since it has not been done here. False is returned where the run was
-    stopped on request or by `stop_after_steps`, after saving, and where the last validation is owed. Raises
-    DivergedError after three non-finite steps in a row, with the last checkpoint kept.
+    `evaluate` is called as `training.evaluate` says. `owed`: what of `measures_due` has not been done here, and is done
+    before the first step. False is returned where the run was stopped on request or by `stop_after_steps`, after
+    saving, and where the last measures are owed. Raises DivergedError after three non-finite steps in a row, with the
+    last checkpoint kept.
     """
     settings, pieces = run.recipe.training, run.processes
     batches = Prefetcher(
         run.reader, run.step + 1, run.last_step, global_batch=settings.global_batch_size,
         micro_batch=settings.micro_batch_size, rank=pieces.rank, world=pieces.world, device=pieces.device,
     )  # fmt: skip
-    whole = not validate_first or _validate(run, meter, listeners)  # False: asked to stop meanwhile
+    whole = _measure(run, meter, listeners, evaluate, owed)  # False: asked to stop meanwhile
     try:
         for batch in batches if whole else ():
             started = time.perf_counter()
@@ -115,8 +122,10 @@ def train(run: Run, meter: Meter, listeners: Sequence[Listener], *, validate_fir
             save_now = record.step % settings.save_steps == 0 or at_end
             if save_now:
                 _save(run, meter)
-            if validation_is_due(run, at_end=at_end):
-                whole = not record.stop and _validate(run, meter, listeners)  # what is owed, the next start makes
+            due = measures_due(run, at_end=at_end)
+            if due:
+                # What is owed, the next start makes.
+                whole = not record.stop and _measure(run, meter, listeners, evaluate, due)
                 if not whole and not save_now:
                     _save(run, meter)
             if at_end or not whole:
@@ -127,26 +136,49 @@ def train(run: Run, meter: Meter, listeners: Sequence[Listener], *, validate_fir
     return whole and run.step >= run.total_steps
 
 
-def validation_is_due(run: Run, *, at_end: bool) -> bool:
-    """Whether held-out text is to be scored where the run stands: before step 1, at intervals, at the end."""
-    every = run.recipe.training.eval_steps
-    return every is not None and (run.step % every == 0 or at_end)
+def measures_due(run: Run, *, at_end: bool) -> set[str]:
+    """What is to be measured where the run stands, before step 1, at intervals and at the end: held-out losses
+    ("validation"), answers to questions ("evaluation")."""
+    settings = run.recipe.training
+    evaluation = settings.evaluate.every if settings.evaluate else None
+    every = {"validation": settings.eval_steps, "evaluation": evaluation}
+    return {kind for kind, steps in every.items() if steps is not None and (run.step % steps == 0 or at_end)}
 
 
-def _validate(run: Run, meter: Meter, listeners: Sequence[Listener]) -> bool:
+def _measure(
+    run: Run, meter: Meter, listeners: Sequence[Listener], evaluate: Evaluate | None, due: Collection[str]
+) -> bool:
+    """Measure what is due, for the listeners; False when asked to stop meanwhile."""
+    start = time.perf_counter()
+    whole = "validation" not in due or _validate(run, listeners)
+    if whole and "evaluation" in due and evaluate is not None:
+        whole = _evaluate(run, listeners, evaluate)
+    meter.pause(time.perf_counter() - start)
+    return whole
+
+
+def _validate(run: Run, listeners: Sequence[Listener]) -> bool:
     """Held-out losses to the listeners; False when asked to stop meanwhile."""
     settings = run.recipe.training
-    start = time.perf_counter()
     scores = validate(
         run.model, run.sources, run.processes, context=run.recipe.data.sequence_length,
         batch_tokens=settings.micro_batch_size * run.recipe.data.sequence_length, documents=settings.eval_documents,
         stop_requested=run.stop_requested,
     )  # fmt: skip
-    meter.pause(time.perf_counter() - start)
     if scores is None:
         return False
     for listener in listeners:
         listener.after_validation(run.step, scores)
+    return True
+
+
+def _evaluate(run: Run, listeners: Sequence[Listener], evaluate: Evaluate) -> bool:
+    """Answers to the listeners; False when asked to stop meanwhile."""
+    figures = evaluate(run)
+    if figures is None:
+        return False
+    for listener in listeners:
+        listener.after_evaluation(run.step, figures)
     return True
 
 

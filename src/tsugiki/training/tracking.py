@@ -1,8 +1,9 @@
 """Where metrics go: the terminal, `metrics.jsonl`, TensorBoard, and wandb or trackio when asked.
 
-Each destination is a listener with the same three moments: `after_step` (figures of an interval), `after_validation`
-and `close`. Only rank 0 has listeners; none of them changes the numerics. What leaves the machine is the figures
-and an allow-list of recipe keys (no paths, no environment, no arguments).
+Each destination is a listener with the same moments: `after_step` (figures of an interval), `after_validation`
+(held-out losses), `after_evaluation` (answers to questions) and `close`. Only rank 0 has listeners; none of them
+changes the numerics. What leaves the machine is the figures and an allow-list of recipe keys (no paths, no environment,
+no arguments).
 """
 
 import importlib
@@ -33,6 +34,7 @@ COLUMNS = 120
 class Listener(Protocol):
     def after_step(self, figures: dict[str, Any]) -> None: ...
     def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None: ...
+    def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -83,12 +85,16 @@ class Console:
         table = "  ".join(f"{name} {score['bits_per_byte']:.3f}" for name, score in scores.items())
         self.say(f"step {step:,}/{self.total_steps:,}  held-out bits per byte  {table}")
 
+    def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
+        table = "  ".join(f"{name} {found['accuracy']:.0%}" for name, found in figures.items())
+        self.say(f"step {step:,}/{self.total_steps:,}  right answers  {table}")
+
     def close(self) -> None:
         return
 
 
 class JsonLines:
-    """`metrics.jsonl`: one object a logged step (`kind: step`) or validation (`kind: validation`)."""
+    """`metrics.jsonl`: one object a logged step, validation or evaluation, as its `kind` says."""
 
     def __init__(self, path: Path, resumed_step: int):
         self.path = path
@@ -115,6 +121,9 @@ class JsonLines:
     def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
         self._write({"kind": "validation", "step": step, "sources": scores})
 
+    def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
+        self._write({"kind": "evaluation", "step": step, "probes": figures})
+
     def _write(self, record: dict[str, Any]) -> None:
         # NaN is not JSON: a figure that is not finite becomes null.
         clean = json.loads(json.dumps(record), parse_constant=lambda _: None)
@@ -140,6 +149,11 @@ def _flat_scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     return {f"eval/{key}/{name}": value for name, score in scores.items() for key, value in score.items()}
 
 
+def _flat_answers(figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    keys = ("accuracy", "bits_per_byte")  # the others are the same at every step
+    return {f"probes/{key}/{name}": found[key] for name, found in figures.items() for key in keys}
+
+
 class TensorBoard:
     def __init__(self, directory: Path, resumed_step: int):
         from torch.utils.tensorboard import SummaryWriter
@@ -152,7 +166,13 @@ class TensorBoard:
             self._writer.add_scalar(tag, value, figures["step"])
 
     def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
-        for tag, value in _flat_scores(scores).items():
+        self._add(_flat_scores(scores), step)
+
+    def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
+        self._add(_flat_answers(figures), step)
+
+    def _add(self, scalars: dict[str, float], step: int) -> None:
+        for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
         self._writer.flush()
 
@@ -183,6 +203,9 @@ class Hosted:
     def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
         self._service.log(_flat_scores(scores), step=step)
 
+    def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
+        self._service.log(_flat_answers(figures), step=step)
+
     def close(self) -> None:
         self._service.finish()
 
@@ -196,18 +219,17 @@ def require_trackers(recipe: Recipe) -> None:
             )
 
 
-def validated_at(path: Path, step: int) -> bool:
-    """Whether a `metrics.jsonl` holds the validation of a step."""
-    if not path.exists():
-        return False
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+def logged_at(path: Path, step: int) -> set[str]:
+    """The kinds of records (`step`, `validation`, `evaluation`) that a `metrics.jsonl` holds of a step."""
+    kinds: set[str] = set()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if record["kind"] == "validation" and record["step"] == step:
-            return True
-    return False
+        if record["step"] == step:
+            kinds.add(record["kind"])
+    return kinds
 
 
 def make_listeners(

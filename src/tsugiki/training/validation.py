@@ -37,7 +37,7 @@ def validate(
         manifest = source.manifest
         found = score_documents(
             model,
-            [_text_tokens(source, index) for index in range(count)],
+            [source.held_out_tokens(index) for index in range(count)],
             bos_id=manifest.bos_id if manifest.add_bos else manifest.eos_id,
             context=context,
             batch_tokens=batch_tokens,
@@ -59,11 +59,3 @@ def validate(
             "bytes": size,
         }
     return scores
-
-
-def _text_tokens(source: PreparedSource, index: int) -> list[int]:
-    """Tokens of a held-out document's text, without the BOS and EOS that the store put around it."""
-    tokens = source.held_out.document(index)
-    start = 1 if source.manifest.add_bos else 0
-    end = len(tokens) - (1 if source.manifest.add_eos else 0)
-    return tokens[start:end].tolist()

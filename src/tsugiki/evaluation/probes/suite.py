@@ -15,7 +15,8 @@ def quick_suite(
     """The probes for a run in these languages: sums always, the built-in ones for English and Japanese (English
     always, since it is what a base model knows), and for `sources` in another language (name -> language and held-out
     documents) those that can be made from their text."""
-    asked = [language for language in WRITTEN if language == "en" or language in set(languages)]
+    wanted = {"en", *languages}
+    asked = [language for language in WRITTEN if language in wanted]
     probes = [arithmetic.arithmetic()]
     for language in asked:
         probes += [copying.copying(language), cloze.cloze(language), arithmetic.word_problems(language)]
