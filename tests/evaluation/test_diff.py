@@ -86,8 +86,9 @@ def test_the_terminal_shows_the_end_of_the_prompt_both_answers_and_the_gold(fold
 def test_a_limit_leaves_items_out_and_says_so(folders):
     text = shown(compare(*folders, tasks=["niilc"]), limit=1)
     assert "▼ i1" in text
+    assert "▲ i2" in text
     assert "i4" not in text
-    assert "… and 2 more of niilc" in text
+    assert "… and 1 more of niilc" in text
 
 
 def test_json_lines_hold_both_records_whole(folders):
@@ -99,7 +100,7 @@ def test_json_lines_hold_both_records_whole(folders):
     assert lines[0]["records"][0] == record("niilc", "i1")
     assert lines[0]["records"][1]["answer"] == "大阪"
     assert (lines[0]["before"], lines[0]["after"]) == (1, 0)
-    assert len(list(to_json_lines(diff, limit=1))) == 2
+    assert len(list(to_json_lines(diff, limit=1))) == 4
 
 
 def test_choices_show_the_likeliest(tmp_path):
@@ -110,6 +111,16 @@ def test_choices_show_the_likeliest(tmp_path):
     before = write(tmp_path / "a", model("a", scored("obqa", [1])))
     after = write(tmp_path / "b", model("b", scored("obqa", [0])), i0={"choices": choices, "answer": 1, "gold": 0})
     assert "1   from  stone (-1.25)" in shown(compare(before, after))
+
+
+def test_choices_without_a_log_probability_show_the_answer_alone(tmp_path):
+    probe = {"choices": [{"text": "x", "bits_per_byte": 1.5}], "answer": "x"}
+    before, after = (tmp_path / name for name in "ab")
+    for folder, score in ((before, 1), (after, 0)):
+        task = scored("probe", [score])
+        lines = [{key: value for key, value in record("probe", "i0", **probe).items() if key != "output"}]
+        write_results(folder, model("m", task), {"probe": lines})
+    assert "after   x\n" in shown(compare(before, after))
 
 
 def test_other_prompts_are_counted_over_all_items_and_shown(tmp_path):

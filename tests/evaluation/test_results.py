@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tsugiki.errors import DataError, StorageError
-from tsugiki.evaluation.combine import bleu
 from tsugiki.evaluation.results import (
     MissingTask,
     ModelResult,
@@ -152,44 +151,3 @@ def test_a_damaged_record_is_named_by_its_line(tmp_path, line):
         file.write(line.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=r"jemhopqa\.jsonl, line 4"):
         list(read_records(tmp_path, "jemhopqa"))
-
-
-def bleu_pairs():
-    words = ["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "and", "then", "it", "was", "seen"]
-    generator = np.random.default_rng(3)
-
-    def sentence(length):
-        return " ".join(generator.choice(words, size=length))
-
-    references = [sentence(length) for length in generator.integers(3, 14, size=40)]
-    outputs = [
-        reference if generator.random() < 0.4 else sentence(max(1, len(reference.split()) - 2))
-        for reference in references
-    ]
-    return outputs, references
-
-
-@pytest.mark.parametrize(
-    ("outputs", "references"),
-    [
-        bleu_pairs(),
-        (["the cat sat"], ["the cat sat on"]),  # no 4-gram at all
-        (["the cat sat on a mat"], ["mat a on sat cat the"]),  # no bigram matches: smoothed
-        (["the cat ran under a tree"], ["the cat sat on a mat"]),
-        (["nothing in common here"], ["the cat sat on a mat"]),
-        ([""], ["the cat sat"]),
-        (["", "the cat sat on a mat"], ["the cat sat", "the cat sat on a mat"]),
-    ],
-)
-def test_bleu_from_statistics_is_that_of_sacrebleu(outputs, references):
-    metrics = pytest.importorskip("sacrebleu.metrics")
-    metric = metrics.BLEU()
-    statistics = np.array(metric._extract_corpus_statistics(outputs, [references]), dtype=float)
-    expected = metric.corpus_score(outputs, [references]).score / 100
-    assert bleu(statistics.sum(axis=0), len(outputs)) == pytest.approx(expected, abs=1e-9)
-
-
-def test_bleu_of_many_resamples_at_once_is_that_of_each():
-    generator = np.random.default_rng(0)
-    sums = generator.integers(0, 3, size=(50, 10)).astype(float)
-    assert bleu(sums, 7) == pytest.approx([float(bleu(each, 7)) for each in sums])

@@ -63,6 +63,12 @@ class TaskDiff:
         """Items that became worse: with right and wrong alone, from right to wrong."""
         return sum(change.after < change.before for change in self.changes)
 
+    def first(self, limit: int | None) -> list[Change]:
+        """The first `limit` falls and as many rises; all of them without a limit."""
+        if limit is None:
+            return list(self.changes)
+        return [*self.changes[: self.falls][:limit], *self.changes[self.falls :][:limit]]
+
 
 @dataclass(frozen=True)
 class Diff:
@@ -139,15 +145,16 @@ def _records(
 
 
 def draw(diff: Diff, limit: int = 10) -> Group:
-    """The comparison as a terminal shows it, with at most `limit` items a task."""
+    """The comparison as a terminal shows it, with the first `limit` falls and rises of a task."""
     before, after = (_plain(name) for name in diff.names)
     parts: list[RenderableType] = [Text(f"before: {before}\nafter:  {after}")]
     for task in diff.tasks:
         parts += [Text(""), *map(Text, _summary(task))]
-        for change in task.changes[:limit]:
+        listed = task.first(limit)
+        for change in listed:
             parts += [Text(""), _drawn(change)]
-        if len(task.changes) > limit:
-            parts += [Text(""), Text(f"… and {len(task.changes) - limit:,} more of {_plain(task.title)}", style="dim")]
+        if more := len(task.changes) - len(listed):
+            parts += [Text(""), Text(f"… and {more:,} more of {_plain(task.title)}", style="dim")]
     return Group(*parts)
 
 
@@ -173,7 +180,7 @@ def _drawn(change: Change) -> Text:
     fell = change.after < change.before
     before, after = change.records
     text = Text(f"{'▼' if fell else '▲'} {_plain(change.item)}  {change.before:.3f} -> {change.after:.3f}")
-    text.stylize("bold red" if fell else "bold green", 0, 1)
+    text.stylize("bold", 0, 1)
     lines = [("prompt", _tail(before)), ("gold", _short(before.get("gold"))), *_answers(before, after)]
     if not change.same_prompt:
         lines.insert(1, ("after's", _tail(after)))
@@ -190,11 +197,14 @@ def _answers(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tu
 
 
 def _output(record: Mapping[str, Any]) -> str:
-    """The text that was generated, or the choice that was likeliest with its log-probability."""
-    if record.get("choices"):
-        best = max(record["choices"], key=lambda choice: choice["logprob"])
+    """The text that was generated, or the choice that was likeliest with its log-probability where there is one."""
+    choices = [choice for choice in record.get("choices") or () if "logprob" in choice]
+    if choices:
+        best = max(choices, key=lambda choice: choice["logprob"])
         return f"{_short(best['text'])} ({best['logprob']:.2f})"
-    return _short(record.get("output"))
+    if "output" not in record:
+        return _short(record.get("answer"))
+    return _short(record["output"])
 
 
 def _tail(record: Mapping[str, Any]) -> str:
@@ -210,7 +220,7 @@ def _short(value: Any) -> str:
 def to_json_lines(diff: Diff, limit: int | None = None) -> Iterator[str]:
     """A line an item whose score changed, with both records whole."""
     for task in diff.tasks:
-        for change in task.changes[:limit]:
+        for change in task.first(limit):
             yield json.dumps(
                 {
                     "task": task.task, "item": change.item, "before": change.before, "after": change.after,
