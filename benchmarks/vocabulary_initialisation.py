@@ -29,6 +29,7 @@ from real_model import ROOT, environment, stage, tsugiki
 from real_model_extension import EXTENDED, PLAIN, Curve, crossing, read_curve
 
 from tsugiki.corpus.held_out import is_held_out
+from tsugiki.corpus.named_texts import read_texts
 from tsugiki.errors import TsugikiError
 from tsugiki.files import read_json, write_atomically, xxh3_file
 from tsugiki.plots import COLOURS, MARKERS
@@ -37,7 +38,6 @@ from tsugiki.quickstart.machine import choose_precision, choose_threads
 from tsugiki.quickstart.run import is_finished
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import load_recipe
-from tsugiki.vocabulary.sample import read_texts
 
 NAME = "vocabulary-initialisation"
 JAPANESE, ENGLISH = "japanese", "english"

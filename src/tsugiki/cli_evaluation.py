@@ -72,6 +72,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Evaluate models; goes on where it was stopped, answer by answer."""
+    from tsugiki.evaluation.models import find_model
     from tsugiki.evaluation.progress import EvaluationProgress
     from tsugiki.evaluation.run import Settings
     from tsugiki.evaluation.show import evaluate_and_show
@@ -86,12 +87,13 @@ def evaluate(
         settings = Settings(
             suite=suite, tasks=_names(tasks), data_dir=data, limit=limit, shots=shots, add_bos=add_bos,
             batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
-            allow_code_execution=allow_code_execution, texts=_texts(text or []),
         )  # fmt: skip
         with EvaluationProgress(console) as progress:
             missing = evaluate_and_show(
-                models, settings, output, say, progress, console, baseline=baseline, published=published
-            )
+                [find_model(name) for name in models], settings, output, say, progress, console,
+                baseline=find_model(baseline) if baseline else None, published=published,
+                texts=_texts(text or []),
+            )  # fmt: skip
     except KeyboardInterrupt:
         say(f"stopped: what was answered is kept in {output}; the same command goes on from there")
         end(RESUMABLE)
@@ -110,7 +112,7 @@ def diff(
     """List the items whose scores differ between two models."""
     from tsugiki.evaluation.show import show_diff
 
-    show_diff(first, second, console, tasks=_names(tasks), limit=limit, json_lines=json_lines)
+    show_diff(first, second, console, tasks=_names(tasks) or [], limit=limit, json_lines=json_lines)
 
 
 @data_app.command("fetch")
@@ -139,11 +141,14 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _texts(pairs: list[str]) -> dict[str, Path]:
+def _texts(pairs: list[str]) -> dict[str, tuple[str, list[str]]]:
+    """By file name: language and documents."""
+    from tsugiki.corpus.named_texts import read_texts
+
     texts = {}
     for pair in pairs:
         language, mark, file = pair.partition("=")
         if not mark or not language or not file:
             raise RecipeError(f"--text {pair}: give a language and a file, e.g. --text ja=novels.jsonl")
-        texts[language] = Path(file)
+        texts[Path(file).name] = (language, [text.text for text in read_texts([Path(file)])])
     return texts

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from small_bases import BYTE_LEVEL, byte_level_state, quickstart_texts, with_tokens_beside, write_json
 from tokenizers import Tokenizer
 
+from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.scripts import TargetCharacters
@@ -21,7 +22,7 @@ from tsugiki.vocabulary.byte_level import ByteLevelBase, begins_only_targets
 from tsugiki.vocabulary.folder import write_tokenizer
 from tsugiki.vocabulary.learn import learn, not_themselves
 from tsugiki.vocabulary.pieces import Piece
-from tsugiki.vocabulary.proofs import Text, prove
+from tsugiki.vocabulary.proofs import prove
 
 JAPANESE = TargetCharacters.of_language("ja")
 ENGLISH = "A river  remembers\tthe valley -->\n    that it made; 12 + 3456 = 46 “naïve” 😀.\r\n I'll\n\n"

@@ -26,13 +26,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
+from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.tokenizer import TextTokenizer, open_engine
 from tsugiki.errors import ModelError
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary import proofs as proofs_module
 from tsugiki.vocabulary.adversarial import adversarial_strings
 from tsugiki.vocabulary.loading_proofs import LineSample
-from tsugiki.vocabulary.proofs import Proof, Text, TextProofs, prove
+from tsugiki.vocabulary.proofs import Proof, TextProofs, prove
 
 JAPANESE = TargetCharacters.of_language("ja")
 NAMES = ["loads", "ids", "pieces", "self", "round trip", "identity", "engines", "template", "transformers"]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from tsugiki.corpus import readers
 from tsugiki.corpus.held_out import is_held_out
+from tsugiki.corpus.named_texts import Text, read_texts
 from tsugiki.errors import DataError
 from tsugiki.recipe import CorpusSection
 from tsugiki.vocabulary import sample as module
-from tsugiki.vocabulary.proofs import Text
-from tsugiki.vocabulary.sample import even_share, first_characters, keep_back, read_sample, read_texts
+from tsugiki.vocabulary.sample import even_share, first_characters, keep_back, read_sample
 
 
 def write(path: Path, texts: list[Any]) -> Path:

@@ -11,6 +11,7 @@ from sentencepiece import sentencepiece_model_pb2
 from small_bases import gemma_like, quickstart_texts, real_mistral, sentencepiece_folder, sentencepiece_model
 from tokenizers import Tokenizer
 
+from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.scripts import TargetCharacters
@@ -18,7 +19,7 @@ from tsugiki.vocabulary.base import open_base
 from tsugiki.vocabulary.folder import write_tokenizer
 from tsugiki.vocabulary.learn import learn, not_themselves
 from tsugiki.vocabulary.pieces import Piece
-from tsugiki.vocabulary.proofs import Text, prove
+from tsugiki.vocabulary.proofs import prove
 from tsugiki.vocabulary.sentencepiece_bpe import SentencePieceBase, merges_by_score
 
 JAPANESE = TargetCharacters.of_language("ja")

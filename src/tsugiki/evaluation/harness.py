@@ -121,7 +121,7 @@ class Harness:
         requests: dict[int, list[Any]] = {}
         for request in task.instances:
             requests.setdefault(request.doc_id, []).append(request)
-        records = []
+        records: list[Record] = []
         for sample in samples:
             if headline not in sample:
                 raise RecipeError(

@@ -122,9 +122,9 @@ def _digest(files: Path, weights: list[Path], kind: bytes = b"") -> str:
     digest = xxhash.xxh3_128(kind)
     try:
         digest.update((files / "config.json").read_bytes())
-        digest.update(TextTokenizer.from_folder(files).fingerprint)
+        digest.update(TextTokenizer.from_folder(files).fingerprint.encode())
         for path in weights:
-            digest.update(f"{path.name} {xxh3_file(path)}")
+            digest.update(f"{path.name} {xxh3_file(path)}".encode())
     except OSError as error:
         raise StorageError(explain_os_error(error, error.filename or files, "read")) from None
     return digest.hexdigest()

@@ -99,7 +99,6 @@ def _evaluate(
         journal = held.enter_context(Journal(folder / "journal.jsonl"))
         lm, header = _open(model, settings, journal, output, held)
         result = ModelResult(label, header, {})
-        records: dict[str, list[Record]] = {}
         for number, name in enumerate(names, start=1):
             lm.report.begin = _named(progress, f"{label}  {harness.title(name)}  {number} of {len(names)}")
             lm.report.advance = progress.advance
@@ -110,10 +109,11 @@ def _evaluate(
                 result.tasks[name] = MissingTask(name, harness.title(name), harness.language(name), str(error))
                 say(f"missing    {harness.title(name)}: {error}")
                 continue
-            scored, records[name] = harness.run(task, lm, limit=settings.limit)
+            scored, records = harness.run(task, lm, limit=settings.limit)
             result.tasks[name], header["tasks"][name] = scored, harness.facts(task)
+            write_results(folder / settings.suite, result, {name: records})
             say(_line(scored, time.monotonic() - started))
-    write_results(folder / settings.suite, result, records)
+    write_results(folder / settings.suite, result, {})  # where no task has a score, too
     return folder / settings.suite, result
 
 

@@ -44,7 +44,7 @@ def evaluate_and_show(
         published=published_rows(settings.suite) if published else (),
     )
     console.print()
-    console.print(table_forms.draw(table))
+    console.print(table_forms.draw(table, console.width))
     write_atomically(output / "table.md", table_forms.to_markdown(table))
     write_json(output / "table.json", table_forms.to_json(table))
     say(f"records    {', '.join(str(folder) for folder, _ in found)}")

@@ -10,6 +10,7 @@ are over leave, and the others go on from where they stood (their prefix is cach
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tsugiki.evaluation.extras import need
 from tsugiki.model.cached import Continuation, LogLikelihood, Prompt
@@ -64,9 +65,9 @@ class VllmEngine:
                         continue
                     done(index, written.pop(index))
 
-    def _goes_on(self, request: Prompt, new: list[int], part: object) -> bool:
+    def _goes_on(self, request: Prompt, new: list[int], part: Any) -> bool:
         """Add what was written in this round to `new`; whether the answer is not over yet."""
-        ids: list[int] = list(getattr(part, "token_ids", ()))
+        ids = list(part.token_ids)
         ended = bool(ids) and ids[-1] in self._stop_ids
         for token in ids[:-1] if ended else ids:
             new.append(token)
@@ -74,6 +75,6 @@ class VllmEngine:
                 return False
         return not ended and bool(ids) and len(new) < request.max_new_tokens
 
-    def _ask(self, prompts: list[list[int]], parameters: list[object]) -> list[object]:
+    def _ask(self, prompts: list[list[int]], parameters: list[Any]) -> list[Any]:
         tokens = [{"prompt_token_ids": prompt} for prompt in prompts]
         return self._model.generate(tokens, parameters, use_tqdm=False)

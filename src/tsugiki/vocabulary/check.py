@@ -5,12 +5,12 @@ from pathlib import Path
 
 from rich.table import Table
 
+from tsugiki.corpus.named_texts import read_texts
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.fertility import compare, draw_comparison
 from tsugiki.vocabulary.proofs import Proof, prove
-from tsugiki.vocabulary.sample import read_texts
 
 
 def check_tokenizer(

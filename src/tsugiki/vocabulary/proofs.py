@@ -9,9 +9,9 @@ Cost: 40 million characters, half of them Japanese, take half a minute on two co
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.tokenizer import Engine, open_engine
 from tsugiki.errors import ModelError
 from tsugiki.scripts import UNASSIGNED, TargetCharacters
@@ -31,14 +31,6 @@ from tsugiki.vocabulary.piece_proofs import (
 CHUNK = 2_000_000
 """Characters that are encoded at once."""
 FILES = ("tokenizer.model", "tokenizer.json")  # the first that a base has decides its ids
-
-
-@dataclass(frozen=True)
-class Text:
-    """A document and where it stands, as "file:line"."""
-
-    place: str
-    text: str
 
 
 def prove(extended: Path, base: Path, texts: Iterable[Text], *, target: TargetCharacters | None = None) -> list[Proof]:

@@ -7,7 +7,6 @@ text that comes many times is taken once, and a document that is held out from t
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import xxhash
@@ -15,10 +14,10 @@ import xxhash
 from tsugiki.corpus.compression import FileDigest, compression_of
 from tsugiki.corpus.held_out import is_held_out
 from tsugiki.corpus.inputs import COMPRESSION_GUESS, input_files
-from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
+from tsugiki.corpus.named_texts import Text
+from tsugiki.corpus.readers import BadRecord, Document, read_documents
 from tsugiki.errors import DataError
 from tsugiki.recipe import CorpusSection
-from tsugiki.vocabulary.proofs import Text
 
 READ_AHEAD = 20
 """Characters read of a corpus for each that is wanted of it: a sample of a corpus of terabytes takes minutes."""
@@ -160,37 +159,3 @@ def keep_back(texts: Iterable[Text], characters: int) -> tuple[list[str], list[s
             kept.append(text.text[-characters:])
             characters = 0
     return learned, kept
-
-
-def read_texts(paths: Iterable[Path], text_key: str = "text") -> Iterator[Text]:
-    """The documents of files given on the command line. Raises DataError for whatever cannot be read, by file and line:
-    a lone surrogate (half of a character, which no UTF-8 text can hold) too."""
-    files = [(path, _format_of(path)) for path in paths]  # all are looked at before the first is read
-    return (text for path, format_name in files for text in _texts_of(path, format_name, text_key))
-
-
-def _format_of(path: Path) -> str:
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
-    if not path.is_file():
-        raise DataError(f"{path} is no file; name the files of text in it")
-    try:
-        return format_of(path, "auto")
-    except DataError:
-        raise DataError(f"{path}: its ending names no format; call it .jsonl, .parquet or .txt") from None
-
-
-def _texts_of(path: Path, format_name: str, text_key: str) -> Iterator[Text]:
-    items = read_documents(
-        path, format=format_name, text_key=text_key, encoding="utf-8", max_bytes=2**30, digest=FileDigest()
-    )
-    empty = True
-    for item in items:
-        if isinstance(item, BadRecord):
-            raise DataError(f"{path}:{item.line}: {item.kind}: {item.detail}")
-        if item.replaced:
-            raise DataError(f"{path}:{item.line}: a lone surrogate, which is no character; mend the file")
-        empty = False
-        yield Text(f"{path}:{item.line}", item.text)
-    if empty:
-        raise DataError(f"{path}: no document in the whole file")
