@@ -48,4 +48,10 @@ def stage_group(verb: str) -> type[TyperGroup]:
                 args = [verb, *args]
             return super().resolve_command(ctx, args)
 
+        def format_options(self, ctx: Any, formatter: Any) -> None:
+            """The verb's own arguments and options: nobody types its name, so nobody could ask for its help."""
+            command = self.commands[verb]
+            command.format_options(type(ctx)(command, info_name=ctx.info_name, parent=ctx.parent), formatter)
+            self.format_commands(ctx, formatter)
+
     return StageGroup

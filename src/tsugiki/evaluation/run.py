@@ -22,7 +22,7 @@ from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.quick import Texts
-from tsugiki.evaluation.results import MissingTask, ModelResult, Record, TaskResult, write_results
+from tsugiki.evaluation.results import MissingTask, ModelResult, TaskResult, write_results
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
 from tsugiki.statistics import score_interval
 
