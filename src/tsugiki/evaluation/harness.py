@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, TsugikiError
 from tsugiki.evaluation.data import load_set
-from tsugiki.evaluation.lm import MAX_NEW_TOKENS, JournalLM, Traits
+from tsugiki.evaluation.lm import MAX_NEW_TOKENS, JournalLM, Traits, item_of
+from tsugiki.evaluation.metrics.rouge import rouge2
 from tsugiki.evaluation.prompts import shorten
 from tsugiki.evaluation.results import Record, TaskResult
 from tsugiki.evaluation.shots import describe
+from tsugiki.evaluation.tasks.scoring import Scoring
 
 TASKS = Path(__file__).parent / "tasks"
 """Our task files, a folder a profile."""
@@ -98,7 +101,7 @@ class Harness:
         from lm_eval.evaluator import evaluate
 
         name, facts = task.config.task, dict(task.config.metadata or {})
-        lm.traits[name] = _traits(task, lm)
+        lm.begin(_traits(task, lm))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -117,6 +120,8 @@ class Harness:
     ) -> tuple[TaskResult, list[Record]]:
         name = task.config.task
         samples = [sample for sample in samples if sample["filter"] == facts.get("filter", samples[0]["filter"])]
+        if facts.get("model_rouge"):
+            samples = [sample | _model_rouge(task, sample, lm.text_tokenizer) for sample in samples]
         headline = facts.get("headline") or samples[0]["metrics"][0]
         requests: dict[int, list[Any]] = {}
         for request in task.instances:
@@ -129,7 +134,7 @@ class Harness:
                     f"{', '.join(sample['metrics'])}"
                 )
             own = sorted(requests[sample["doc_id"]], key=lambda request: request.idx)
-            records.append(_record(name, sample, headline, own, [lm.recorded(request) for request in own]))
+            records.append(_record(task, sample, headline, own, [lm.recorded(request) for request in own]))
         values = np.array([_values(record) for record in records], dtype=np.float64)
         cut = sum(bool(record["truncated"]) for record in records)
         stated = self.facts(task)
@@ -145,6 +150,7 @@ class Harness:
         ), records  # fmt: skip
 
 
+MODEL_ROUGE = "rouge2_model_tokens"
 SHOT_SEED = 1234
 """Of lm-eval's random shots where a task file names no rule of its own: lm-eval's default."""
 
@@ -160,23 +166,35 @@ def _traits(task: Any, lm: JournalLM) -> Traits:
         room = lm.encoder.max_length - len(lm.encoder.before)
         return shorten(str(rule), doc, shots, tokenizer.encode, tokenizer.decode, room, budget)
 
-    return Traits(max_characters=stated.get("max_characters"), shorten=shorter if rule else None)
+    return Traits(stated.get("max_characters"), stated.get("max_context"), shorter if rule else None)
+
+
+def _model_rouge(task: Any, sample: Mapping[str, Any], tokenizer: TextTokenizer) -> dict[str, Any]:
+    """ROUGE-2 over the tokens of the evaluated model, as published for XL-Sum: the one score that lm-eval cannot know.
+    It falls with a larger vocabulary, whose tokens are longer, whatever the summary is worth."""
+    scoring = task.config.process_results
+    answer, gold = (
+        tokenizer.encode(text) for text in (scoring.answer(sample["resps"][0][0]), scoring.gold(sample["doc"]))
+    )
+    return {"metrics": [*sample["metrics"], MODEL_ROUGE], MODEL_ROUGE: rouge2(answer, gold)}
 
 
 def _record(
-    task: str, sample: Mapping[str, Any], headline: str, requests: list[Any], answers: list[dict[str, Any]]
+    task: Any, sample: Mapping[str, Any], headline: str, requests: list[Any], answers: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """One item: what was asked, what came, what it was worth."""
     doc = sample["doc"]
     written = requests[0].request_type == "generate_until"
     record: dict[str, Any] = {
-        "task": task,
-        "item": str(doc["id"]) if "id" in doc else str(sample["doc_id"]),
+        "task": task.config.task,
+        "item": item_of(doc, sample["doc_id"]),
         "prompt_hash": sample["prompt_hash"],
-        "prompt": requests[0].args[0],
+        "prompt": answers[0].get("prompt", requests[0].args[0]),
     }
+    scoring = task.config.process_results
     if written:
-        record |= {"output": answers[0]["text"], "ended": answers[0]["ended"], "answer": sample["filtered_resps"][0]}
+        answer = scoring.answer(answers[0]["text"]) if isinstance(scoring, Scoring) else sample["filtered_resps"][0]
+        record |= {"output": answers[0]["text"], "ended": answers[0]["ended"], "answer": answer}
     else:
         record["choices"] = [
             {"text": request.args[1], "logprob": answer["logprob"], "greedy": answer["greedy"]}
@@ -185,7 +203,7 @@ def _record(
         ]
         record["answer"] = max(range(len(answers)), key=lambda index: answers[index]["logprob"])
     value = sample[headline]
-    record["gold"] = sample["target"]
+    record["gold"] = scoring.gold(doc) if isinstance(scoring, Scoring) else sample["target"]
     record |= {"statistics": [float(part) for part in value]} if isinstance(value, list | tuple) else {
         "score": float(value)
     }  # fmt: skip

@@ -6,10 +6,9 @@ a budget in characters; BOS is one explicit rule; prompts that had to be cut are
 knows are not asked for again.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -26,6 +25,9 @@ MAX_NEW_TOKENS = 256
 TOKENS_A_CHARACTER = 3
 """At most: a character outside the vocabulary is three UTF-8 bytes in the scripts that are in use."""
 
+Finish = Callable[[int, dict[str, Any]], None]
+"""Told the answer to a request, by its number among those that are asked."""
+
 
 class Engine(Protocol):
     """What computes: `model.cached.CachedModel`, or a server of the same answers."""
@@ -34,67 +36,66 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Prompt], done: Callable[[int, list[int]], None]) -> None: ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class Traits:
     """What a task's YAML says to our runner alone, in its `metadata`."""
 
     max_characters: int | None = None
+    """Budget of an answer, in characters of text."""
+    max_context: int | None = None
+    """Most tokens of prompt and answer, where the task wants fewer than the model takes."""
     shorten: Callable[[Any], str] | None = None
     """The shorter prompt of an item whose own is too long; None cuts its beginning."""
 
 
-@dataclass
-class Report:
-    """Told of the work before and while it is done."""
+class _Writing(NamedTuple):
+    """A request to write, as it is asked."""
 
-    begin: Callable[[int, int], None] = lambda requests, tokens: None
-    """Requests that must be asked, and their tokens."""
-    advance: Callable[[int], None] = lambda tokens: None
-    """So many tokens of them are done."""
-
-
-@dataclass
-class _Open:
-    """A request that the journal does not know: its key, and whoever waits for the answer."""
-
-    key: Key
-    request: Instance
-    places: list[int] = field(default_factory=list)
+    prompt: Encoded
+    shortened: str | None
+    """The text of a prompt that the task's own rule has made shorter."""
+    limit: int
+    """Most new tokens."""
+    answer: Answer
 
 
 class JournalLM(TemplateLM):
-    """lm-eval's interface over an engine and a journal."""
+    """lm-eval's interface over an engine and a journal; one task at a time, which `begin` announces."""
 
     backend = "causal"
 
     def __init__(
-        self,
-        engine: Engine,
-        tokenizer: TextTokenizer,
-        journal: Journal,
-        *,
-        add_bos: bool,
-        max_length: int,
-    ):
+        self, engine: Engine, tokenizer: TextTokenizer, journal: Journal, *, add_bos: bool, max_length: int
+    ):  # fmt: skip
         super().__init__()
         self.engine, self.text_tokenizer, self.journal = engine, tokenizer, journal
-        self.encoder = Encoder(tokenizer, add_bos=add_bos, max_length=max_length)
-        self.traits: dict[str, Traits] = {}
-        self.report = Report()
+        self._add_bos, self._max_length = add_bos, max_length
+        self.on_begin: Callable[[int, int], None] = lambda requests, tokens: None
+        """Told how many requests are to be asked, and their tokens."""
+        self.on_advance: Callable[[int], None] = lambda tokens: None
+        """Told of each answer: the tokens of its request."""
+        self.begin(Traits())
+
+    def begin(self, traits: Traits) -> None:
+        """The requests to come are those of a task with these traits."""
+        self.traits = traits
+        longest = min(self._max_length, traits.max_context or self._max_length)
+        self.encoder = Encoder(self.text_tokenizer, add_bos=self._add_bos, max_length=longest)
 
     # --- what lm-eval calls -----------------------------------------------------------------------------------------
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(sum of log-probabilities, whether greedy) of each request's continuation after its context."""
 
-        def ask(waiting: list[_Open], finish: Callable[[int, dict[str, Any]], None]) -> None:
-            encoded = self.encoder.pairs([request.request.args for request in waiting])
-            self.report.begin(len(waiting), sum(len(one.prompt) + len(one.continuation) for one in encoded))
+        def ask(waiting: Sequence[Instance], finish: Finish) -> None:
+            encoded = self.encoder.pairs([request.args for request in waiting])
+            sizes = [len(one.prompt) + len(one.continuation) for one in encoded]
+            self.on_begin(len(waiting), sum(sizes))
 
             def done(index: int, found: LogLikelihood) -> None:
                 one = encoded[index]
                 finish(index, {"logprob": found.logprob, "greedy": found.greedy} | _sizes(one, len(one.continuation)))
-                self.report.advance(len(one.prompt) + len(one.continuation))
+                self.on_advance(sizes[index])
 
             self.engine.score([Continuation(one.prompt, one.continuation) for one in encoded], done)
 
@@ -106,29 +107,19 @@ class JournalLM(TemplateLM):
         Raises RecipeError for a task that samples.
         """
 
-        def ask(waiting: list[_Open], finish: Callable[[int, dict[str, Any]], None]) -> None:
-            budgets = [self._budget(request.request) for request in waiting]
-            encoded = [self._prompt(request.request, room) for request, (_, room) in zip(waiting, budgets, strict=True)]
-            answers = [
-                Answer(self.text_tokenizer, one.prompt, _until(request.request), self._traits(request).max_characters)
-                for one, request in zip(encoded, waiting, strict=True)
-            ]
-            weights = [len(one.prompt) + limit for one, (limit, _) in zip(encoded, budgets, strict=True)]
-            self.report.begin(len(waiting), sum(weights))
+        def ask(waiting: Sequence[Instance], finish: Finish) -> None:
+            writing = [self._writing(request) for request in waiting]
+            sizes = [len(one.prompt.prompt) + one.limit for one in writing]
+            self.on_begin(len(waiting), sum(sizes))
 
             def done(index: int, new: list[int]) -> None:
-                limit = self._limit(encoded[index], budgets[index][0])
-                text, reason = answers[index].text(new, ended=len(new) < limit)
-                finish(index, {"text": text, "ended": reason} | _sizes(encoded[index], len(new)))
-                self.report.advance(weights[index])
+                one = writing[index]
+                text, reason = one.answer.text(new, ended=len(new) < one.limit)
+                asked = {} if one.shortened is None else {"prompt": one.shortened}
+                finish(index, {"text": text, "ended": reason} | _sizes(one.prompt, len(new)) | asked)
+                self.on_advance(sizes[index])
 
-            self.engine.generate(
-                [
-                    Prompt(one.prompt, self._limit(one, limit), answer.is_over)
-                    for one, (limit, _), answer in zip(encoded, budgets, answers, strict=True)
-                ],
-                done,
-            )
+            self.engine.generate([Prompt(one.prompt.prompt, one.limit, one.answer.is_over) for one in writing], done)
 
         return [answer["text"] for answer in self._answers(requests, ask)]
 
@@ -151,7 +142,7 @@ class JournalLM(TemplateLM):
         """EOS, or -1 where the tokenizer has none; lm-eval asks only for reports."""
         return -1 if self.text_tokenizer.eos_id is None else self.text_tokenizer.eos_id
 
-    # --- records ----------------------------------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------------------------
 
     def recorded(self, request: Instance) -> dict[str, Any]:
         """What the journal holds of a request that has been answered."""
@@ -159,76 +150,51 @@ class JournalLM(TemplateLM):
         assert answer is not None
         return answer
 
-    # --- how --------------------------------------------------------------------------------------------------------
-
     def _answers(
-        self,
-        requests: Sequence[Instance],
-        ask: Callable[[list[_Open], Callable[[int, dict[str, Any]], None]], None],
+        self, requests: Sequence[Instance], ask: Callable[[Sequence[Instance], Finish], None]
     ) -> list[dict[str, Any]]:
         """The answers in the requests' order: those the journal knows, then what `ask` finishes one by one."""
-        waiting: dict[Key, _Open] = {}
-        keys = [self._key(request) for request in requests]
-        for key, request in zip(keys, requests, strict=True):
-            if self.journal.get(key) is None:
-                waiting.setdefault(key, _Open(key, request))
-        listed = list(waiting.values())
-        if listed:
-            ask(listed, lambda index, answer: self.journal.add(listed[index].key, answer))
+        unknown = {key: request for request in requests if self.journal.get(key := self._key(request)) is None}
+        keys, waiting = list(unknown), list(unknown.values())
+        if waiting:
+            ask(waiting, lambda index, answer: self.journal.add(keys[index], answer))
         return [self.recorded(request) for request in requests]
 
     def _key(self, request: Instance) -> Key:
-        doc: Any = request.doc
-        item = str(doc["id"]) if isinstance(doc, Mapping) and "id" in doc else str(request.doc_id)
-        traits = self.traits.get(str(request.task_name), Traits())
         decided = digest_of(
-            request.request_type, _plain(request.args), traits.max_characters, self.encoder.max_length,
-            self.encoder.before, bool(traits.shorten),
+            request.request_type, list(request.args), self.encoder.before, self.encoder.max_length,
+            self.traits.max_characters, self.traits.shorten is not None,
         )  # fmt: skip
-        return Key(str(request.task_name), item, request.idx, decided)
+        return Key(str(request.task_name), item_of(request.doc, request.doc_id), request.idx, decided)
 
-    def _traits(self, waiting: _Open) -> Traits:
-        return self.traits.get(waiting.key.task, Traits())
-
-    def _budget(self, request: Instance) -> tuple[int, int]:
-        """(most new tokens, tokens that the prompt leaves free for them). A budget in characters is met in tokens of
-        any vocabulary, and the room left is what the task's YAML expects it to take."""
-        wanted = _generation(request)
-        tokens = int(wanted.get("max_gen_toks", MAX_NEW_TOKENS))
-        characters = self.traits.get(str(request.task_name), Traits()).max_characters
-        return (tokens if characters is None else max(tokens, TOKENS_A_CHARACTER * characters)), tokens
-
-    def _limit(self, one: Encoded, wanted: int) -> int:
-        return min(wanted, self.encoder.max_length - len(one.prompt))
-
-    def _prompt(self, request: Instance, room: int) -> Encoded:
-        shorten = self.traits.get(str(request.task_name), Traits()).shorten
-        (one,) = self.encoder.prompts([request.args[0]], room=room)
-        if not one.cut or shorten is None:
-            return one
-        (shorter,) = self.encoder.prompts([shorten(request.doc)], room=room)
-        return shorter._replace(cut=one.cut)
-
-
-def _generation(request: Instance) -> dict[str, Any]:
-    wanted = dict(request.args[1])
-    if wanted.get("do_sample") or float(wanted.get("temperature") or 0) > 0:
-        raise RecipeError(
-            f"task {request.task_name} samples its answers (do_sample, temperature); Tsugiki evaluates with the "
-            "likeliest token only: set do_sample: false in its generation_kwargs"
-        )
-    return wanted
+    def _writing(self, request: Instance) -> _Writing:
+        """How a request to write is asked. A budget in characters is met in the tokens of any vocabulary; the room that
+        the prompt leaves is what the task's YAML expects an answer to take."""
+        text, wanted = request.args
+        if wanted.get("do_sample") or float(wanted.get("temperature") or 0) > 0:
+            raise RecipeError(
+                f"task {request.task_name} samples its answers (do_sample, temperature); Tsugiki evaluates with the "
+                "likeliest token only: set do_sample: false in its generation_kwargs"
+            )
+        room = int(wanted.get("max_gen_toks", MAX_NEW_TOKENS))
+        characters, until = self.traits.max_characters, wanted.get("until", [])
+        (one,) = self.encoder.prompts([text], room=room)
+        shortened = None
+        if one.cut and self.traits.shorten is not None:
+            cut, shortened = one.cut, self.traits.shorten(request.doc)
+            one = self.encoder.prompts([shortened], room=room)[0]._replace(cut=cut)
+        limit = room if characters is None else max(room, TOKENS_A_CHARACTER * characters)
+        return _Writing(
+            one, shortened, min(limit, self.encoder.max_length - len(one.prompt)),
+            Answer(self.text_tokenizer, one.prompt, [until] if isinstance(until, str) else until, characters),
+        )  # fmt: skip
 
 
-def _until(request: Instance) -> list[str]:
-    until = _generation(request).get("until", [])
-    return [until] if isinstance(until, str) else list(until)
+def item_of(doc: Any, number: int | None) -> str:
+    """The id of an item: its own, or its number."""
+    return str(doc["id"]) if isinstance(doc, Mapping) and "id" in doc else str(number)
 
 
 def _sizes(one: Encoded, output: int) -> dict[str, int]:
     sizes = {"prompt_tokens": len(one.prompt), "output_tokens": output}
     return sizes | ({"cut": one.cut} if one.cut else {})
-
-
-def _plain(arguments: tuple[Any, ...]) -> Any:
-    return json.loads(json.dumps(arguments, default=str))

@@ -100,8 +100,8 @@ def _evaluate(
         lm, header = _open(model, settings, journal, output, held)
         result = ModelResult(label, header, {})
         for number, name in enumerate(names, start=1):
-            lm.report.begin = _named(progress, f"{label}  {harness.title(name)}  {number} of {len(names)}")
-            lm.report.advance = progress.advance
+            lm.on_begin = _named(progress, f"{label}  {harness.title(name)}  {number} of {len(names)}")
+            lm.on_advance = progress.advance
             started = time.monotonic()
             try:
                 task = harness.load(name)
