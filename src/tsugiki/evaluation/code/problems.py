@@ -1,0 +1,77 @@
+"""Functions to complete: our own, and files in the formats of HumanEval and JHumanEval.
+
+A line of HumanEval's file (.jsonl, or .jsonl.gz as published) is {task_id, prompt, entry_point, canonical_solution,
+test}: `prompt` ends after the function's docstring, `test` defines check(candidate). JHumanEval has the same keys with
+a prompt in Japanese, under `prompt` or, beside an English one, under `prompt_ja`.
+"""
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsugiki.errors import DataError
+
+KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments, and what the function returns for them, encoded as `child.encode` does."""
+
+    arguments: tuple[Any, ...]
+    value: list[Any]
+
+
+@dataclass(frozen=True)
+class CodeProblem:
+    """A function that ends after its docstring; judged by its values in `cases`, or by `test` where there is one."""
+
+    id: str
+    prompt: str
+    entry_point: str
+    solution: str
+    """A body that is right."""
+    cases: tuple[Case, ...] = ()
+    test: str | None = None
+
+
+def read_problems(path: Path) -> list[CodeProblem]:
+    """Problems of a file of HumanEval or JHumanEval. Raises DataError with the line of what is wrong."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            lines = [(number, line) for number, line in enumerate(file, start=1) if line.strip()]
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{path}: cannot be read ({reason}); give HumanEval.jsonl.gz or a file of its format") from None
+    problems = [_problem(line, f"{path}, line {number}") for number, line in lines]
+    if not problems:
+        raise DataError(f"{path}: no problem in it")
+    return problems
+
+
+def _problem(line: str, place: str) -> CodeProblem:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{place}: not a JSON object")
+    values = {**values, "prompt": values.get("prompt_ja", values.get("prompt"))}
+    wrong = [key for key in KEYS if not isinstance(values.get(key), str)]
+    if wrong:
+        raise DataError(f"{place}: no text under {', '.join(wrong)}; HumanEval has {', '.join(KEYS)}")
+    return CodeProblem(
+        values["task_id"], values["prompt"], values["entry_point"], values["canonical_solution"], test=values["test"]
+    )
+
+
+def cut_body(text: str) -> str:
+    """A function's body at the beginning of what a model wrote: up to the first line that is not indented."""
+    body = []
+    for line in text.split("\n"):
+        if line and not line[0].isspace():
+            break
+        body.append(line)
+    return "\n".join(body).rstrip() + "\n"

@@ -1,0 +1,55 @@
+"""A model's functions: written greedily, cut, run, compared."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import RecipeError
+from tsugiki.evaluation.code.functions import own_problems
+from tsugiki.evaluation.code.guard import Limits
+from tsugiki.evaluation.code.judge import greedy, judge_code
+from tsugiki.evaluation.code.problems import Case, CodeProblem
+
+QUICK = Limits(cpu_seconds=1)
+PROMPT = 'def twice(n: int) -> int:\n    """Return n times two."""\n'
+CASES = (Case((2,), ["int", 4]), Case((0,), ["int", 0]))
+
+
+def test_a_perfect_author_passes_and_others_are_told_why() -> None:
+    right = own_problems()[:4]
+    bodies = {problem.prompt: problem.solution + "\n\nprint('never run')\n" for problem in right}
+    answers = {
+        "wrong": "    return n + 2\n", "raises": "    return n.value\n", "loops": "    while True:\n        pass\n", "nothing": "",
+    }  # fmt: skip
+    others = [CodeProblem(name, f"# {name}\n{PROMPT}", "twice", "    return 2 * n\n", CASES) for name in answers]
+    bodies |= {problem.prompt: answers[problem.id] for problem in others}
+    result = judge_code([*right, *others], bodies.__getitem__, allow_code_execution=True, limits=QUICK)
+    assert result.passed.tolist() == [1] * 4 + [0] * 4
+    assert result.ids == [problem.id for problem in [*right, *others]]
+    found = {record["item"]: record for record in result.records}
+    assert found["wrong"]["error"] == "twice(0) gave ['int', 2], not ['int', 0]"
+    assert found["raises"]["error"] == "AttributeError: 'int' object has no attribute 'value'"
+    assert "processor time" in found["loops"]["error"]
+    assert found["nothing"]["error"] == "twice(2) gave ['None', None], not ['int', 4]"
+    assert found[right[0].id]["answer"] == right[0].solution
+    assert found[right[0].id]["output"].endswith("print('never run')\n")
+    assert found[right[0].id]["error"] is None
+
+
+def test_nothing_is_written_and_nothing_runs_without_permission() -> None:
+    with pytest.raises(RecipeError, match="off by default"):
+        judge_code(own_problems()[:1], lambda _: pytest.fail("asked"))
+
+
+def test_greedy_completion_is_the_likeliest_token_each_time(tiny_language_model_folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_language_model_folder, dtype=torch.float32).eval()
+    tokenizer = TextTokenizer.from_folder(tiny_language_model_folder)
+    ids = [tokenizer.bos_id, *tokenizer.encode("def f(x):")]
+    for _ in range(6):
+        with torch.no_grad():
+            ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    written = greedy(model, tokenizer, max_new_tokens=6)("def f(x):")
+    assert "def f(x):" + written == tokenizer.decode(ids, skip_special=True)
