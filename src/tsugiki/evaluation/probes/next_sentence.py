@@ -15,6 +15,8 @@ from tsugiki.evaluation.probes.items import Probe, ProbeItem, shuffled
 VERSION = 1
 ITEMS = 100
 LEAST = 20
+READ = 10_000
+"""Characters of a document that are looked at."""
 CONTEXT = 400
 """Characters before the next sentence, at most."""
 SENTENCE = (8, 160)
@@ -41,7 +43,7 @@ def next_sentence(name: str, language: str, documents: Sequence[str]) -> Probe |
 def cut(document: str) -> tuple[str, str, str] | None:
     """(what is before, the space between, next sentence) where a sentence ends nearest to the middle of a document, or
     a word where no sentence ends (Thai has no mark for it). None for a document too short."""
-    text = document.strip()
+    text = document[:READ].strip()
     ends = [match.span() for match in END.finditer(text)] or [match.span() for match in regex.finditer(r"\s+", text)]
     least, most = SENTENCE
     places = [(end, begin) for end, begin in ends if end >= least and len(text) - begin >= least]
