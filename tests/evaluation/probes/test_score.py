@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_extensions import byte_level_pair, sentencepiece_pair
 
 from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.evaluation.probes import score as score_module
 from tsugiki.evaluation.probes.items import Probe, ProbeItem
 from tsugiki.evaluation.probes.score import ProbeResult, TextResult, figures, probe_model
 from tsugiki.evaluation.probes.suite import quick_suite
@@ -147,3 +149,26 @@ def test_random_state_and_mode_of_the_model_are_left_alone(model: TrainingModel,
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("make", [sentencepiece_pair, byte_level_pair])
+def test_a_piece_across_the_join_takes_nothing_from_a_choice(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    """川は is one piece of each extension; は has its own tokens and bytes all the same."""
+    for tokenizer in make(tmp_path / make.__name__):
+        item = ProbeItem("1", "谷もまた川", ("は", "を"), 0)
+        texts = score_module._choices(Probe("p", "", "ja", 1, (item,)), tokenizer)
+        whole = tokenizer.encode("谷もまた川")
+        for text, choice in zip(texts, item.choices, strict=True):
+            assert text.ids[: text.scored_from] == whole
+            assert tokenizer.decode(text.ids) == "谷もまた川" + choice
+            assert (len(text.ids) > text.scored_from, text.size) == (True, 3)
+
+
+@pytest.mark.parametrize("make", [sentencepiece_pair, byte_level_pair])
+def test_every_built_in_choice_has_tokens_that_spell_it(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    for tokenizer in make(tmp_path / make.__name__):
+        for probe in quick_suite(["ja"]):
+            choices = [(item.context, choice) for item in probe.items for choice in item.choices]
+            for text, (context, choice) in zip(score_module._choices(probe, tokenizer), choices, strict=True):
+                assert tokenizer.decode(text.ids) == context + choice
+                assert 0 < text.scored_from < len(text.ids)

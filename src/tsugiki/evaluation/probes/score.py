@@ -9,6 +9,7 @@ Nothing here draws random numbers, generates text or changes the model.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.evaluation.encoding import Encoder
 from tsugiki.evaluation.probes.items import Probe
-from tsugiki.evaluation.probes.joins import encode_pair
 from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
 from tsugiki.model.loss import TrainingModel
 
@@ -102,7 +103,7 @@ def probe_model(
         group: a gloo group that adds up the ranks' scores; None is the default group.
         stop: asked before each round of calls, alike on all ranks; once true, None is returned.
 
-    An empty document or source is left out. Raises ValueError on an item whose continuation has no token.
+    An empty document or source is left out. Raises ModelError on an item whose continuation has no token.
     """
     if bos_id is None:
         bos_id = tokenizer.bos_id if tokenizer.default_add_bos else tokenizer.eos_id
@@ -136,14 +137,12 @@ def probe_model(
 
 def _choices(probe: Probe, tokenizer: TextTokenizer) -> list[_Text]:
     """Every choice of every item after its context, item by item."""
-    texts = []
-    for item in probe.items:
-        for choice in item.choices:
-            ids, start = encode_pair(tokenizer, item.context, choice)
-            if len(ids) == start:
-                raise ValueError(f"probe {probe.name}, item {item.id}: {choice!r} has no token")
-            texts.append(_Text(ids, start, len(choice.encode())))
-    return texts
+    pairs = [(item.context, choice) for item in probe.items for choice in item.choices]
+    encoder = Encoder(tokenizer, add_bos=False, max_length=sys.maxsize)  # windows see to what is too long
+    return [
+        _Text(encoded.prompt + encoded.continuation, len(encoded.prompt), len(choice.encode()))
+        for encoded, (_, choice) in zip(encoder.pairs(pairs), pairs, strict=True)
+    ]
 
 
 def _judge(probe: Probe, nats: NDArray[np.float64], sizes: NDArray[np.int64]) -> ProbeResult:
