@@ -1,6 +1,8 @@
 """A model's functions: written greedily, cut, run, compared."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from tsugiki.evaluation.code.functions import own_problems
 from tsugiki.evaluation.code.guard import Limits
 from tsugiki.evaluation.code.judge import greedy, judge_code
 from tsugiki.evaluation.code.problems import Case, CodeProblem
+from tsugiki.evaluation.encoding import Encoder
+from tsugiki.model.cached.model import CachedModel
 
 QUICK = Limits(cpu_seconds=1)
 PROMPT = 'def twice(n: int) -> int:\n    """Return n times two."""\n'
@@ -26,7 +30,12 @@ def test_a_perfect_author_passes_and_others_are_told_why() -> None:
     }  # fmt: skip
     others = [CodeProblem(name, f"# {name}\n{PROMPT}", "twice", "    return 2 * n\n", CASES) for name in answers]
     bodies |= {problem.prompt: answers[problem.id] for problem in others}
-    result = judge_code([*right, *others], bodies.__getitem__, allow_code_execution=True, limits=QUICK)
+    result = judge_code(
+        [*right, *others],
+        lambda prompts: [bodies[prompt] for prompt in prompts],
+        allow_code_execution=True,
+        limits=QUICK,
+    )
     assert result.passed.tolist() == [1] * 4 + [0] * 4
     assert result.ids == [problem.id for problem in [*right, *others]]
     found = {record["item"]: record for record in result.records}
@@ -44,12 +53,41 @@ def test_nothing_is_written_and_nothing_runs_without_permission() -> None:
         judge_code(own_problems()[:1], lambda _: pytest.fail("asked"))
 
 
-def test_greedy_completion_is_the_likeliest_token_each_time(tiny_language_model_folder: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(tiny_language_model_folder, dtype=torch.float32).eval()
+@pytest.fixture(scope="module")
+def model(tiny_language_model_folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_language_model_folder, dtype=torch.float32).eval()
+
+
+def test_greedy_completion_is_the_likeliest_token_each_time(model: Any, tiny_language_model_folder: Path) -> None:
+    """Until the body is over, which is soon with a model that writes what comes."""
     tokenizer = TextTokenizer.from_folder(tiny_language_model_folder)
-    ids = [tokenizer.bos_id, *tokenizer.encode("def f(x):")]
-    for _ in range(6):
-        with torch.no_grad():
-            ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-    written = greedy(model, tokenizer, max_new_tokens=6)("def f(x):")
-    assert "def f(x):" + written == tokenizer.decode(ids, skip_special=True)
+    prompts, written = ["def f(x):\n", "def g(y):\n    return y\n\n\ndef f(x):\n    "], []
+    for prompt in prompts:
+        ids, text = [tokenizer.bos_id, *tokenizer.encode(prompt)], ""
+        while len(text) < 40 and not re.search(r"^\S", text, re.MULTILINE):
+            with torch.no_grad():
+                ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+            text = tokenizer.decode(ids)[len(tokenizer.decode(ids[: len(tokenizer.encode(prompt)) + 1])) :]
+        written.append(text)
+    complete = greedy(
+        CachedModel(model, batch_tokens=400, stop_ids=frozenset()), Encoder(tokenizer, add_bos=True, max_length=400), 40
+    )
+    for found, expected in zip(complete(prompts), written, strict=True):
+        assert found[: len(expected)] == expected
+        assert expected
+
+
+def test_a_generator_that_writes_on_is_stopped_when_the_body_is_over(tiny_language_model_folder: Path) -> None:
+    tokenizer = TextTokenizer.from_folder(tiny_language_model_folder)
+    wanted = tokenizer.encode("    return x\n\n\ndef g(): pass\n")
+
+    class Recited:
+        def generate(self, requests: Any, done: Any) -> None:
+            for index, request in enumerate(requests):
+                new: list[int] = []
+                while len(new) < request.max_new_tokens and not request.stop(new):
+                    new.append(wanted[len(new)])
+                done(index, new)
+
+    (written,) = greedy(Recited(), Encoder(tokenizer, add_bos=True, max_length=400))(["def f(x):\n"])
+    assert written == "    return x\n\n\nd"

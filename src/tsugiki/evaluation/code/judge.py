@@ -6,19 +6,26 @@ bits per byte of held-out code: `probes.score.probe_model(texts={"code": …})`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
 
-from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.evaluation.code.guard import Limits, require_permission, run_candidate, same
-from tsugiki.evaluation.code.problems import CodeProblem, cut_body
-from tsugiki.model.generate import generate, stop_ids
+from tsugiki.evaluation.code.problems import CodeProblem, body_is_over, cut_body
+from tsugiki.evaluation.encoding import Encoder
+from tsugiki.evaluation.stopping import Answer
+from tsugiki.model.cached.requests import Prompt
 
-Complete = Callable[[str], str]
-"""From a prompt to what a model writes after it."""
+Complete = Callable[[Sequence[str]], list[str]]
+"""From prompts to what a model writes after each."""
+
+
+class Generator(Protocol):
+    """What writes: `CachedModel`, or a backend that opens one."""
+
+    def generate(self, requests: Sequence[Prompt], done: Callable[[int, list[int]], None]) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +50,8 @@ def judge_code(
     `allow_code_execution` says that what a model writes may run here."""
     require_permission(allow_code_execution)
     records = []
-    for problem in problems:
-        output = complete(problem.prompt)
+    outputs = complete([problem.prompt for problem in problems])
+    for problem, output in zip(problems, outputs, strict=True):
         body = cut_body(output)
         error = why_wrong(problem, body, allow_code_execution=allow_code_execution, limits=limits)
         records.append(
@@ -78,15 +85,25 @@ def why_wrong(
     return None
 
 
-def greedy(model: PreTrainedModel, tokenizer: TextTokenizer, max_new_tokens: int = 256) -> Complete:
-    """Completion by a model on its own, the likeliest token each time."""
+def greedy(engine: Generator, encoder: Encoder, max_new_tokens: int = 256) -> Complete:
+    """Completion by an engine, the likeliest token each time, until a line that is not indented ends the body."""
 
-    def complete(prompt: str) -> str:
-        ids = tokenizer.encode(prompt)
-        if tokenizer.default_add_bos and tokenizer.bos_id is not None:
-            ids = [tokenizer.bos_id, *ids]
-        new = generate(model, ids, max_new_tokens=max_new_tokens, stop_ids=stop_ids(model, tokenizer.eos_id))
-        # Some tokenizers drop the first space of what is decoded alone.
-        return tokenizer.decode([*ids, *new], skip_special=True)[len(tokenizer.decode(ids, skip_special=True)) :]
+    def complete(prompts: Sequence[str]) -> list[str]:
+        encoded = encoder.prompts(prompts, room=max_new_tokens)
+        answers = [Answer(encoder.tokenizer, one.prompt, (), None) for one in encoded]
+        written = [""] * len(prompts)
+
+        def keep(index: int, new: list[int]) -> None:
+            written[index] = answers[index].text(new, ended=True)[0]
+
+        stops = [partial(_is_over, answer) for answer in answers]
+        engine.generate(
+            [Prompt(one.prompt, max_new_tokens, stop) for one, stop in zip(encoded, stops, strict=True)], keep
+        )
+        return written
 
     return complete
+
+
+def _is_over(answer: Answer, new: list[int]) -> bool:
+    return body_is_over(answer.text(new, ended=False)[0])

@@ -7,12 +7,14 @@ a prompt in Japanese, under `prompt` or, beside an English one, under `prompt_ja
 
 import gzip
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tsugiki.errors import DataError
 
+DEDENT = re.compile(r"^(?=\S)", re.MULTILINE)
 KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 
 
@@ -69,9 +71,10 @@ def _problem(line: str, place: str) -> CodeProblem:
 
 def cut_body(text: str) -> str:
     """A function's body at the beginning of what a model wrote: up to the first line that is not indented."""
-    body = []
-    for line in text.split("\n"):
-        if line and not line[0].isspace():
-            break
-        body.append(line)
-    return "\n".join(body).rstrip() + "\n"
+    dedent = DEDENT.search(text)
+    return (text[: dedent.start()] if dedent else text).rstrip() + "\n"
+
+
+def body_is_over(text: str) -> bool:
+    """Whether what was written so far holds more than a function's body."""
+    return DEDENT.search(text) is not None
