@@ -313,7 +313,7 @@ class EvaluateSection(Section):
     suite: Literal["quick"] = Field(
         default="quick",
         description="quick: the built-in probes (copying, sums, cloze) in the languages of the sources. They need no"
-        " data, change nothing in the run and take about as long as 70,000 tokens of held-out text.",
+        " data, change nothing in the run and take about as long as 80,000 tokens of held-out text.",
         json_schema_extra=FREE,
     )
 

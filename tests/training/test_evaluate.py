@@ -48,7 +48,7 @@ def test_the_model_is_asked_before_the_first_step_at_intervals_and_at_the_end(op
     assert train(run, meter_of(run), [recorder], questions_of(run), owed)
     assert [step for step, _ in recorder.evaluations] == [0, 2, 4, 5]
     assert [step for step, _ in recorder.validations] == ([0, 3, 5] if validated else [])
-    names = ["arithmetic", *(f"{kind}_{language}" for language in ("en", "ja") for kind in ("copying", "cloze", "word_problems"))]  # fmt: skip
+    names = ["arithmetic", *(f"{kind}_{language}" for language in ("en", "ja") for kind in ("order", "copying", "cloze", "word_problems"))]  # fmt: skip
     for _, figures in recorder.evaluations:
         assert list(figures) == names
         assert all(found["items"] == 12 and found["chance"] == 0.25 for found in figures.values())
@@ -144,7 +144,7 @@ def test_a_source_in_another_language_gives_questions_of_its_own(open_tiny):
     source = replace(run.sources["en"], language="de")
     sources = {"web": source, "ja": replace(run.sources["ja"], language="ja"), "other": run.sources["ja"]}
     probes = {probe.name: probe for probe in probes_of(sources, run.tokenizer)}
-    assert {"copying_web", "next_web", "cloze_ja", "cloze_en"} <= probes.keys()
+    assert {"order_web", "copying_web", "next_web", "cloze_ja", "cloze_en"} <= probes.keys()
     assert not any("other" in name for name in probes)  # its language is not known
     held_out = [run.tokenizer.decode(source.held_out_tokens(index)) for index in range(source.held_out.document_count)]
     for item in probes["next_web"].items:

@@ -50,6 +50,7 @@ def cut(document: str) -> tuple[str, str, str] | None:
     if not places:
         return None
     end, begin = min(places, key=lambda place: (abs(place[0] - len(text) // 2), place))
+    end, begin = len(text[:end].rstrip()), len(text) - len(text[begin:].lstrip())  # all of the space between them
     starts = [0, *(after for _, after in ends)] if end <= CONTEXT else [after for _, after in ends]
     first = min((start for start in starts if end - CONTEXT <= start < end), default=max(0, end - CONTEXT))
     last = min((place for place, _ in ends if place >= begin + least), default=len(text))

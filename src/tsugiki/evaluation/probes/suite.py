@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tsugiki.evaluation.probes import arithmetic, cloze, copying, next_sentence
+from tsugiki.evaluation.probes import arithmetic, cloze, copying, next_sentence, order
 from tsugiki.evaluation.probes.items import Probe
 
 WRITTEN = tuple(cloze.TITLES)
@@ -19,12 +19,11 @@ def quick_suite(
     asked = [language for language in WRITTEN if language in wanted]
     probes = [arithmetic.arithmetic()]
     for language in asked:
-        probes += [copying.copying(language), cloze.cloze(language), arithmetic.word_problems(language)]
+        probes += [order.order(language), copying.copying(language), cloze.cloze(language)]
+        probes.append(arithmetic.word_problems(language))
     for name, (language, documents) in (sources or {}).items():
         if language not in WRITTEN:
-            made = (
-                copying.copying_from(name, language, documents),
-                next_sentence.next_sentence(name, language, documents),
-            )
+            makers = (order.order_from, copying.copying_from, next_sentence.next_sentence)
+            made = [make(name, language, documents) for make in makers]
             probes += [probe for probe in made if probe is not None]
     return probes
