@@ -27,6 +27,10 @@ _SPARE = 64
 """Columns kept free after a token has been appended, so that the next ones need no copy of the cache."""
 
 
+MOST_LOGITS = 2**27
+"""Logits that may be asked for at a time: 512 MiB in fp32."""
+
+
 class _Layer(DynamicLayer):
     """Keys and values [rows, heads, columns, width] as views of tensors with room for more columns."""
 
@@ -138,6 +142,10 @@ class CachedCall:
         self.device = hf.get_input_embeddings().weight.device
         self.dtype = hf.get_input_embeddings().weight.dtype
         self.windows = attention_windows(hf)
+        config = hf.config.get_text_config(decoder=True)
+        self.most_logits = max(1, MOST_LOGITS // config.vocab_size)
+        # A router loss, which some configurations ask for, would be computed from a mask of another shape.
+        self.without = {"output_router_logits": False} if hasattr(config, "output_router_logits") else {}
 
     def nothing(self, rows: int = 1) -> Past:
         return Past.nothing(rows, self.device)
@@ -167,6 +175,7 @@ class CachedCall:
                 attention_mask=self._masks(past, positions, positions_of_keys, visible),
                 past_key_values=past.cache,
                 use_cache=True,
+                **self.without,
             )
         past.positions = positions_of_keys
         return output.logits.flatten(0, -2)
@@ -193,6 +202,8 @@ class CachedCall:
                 if row.visible is not None:
                     visible[at, : len(row), before : before + len(row)] = row.visible
         step = max(1, most_tokens // len(rows))
+        if len(wanted) > self.most_logits:
+            step = min(step, max(1, width * self.most_logits // len(wanted)))
         for begin in range(0, width, step):
             end = min(width, begin + step)
             those = np.flatnonzero((wanted[:, 1] >= begin) & (wanted[:, 1] < end))

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from tsugiki.model.cached.call import CachedCall, Past, computed_prefixes, own_cache_logits
 from tsugiki.model.cached.growing_batch import GrowingBatch
-from tsugiki.model.cached.prefixes import Prefix, PrefixPlan
+from tsugiki.model.cached.prefixes import Prefix, PrefixPlan, Sizes
 from tsugiki.model.cached.requests import Prompt
 
 Known = Callable[[int, list[int]], None]
@@ -42,16 +42,15 @@ def generate_sharing(
     prompts: Sequence[Prompt],
     *,
     stop_ids: frozenset[int],
-    batch_tokens: int,
-    row_tokens: int,
+    sizes: Sizes,
     known: Known,
 ) -> None:
     """`known(i, new tokens)` for each of `prompts`, all of which ask for one token or more."""
     sequences = [np.array(prompt.tokens, dtype=np.int64) for prompt in prompts]
-    plan = PrefixPlan(sequences, [len(tokens) - 1 for tokens in sequences], row_tokens)
+    plan = PrefixPlan(sequences, [len(tokens) - 1 for tokens in sequences], sizes.row)
     outputs = _Outputs(prompts, stop_ids, known)
-    for past, prefix in computed_prefixes(call, plan, batch_tokens):
-        _continue_all(call, plan, past, prefix, prompts, outputs, batch_tokens)
+    for past, prefix in computed_prefixes(call, plan, sizes.batch):
+        _continue_all(call, plan, past, prefix, prompts, outputs, sizes)
 
 
 def generate_plainly(hf: PreTrainedModel, prompts: Sequence[Prompt], *, stop_ids: frozenset[int], known: Known) -> None:
@@ -72,7 +71,7 @@ def _continue_all(
     prefix: Prefix,
     prompts: Sequence[Prompt],
     outputs: _Outputs,
-    batch_tokens: int,
+    sizes: Sizes,
 ) -> None:
     """Continue the prompts that follow `prefix`. As soon as half of the rows are gone, others take their places."""
     queue = deque(prefix.followers)
@@ -81,8 +80,8 @@ def _continue_all(
     started = 0
     while queue or members:
         if queue and len(members) <= started // 2:
-            joining = _fitting(queue, members, prompts, batch_tokens)
-            for chosen, arrived in _first_tokens(call, plan, past, prefix, joining, outputs, batch_tokens):
+            joining = _fitting(queue, members, prompts, sizes.batch)
+            for chosen, arrived in _first_tokens(call, plan, past, prefix, joining, outputs, sizes):
                 members += chosen
                 batch = arrived if batch is None else batch.join(arrived)
             started = len(members)
@@ -123,16 +122,16 @@ def _first_tokens(
     prefix: Prefix,
     joining: list[int],
     outputs: _Outputs,
-    batch_tokens: int,
+    sizes: Sizes,
 ) -> list[tuple[list[int], GrowingBatch]]:
     """Read the prompts `joining` and take their first new tokens; those that go on, and their rows."""
     arrived = []
-    for rows in plan.batches(joining, prefix.end, batch_tokens):
+    for rows in plan.batches(joining, prefix.end, sizes):
         places = {i: (at, columns) for at, row in enumerate(rows) for i, columns in row.columns.items()}
         wanted = np.array([(at, columns[-1]) for at, columns in places.values()], dtype=np.int64)
         read = past.for_rows(len(rows))
         first = dict[int, int]()
-        for those, logits in call.rows(read, rows, wanted, batch_tokens):
+        for those, logits in call.rows(read, rows, wanted, sizes.batch):
             first.update(zip(those.tolist(), _likeliest(logits), strict=True))
         going_on = [i for at, i in enumerate(places) if outputs.goes_on(i, first[at])]
         if going_on:

@@ -19,12 +19,14 @@ from tsugiki.errors import ModelError
 from tsugiki.model.cached.call import CachedCall
 from tsugiki.model.cached.check import is_out_of_memory, why_not_cached
 from tsugiki.model.cached.generation import generate_plainly, generate_sharing
+from tsugiki.model.cached.prefixes import Sizes
 from tsugiki.model.cached.requests import Continuation, LogLikelihood, Prompt
 from tsugiki.model.cached.scores import score_plainly, score_sharing
 
 ROW_TOKENS = 512
 """Width of a row: enough for a processor to compute at full speed and for the endings of one context to stand in one
-row; narrow enough that passing over the other branches costs little beside the linear layers."""
+row; narrow enough that passing over the other branches costs little beside the linear layers. On a CPU one such row is
+a whole batch: more at a time is no faster, only padded and out of its caches."""
 
 _FEWEST_TOKENS = 32
 
@@ -58,8 +60,7 @@ class CachedModel:
         def attempt(chosen: list[int], known: Callable[[int, LogLikelihood], None]) -> None:
             some = [requests[i] for i in chosen]
             if self.why_plain is None:
-                call, width = CachedCall(self.hf), min(ROW_TOKENS, self.batch_tokens)
-                score_sharing(call, some, batch_tokens=self.batch_tokens, row_tokens=width, known=known)
+                score_sharing(CachedCall(self.hf), some, sizes=self._sizes(), known=known)
             else:
                 score_plainly(self.hf, some, batch_tokens=self.batch_tokens, known=known)
 
@@ -80,10 +81,7 @@ class CachedModel:
         def attempt(chosen: list[int], known: Callable[[int, list[int]], None]) -> None:
             some = [requests[i] for i in chosen]
             if self.why_plain is None:
-                generate_sharing(
-                    CachedCall(self.hf), some, stop_ids=self.stop_ids, batch_tokens=self.batch_tokens,
-                    row_tokens=min(ROW_TOKENS, self.batch_tokens), known=known,
-                )  # fmt: skip
+                generate_sharing(CachedCall(self.hf), some, stop_ids=self.stop_ids, sizes=self._sizes(), known=known)
             else:
                 generate_plainly(self.hf, some, stop_ids=self.stop_ids, known=known)
 
@@ -122,6 +120,11 @@ class CachedModel:
                 " device with more memory, or leave out the longest tasks"
             )
         self.batch_tokens //= 2
+
+    def _sizes(self) -> Sizes:
+        row = min(ROW_TOKENS, self.batch_tokens)
+        on_cpu = self.hf.get_input_embeddings().weight.device.type == "cpu"
+        return Sizes(self.batch_tokens, row if on_cpu else self.batch_tokens, row)
 
     def _check_lengths(self, lengths: dict[int, int]) -> None:
         longest = max(lengths.values(), default=0)

@@ -27,6 +27,16 @@ SHORTEST = 32
 """Nor is a prefix shorter than that."""
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """In tokens. batch: rows times columns, those of the cache included, which is what memory has to hold; computed:
+    those of them that are new, in one call; row: the width of a row."""
+
+    batch: int
+    computed: int
+    row: int
+
+
 @dataclass
 class Prefix:
     """Tokens [begin, end) of all sequences in it (the same for all; `example` is one of them), what follows them
@@ -128,12 +138,12 @@ class PrefixPlan:
                 filled = length - prefix
         return [self._row(members, prefix) for members in rows]
 
-    def batches(self, followers: Sequence[int], prefix: int, batch_tokens: int) -> list[list[Row]]:
-        """Their rows, longest first, by so many at a time that rows times columns (the prefix's too) stay within
-        `batch_tokens`; one at least."""
+    def batches(self, followers: Sequence[int], prefix: int, sizes: Sizes) -> list[list[Row]]:
+        """Their rows, longest first, as many at a time as `sizes` allows; one at least."""
         batches: list[list[Row]] = []
         for row in sorted(self.rows(followers, prefix), key=len, reverse=True):
-            if batches and (len(batches[-1]) + 1) * (prefix + len(batches[-1][0])) <= batch_tokens:
+            count, width = len(batches[-1]) + 1 if batches else 1, len(batches[-1][0]) if batches else 0
+            if count > 1 and count * (prefix + width) <= sizes.batch and count * width <= sizes.computed:
                 batches[-1].append(row)
             else:
                 batches.append([row])

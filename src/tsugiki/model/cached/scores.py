@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tsugiki.model.cached.call import CachedCall, computed_prefixes
-from tsugiki.model.cached.prefixes import PrefixPlan
+from tsugiki.model.cached.call import MOST_LOGITS, CachedCall, computed_prefixes
+from tsugiki.model.cached.prefixes import PrefixPlan, Sizes
 from tsugiki.model.cached.requests import Continuation, LogLikelihood
 
 Known = Callable[[int, LogLikelihood], None]
@@ -19,20 +19,18 @@ _SOFTMAX_ENTRIES = 2**24
 """Logits that are turned into fp32 at a time: 64 MiB."""
 
 
-def score_sharing(
-    call: CachedCall, requests: Sequence[Continuation], *, batch_tokens: int, row_tokens: int, known: Known
-) -> None:
+def score_sharing(call: CachedCall, requests: Sequence[Continuation], *, sizes: Sizes, known: Known) -> None:
     """`known(i, result)` for each of `requests`, none of whose `tokens` are empty."""
     inputs = [_inputs(request) for request in requests]
-    plan = PrefixPlan(inputs, [len(request.context) - 1 for request in requests], row_tokens)
-    for past, prefix in computed_prefixes(call, plan, batch_tokens):
-        for rows in plan.batches(prefix.followers, prefix.end, batch_tokens):
+    plan = PrefixPlan(inputs, [len(request.context) - 1 for request in requests], sizes.row)
+    for past, prefix in computed_prefixes(call, plan, sizes.batch):
+        for rows in plan.batches(prefix.followers, prefix.end, sizes):
             targets = _Targets()
             for at, row in enumerate(rows):
                 for i, columns in row.columns.items():
                     targets.add(i, requests[i], [(at, column) for column in columns[-len(requests[i].tokens) :]])
             wanted, slots = targets.places()
-            for those, logits in call.rows(past.for_rows(len(rows)), rows, wanted, batch_tokens):
+            for those, logits in call.rows(past.for_rows(len(rows)), rows, wanted, sizes.batch):
                 targets.fill(those, slots, logits)
             targets.report(known)
 
@@ -42,6 +40,7 @@ def score_plainly(hf: PreTrainedModel, requests: Sequence[Continuation], *, batc
     inputs = [_inputs(request) for request in requests]
     queue = deque(sorted(range(len(requests)), key=lambda i: -len(inputs[i])))
     device = hf.get_input_embeddings().weight.device
+    batch_tokens = min(batch_tokens, MOST_LOGITS // hf.config.get_text_config(decoder=True).vocab_size)
     while queue:
         longest = len(inputs[queue[0]])
         tokens = np.zeros((min(len(queue), max(1, batch_tokens // longest)), longest), dtype=np.int64)
@@ -63,10 +62,13 @@ def likelihoods(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Log-probability (fp32 log-softmax) of each target after its row of `logits` [n, vocabulary], and whether it is
     the argmax; rows and targets [m], results [m]."""
-    step = max(1, _SOFTMAX_ENTRIES // logits.shape[-1])
-    normalisers = torch.cat([part.float().logsumexp(dim=-1) for part in logits.split(step)])
     at, wanted = (torch.from_numpy(index).to(logits.device) for index in (rows, targets))
-    logprobs = logits[at, wanted].float() - normalisers[at]
+    logprobs = torch.empty(len(rows), dtype=torch.float32, device=logits.device)
+    step = max(1, _SOFTMAX_ENTRIES // logits.shape[-1])
+    for begin in range(0, len(logits), step):
+        here = ((at >= begin) & (at < begin + step)).nonzero().squeeze(1)
+        part = logits[begin : begin + step].float().log_softmax(dim=-1)
+        logprobs[here] = part[at[here] - begin, wanted[here]]
     return logprobs.double().cpu().numpy(), (logits.argmax(dim=-1)[at] == wanted).cpu().numpy()
 
 
