@@ -214,7 +214,7 @@ def run(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
     checked = _load(recipe, overrides)
     with PrepareProgress(console) as progress:
-        finished = run_all(checked, say, progress, show_vocabulary)
+        finished = run_all(checked, say, progress, show_vocabulary, cli_evaluation.evaluate_recipe)
     end(FINISHED if finished else RESUMABLE)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tsugiki.errors import RESUMABLE, DataError, RecipeError
+from tsugiki.recipe_evaluation import DATA_DIR
 from tsugiki.terminal import console, end, say, stage_group
 
 evaluate_app = typer.Typer(
@@ -15,9 +16,6 @@ evaluate_app = typer.Typer(
     subcommand_metavar="MODEL... | RECIPE | diff A B",
 )
 data_app = typer.Typer(help="The data of the evaluation tasks.", no_args_is_help=True)
-
-DATA_DIR = Path("evaluation-data")
-"""Where `tsugiki data fetch` puts sets and `tsugiki evaluate` looks for them."""
 
 
 @evaluate_app.command("models", hidden=True)
@@ -41,7 +39,7 @@ def evaluate(
     shots: Annotated[
         int | None, typer.Option(help="Solved examples before each question. Default: each task's own.", min=0)
     ] = None,
-    data: Annotated[Path, typer.Option(help="Folder of the tasks' data; nothing is fetched.")] = DATA_DIR,
+    data: Annotated[Path, typer.Option(help="Folder of the tasks' data; nothing is fetched.")] = Path(DATA_DIR),
     baseline: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Show differences to this model, item by item paired.")
     ] = None,
@@ -76,17 +74,19 @@ def evaluate(
     from tsugiki.evaluation.progress import EvaluationProgress
     from tsugiki.evaluation.run import Settings
     from tsugiki.evaluation.show import evaluate_and_show
+    from tsugiki.recipe_file import load_recipe
 
     recipes = [name for name in models if Path(name).suffix in (".yaml", ".yml")]
     try:
         if recipes:
             if len(models) > 1:
                 raise RecipeError(f"{recipes[0]} is a recipe, which names its models itself: give nothing beside it")
-            _evaluate_recipe(Path(recipes[0]))
+            evaluate_recipe(load_recipe(Path(recipes[0]), []))
             return
         settings = Settings(
             suite=suite, tasks=_names(tasks), data_dir=data, limit=limit, shots=shots, add_bos=add_bos,
             batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
+            allow_code_execution=allow_code_execution,
         )  # fmt: skip
         with EvaluationProgress(console) as progress:
             missing = evaluate_and_show(
@@ -118,7 +118,7 @@ def diff(
 @data_app.command("fetch")
 def fetch(
     sets: Annotated[list[str] | None, typer.Argument(metavar="[SET]...", help="Default: all that can be had.")] = None,
-    directory: Annotated[Path, typer.Option("--data", help="Folder to put them into.")] = DATA_DIR,
+    directory: Annotated[Path, typer.Option("--data", help="Folder to put them into.")] = Path(DATA_DIR),
 ) -> None:
     """Fetch evaluation sets from where they are published, with their licences shown and digests checked."""
     from tsugiki.evaluation.data import SETS
@@ -127,12 +127,11 @@ def fetch(
     fetch_sets(sets or list(SETS), directory, say)
 
 
-def _evaluate_recipe(path: Path) -> None:
+def evaluate_recipe(recipe: Any) -> None:
+    """The stage `evaluate` of a recipe, on the terminal."""
     from tsugiki.evaluation.progress import EvaluationProgress
     from tsugiki.pipeline import run_evaluation
-    from tsugiki.recipe_file import load_recipe
 
-    recipe: Any = load_recipe(path, [], check_files=True)
     with EvaluationProgress(console) as progress:
         run_evaluation(recipe, say, progress, console)
 

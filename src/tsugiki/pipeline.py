@@ -9,6 +9,7 @@
     <run_dir>/metrics.jsonl      one line a logged step, validation or evaluation
     <run_dir>/state.json         running | resumable | finished | failed
     <run_dir>/export/            the final model as a Hugging Face folder
+    <run_dir>/evaluation/        answers, records and tables (evaluate, where the recipe has that section)
 
 Each stage decides by a manifest whether its work is done: running again does what is missing and nothing else.
 """
@@ -28,6 +29,7 @@ from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json, write_json
 from tsugiki.recipe import Recipe
+from tsugiki.recipe_evaluation import DATA_DIR
 from tsugiki.recipe_inputs import (
     Inputs,
     base_folder,
@@ -224,11 +226,16 @@ def describe_run(run: Any, say: Say) -> None:
 
 
 def run_all(
-    recipe: Recipe, say: Say, progress: Progress | None = None, show_report: Callable[[Any], None] | None = None
+    recipe: Recipe,
+    say: Say,
+    progress: Progress | None = None,
+    show_report: Callable[[Any], None] | None = None,
+    evaluate: Callable[[Recipe], None] | None = None,
 ) -> bool:
     """Every stage in order; returns whether the run is finished (False: stopped on request, resumable).
 
-    `show_report` prints the report of a vocabulary that was extended now."""
+    `show_report` prints the report of a vocabulary that was extended now. `evaluate` is called last, where the recipe
+    has a section of that name: it calls `run_evaluation` with what shows its progress."""
     from tsugiki.training.distributed import read_place
 
     first = read_place(os.environ).rank == 0
@@ -242,7 +249,49 @@ def run_all(
     finished = run_training(recipe, say)
     if finished and first:
         export_final(recipe, say)
+        if recipe.evaluation is not None and evaluate is not None:
+            evaluate(recipe)
     return finished
+
+
+def run_evaluation(recipe: Recipe, say: Say, progress: Any, console: Any) -> None:
+    """Evaluate the final model, and the base and chosen steps beside it, as the recipe's section `evaluation` says;
+    print the table, and write it below `<run_dir>/evaluation`. What is answered already is not asked again.
+
+    Raises RecipeError where the recipe has no such section, StorageError for a step whose checkpoint is not there.
+    """
+    from tsugiki.evaluation.models import checkpoint_at, find_model
+    from tsugiki.evaluation.run import Settings
+    from tsugiki.evaluation.show import evaluate_and_show
+    from tsugiki.evaluation.suites import QUICK
+
+    section = recipe.evaluation
+    if section is None:
+        raise RecipeError("the recipe has no section evaluation: add one, or name models instead of the recipe")
+    base = base_folder(recipe, resolve_commits(recipe)) if section.base else None
+    models = [find_model(str(checkpoint_at(recipe.run_dir, step))) for step in section.steps]
+    settings = Settings(
+        suite=section.suite, tasks=section.tasks, data_dir=section.data_dir or Path(DATA_DIR), limit=section.limit,
+        shots=section.shots, add_bos=section.add_bos, batch_tokens=section.batch_tokens, backend=section.backend,
+        task_dir=section.task_dir, allow_task_code=section.allow_task_code,
+        allow_code_execution=section.allow_code_execution,
+    )  # fmt: skip
+    evaluate_and_show(
+        [*models, find_model(str(recipe.run_dir))], settings, recipe.run_dir / "evaluation", say, progress, console,
+        baseline=find_model(str(base)) if base is not None else None, published=section.published,
+        texts=held_out_texts(recipe) if section.suite == QUICK else {},
+    )  # fmt: skip
+
+
+def held_out_texts(recipe: Recipe) -> dict[str, tuple[str, list[str]]]:
+    """By source: its language, and the held-out documents that validation scores."""
+    tokenizer, texts = load_tokenizer(recipe), {}
+    for name, source in open_prepared(recipe, tokenizer).items():
+        count = min(recipe.training.eval_documents, source.held_out.document_count)
+        documents = [tokenizer.decode(source.held_out_tokens(index)) for index in range(count)]
+        if documents:
+            texts[name] = (source.language or "other", documents)
+    return texts
 
 
 def export_final(recipe: Recipe, say: Say) -> Path:

@@ -11,6 +11,9 @@ from pydantic import Field
 
 from tsugiki.recipe_values import FREE, Count, CountOrZero, FilePath, Section, Text
 
+DATA_DIR = "evaluation-data"
+"""Where `tsugiki data fetch` puts sets and evaluation looks for them, where no other folder is named."""
+
 
 class EvaluationSection(Section):
     """The stage `evaluate`: the final model on the tasks of a suite, and beside it the base and chosen steps."""

@@ -12,6 +12,7 @@ import torch
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.evaluation.backends import DTYPES, max_positions
+from tsugiki.evaluation.code.functions import own_problems
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.probes.items import Probe
 from tsugiki.evaluation.probes.score import ProbeResult, TextResult, probe_model
@@ -23,16 +24,22 @@ from tsugiki.model.loss import TrainingModel
 LONGEST_CONTEXT = 4096
 """Tokens of a window: with more before it, a token of a document hardly gets likelier."""
 
+CODE = "code"
+"""The language of program text, from which no sentences are made."""
+
 Texts = Mapping[str, tuple[str, Sequence[str]]]
 """By source: its language and documents."""
 
 
 def evaluate_quick(
     model: NamedModel, texts: Texts, scratch: Path, *, batch_tokens: int, dtype: str, device: str
-) -> tuple[dict[str, TaskResult], dict[str, list[Record]]]:
-    """Results and records by name: the probes of English, Japanese and the texts' languages, then the texts."""
+) -> list[tuple[TaskResult, list[Record]]]:
+    """Results with their records: the probes of English, Japanese and the texts' languages, then the texts and, as
+    held-out code, the functions that the task `code` asks for."""
     tokenizer = TextTokenizer.from_folder(model.files)
-    probes = quick_suite([*WRITTEN, *(language for language, _ in texts.values())], texts)
+    written = {name: text for name, text in texts.items() if text[0] != CODE}
+    probes = quick_suite([*WRITTEN, *(language for language, _ in written.values())], written)
+    texts = {**texts, "functions": (CODE, [problem.prompt + problem.solution for problem in own_problems()])}
     with model.weights(scratch) as folder:
         hf, _ = read_pretrained(folder, dtype=DTYPES[dtype])
         wrapped = TrainingModel(hf.to(device))
@@ -44,17 +51,14 @@ def evaluate_quick(
         )  # fmt: skip
     assert found is not None  # nothing asked it to stop
     by_name = {probe.name: probe for probe in probes}
-    results: dict[str, TaskResult] = {}
-    records: dict[str, list[Record]] = {}
+    results: list[tuple[TaskResult, list[Record]]] = []
     for one in found:
         if isinstance(one, ProbeResult):
-            results[one.name] = _probe_result(one)
-            records[one.name] = list(_probe_records(one, by_name[one.name]))
+            results.append((_probe_result(one), list(_probe_records(one, by_name[one.name]))))
         else:
-            name = f"text_{one.name}"
-            results[name] = _text_result(name, one, texts[one.name][0])
-            records[name] = list(_text_records(results[name]))
-    return results, records
+            scored = _text_result(one, texts[one.name][0])
+            results.append((scored, list(_text_records(scored))))
+    return results
 
 
 def _probe_result(one: ProbeResult) -> TaskResult:
@@ -76,9 +80,9 @@ def _probe_records(one: ProbeResult, probe: Probe) -> Iterable[Record]:
         }  # fmt: skip
 
 
-def _text_result(name: str, one: TextResult, language: str) -> TaskResult:
+def _text_result(one: TextResult, language: str) -> TaskResult:
     return TaskResult(
-        task=name, title=one.name, language=f"{language}: bits per byte", metric="bits per byte",
+        task=f"text_{one.name}", title=one.name, language=f"{language}: bits per byte", metric="bits per byte",
         combine="bits_per_byte", ids=[str(number) for number in range(len(one.nats))],
         values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1), total=len(one.nats), shots=0,
     )  # fmt: skip

@@ -11,18 +11,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, RecipeError
-from tsugiki.evaluation.backends import place
+from tsugiki.evaluation.backends import LazyBackend, open_backend
+from tsugiki.evaluation.encoding import Encoder
 from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.quick import Texts
-from tsugiki.evaluation.results import MissingTask, ModelResult, TaskResult, write_results
+from tsugiki.evaluation.results import MissingTask, ModelResult, Record, TaskResult, write_results
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
 from tsugiki.statistics import score_interval
 
@@ -50,6 +52,7 @@ class Settings:
     dtype: str | None = None
     """None: bf16 on a GPU, fp32 on a CPU, whose bf16 products are slow."""
     backend: str = "hf"
+    allow_code_execution: bool = False
     task_dir: Path | None = None
     """A folder of task files of the user's own."""
     allow_task_code: bool = False
@@ -69,11 +72,67 @@ def evaluate(
 
     Raises RecipeError for unknown tasks or a missing extra; a data set that is not there makes a `MissingTask`.
     """
-    named = list(zip(models, labels(models), strict=True))
     if settings.suite == QUICK:
-        return [_quick(model, label, settings, output, say, texts) for model, label in named]
-    if settings.suite not in SUITES:
+        code = _code_tasks(settings)
+        ask: Callable[[Asked], None] = lambda asked: _ask_quick(asked, settings, texts, code)  # noqa: E731
+    elif settings.suite in SUITES:
+        harness = _open_harness(settings)
+        names = full_names(SUITES[settings.suite], settings.tasks, harness.names)
+        ask = lambda asked: _ask_tasks(asked, settings, harness, names)  # noqa: E731
+    else:
         raise RecipeError(f"--suite {settings.suite}: it is one of {', '.join([*SUITES, QUICK])}")
+    found = []
+    for model, label in zip(models, labels(models), strict=True):
+        say(f"model      {label}: {model.source}")
+        folder = output / f"{label}-{model.fingerprint[:8]}"
+        with ExitStack() as held:
+            journal = held.enter_context(Journal(folder / "journal.jsonl"))
+            asked = _open(model, label, settings, journal, folder, output, held, say, progress)
+            ask(asked)
+        write_results(asked.folder, asked.result, {})  # where no task has a score, too
+        found.append((asked.folder, asked.result))
+    return found
+
+
+@dataclass
+class Asked:
+    """A model that is being asked, and where its answers go."""
+
+    model: NamedModel
+    backend: LazyBackend
+    tokenizer: TextTokenizer
+    add_bos: bool
+    journal: Journal
+    scratch: Path
+    folder: Path
+    result: ModelResult
+    say: Say
+    progress: Progress
+
+    def score(self, name: str, title: str, language: str, work: Callable[[], tuple[TaskResult, list[Record]]]) -> None:
+        """Put what `work` gives into the result, and on disk; data that is not there makes a `MissingTask`."""
+        started = time.monotonic()
+        try:
+            scored, records = work()
+        except DataError as error:
+            self.result.tasks[name] = MissingTask(name, title, language, str(error))
+            self.say(f"missing    {title}: {error}")
+            return
+        self.keep(scored, records, time.monotonic() - started)
+
+    def keep(self, scored: TaskResult, records: list[Record], seconds: float) -> None:
+        """Put a task's scores into the result, and on disk with its records."""
+        self.result.tasks[scored.task] = scored
+        write_results(self.folder, self.result, {scored.task: records})
+        score = score_interval(scored.sample)
+        self.say(
+            f"scored     {scored.title}: {score.estimate:.4f} ({score.low:.4f} to {score.high:.4f}), {scored.metric}, "
+            f"{len(scored.ids):,} items, {seconds:,.0f} s"
+        )
+
+
+def _open_harness(settings: Settings) -> Any:
+    """lm-eval with the tasks of the suite. Raises RecipeError when it is not installed, or code is not allowed."""
     need("lm_eval")
     if settings.task_dir is not None and not settings.allow_task_code:
         raise RecipeError(
@@ -82,65 +141,70 @@ def evaluate(
         )
     from tsugiki.evaluation.harness import Harness
 
-    suite = SUITES[settings.suite]
-    harness = Harness(suite.profile, settings.data_dir, own=settings.task_dir, shots=settings.shots)
-    names = full_names(suite, settings.tasks, harness.names)
-    return [_evaluate(model, label, settings, output, say, progress, harness, names) for model, label in named]
+    profile = SUITES[settings.suite].profile
+    return Harness(profile, settings.data_dir, own=settings.task_dir, shots=settings.shots)
 
 
-def _evaluate(
-    model: NamedModel, label: str, settings: Settings, output: Path, say: Say, progress: Progress, harness: Any,
-    names: Sequence[str],
-) -> tuple[Path, ModelResult]:  # fmt: skip
-    """One model on the tasks of these names."""
-    folder = _folder(output, label, model)
-    say(f"model      {label}: {model.source}")
-    with ExitStack() as held:
-        journal = held.enter_context(Journal(folder / "journal.jsonl"))
-        lm, header = _open(model, settings, journal, output, held)
-        result = ModelResult(label, header, {})
-        for number, name in enumerate(names, start=1):
-            lm.on_begin = _named(progress, f"{label}  {harness.title(name)}  {number} of {len(names)}")
-            lm.on_advance = progress.advance
-            started = time.monotonic()
-            try:
-                task = harness.load(name)
-            except DataError as error:
-                result.tasks[name] = MissingTask(name, harness.title(name), harness.language(name), str(error))
-                say(f"missing    {harness.title(name)}: {error}")
-                continue
-            scored, records = harness.run(task, lm, limit=settings.limit)
-            result.tasks[name], header["tasks"][name] = scored, harness.facts(task)
-            write_results(folder / settings.suite, result, {name: records})
-            say(_line(scored, time.monotonic() - started))
-    write_results(folder / settings.suite, result, {})  # where no task has a score, too
-    return folder / settings.suite, result
+def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[str]) -> None:
+    """The tasks of these names, through lm-eval."""
+    from tsugiki.evaluation.lm import JournalLM
+
+    lm = JournalLM(
+        asked.backend, asked.tokenizer, asked.journal, add_bos=asked.add_bos, max_length=asked.backend.max_length
+    )
+    lm.on_advance = asked.progress.advance
+    stated = asked.result.header["tasks"] = {}
+    for number, name in enumerate(names, start=1):
+        title = harness.title(name)
+        lm.on_begin = partial(asked.progress.begin, f"{asked.result.name}  {title}  {number} of {len(names)}")
+
+        def work(name: str = name) -> tuple[TaskResult, list[Record]]:
+            task = harness.load(name)
+            stated[name] = harness.facts(task)
+            return harness.run(task, lm, limit=settings.limit)
+
+        asked.score(name, title, harness.language(name), work)
 
 
-def _quick(
-    model: NamedModel, label: str, settings: Settings, output: Path, say: Say, texts: Texts
-) -> tuple[Path, ModelResult]:
-    """One model on the built-in probes and on texts."""
+def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[str]) -> None:
+    """The built-in probes and texts, unless tasks were named, and tasks whose answers are run."""
+    from tsugiki.evaluation.code.judge import greedy
+    from tsugiki.evaluation.code.tasks import TITLES, problems_of, run_code
     from tsugiki.evaluation.quick import evaluate_quick
 
-    if settings.tasks is not None:
-        raise RecipeError("the suite quick is asked as a whole: leave out --tasks")
-    say(f"model      {label}: {model.source}")
-    folder, (dtype, device) = _folder(output, label, model), place(settings.dtype)
-    started = time.monotonic()
-    tasks, records = evaluate_quick(
-        model, texts, output, batch_tokens=settings.batch_tokens, dtype=dtype, device=device
-    )  # fmt: skip
-    backend = {"name": "hf", "dtype": dtype, "device": device, "batch_tokens": settings.batch_tokens}
-    result = ModelResult(label, _header(model, settings, backend), dict(tasks))
-    for task in tasks.values():
-        say(_line(task, time.monotonic() - started))
-    write_results(folder / settings.suite, result, records)
-    return folder / settings.suite, result
+    if settings.tasks is None:
+        facts, started = asked.backend.facts, time.monotonic()
+        found = evaluate_quick(
+            asked.model, texts, asked.scratch, batch_tokens=facts.batch_tokens, dtype=facts.dtype, device=facts.device
+        )
+        for scored, records in found:
+            asked.keep(scored, records, time.monotonic() - started)
+    encoder = Encoder(asked.tokenizer, add_bos=asked.add_bos, max_length=asked.backend.max_length)
+    for name in code:
+
+        def work(name: str = name) -> tuple[TaskResult, list[Record]]:
+            problems = problems_of(name, settings.data_dir)
+            complete = greedy(asked.backend, encoder, asked.journal, name)
+            allowed = settings.allow_code_execution
+            return run_code(name, problems, complete, limit=settings.limit, allow_code_execution=allowed)
+
+        asked.score(name, TITLES[name], "code", work)
 
 
-def _folder(output: Path, label: str, model: NamedModel) -> Path:
-    return output / f"{label}-{model.fingerprint[:8]}"
+def _code_tasks(settings: Settings) -> list[str]:
+    """Those of `quick` whose answers are run: the ones asked for, else our own where that is allowed."""
+    from tsugiki.evaluation.code.guard import require_permission
+    from tsugiki.evaluation.code.tasks import TITLES
+
+    if settings.tasks is None:
+        return ["code"] if settings.allow_code_execution else []
+    unknown = [name for name in settings.tasks if name not in TITLES]
+    if unknown:
+        raise RecipeError(
+            f"--tasks {', '.join(unknown)}: the suite quick is asked as a whole; only {', '.join(TITLES)} may be named"
+        )
+    require_permission(settings.allow_code_execution)
+    return settings.tasks
 
 
 def labels(models: Sequence[NamedModel]) -> list[str]:
@@ -166,51 +230,34 @@ def versions() -> dict[str, str]:
 
 
 def _open(
-    model: NamedModel, settings: Settings, journal: Journal, scratch: Path, held: ExitStack
-) -> tuple[Any, dict[str, Any]]:
-    """The model for lm-eval, and the header of its results."""
-    from tsugiki.evaluation.backends import open_backend
-    from tsugiki.evaluation.lm import JournalLM
-
+    model: NamedModel, label: str, settings: Settings, journal: Journal, folder: Path, scratch: Path, held: ExitStack,
+    say: Say, progress: Progress,
+) -> Asked:  # fmt: skip
+    """A model to be asked, with the header of its results."""
     tokenizer = TextTokenizer.from_folder(model.files)
-    wanted = SUITES[settings.suite].add_bos if settings.add_bos is None else settings.add_bos
+    wanted = settings.add_bos
+    if wanted is None and settings.suite in SUITES:
+        wanted = SUITES[settings.suite].add_bos
     add_bos = tokenizer.default_add_bos if wanted is None else wanted
     backend = open_backend(
         settings.backend, model, tokenizer, scratch, held, batch_tokens=settings.batch_tokens, dtype=settings.dtype
     )
-    header = _header(model, settings, asdict(backend.facts)) | {
+    header = {
+        "suite": settings.suite,
+        "model": {
+            "source": model.source, "fingerprint": model.fingerprint, "commit": model.commit,
+            "tokenizer": tokenizer.fingerprint,
+        },
+        "backend": asdict(backend.facts),
         "add_bos": add_bos,
         "bos_id": tokenizer.bos_id,
         "max_length": backend.max_length,
         "decoding": "greedy",
         "limit": settings.limit,
-        "tasks": {},
-    }
-    lm = JournalLM(backend, tokenizer, journal, add_bos=add_bos, max_length=backend.max_length)
-    return lm, header
-
-
-def _header(model: NamedModel, settings: Settings, backend: dict[str, Any]) -> dict[str, Any]:
-    """What it takes to reproduce a number, whatever the suite."""
-    return {
-        "suite": settings.suite,
-        "model": {
-            "source": model.source, "fingerprint": model.fingerprint, "commit": model.commit,
-            "tokenizer": TextTokenizer.from_folder(model.files).fingerprint,
-        },
-        "backend": backend,
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }  # fmt: skip
-
-
-def _named(progress: Progress, what: str) -> Callable[[int, int], None]:
-    return lambda requests, tokens: progress.begin(what, requests, tokens)
-
-
-def _line(task: TaskResult, seconds: float) -> str:
-    score = score_interval(task.sample)
-    return (
-        f"scored     {task.title}: {score.estimate:.4f} ({score.low:.4f} to {score.high:.4f}), {task.metric}, "
-        f"{len(task.ids):,} items, {seconds:,.0f} s"
-    )
+    result = ModelResult(label, header, {})
+    return Asked(
+        model, backend, tokenizer, add_bos, journal, scratch, folder / settings.suite, result, say, progress
+    )  # fmt: skip

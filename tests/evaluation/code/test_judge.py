@@ -15,6 +15,7 @@ from tsugiki.evaluation.code.guard import Limits
 from tsugiki.evaluation.code.judge import greedy, judge_code
 from tsugiki.evaluation.code.problems import Case, CodeProblem
 from tsugiki.evaluation.encoding import Encoder
+from tsugiki.evaluation.journal import Journal
 from tsugiki.model.cached.model import CachedModel
 
 QUICK = Limits(cpu_seconds=1)
@@ -58,7 +59,9 @@ def model(tiny_language_model_folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny_language_model_folder, dtype=torch.float32).eval()
 
 
-def test_greedy_completion_is_the_likeliest_token_each_time(model: Any, tiny_language_model_folder: Path) -> None:
+def test_greedy_completion_is_the_likeliest_token_each_time(
+    model: Any, tiny_language_model_folder: Path, tmp_path: Path
+) -> None:
     """Until the body is over, which is soon with a model that writes what comes."""
     tokenizer = TextTokenizer.from_folder(tiny_language_model_folder)
     prompts, written = ["def f(x):\n", "def g(y):\n    return y\n\n\ndef f(x):\n    "], []
@@ -69,15 +72,23 @@ def test_greedy_completion_is_the_likeliest_token_each_time(model: Any, tiny_lan
                 ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
             text = tokenizer.decode(ids)[len(tokenizer.decode(ids[: len(tokenizer.encode(prompt)) + 1])) :]
         written.append(text)
-    complete = greedy(
-        CachedModel(model, batch_tokens=400, stop_ids=frozenset()), Encoder(tokenizer, add_bos=True, max_length=400), 40
+    engine, encoder = (
+        CachedModel(model, batch_tokens=400, stop_ids=frozenset()),
+        Encoder(tokenizer, add_bos=True, max_length=400),
     )
-    for found, expected in zip(complete(prompts), written, strict=True):
-        assert found[: len(expected)] == expected
-        assert expected
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        completed = greedy(engine, encoder, journal, "code", 40)(prompts)
+        for found, expected in zip(completed, written, strict=True):
+            assert found[: len(expected)] == expected
+            assert expected
+        assert greedy(None, encoder, journal, "code", 40)(prompts) == completed, (
+            "an answer in the journal is not asked again"
+        )
 
 
-def test_a_generator_that_writes_on_is_stopped_when_the_body_is_over(tiny_language_model_folder: Path) -> None:
+def test_a_generator_that_writes_on_is_stopped_when_the_body_is_over(
+    tiny_language_model_folder: Path, tmp_path: Path
+) -> None:
     tokenizer = TextTokenizer.from_folder(tiny_language_model_folder)
     wanted = tokenizer.encode("    return x\n\n\ndef g(): pass\n")
 
@@ -89,5 +100,7 @@ def test_a_generator_that_writes_on_is_stopped_when_the_body_is_over(tiny_langua
                     new.append(wanted[len(new)])
                 done(index, new)
 
-    (written,) = greedy(Recited(), Encoder(tokenizer, add_bos=True, max_length=400))(["def f(x):\n"])
+    encoder = Encoder(tokenizer, add_bos=True, max_length=400)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        (written,) = greedy(Recited(), encoder, journal, "code")(["def f(x):\n"])
     assert written == "    return x\n\n\nd"

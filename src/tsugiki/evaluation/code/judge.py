@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tsugiki.evaluation.code.guard import Limits, require_permission, run_candidate, same
 from tsugiki.evaluation.code.problems import CodeProblem, body_is_over, cut_body
 from tsugiki.evaluation.encoding import Encoder
+from tsugiki.evaluation.journal import Journal, Key, digest_of
 from tsugiki.evaluation.stopping import Answer
 from tsugiki.model.cached.requests import Prompt
 
@@ -85,22 +86,30 @@ def why_wrong(
     return None
 
 
-def greedy(engine: Generator, encoder: Encoder, max_new_tokens: int = 256) -> Complete:
-    """Completion by an engine, the likeliest token each time, until a line that is not indented ends the body."""
+def greedy(
+    engine: Generator, encoder: Encoder, journal: Journal, task: str, max_new_tokens: int = 256
+) -> Complete:  # fmt: skip
+    """Completion by an engine, the likeliest token each time, until a line that is not indented ends the body. What the
+    journal knows is not asked for again."""
+
+    def key(prompt: str) -> Key:
+        decided = digest_of(prompt, encoder.before, encoder.max_length, max_new_tokens)
+        return Key(task, decided, 0, decided)
 
     def complete(prompts: Sequence[str]) -> list[str]:
-        encoded = encoder.prompts(prompts, room=max_new_tokens)
+        unknown = [prompt for prompt in dict.fromkeys(prompts) if journal.get(key(prompt)) is None]
+        encoded = encoder.prompts(unknown, room=max_new_tokens)
         answers = [Answer(encoder.tokenizer, one.prompt, (), None) for one in encoded]
-        written = [""] * len(prompts)
 
         def keep(index: int, new: list[int]) -> None:
-            written[index] = answers[index].text(new, ended=True)[0]
+            journal.add(key(unknown[index]), {"text": answers[index].text(new, ended=True)[0]})
 
         stops = [partial(_is_over, answer) for answer in answers]
-        engine.generate(
-            [Prompt(one.prompt, max_new_tokens, stop) for one, stop in zip(encoded, stops, strict=True)], keep
-        )
-        return written
+        if unknown:
+            engine.generate(
+                [Prompt(one.prompt, max_new_tokens, stop) for one, stop in zip(encoded, stops, strict=True)], keep
+            )
+        return [(journal.get(key(prompt)) or {})["text"] for prompt in prompts]
 
     return complete
 
