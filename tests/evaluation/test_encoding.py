@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
-from tsugiki.evaluation.encoding import Encoder
+from tsugiki.evaluation.encoding import ContextTooShort, Encoder
 
 PAIRS = [
     ("Roof shingle removal: A man is sitting on a roof. He", " is using wrap to wrap a pair of skis."),
@@ -93,9 +93,9 @@ def test_prompts_are_cut_at_their_beginning_and_keep_bos(tiny_tokenizer_folder: 
 
 def test_model_without_room_for_any_prompt_is_refused(tiny_tokenizer_folder: Path):
     encoder = Encoder(TextTokenizer.from_folder(tiny_tokenizer_folder), add_bos=True, max_length=16)
-    with pytest.raises(ModelError, match=r"16 positions.*no prompt fits.*--tasks"):
+    with pytest.raises(ContextTooShort, match=r"16 positions.*no prompt fits"):
         encoder.prompts(["text"], room=16)
-    with pytest.raises(ModelError, match="no prompt fits"):
+    with pytest.raises(ContextTooShort, match="no prompt fits"):
         encoder.pairs([("a", " b" * 40)])
 
 

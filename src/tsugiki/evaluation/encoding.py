@@ -17,6 +17,10 @@ ANCHOR = "\n"
 """A text that no piece joins with what follows; what stands after it has no mark of a text's beginning."""
 
 
+class ContextTooShort(ModelError):
+    """A task's answers alone fill the positions that the model has: it cannot be asked."""
+
+
 class Encoded(NamedTuple):
     """A prompt, and a continuation of it (empty when the model is to write it)."""
 
@@ -39,7 +43,7 @@ class Encoder:
         self.before = [tokenizer.bos_id] if add_bos and tokenizer.bos_id is not None else []
 
     def prompts(self, texts: Sequence[str], *, room: int) -> list[Encoded]:
-        """Prompts that the model continues by up to `room` tokens. Raises ModelError when there is no room left."""
+        """Prompts that the model continues by up to `room` tokens. Raises ContextTooShort when none is left."""
         return [self._fit(self._start(ids), [], room) for ids in self.tokenizer.engine.encode_batch(texts)]
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
@@ -83,9 +87,9 @@ class Encoder:
         space = self.max_length - (len(continuation) - 1 if continuation else room)
         if space < len(self.before) + 1:
             needed = len(continuation) or room
-            raise ModelError(
+            raise ContextTooShort(
                 f"{self.tokenizer.folder}: the model has {self.max_length:,} positions, which {needed:,} tokens of "
-                "answer fill: no prompt fits before them. Leave the task out (--tasks)"
+                "answer fill: no prompt fits before them"
             )
         cut = max(0, len(prompt) - space)
         if cut:

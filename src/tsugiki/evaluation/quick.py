@@ -24,8 +24,8 @@ from tsugiki.model.loss import TrainingModel
 LONGEST_CONTEXT = 4096
 """Tokens of a window: with more before it, a token of a document hardly gets likelier."""
 
-CODE = "code"
-"""The language of program text, from which no sentences are made."""
+CODE, OTHER = "code", "other"
+"""The languages of program text, and of text that the recipe gives none: neither has sentences to make probes of."""
 
 Texts = Mapping[str, tuple[str, Sequence[str]]]
 """By source: its language and documents."""
@@ -37,7 +37,7 @@ def evaluate_quick(
     """Results with their records: the probes of English, Japanese and the texts' languages, then the texts and, as
     held-out code, the functions that the task `code` asks for."""
     tokenizer = TextTokenizer.from_folder(model.files)
-    written = {name: text for name, text in texts.items() if text[0] != CODE}
+    written = {name: text for name, text in texts.items() if text[0] not in (CODE, OTHER)}
     probes = quick_suite([*WRITTEN, *(language for language, _ in written.values())], written)
     texts = {**texts, "functions": (CODE, [problem.prompt + problem.solution for problem in own_problems()])}
     with model.weights(scratch) as folder:

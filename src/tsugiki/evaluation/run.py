@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.evaluation.backends import LazyBackend, open_backend
-from tsugiki.evaluation.encoding import Encoder
+from tsugiki.evaluation.encoding import ContextTooShort, Encoder
 from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import NamedModel
@@ -110,11 +110,12 @@ class Asked:
     progress: Progress
 
     def score(self, name: str, title: str, language: str, work: Callable[[], tuple[TaskResult, list[Record]]]) -> None:
-        """Put what `work` gives into the result, and on disk; data that is not there makes a `MissingTask`."""
+        """Put what `work` gives into the result, and on disk; data that is not there, or a model whose positions do not
+        suffice, makes a `MissingTask`."""
         started = time.monotonic()
         try:
             scored, records = work()
-        except DataError as error:
+        except (DataError, ContextTooShort) as error:
             self.result.tasks[name] = MissingTask(name, title, language, str(error))
             self.say(f"missing    {title}: {error}")
             return

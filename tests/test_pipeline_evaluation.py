@@ -1,0 +1,121 @@
+"""The stage `evaluate` of a recipe: which models, which texts, where the results go, what a second run does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from evaluation_data import write_official_data
+from rich.console import Console
+from tiny_project import PreparedTiny, prepare_tiny
+
+from tsugiki.errors import RecipeError, StorageError
+from tsugiki.evaluation import backends, quick
+from tsugiki.evaluation.progress import EvaluationProgress
+from tsugiki.evaluation.results import read_results
+from tsugiki.pipeline import export_final, held_out_texts, run_evaluation, run_training
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_file import parse_recipe
+from tsugiki.training.preflight import PROBES
+
+
+def silent(_text: str) -> None:
+    return
+
+
+def recipe_of(tiny: PreparedTiny, run_dir: Path, **changes: Any) -> Recipe:
+    values = {
+        "run_dir": run_dir, "training.max_steps": 4, "training.save_steps": 2,
+        "training.preflight.skip": json.dumps([probe.name for probe in PROBES]), **changes,
+    }  # fmt: skip
+    return parse_recipe(tiny.text, overrides=[f"{key}={value}" for key, value in values.items()])
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_folder: Path, tiny_language_model_folder: Path
+) -> tuple[PreparedTiny, Path]:
+    torch.set_num_threads(1)
+    tiny = prepare_tiny(tmp_path_factory.mktemp("evaluation"), tiny_tokenizer_folder)
+    run_dir = tmp_path_factory.mktemp("run") / "tiny"
+    recipe = recipe_of(tiny, run_dir)
+    assert run_training(recipe, silent)
+    export_final(recipe, silent)
+    return tiny, run_dir
+
+
+@pytest.fixture(scope="module")
+def official_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("official")
+    write_official_data(folder)
+    return folder
+
+
+def evaluated(recipe: Recipe) -> tuple[str, str]:
+    """What was said, and the table."""
+    lines: list[str] = []
+    console = Console(width=160, color_system=None)
+    with console.capture() as shown, EvaluationProgress(console) as progress:
+        run_evaluation(recipe, lines.append, progress, console)
+    return "\n".join(lines), shown.get()
+
+
+def folders(run_dir: Path, suite: str) -> dict[str, Path]:
+    return {path.parent.name.rpartition("-")[0]: path for path in (run_dir / "evaluation").glob(f"*/{suite}")}
+
+
+def test_final_model_and_chosen_steps_stand_in_one_table(
+    trained: tuple[PreparedTiny, Path], official_data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tiny, run_dir = trained
+    recipe = recipe_of(
+        tiny, run_dir, **{
+            "evaluation.suite": "default", "evaluation.tasks": "[hellaswag, openbookqa, mgsm_ja]", "evaluation.limit": 3,
+            "evaluation.shots": 0, "evaluation.data_dir": official_data, "evaluation.steps": "[2]",
+        },
+    )  # fmt: skip
+    said, shown = evaluated(recipe)
+    found = folders(run_dir, "default")
+    assert set(found) == {"tiny@2", "tiny"}
+    assert "tiny@2" in shown
+    assert "HellaS" in shown
+    results = {name: read_results(path) for name, path in found.items()}
+    for result in results.values():
+        assert len(result.scored()["tsugiki_hellaswag"].ids) == 3
+        assert result.tasks["tsugiki_mgsm_ja"].reason.endswith("no prompt fits before them")
+    assert "no score   MGSM" in said
+    assert (run_dir / "evaluation" / "table.md").read_text().count("| tiny") == 4
+    assert not list((run_dir / "evaluation").glob("step_*")), "the exported checkpoint has gone again"
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("weights were read although every answer is known")
+
+    monkeypatch.setattr(backends, "read_pretrained", refuse)
+    records = {path: path.read_bytes() for path in (run_dir / "evaluation").rglob("records/*.jsonl")}
+    evaluated(recipe)
+    assert {path: path.read_bytes() for path in records} == records
+
+
+def test_quick_scores_the_held_out_documents_of_every_source(
+    trained: tuple[PreparedTiny, Path], monkeypatch: pytest.MonkeyPatch
+):
+    tiny, run_dir = trained
+    recipe = recipe_of(tiny, run_dir, **{"evaluation.suite": "quick", "training.eval_documents": 3})
+    texts = held_out_texts(recipe)
+    assert {name: (language, len(documents)) for name, (language, documents) in texts.items()} == {
+        "en": ("other", 3),
+        "ja": ("other", 3),  # these sources say no language
+    }
+    monkeypatch.setattr(quick, "quick_suite", lambda languages, texts: [])
+    evaluated(recipe)
+    result = read_results(folders(run_dir, "quick")["tiny"])
+    assert set(result.tasks) == {*(f"text_{name}" for name in texts), "text_functions"}
+
+
+def test_what_cannot_be_evaluated_is_named(trained: tuple[PreparedTiny, Path]):
+    tiny, run_dir = trained
+    with pytest.raises(RecipeError, match="no section evaluation"):
+        run_evaluation(recipe_of(tiny, run_dir), silent, None, None)
+    with pytest.raises(StorageError, match=r"no checkpoint of step 3.*keep_every"):
+        evaluated(recipe_of(tiny, run_dir, **{"evaluation.suite": "quick", "evaluation.steps": "[3]"}))
