@@ -283,7 +283,8 @@ def attention_windows(hf: PreTrainedModel) -> dict[str, int | None]:
 def own_cache_logits(model: PreTrainedModel, prompt: Sequence[int], new: list[int]) -> Iterator[Tensor]:
     """Logits [vocabulary] of the token after `prompt` and `new`, again each time the caller has appended to `new`.
 
-    With the cache that the model makes for itself, one prompt and no mask: right for every model.
+    With the cache that the model makes for itself, one prompt and no mask: right for every model. One that gives none
+    back (Mamba, under that name) reads all tokens again.
     """
     if not prompt:
         raise ModelError("an empty prompt cannot be continued: this model has no BOS token to start from")
@@ -297,8 +298,8 @@ def own_cache_logits(model: PreTrainedModel, prompt: Sequence[int], new: list[in
             inputs = torch.tensor([step], device=device)
             with torch.no_grad():
                 output = model(input_ids=inputs, past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+            cache = getattr(output, "past_key_values", None)
             yield output.logits[0, -1]
-            step = new[-1:]
+            step = [*prompt, *new] if cache is None else new[-1:]
     finally:
         model.train(was_training)

@@ -14,6 +14,7 @@ from tsugiki.errors import ModelError
 from tsugiki.model.cached.call import CachedCall
 from tsugiki.model.cached.growing_batch import GrowingBatch
 from tsugiki.model.cached.prefixes import PrefixPlan, Row
+from tsugiki.model.head import replaced_head
 
 _TOLERANCE = {torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 """Relative distance of logits that rounding explains (fp32 with room for TF32); a wrong mask is far beyond it."""
@@ -54,7 +55,7 @@ def _compare(call: CachedCall, prefix_tokens: int) -> str | None:
     got: list[list[Tensor]] = [[], [], [], []]
 
     past = call.nothing()  # the prefix, in two pieces
-    places = np.stack([np.zeros_like(prefix), np.arange(prefix_tokens)], axis=1)
+    places = np.array([[0, column] for column in range(max(0, prefix_tokens - 8), prefix_tokens)])
     row = Row(prefix, np.arange(prefix_tokens), None, {})
     for _, logits in call.rows(past, [row], places, most_tokens=1 + prefix_tokens // 2):
         got[3] += logits
@@ -77,9 +78,7 @@ def _compare(call: CachedCall, prefix_tokens: int) -> str | None:
     whole = [[*sequences[0], more[0]], [*sequences[1], more[1], more[1]], [*sequences[2], more[2], more[0]], prefix]
     distances = []
     for tokens, ours in zip(whole, got, strict=True):
-        with torch.no_grad():
-            inputs = torch.tensor(np.array([tokens]), device=call.device)
-            plain = call.hf(input_ids=inputs, use_cache=False).logits[0, -len(ours) :].float()
+        plain = _plain_logits(call.hf, np.array([tokens]), len(ours))
         spread = (plain - plain.mean(dim=-1, keepdim=True)).norm(dim=-1)
         distances.append((torch.stack(ours).float() - plain).norm(dim=-1) / spread)
     # The median: where two experts are almost equally good, rounding alone may choose the other one for a token.
@@ -88,6 +87,16 @@ def _compare(call: CachedCall, prefix_tokens: int) -> str | None:
     if distance <= tolerance:
         return None
     return f"its logits with a cache and masks differ from those without by {distance:.1%} (rounding: {tolerance:.1%})"
+
+
+def _plain_logits(hf: PreTrainedModel, tokens: NDArray[np.int64], last: int) -> Tensor:
+    """Logits [last, vocabulary] in fp32 after the last ones of `tokens` [1, columns], without cache and mask."""
+    head = hf.get_output_embeddings()
+    original = head.forward
+    inputs = torch.from_numpy(tokens).to(hf.get_input_embeddings().weight.device)
+    with torch.no_grad(), replaced_head(head, lambda hidden: original(hidden[:, -last:])):
+        logits: Tensor = hf(input_ids=inputs, use_cache=False).logits
+    return logits[0].float()
 
 
 def _ordinary_tokens(hf: PreTrainedModel, count: int) -> NDArray[np.int64]:

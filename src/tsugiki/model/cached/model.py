@@ -56,6 +56,7 @@ class CachedModel:
             if not request.tokens:
                 done(i, LogLikelihood(0.0, True))
         lengths = {i: len(one.context) + len(one.tokens) - 1 for i, one in enumerate(requests) if one.tokens}
+        self._check_lengths([len(requests[i].context) for i in lengths], list(lengths.values()))
 
         def attempt(chosen: list[int], known: Callable[[int, LogLikelihood], None]) -> None:
             some = [requests[i] for i in chosen]
@@ -77,6 +78,7 @@ class CachedModel:
         lengths = {
             i: len(one.tokens) + one.max_new_tokens - 1 for i, one in enumerate(requests) if one.max_new_tokens > 0
         }
+        self._check_lengths([len(requests[i].tokens) for i in lengths], list(lengths.values()))
 
         def attempt(chosen: list[int], known: Callable[[int, list[int]], None]) -> None:
             some = [requests[i] for i in chosen]
@@ -95,7 +97,6 @@ class CachedModel:
     ) -> None:
         """`attempt` the requests in `lengths` (request -> tokens that the model reads), with smaller batches after
         memory has run out, until all are done."""
-        self._check_lengths(lengths)
         pending = dict(lengths)
         while pending:
             chosen = list(pending)
@@ -126,11 +127,12 @@ class CachedModel:
         on_cpu = self.hf.get_input_embeddings().weight.device.type == "cpu"
         return Sizes(self.batch_tokens, row if on_cpu else self.batch_tokens, row)
 
-    def _check_lengths(self, lengths: dict[int, int]) -> None:
-        longest = max(lengths.values(), default=0)
+    def _check_lengths(self, beginnings: Sequence[int], lengths: Sequence[int]) -> None:
+        """Refuse what cannot be asked: `beginnings` counts what each request gives, `lengths` all that is read."""
+        longest = max(lengths, default=0)
         if self._most_positions is not None and longest > self._most_positions:
             raise ValueError(f"a request of {longest} tokens for a model of {self._most_positions} positions")
-        if min(lengths.values(), default=1) < 1:
+        if min(beginnings, default=1) < 1:
             raise ModelError("an empty prompt cannot be continued: this model has no BOS token to start from")
         if self.why_plain is None and not self._checked_windows:
             # Few tokens do not show whether a sliding window is kept: asked again before the first request beyond it.
