@@ -31,16 +31,14 @@ def prefixes(prefix: Prefix) -> Iterator[Prefix]:
         yield from prefixes(child)
 
 
-@pytest.fixture(scope="class")
-def eager() -> Iterator[None]:
-    """Prefixes are split off wherever they save anything, as random sequences would hardly ever make worth while."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsugiki.model.cached.prefixes.LEAST_GAIN", 1)
-        patch.setattr("tsugiki.model.cached.prefixes.SHORTEST", 1)
-        yield
-
-
-def plan_of(sequences: list[Words], row_tokens: int) -> PrefixPlan:
+def plan_of(sequences: list[Words], row_tokens: int, least_gain: int | None = None) -> PrefixPlan:
+    """A plan in which prefixes are split off wherever they save `least_gain` tokens: short random sequences would
+    hardly ever make one worth while."""
+    if least_gain is not None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tsugiki.model.cached.prefixes.LEAST_GAIN", least_gain)
+            patch.setattr("tsugiki.model.cached.prefixes.SHORTEST", 1)
+            return plan_of(sequences, row_tokens)
     limits = [max(0, len(tokens) - 2) for tokens in sequences]
     return PrefixPlan([np.array(tokens, dtype=np.int64) for tokens in sequences], limits, row_tokens)
 
@@ -54,13 +52,12 @@ def computed(plan: PrefixPlan) -> int:
     return sum(one.end - one.begin for one in prefixes(plan.root)) + sum(len(row) for _, row in all_rows(plan))
 
 
-@pytest.mark.usefixtures("eager")
 @settings(deadline=None, max_examples=200)
-@given(related_sequences(), st.integers(1, 60))
+@given(related_sequences(), st.integers(1, 60), st.sampled_from([1, 20, 60]))
 def test_every_sequence_is_spelt_out_once_by_a_prefix_and_the_columns_of_a_row(
-    sequences: list[Words], row_tokens: int
+    sequences: list[Words], row_tokens: int, least_gain: int
 ) -> None:
-    plan = plan_of(sequences, row_tokens)
+    plan = plan_of(sequences, row_tokens, least_gain)
     seen = []
     for prefix, row in all_rows(plan):
         longest = 0
@@ -75,11 +72,10 @@ def test_every_sequence_is_spelt_out_once_by_a_prefix_and_the_columns_of_a_row(
     assert sorted(seen) == list(range(len(sequences)))
 
 
-@pytest.mark.usefixtures("eager")
 @settings(deadline=None, max_examples=200)
-@given(related_sequences(), st.integers(1, 60))
-def test_a_token_sees_its_ancestors_alone(sequences: list[Words], row_tokens: int) -> None:
-    for _, row in all_rows(plan_of(sequences, row_tokens)):
+@given(related_sequences(), st.integers(1, 60), st.sampled_from([1, 20, 60]))
+def test_a_token_sees_its_ancestors_alone(sequences: list[Words], row_tokens: int, least_gain: int) -> None:
+    for _, row in all_rows(plan_of(sequences, row_tokens, least_gain)):
         ancestors = {
             int(column): set(columns[: place + 1].tolist())
             for columns in row.columns.values()
