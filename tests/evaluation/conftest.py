@@ -1,10 +1,14 @@
-"""Data for the tests of evaluation: the real sets where they are on this machine, and made-up ones of their formats."""
+"""Data and models for the tests of evaluation: the real sets where they are on this machine, made-up ones of their
+formats, and tiny models."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluation_data import write_official_data
+from evaluation_models import POSITIONS, join_folders
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +27,20 @@ def official_data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("official")
     write_official_data(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def language_model(tiny_model_folder, tiny_tokenizer_folder, tmp_path_factory) -> Callable[..., Path]:
+    """`language_model(name, **changes)`: a tiny model of that architecture with the tiny tokenizer and room for long
+    prompts; made once. Write nothing into it."""
+    made: dict[str, Path] = {}
+
+    def make(name: str = "mistral", **changes: Any) -> Path:
+        changes = {"vocab_size": 384, "max_position_embeddings": POSITIONS} | changes
+        key = f"{name} {sorted(changes.items())}"
+        if key not in made:
+            weights = tiny_model_folder(name, **changes)
+            made[key] = join_folders(tmp_path_factory.mktemp("lm") / name, weights, tiny_tokenizer_folder)
+        return made[key]
+
+    return make
