@@ -23,6 +23,7 @@ from tsugiki.evaluation.metrics.rouge import rouge2
 from tsugiki.evaluation.prompts import shorten
 from tsugiki.evaluation.results import Record, TaskResult
 from tsugiki.evaluation.shots import describe
+from tsugiki.evaluation.suites import SUITES
 from tsugiki.evaluation.tasks.scoring import Scoring
 
 TASKS = Path(__file__).parent / "tasks"
@@ -37,6 +38,8 @@ class Harness:
         from lm_eval.tasks import TaskManager
 
         _silence()
+        if own is not None:
+            _check_task_files(own)
         folders = [str(TASKS / profile)] if profile else []
         self._shots, self._data_dir = shots, data_dir
         metadata: dict[str, Any] = {"data_dir": str(data_dir)} if data_dir else {}
@@ -150,6 +153,22 @@ class Harness:
         ), records  # fmt: skip
 
 
+def _check_task_files(folder: Path) -> None:
+    """Raise RecipeError for a file of the user's that lm-eval would leave out, or take in place of ours, without a
+    word."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    if not folder.is_dir():
+        raise RecipeError(f"--task-dir {folder}: no such folder")
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            name = str(load_yaml(path, resolve_func=False).get("task"))
+        except Exception as error:  # of the file, of one that it includes, of YAML
+            raise RecipeError(f"{path}: no task file: {type(error).__name__}: {_one_line(error)}") from None
+        if name.startswith(tuple(suite.prefix for suite in SUITES.values())):
+            raise RecipeError(f"{path}: the name {name} is kept for the suites' own tasks: give this one another")
+
+
 MODEL_ROUGE = "rouge2_model_tokens"
 SHOT_SEED = 1234
 """Of lm-eval's random shots where a task file names no rule of its own: lm-eval's default."""
@@ -226,9 +245,11 @@ def _values(record: Mapping[str, Any]) -> list[float]:
 def _silence() -> None:
     """lm-eval and datasets report every load; what matters is said by us."""
     import datasets
+    from lm_eval.api import task
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
+    task.tqdm = lambda docs, **_: docs  # draws a bar for every task and takes no word against it
 
 
 def _causes(error: BaseException | None) -> Any:
