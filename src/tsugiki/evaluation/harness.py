@@ -42,6 +42,7 @@ class Harness:
             _check_task_files(own)
         folders = [str(TASKS / profile)] if profile else []
         self._shots, self._data_dir = shots, data_dir
+        self._stated: dict[str, dict[str, Any]] = {}
         metadata: dict[str, Any] = {"data_dir": str(data_dir)} if data_dir else {}
         self._manager = TaskManager(
             include_path=folders + ([str(own)] if own else []), include_defaults=False, metadata=metadata
@@ -88,6 +89,12 @@ class Harness:
     def facts(self, task: Any) -> dict[str, Any]:
         """What a result's header says of a task: its version, its shots, the files that its items came from, whether a
         score may stand beside published ones."""
+        name = task.config.task
+        if name not in self._stated:  # the files are read and digested for it: a second for the largest
+            self._stated[name] = self._state(task)
+        return self._stated[name]
+
+    def _state(self, task: Any) -> dict[str, Any]:
         stated, shots = dict(task.config.metadata or {}), int(task.config.num_fewshot or 0)
         facts: dict[str, Any] = {"version": stated.get("version"), "shots": shots, "total": len(task.eval_docs)}
         if "items" not in stated or self._data_dir is None:  # a task of the user's own
