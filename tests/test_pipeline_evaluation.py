@@ -12,6 +12,7 @@ from tiny_project import PreparedTiny, prepare_tiny
 
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.evaluation import backends, quick
+from tsugiki.evaluation.models import checkpoint_at
 from tsugiki.evaluation.progress import EvaluationProgress
 from tsugiki.evaluation.results import read_results
 from tsugiki.pipeline import export_final, held_out_texts, run_evaluation, run_training
@@ -26,7 +27,7 @@ def silent(_text: str) -> None:
 
 def recipe_of(tiny: PreparedTiny, run_dir: Path, **changes: Any) -> Recipe:
     values = {
-        "run_dir": run_dir, "training.max_steps": 4, "training.save_steps": 2,
+        "run_dir": run_dir, "training.max_steps": 4, "training.save_steps": 2, "training.keep_every": 2,
         "training.preflight.skip": json.dumps([probe.name for probe in PROBES]), **changes,
     }  # fmt: skip
     return parse_recipe(tiny.text, overrides=[f"{key}={value}" for key, value in values.items()])
@@ -118,4 +119,4 @@ def test_what_cannot_be_evaluated_is_named(trained: tuple[PreparedTiny, Path]):
     with pytest.raises(RecipeError, match="no section evaluation"):
         run_evaluation(recipe_of(tiny, run_dir), silent, None, None)
     with pytest.raises(StorageError, match=r"no checkpoint of step 3.*keep_every"):
-        evaluated(recipe_of(tiny, run_dir, **{"evaluation.suite": "quick", "evaluation.steps": "[3]"}))
+        checkpoint_at(run_dir, 3)

@@ -388,3 +388,43 @@ def test_files_of_the_vocabulary_are_looked_for(tmp_path):
     )  # fmt: skip
     assert any("vocabulary.output_dir: " in line and "is a file; name a folder" in line for line in said)
     assert any("vocabulary.corpora.more.path: no such file: none.jsonl" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("{published: true}", "r:21: evaluation.published: belongs to suite: swallow; suite is default"),
+        ("{suite: swallow, tasks: [gsm8k, jgsm]}", "r:21: evaluation.tasks[1]: suite swallow has no task jgsm; it has jcommonsenseqa"),
+        ("{suite: quick, tasks: [gsm8k], allow_code_execution: true}", "r:21: evaluation.tasks[0]: suite quick has no task gsm8k; it has code"),
+        ("{suite: quick, tasks: [code]}", "r:21: evaluation.tasks: run what the model writes: set allow_code_execution: true"),
+        ("{task_dir: mine}", "r:21: evaluation.task_dir: its files are programs: set allow_task_code: true"),
+        ("{steps: [100, 101]}", "r:21: evaluation.steps[1]: 101 is after the end of the run (100 steps)"),
+        ("{steps: [100, 50]}", "r:21: evaluation.steps[1]: no checkpoint of step 50 is kept: set training.keep_every"),
+    ],
+)  # fmt: skip
+def test_contradictions_of_the_evaluation(section, said):
+    (found,) = problems(text=edited(("tracking:\n", f"evaluation: {section}\ntracking:\n")))
+    assert found.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "section", ["{}", "{suite: quick}", "{suite: swallow, published: true, tasks: [jsquad]}", "{steps: [100]}",
+                "{tasks: [my_task], task_dir: mine, allow_task_code: true}"]
+)  # fmt: skip
+def test_what_an_evaluation_may_say(section):
+    parse_recipe(edited(("tracking:\n", f"evaluation: {section}\ntracking:\n")), "r", (), False)
+
+
+def test_kept_steps_can_be_evaluated():
+    text = edited(("eval_steps: 10", "keep_every: 50"), ("tracking:\n", "evaluation: {steps: [50]}\ntracking:\n"))
+    parse_recipe(text, "r", (), False)
+
+
+def test_a_missing_extra_is_named_before_training(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    text = edited(("tracking:\n", "evaluation: {}\ntracking:\n"))
+    assert any(
+        "evaluation: needs: pip install 'tsugiki[eval]'" in line for line in problems(text=text, check_files=True)
+    )
+    quick = edited(("tracking:\n", "evaluation: {suite: quick}\ntracking:\n"))
+    assert not any("tsugiki[eval]" in line for line in problems(text=quick, check_files=True))

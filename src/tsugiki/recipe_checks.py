@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import glob
+import importlib.util
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from tsugiki.recipe import CorpusSection, Recipe
+from tsugiki.recipe_evaluation import CODE_TASKS, TASKS
 from tsugiki.recipe_names import Path
 from tsugiki.scripts import TargetCharacters
 
@@ -46,6 +48,7 @@ def check(recipe: Recipe, check_files: bool = True) -> list[Problem]:
         *_sources(recipe),
         *_stages(recipe),
         *_training(recipe),
+        *_evaluation(recipe),
         *_surroundings(recipe),
     ]
     if check_files:
@@ -258,6 +261,36 @@ def _schedule_fits(recipe: Recipe, steps: int) -> Iterator[Problem]:
         )
 
 
+def _evaluation(recipe: Recipe) -> Iterator[Problem]:
+    section, training = recipe.evaluation, recipe.training
+    if section is None:
+        return
+    if section.published and section.suite != "swallow":
+        yield Problem(("evaluation", "published"), f"belongs to suite: swallow; suite is {section.suite}")
+    if section.task_dir is not None and not section.allow_task_code:
+        yield Problem(
+            ("evaluation", "task_dir"), "its files are programs: set allow_task_code: true once you have read them"
+        )
+    known = CODE_TASKS if section.suite == "quick" else TASKS
+    for index, name in enumerate(section.tasks or []):
+        if name not in known and (section.task_dir is None or section.suite == "quick"):
+            yield Problem(
+                ("evaluation", "tasks", index), f"suite {section.suite} has no task {name}; it has {', '.join(known)}"
+            )
+    if section.suite == "quick" and section.tasks and not section.allow_code_execution:
+        yield Problem(("evaluation", "tasks"), "run what the model writes: set allow_code_execution: true if they may")
+    end = total_steps(recipe) if _has_length(recipe) else None
+    for index, step in enumerate(section.steps):
+        kept = step == end or (training.keep_every is not None and step % training.keep_every == 0)
+        if end is not None and step > end:
+            yield Problem(("evaluation", "steps", index), f"{step} is after the end of the run ({end} steps)")
+        elif not kept:
+            yield Problem(
+                ("evaluation", "steps", index),
+                f"no checkpoint of step {step} is kept: set training.keep_every to a number that divides it",
+            )
+
+
 def _surroundings(recipe: Recipe) -> Iterator[Problem]:
     parallel, tracking = recipe.parallel, recipe.tracking
     if parallel.shard == "hybrid" and parallel.replicas is None:
@@ -291,6 +324,11 @@ def _files(recipe: Recipe) -> Iterator[Problem]:
             elif not any(map(os.path.isfile, glob.iglob(pattern, recursive=True))):  # noqa: PTH207
                 kind = "no file matches" if glob.has_magic(pattern) else "no such file:"
                 yield Problem(path, f"{kind} {pattern} (from {os.getcwd()})")  # noqa: PTH109
+    if recipe.evaluation is not None:
+        if recipe.evaluation.suite != "quick" and importlib.util.find_spec("lm_eval") is None:
+            yield Problem(("evaluation",), "needs: pip install 'tsugiki[eval]'; suite: quick does without")
+        if recipe.evaluation.task_dir is not None and not recipe.evaluation.task_dir.is_dir():
+            yield Problem(("evaluation", "task_dir"), f"no such folder: {recipe.evaluation.task_dir}")
     for key in ("name_or_path", "tokenizer"):
         named = getattr(recipe.model, key)
         if named is None:

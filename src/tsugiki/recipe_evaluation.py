@@ -14,6 +14,14 @@ from tsugiki.recipe_values import FREE, Count, CountOrZero, FilePath, Section, T
 DATA_DIR = "evaluation-data"
 """Where `tsugiki data fetch` puts sets and evaluation looks for them, where no other folder is named."""
 
+TASKS = (
+    "jcommonsenseqa", "jemhopqa", "niilc", "jsquad", "xlsum_ja", "mgsm_ja", "wmt20_en_ja", "wmt20_ja_en",
+    "openbookqa", "triviaqa", "hellaswag", "squad2", "xwinograd_en", "gsm8k",
+)  # fmt: skip
+"""Of the suites default and swallow, in the order of the published table: eight in Japanese, six in English."""
+CODE_TASKS = ("code", "humaneval", "jhumaneval")
+"""Of the suite quick: those that run what a model writes."""
+
 
 class EvaluationSection(Section):
     """The stage `evaluate`: the final model on the tasks of a suite, and beside it the base and chosen steps."""

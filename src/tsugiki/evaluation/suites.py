@@ -4,14 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tsugiki.errors import RecipeError
+from tsugiki.recipe_evaluation import TASKS
 
 SuiteName = Literal["default", "swallow", "quick"]
-
-TASKS = (
-    "jcommonsenseqa", "jemhopqa", "niilc", "jsquad", "xlsum_ja", "mgsm_ja", "wmt20_en_ja", "wmt20_ja_en",
-    "openbookqa", "triviaqa", "hellaswag", "squad2", "xwinograd_en", "gsm8k",
-)  # fmt: skip
-"""Eight tasks in Japanese, six in English."""
 
 
 @dataclass(frozen=True)
