@@ -239,3 +239,27 @@ def test_results_of_two_suites_or_metrics_are_no_table():
         make_table([one, model("two", scored("jsquad", BASE, metric="f1"))], baseline=one)
     with pytest.raises(ValueError):
         make_table([one], baseline=model("two", scored("jsquad", BASE)))
+
+
+def test_fewer_bits_per_byte_are_an_improvement_in_cells_and_average():
+    nats, sizes = GENERATOR.uniform(80, 120, 60), np.full(60, 100.0)
+
+    def text(factor):
+        return TaskResult(
+            "text_ja", "novels", "ja: bits per byte", "bits per byte", "bits_per_byte", [str(n) for n in range(60)],
+            np.stack([nats * factor, sizes], axis=1), 60, 0,
+        )  # fmt: skip
+
+    base, better = model("base", text(1.0)), model("better", text(0.9))
+    table = make_table([base, better], baseline=base)
+    cell, average = table.rows[1].cells["text_ja"], table.rows[1].averages["ja: bits per byte"]
+    assert cell.score.estimate == pytest.approx(nats.sum() * 0.9 / np.log(2) / sizes.sum())
+    for found in (cell, average):
+        assert found.difference.outside_zero
+        assert found.difference.estimate < 0
+        assert not found.higher_is_better
+    console = Console(width=120, color_system="truecolor", force_terminal=True)
+    with console.capture() as capture:
+        console.print(draw(table, 120))
+    assert "32m" in capture.get()  # green
+    assert "31m" not in capture.get()

@@ -4,6 +4,7 @@ The same questions are asked in the middle of training (`probes/while_training.p
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,15 @@ Texts = Mapping[str, tuple[str, Sequence[str]]]
 
 
 def evaluate_quick(
-    model: NamedModel, texts: Texts, scratch: Path, *, batch_tokens: int, dtype: str, device: str
+    model: NamedModel, texts: Texts, scratch: Path, *, limit: int | None, batch_tokens: int, dtype: str, device: str
 ) -> list[tuple[TaskResult, list[Record]]]:
-    """Results with their records: the probes of English, Japanese and the texts' languages, then the texts and, as
+    """Results with their records, of the first `limit` items and documents: the probes of English, Japanese and the texts' languages, then the texts and, as
     held-out code, the functions that the task `code` asks for."""
     tokenizer = TextTokenizer.from_folder(model.files)
     written = {name: text for name, text in texts.items() if text[0] not in (CODE, OTHER)}
     probes = quick_suite([*WRITTEN, *(language for language, _ in written.values())], written)
+    totals = {probe.name: len(probe.items) for probe in probes}
+    probes = [replace(probe, items=probe.items[:limit]) for probe in probes]
     texts = {**texts, "functions": (CODE, [problem.prompt + problem.solution for problem in own_problems()])}
     with model.weights(scratch) as folder:
         hf, _ = read_pretrained(folder, dtype=DTYPES[dtype])
@@ -47,24 +50,24 @@ def evaluate_quick(
             wrapped.probe_head(torch.arange(8, device=device)[None])
         found = probe_model(
             wrapped, tokenizer, context=min(max_positions(model.files), LONGEST_CONTEXT), batch_tokens=batch_tokens,
-            probes=probes, texts={name: documents for name, (_, documents) in texts.items()},
+            probes=probes, texts={name: documents[:limit] for name, (_, documents) in texts.items()},
         )  # fmt: skip
     assert found is not None  # nothing asked it to stop
     by_name = {probe.name: probe for probe in probes}
     results: list[tuple[TaskResult, list[Record]]] = []
     for one in found:
         if isinstance(one, ProbeResult):
-            results.append((_probe_result(one), list(_probe_records(one, by_name[one.name]))))
+            results.append((_probe_result(one, totals[one.name]), list(_probe_records(one, by_name[one.name]))))
         else:
-            scored = _text_result(one, texts[one.name][0])
+            scored = _text_result(one, texts[one.name][0], len(texts[one.name][1]))
             results.append((scored, list(_text_records(scored))))
     return results
 
 
-def _probe_result(one: ProbeResult) -> TaskResult:
+def _probe_result(one: ProbeResult, total: int) -> TaskResult:
     return TaskResult(
         task=one.name, title=one.title, language=one.language, metric="accuracy", combine="mean", ids=one.ids,
-        values=one.correct[:, None], total=len(one.ids), shots=0, chance=one.chance,
+        values=one.correct[:, None], total=total, shots=0, chance=one.chance,
         notes=[f"{one.figures()['bits_per_byte']:.3f} bits per byte of the true continuations"],
     )  # fmt: skip
 
@@ -80,11 +83,11 @@ def _probe_records(one: ProbeResult, probe: Probe) -> Iterable[Record]:
         }  # fmt: skip
 
 
-def _text_result(one: TextResult, language: str) -> TaskResult:
+def _text_result(one: TextResult, language: str, total: int) -> TaskResult:
     return TaskResult(
         task=f"text_{one.name}", title=one.name, language=f"{language}: bits per byte", metric="bits per byte",
         combine="bits_per_byte", ids=[str(number) for number in range(len(one.nats))],
-        values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1), total=len(one.nats), shots=0,
+        values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1), total=total, shots=0,
     )  # fmt: skip
 
 

@@ -176,7 +176,13 @@ def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[st
     if settings.tasks is None:
         facts, started = asked.backend.facts, time.monotonic()
         found = evaluate_quick(
-            asked.model, texts, asked.scratch, batch_tokens=facts.batch_tokens, dtype=facts.dtype, device=facts.device
+            asked.model,
+            texts,
+            asked.scratch,
+            limit=settings.limit,
+            batch_tokens=facts.batch_tokens,
+            dtype=facts.dtype,
+            device=facts.device,
         )
         for scored, records in found:
             asked.keep(scored, records, time.monotonic() - started)

@@ -30,6 +30,7 @@ class Cell:
     """Not comparable with published scores."""
     task: TaskResult | MissingTask | None = None
     """What the score comes from, in a row of one's own."""
+    higher_is_better: bool = True
 
 
 NOTHING = Cell()
@@ -148,7 +149,7 @@ def _cell(task: TaskResult | MissingTask | None, base: TaskResult | None, names:
         require_same_metric(task, base, names)
         shared = _shared(task, base)
         difference = difference_interval(task.on(shared), base.on(shared)) if shared else None
-    return Cell(score_interval(task.sample), difference, _is_off(task, suite), task)
+    return Cell(score_interval(task.sample), difference, _is_off(task, suite), task, task.higher_is_better)
 
 
 def _average(cells: Sequence[Cell]) -> Cell:
@@ -158,7 +159,7 @@ def _average(cells: Sequence[Cell]) -> Cell:
         return NOTHING
     return Cell(
         average_interval(scores), average_interval(differences) if differences else None,
-        any(cell.dagger for cell in cells),
+        any(cell.dagger for cell in cells), higher_is_better=all(cell.higher_is_better for cell in cells),
     )  # fmt: skip
 
 

@@ -61,9 +61,7 @@ def _drawn_score(cell: Cell) -> Text:
 def _drawn_difference(cell: Cell) -> Text:
     if cell.difference is None:
         return Text("")
-    better = cell.difference.estimate > 0
-    if isinstance(cell.task, TaskResult) and not cell.task.higher_is_better:
-        better = not better
+    better = (cell.difference.estimate > 0) == cell.higher_is_better
     style = "" if not _mark(cell.difference) else "bold green" if better else "bold red"
     return _on_two_lines(f"{cell.difference.estimate:+z.3f}{_mark(cell.difference) or ' '}", style, cell.difference)
 
