@@ -35,8 +35,9 @@ Texts = Mapping[str, tuple[str, Sequence[str]]]
 def evaluate_quick(
     model: NamedModel, texts: Texts, scratch: Path, *, limit: int | None, batch_tokens: int, dtype: str, device: str
 ) -> list[tuple[TaskResult, list[Record]]]:
-    """Results with their records, of the first `limit` items and documents: the probes of English, Japanese and the texts' languages, then the texts and, as
-    held-out code, the functions that the task `code` asks for."""
+    """Results with their records, of the first `limit` items and documents (all where it is None): the probes of
+    English, Japanese and the texts' languages, then the texts and, as held-out code, the functions that the task `code`
+    asks for."""
     tokenizer = TextTokenizer.from_folder(model.files)
     written = {name: text for name, text in texts.items() if text[0] not in (CODE, OTHER)}
     probes = quick_suite([*WRITTEN, *(language for language, _ in written.values())], written)
