@@ -25,7 +25,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from evaluation_requests import CASES, Case
 
 RESULTS = Path(__file__).resolve().parent / "results"
-ITEMS = {"jcommonsenseqa": 16, "jemhopqa": 12, "hellaswag": 16, "mgsm": 8}
+ITEMS = {"jcommonsenseqa": 16, "jemhopqa": 12, "hellaswag": 16, "mgsm": 6}
 MOST_LOGITS = 2**28
 """lm-eval keeps logits of a whole batch, and their log-softmax: 2 GiB of fp32 at this many."""
 

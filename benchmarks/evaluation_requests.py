@@ -80,7 +80,7 @@ def mgsm(data: Path, items: int) -> Case:
         blocks = [f"{asked}\n{answer}" for asked, answer in chosen]
         pairs.append(("\n\n".join([*blocks, f"問題：{question}\nステップごとの答え："]), ""))
     name = f"long generation, no prefix (MGSM, 4 shots an item, {items} items)"
-    return Case(name, 0.95, pairs, max_new_tokens=128, until=("\n",))
+    return Case(name, 0.95, pairs, max_new_tokens=64, until=("\n",))
 
 
 CASES: dict[str, Callable[[Path, int], Case]] = {

@@ -44,7 +44,12 @@ def plan_of(sequences: list[Words], row_tokens: int, least_gain: int | None = No
 
 
 def all_rows(plan: PrefixPlan) -> list[tuple[Prefix, Row]]:
-    return [(prefix, row) for prefix in prefixes(plan.root) for row in plan.rows(prefix.followers, prefix.end)]
+    one_row = Sizes(1, 1, 1)
+    return [
+        (prefix, row)
+        for prefix in prefixes(plan.root)
+        for (row,) in plan.batches(prefix.followers, prefix.end, one_row)
+    ]
 
 
 def computed(plan: PrefixPlan) -> int:
@@ -131,12 +136,12 @@ def test_batches_keep_to_their_sizes() -> None:
     rng = np.random.default_rng(3)
     plan = plan_of([rng.integers(0, 10**6, size).tolist() for size in range(10, 60)], row_tokens=1)
     for sizes in (Sizes(200, 200, 1), Sizes(400, 130, 1), Sizes(1, 1, 1)):
-        batches = plan.batches(plan.order, 0, sizes)
+        batches = list(plan.batches(plan.order, 0, sizes))
         assert sorted(i for batch in batches for row in batch for i in row.columns) == list(range(50))
         for batch in batches:
             size = len(batch) * max(map(len, batch))
             assert len(batch) == 1 or size <= min(sizes.batch, sizes.computed)
-    assert len(plan.batches(plan.order, 0, Sizes(200, 200, 1))) < 25
+    assert len(list(plan.batches(plan.order, 0, Sizes(200, 200, 1)))) < 25
 
 
 def test_common_length() -> None:

@@ -101,8 +101,8 @@ class Past:
         """A copy: row i is `columns[i]` of row `rows[i]`; rows [new rows], columns [new rows, new columns]."""
         at = rows[:, None]
 
-        def chosen(held: Tensor) -> Tensor:
-            return held.transpose(1, 2)[at, columns].transpose(1, 2)
+        def chosen(held: Tensor) -> Tensor:  # layers may lie on several devices
+            return held.transpose(1, 2)[at.to(held.device), columns.to(held.device)].transpose(1, 2)
 
         layers = [_Layer(chosen(layer.keys), chosen(layer.values)) for layer in self.layers]
         return Past(layers, self.positions[at, columns])
@@ -166,7 +166,7 @@ class CachedCall:
         original = head.forward
 
         def chosen_only(hidden: Tensor) -> Tensor:
-            return original(hidden.flatten(0, 1)[wanted][None])
+            return original(hidden.flatten(0, 1)[wanted.to(hidden.device)][None])
 
         with torch.no_grad(), replaced_head(head, chosen_only):
             output = self.hf(

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from tsugiki.errors import ModelError
 from tsugiki.model.cached.call import CachedCall
 from tsugiki.model.cached.growing_batch import GrowingBatch
-from tsugiki.model.cached.prefixes import PrefixPlan, Row
+from tsugiki.model.cached.prefixes import PrefixPlan, Row, Sizes
 from tsugiki.model.head import replaced_head
 
 _TOLERANCE = {torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
@@ -60,7 +60,7 @@ def _compare(call: CachedCall, prefix_tokens: int) -> str | None:
     for _, logits in call.rows(past, [row], places, most_tokens=1 + prefix_tokens // 2):
         got[3] += logits
     plan = PrefixPlan(sequences, [prefix_tokens] * 3, row_tokens=12)
-    rows = plan.rows(plan.order, prefix_tokens)
+    (rows,) = plan.batches(plan.order, prefix_tokens, Sizes(10**9, 10**9, 12))
     where = {i: (at, columns) for at, row in enumerate(rows) for i, columns in row.columns.items()}
     past = past.for_rows(len(rows))
     places = np.array([[where[i][0], column] for i in range(3) for column in where[i][1]])

@@ -12,7 +12,7 @@ A row of width w costs attention of every token to up to w others that it is not
 beside the linear layers as long as w is small beside the model's width times a few; a prefix costs one more call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -120,49 +120,57 @@ class PrefixPlan:
             begin = end
         return prefix
 
-    def rows(self, followers: Sequence[int], prefix: int) -> list[Row]:
-        """Rows for `followers` (in the plan's order) of a prefix of `prefix` tokens."""
-        rows: list[list[tuple[int, int]]] = []  # (sequence, tokens that it shares with the one before in its row)
-        filled = 0
+    def batches(self, followers: Sequence[int], prefix: int, sizes: Sizes) -> Iterator[list[Row]]:
+        """Rows for `followers` (in the plan's order) of a prefix of `prefix` tokens, longest first, as many at a time
+        as `sizes` allows; one at least. Made when asked for: their masks would fill the memory of a large task."""
+        drafts = sorted(self._drafts(followers, prefix), key=lambda draft: -draft.length)
+        begin = 0
+        while begin < len(drafts):
+            width = drafts[begin].length
+            end = begin + max(1, min(sizes.batch // (prefix + width), sizes.computed // width))
+            yield [self._row(draft, prefix) for draft in drafts[begin:end]]
+            begin = end
+
+    def _drafts(self, followers: Sequence[int], prefix: int) -> list["_Draft"]:
+        drafts: list[_Draft] = []
         for number, sequence in enumerate(followers):
             length = len(self.sequences[sequence])
             shared = prefix
             if number:
                 before, here = self._place[followers[number - 1]], self._place[sequence]
                 shared = max(prefix, int(self._shared[before + 1 : here + 1].min()))
-            if rows and filled + length - shared <= self.row_tokens:
-                rows[-1].append((sequence, shared))
-                filled += length - shared
+            if drafts and drafts[-1].length + length - shared <= self.row_tokens:
+                drafts[-1].members.append((sequence, shared))
+                drafts[-1].length += length - shared
             else:
-                rows.append([(sequence, prefix)])
-                filled = length - prefix
-        return [self._row(members, prefix) for members in rows]
+                drafts.append(_Draft([(sequence, prefix)], length - prefix))
+        return drafts
 
-    def batches(self, followers: Sequence[int], prefix: int, sizes: Sizes) -> list[list[Row]]:
-        """Their rows, longest first, as many at a time as `sizes` allows; one at least."""
-        batches: list[list[Row]] = []
-        for row in sorted(self.rows(followers, prefix), key=len, reverse=True):
-            count, width = len(batches[-1]) + 1 if batches else 1, len(batches[-1][0]) if batches else 0
-            if count > 1 and count * (prefix + width) <= sizes.batch and count * width <= sizes.computed:
-                batches[-1].append(row)
-            else:
-                batches.append([row])
-        return batches
-
-    def _row(self, members: list[tuple[int, int]], prefix: int) -> Row:
-        pieces = [self.sequences[sequence][shared:] for sequence, shared in members]
-        positions = [np.arange(shared, shared + len(piece)) for (_, shared), piece in zip(members, pieces, strict=True)]
-        total = sum(map(len, pieces))
-        visible = np.zeros((total, total), dtype=np.bool_)
+    def _row(self, draft: "_Draft", prefix: int) -> Row:
+        pieces = [np.arange(shared, len(self.sequences[sequence])) for sequence, shared in draft.members]
         columns: dict[int, Tokens] = {}
-        path = np.zeros(0, dtype=np.int64)
-        begin, branches = 0, False
-        for (sequence, shared), piece in zip(members, pieces, strict=True):
-            branches |= len(path) > shared - prefix
-            end = begin + len(piece)
-            path = np.concatenate([path[: shared - prefix], np.arange(begin, end)])
-            visible[begin:end, path[: shared - prefix]] = True
-            visible[begin:end, begin:end] = np.tri(len(piece), dtype=np.bool_)
+        path, begin = np.zeros(0, dtype=np.int64), 0
+        chain = True
+        for (sequence, shared), piece in zip(draft.members, pieces, strict=True):
+            chain &= len(path) == shared - prefix  # it goes on where the one before ends
+            path = np.concatenate([path[: shared - prefix], np.arange(begin, begin + len(piece))])
             columns[sequence] = path
-            begin = end
-        return Row(np.concatenate(pieces), np.concatenate(positions), visible if branches else None, columns)
+            begin += len(piece)
+        tokens = [self.sequences[sequence][piece] for (sequence, _), piece in zip(draft.members, pieces, strict=True)]
+        visible = None if chain else self._visible(draft, columns)
+        return Row(np.concatenate(tokens), np.concatenate(pieces), visible, columns)
+
+    def _visible(self, draft: "_Draft", columns: dict[int, Tokens]) -> NDArray[np.bool_]:
+        visible = np.zeros((draft.length, draft.length), dtype=np.bool_)
+        for path in columns.values():
+            # What it shares with others is written again, the same.
+            visible[path[:, None], path] = np.tri(len(path), dtype=np.bool_)
+        return visible
+
+
+@dataclass
+class _Draft:
+    """A row to be: sequences with the number of tokens that each shares with the one before it in the row."""
+
+    members: list[tuple[int, int]]
+    length: int
