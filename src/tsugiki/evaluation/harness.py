@@ -17,6 +17,7 @@ import numpy as np
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, TsugikiError
+from tsugiki.evaluation.combine import COMBINATIONS
 from tsugiki.evaluation.data import load_set
 from tsugiki.evaluation.lm import MAX_NEW_TOKENS, JournalLM, Traits, item_of
 from tsugiki.evaluation.metrics.rouge import rouge2
@@ -71,12 +72,17 @@ class Harness:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                _check_metrics(name, self._manager.task_index[name].yaml_path)
                 task = self._manager.load([name])["tasks"][name]
                 if self._shots is not None and task.config.num_fewshot != 0:
                     task.set_config(key="num_fewshot", value=self._shots)
                 elif task.config.num_fewshot is None:
                     task.set_config(key="num_fewshot", value=0)
                 task.set_fewshot_seed(seed=SHOT_SEED)
+                if (combine := self._facts(name).get("combine", "mean")) not in COMBINATIONS:
+                    raise RecipeError(
+                        f"task {name}: metadata.combine is {combine!r}; it is one of {', '.join(COMBINATIONS)}"
+                    )
         except TsugikiError:
             raise
         except Exception as error:  # a task file is a program: whatever it does wrong comes out here
@@ -111,19 +117,19 @@ class Harness:
         from lm_eval.evaluator import evaluate
 
         name, facts = task.config.task, dict(task.config.metadata or {})
-        lm.begin(_traits(task, lm))
         try:
+            lm.begin(_traits(task, lm))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found = evaluate(
                     lm=lm, task_dict={"tasks": {name: task}, "groups": {}, "group_map": {}}, limit=limit,
                     bootstrap_iters=0, log_samples=True,
                 )  # fmt: skip
+            return self._result(task, facts, found["samples"][name], lm)
         except TsugikiError:
             raise
         except (MemoryError, AssertionError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise RecipeError(f"task {name} failed: {type(error).__name__}: {_one_line(error)}") from error
-        return self._result(task, facts, found["samples"][name], lm)
 
     def _result(
         self, task: Any, facts: Mapping[str, Any], samples: list[dict[str, Any]], lm: JournalLM
@@ -150,7 +156,7 @@ class Harness:
         stated = self.facts(task)
         notes = list(stated["notes"])
         if cut:
-            notes.append(f"{cut:,} prompts were cut at their beginning to fit {lm.encoder.max_length:,} tokens")
+            notes.append(f"{cut:,} prompts were too long for {lm.encoder.max_length:,} tokens and were shortened")
         return TaskResult(
             task=name, title=str(facts.get("title") or name), language=str(facts.get("language") or "other"),
             metric=str(facts.get("metric_name") or headline), combine=str(facts.get("combine") or "mean"),
@@ -174,6 +180,33 @@ def _check_task_files(folder: Path) -> None:
             raise RecipeError(f"{path}: no task file: {type(error).__name__}: {_one_line(error)}") from None
         if name.startswith(tuple(suite.prefix for suite in SUITES.values())):
             raise RecipeError(f"{path}: the name {name} is kept for the suites' own tasks: give this one another")
+
+
+def _check_metrics(name: str, path: Path | None) -> None:
+    """Raise RecipeError for a metric that lm-eval would fetch from the hub as a program (or, where that fails, leave
+    out)."""
+    from lm_eval.api.registry import metric_registry
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    stated = {} if path is None else load_yaml(path)
+    for one in [] if stated.get("process_results") else stated.get("metric_list") or []:
+        metric = one.get("metric")
+        if one.get("hf_evaluate") or (isinstance(metric, str) and metric not in metric_registry):
+            raise RecipeError(
+                f"task {name}: the metric {metric} is not lm-eval's own, and none is taken from the hub: compute it "
+                "in a function that process_results names"
+            )
+
+
+def _check_gold(task: Any, sample: Mapping[str, Any]) -> None:
+    """Raise RecipeError where the gold answer is none of the choices, which lm-eval would count as a wrong answer."""
+    gold, choices = sample["target"], task.doc_to_choice(sample["doc"])
+    for one in gold if isinstance(gold, list) else [gold]:
+        if not (one in choices if isinstance(one, str) else 0 <= one < len(choices)):
+            raise RecipeError(
+                f"task {task.config.task}, item {item_of(sample['doc'], sample['doc_id'])}: the gold answer {one!r} is "
+                f"none of its {len(choices)} choices"
+            )
 
 
 MODEL_ROUGE = "rouge2_model_tokens"
@@ -222,6 +255,8 @@ def _record(
         answer = scoring.answer(answers[0]["text"]) if isinstance(scoring, Scoring) else sample["filtered_resps"][0]
         record |= {"output": answers[0]["text"], "ended": answers[0]["ended"], "answer": answer}
     else:
+        if task.OUTPUT_TYPE == "multiple_choice" and not task.multiple_input:
+            _check_gold(task, sample)
         record["choices"] = [
             {"text": request.args[1], "logprob": answer["logprob"], "greedy": answer["greedy"]}
             | ({} if request.args[0] == requests[0].args[0] else {"prompt": request.args[0]})
