@@ -148,12 +148,14 @@ def _open_harness(settings: Settings) -> Any:
 
 def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[str]) -> None:
     """The tasks of these names, through lm-eval."""
+    from tsugiki.evaluation.harness import SHOT_SEED
     from tsugiki.evaluation.lm import JournalLM
 
     lm = JournalLM(
         asked.backend, asked.tokenizer, asked.journal, add_bos=asked.add_bos, max_length=asked.backend.max_length
     )
     lm.on_advance = asked.progress.advance
+    asked.result.header["seed"] = SHOT_SEED
     stated = asked.result.header["tasks"] = {}
     for number, name in enumerate(names, start=1):
         title = harness.title(name)
