@@ -32,14 +32,14 @@ MOST_LOGITS = 2**28
 
 @dataclass(frozen=True)
 class Figure:
-    """One case: CPU-seconds by contestant, ours included; `difference` is the largest one of log-likelihoods, `equal`
-    the share of equal answers (greedy flags, or texts)."""
+    """One case: CPU-seconds by contestant, ours included; `difference` is the largest one of log-likelihoods (None:
+    texts), `equal` the share of equal answers (greedy flags, or texts)."""
 
     case: str
     goal: float
     seconds: dict[str, float]
     ratio: float
-    difference: float
+    difference: float | None
     equal: float
 
 
@@ -109,7 +109,7 @@ class Bench:
             difference = max(abs(one[0] - other[0]) for one, other in zip(expected, got, strict=True))
             equal = sum(one[1] == other[1] for one, other in zip(expected, got, strict=True)) / len(got)
         else:
-            difference, equal = 0.0, sum(one == other for one, other in zip(expected, got, strict=True)) / len(got)
+            difference, equal = None, sum(one == other for one, other in zip(expected, got, strict=True)) / len(got)
         return Figure(case.name, case.goal, seconds, best / seconds["tsugiki"], difference, equal)
 
     def _lm_eval_scores(self, case: Case, encoded: list[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
@@ -164,9 +164,10 @@ def line(figure: Figure) -> str:
     """One case on one line."""
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in figure.seconds.items())
     met = "met" if figure.ratio >= figure.goal else "MISSED"
+    within = "" if figure.difference is None else f"log-likelihoods within {figure.difference:.1e}, "
     return (
-        f"  {seconds}: {figure.ratio:.2f} times as fast (goal {figure.goal:g}: {met}); log-likelihoods within"
-        f" {figure.difference:.1e}, {figure.equal:.1%} of answers equal"
+        f"  {seconds}: {figure.ratio:.2f} times as fast (goal {figure.goal:g}: {met});"
+        f" {within}{figure.equal:.1%} of answers equal"
     )
 
 
@@ -191,7 +192,7 @@ def write(figures: list[Figure], model: str) -> None:
         )
         rows.append(
             f"| {figure.case} | {theirs} | {figure.seconds['tsugiki']:.1f} s | {figure.ratio:.2f} | {figure.goal:g}"
-            f" | {figure.difference:.1e} | {figure.equal:.1%} |"
+            f" | {'–' if figure.difference is None else f'{figure.difference:.1e}'} | {figure.equal:.1%} |"
         )
     (RESULTS / "evaluation-cpu.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
