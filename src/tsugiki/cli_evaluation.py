@@ -56,7 +56,7 @@ def evaluate(
     add_bos: Annotated[
         bool | None, typer.Option("--add-bos/--no-add-bos", help="Default: as the tokenizer does; swallow: no.")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens at a time.", min=1)] = 8192,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens at a time, their cache included.", min=1)] = 16384,
     dtype: Annotated[
         str | None, typer.Option(help="bfloat16, float16 or float32. Default: bfloat16 on a GPU, else float32.")
     ] = None,

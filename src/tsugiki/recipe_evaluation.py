@@ -70,8 +70,8 @@ class EvaluationSection(Section):
         json_schema_extra=FREE,
     )
     batch_tokens: Count = Field(
-        default=8192,
-        description="Tokens at a time; halved by itself where memory runs out.",
+        default=16384,
+        description="Tokens at a time, those of the cache included; halved by itself where a GPU's memory runs out.",
         json_schema_extra=FREE,
     )
     backend: Literal["hf", "vllm"] = Field(

@@ -49,6 +49,11 @@ class LazyBackend:
         """See `CachedModel.generate`."""
         self._opened().generate(requests, done)
 
+    @property
+    def why_plain(self) -> str | None:
+        """Why nothing is shared between requests; None where it is, or where no request had to be asked."""
+        return getattr(self._engine, "why_plain", None)
+
     def _opened(self) -> Any:
         self._engine = self._engine or self._load()
         return self._engine

@@ -48,7 +48,7 @@ class Settings:
     shots: int | None = None
     add_bos: bool | None = None
     """None: as the suite says."""
-    batch_tokens: int = 8192
+    batch_tokens: int = 16384
     dtype: str | None = None
     """None: bf16 on a GPU, fp32 on a CPU, whose bf16 products are slow."""
     backend: str = "hf"
@@ -89,6 +89,9 @@ def evaluate(
             journal = held.enter_context(Journal(folder / "journal.jsonl"))
             asked = _open(model, label, settings, journal, folder, output, held, say, progress)
             ask(asked)
+        if asked.backend.why_plain is not None:
+            asked.result.header["backend"]["why_plain"] = asked.backend.why_plain
+            say(f"slow       nothing is shared between requests: {asked.backend.why_plain}")
         write_results(asked.folder, asked.result, {})  # where no task has a score, too
         found.append((asked.folder, asked.result))
     return found
