@@ -110,6 +110,8 @@ def _of_folder(folder: Path, *, label: str, source: str, commit: str | None = No
             "of a checkpoint by: tsugiki export"
         )
     weights = sorted(folder.glob(WEIGHTS)) or sorted(folder.glob("pytorch_model*.bin"))
+    if not weights:
+        raise ModelError(f"{folder} has a configuration and no weights ({WEIGHTS})")
     return NamedModel(label, source, folder, _digest(folder, weights), commit=commit)
 
 
