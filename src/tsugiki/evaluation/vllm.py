@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tsugiki.evaluation.extras import need
+from tsugiki.errors import RecipeError
 from tsugiki.model.cached import Continuation, LogLikelihood, Prompt
 
 ROUND_TOKENS = 32
@@ -25,7 +25,10 @@ class VllmEngine:
 
     def __init__(self, folder: Path, *, dtype: str, max_length: int, stop_ids: frozenset[int]):
         """Load the model of a folder. Raises RecipeError when vLLM is not installed."""
-        vllm = need("vllm")
+        try:
+            import vllm
+        except ImportError as error:  # no extra brings it: its builds go with those of CUDA
+            raise RecipeError(f"--backend vllm needs vLLM ({error}): pip install vllm") from None
         self._parameters = vllm.SamplingParams
         self._stop_ids = sorted(stop_ids)
         self._model = vllm.LLM(
