@@ -3,8 +3,8 @@
 Weights are loaded at the first request, so that a run whose answers are all in the journal needs none.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tsugiki.errors import ModelError, RecipeError
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.files import read_json
 from tsugiki.model.cached import CachedModel, Continuation, LogLikelihood, Prompt
+from tsugiki.model.cached.check import is_out_of_memory
 from tsugiki.model.load import read_pretrained
 from tsugiki.model.safe_config import build_config, read_config
 
@@ -81,11 +82,28 @@ def open_backend(
             from tsugiki.evaluation.vllm import VllmEngine
 
             return VllmEngine(folder, dtype=chosen, max_length=positions, stop_ids=configured_stops(folder, tokenizer))
-        hf, _ = read_pretrained(folder, dtype=DTYPES[chosen])
-        hf.to(device)
-        return CachedModel(hf, batch_tokens=batch_tokens, stop_ids=configured_stops(folder, tokenizer))
+        with enough_memory(f"the model {model.source}"):
+            hf, _ = read_pretrained(folder, dtype=DTYPES[chosen])
+            hf.to(device)
+            return CachedModel(hf, batch_tokens=batch_tokens, stop_ids=configured_stops(folder, tokenizer))
 
-    return LazyBackend(Facts(name, chosen, device, batch_tokens), positions, load)
+    # vLLM reads the last token of a continuation, too, and writes one more whether it is wanted or not.
+    usable = positions - 2 if name == "vllm" else positions
+    return LazyBackend(Facts(name, chosen, device, batch_tokens), usable, load)
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Raise ModelError where memory runs out within."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"memory does not suffice for {what}: load it with --dtype bfloat16, on a device with more memory, or with "
+            "a smaller --batch-tokens"
+        ) from None
 
 
 def place(dtype: str | None) -> tuple[str, str]:

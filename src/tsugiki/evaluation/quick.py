@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.evaluation.backends import DTYPES, max_positions
+from tsugiki.evaluation.backends import DTYPES, enough_memory, max_positions
 from tsugiki.evaluation.code.functions import own_problems
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.probes.items import Probe
@@ -44,7 +44,8 @@ def evaluate_quick(
     totals = {probe.name: len(probe.items) for probe in probes}
     probes = [replace(probe, items=probe.items[:limit]) for probe in probes]
     texts = {**texts, "functions": (CODE, [problem.prompt + problem.solution for problem in own_problems()])}
-    with model.weights(scratch) as folder:
+    asked = f"the model {model.source} and {batch_tokens:,} tokens at a time"
+    with model.weights(scratch) as folder, enough_memory(asked):
         hf, _ = read_pretrained(folder, dtype=DTYPES[dtype])
         wrapped = TrainingModel(hf.to(device))
         with torch.no_grad():
