@@ -73,7 +73,7 @@ def evaluate(
     from tsugiki.evaluation.models import find_model
     from tsugiki.evaluation.progress import EvaluationProgress
     from tsugiki.evaluation.run import Settings
-    from tsugiki.evaluation.show import evaluate_and_show
+    from tsugiki.evaluation.show import evaluate_and_show, without_score
     from tsugiki.recipe_file import load_recipe
 
     recipes = [name for name in models if Path(name).suffix in (".yaml", ".yml")]
@@ -89,7 +89,7 @@ def evaluate(
             allow_code_execution=allow_code_execution,
         )  # fmt: skip
         with EvaluationProgress(console) as progress:
-            missing = evaluate_and_show(
+            results = evaluate_and_show(
                 [find_model(name) for name in models], settings, output, say, progress, console,
                 baseline=find_model(baseline) if baseline else None, published=published,
                 texts=_texts(text or []),
@@ -97,8 +97,9 @@ def evaluate(
     except KeyboardInterrupt:
         say(f"stopped: what was answered is kept in {output}; the same command goes on from there")
         end(RESUMABLE)
-    if missing and tasks is not None:  # what was asked for by name
-        raise DataError(f"no data for {', '.join(missing)}: see above")
+    missing = without_score(results)
+    if missing and (tasks is not None or not any(result.scored() for result in results)):
+        raise DataError(f"no score for {', '.join(missing)}: see above")  # what was asked for by name, or anything
 
 
 @evaluate_app.command("diff")
@@ -149,5 +150,6 @@ def _texts(pairs: list[str]) -> dict[str, tuple[str, list[str]]]:
         language, mark, file = pair.partition("=")
         if not mark or not language or not file:
             raise RecipeError(f"--text {pair}: give a language and a file, e.g. --text ja=novels.jsonl")
-        texts[Path(file).name] = (language, [text.text for text in read_texts([Path(file)])])
+        name = file if Path(file).name in texts else Path(file).name  # two folders may have files of one name
+        texts[name] = (language, [text.text for text in read_texts([Path(file)])])
     return texts

@@ -10,7 +10,7 @@ from tsugiki.evaluation import diff, table_forms
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.published import SUITE, published_rows
 from tsugiki.evaluation.quick import Texts
-from tsugiki.evaluation.results import MissingTask
+from tsugiki.evaluation.results import MissingTask, ModelResult
 from tsugiki.evaluation.run import Progress, Say, Settings, evaluate
 from tsugiki.evaluation.table import make_table
 from tsugiki.files import write_atomically, write_json
@@ -27,11 +27,8 @@ def evaluate_and_show(
     baseline: NamedModel | None = None,
     published: bool = False,
     texts: Texts | None = None,
-) -> list[str]:
-    """Evaluate, print the table, and write it as table.md and table.json into `output`.
-
-    Returns the titles of tasks that some model has no score for. Raises TsugikiError.
-    """
+) -> list[ModelResult]:
+    """Evaluate, print the table, and write it as table.md and table.json into `output`. Raises TsugikiError."""
     if published and settings.suite != SUITE:
         raise RecipeError(f"published scores are those of the suite {SUITE}: add --suite {SUITE} (suite: {SUITE})")
     every = [baseline, *models] if baseline is not None else list(models)
@@ -49,12 +46,14 @@ def evaluate_and_show(
     write_json(output / "table.json", table_forms.to_json(table))
     say(f"records    {', '.join(str(folder) for folder, _ in found)}")
     say(f"table      {output / 'table.md'}, table.json")
-    missing = {
-        task.title for result in results for task in result.tasks.values() if isinstance(task, MissingTask)
-    }  # fmt: skip
-    if missing:
-        say(f"no score   {', '.join(sorted(missing))}: see above")
-    return sorted(missing)
+    if missing := without_score(results):
+        say(f"no score   {', '.join(missing)}: see above")
+    return results
+
+
+def without_score(results: Sequence[ModelResult]) -> list[str]:
+    """Titles of the tasks that some model has no score for."""
+    return sorted({task.title for result in results for task in result.tasks.values() if isinstance(task, MissingTask)})
 
 
 def show_diff(
