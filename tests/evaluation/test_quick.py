@@ -1,0 +1,90 @@
+"""The suite quick on a model by itself: its records against a plain loop, item by item and document by document."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from evaluation_models import Naive, Quiet
+
+from tsugiki.errors import ModelError
+from tsugiki.evaluation import quick
+from tsugiki.evaluation.models import find_model
+from tsugiki.evaluation.quick import evaluate_quick
+from tsugiki.evaluation.results import read_records, read_results
+from tsugiki.evaluation.run import Settings, evaluate
+from tsugiki.statistics import score_interval
+
+TEXTS = {
+    "novels.jsonl": (
+        "ja",
+        ["川は自分が作った谷を覚えていて、谷もまた川を覚えている。", "汽車は七時に出た。", "朝の市場。"],
+    ),
+    "notes.txt": ("en", ["She wrote down what the instrument showed.", "The train left at seven."]),
+}
+
+
+@pytest.fixture(scope="module")
+def found(language_model, tmp_path_factory):
+    """The folder and the result of three items of each."""
+    settings = Settings(suite="quick", limit=3, batch_tokens=256)
+    output = tmp_path_factory.mktemp("quick")
+    said: list[str] = []
+    ((folder, result),) = evaluate([find_model(str(language_model()))], settings, output, said.append, Quiet(), TEXTS)
+    assert sum(line.startswith("scored ") for line in said) == len(result.tasks)
+    return folder, result
+
+
+def test_choices_of_every_probe_equal_a_plain_loop(found, language_model):
+    folder, result = found
+    naive = Naive(language_model(), bos=1)
+    probes = [task for task in result.tasks.values() if not task.task.startswith("text_")]
+    assert {task.language for task in probes} >= {"en", "ja"}
+    for task in probes:
+        assert len(task.ids) == 3 < task.total
+        for place, record in enumerate(read_records(folder, task.task)):
+            bits = []
+            for choice in record["choices"]:
+                logprob, _ = naive.logprob(record["prompt"], choice["text"])
+                bits.append(-logprob / math.log(2) / len(choice["text"].encode()))
+                assert choice["bits_per_byte"] == pytest.approx(bits[-1], rel=1e-4)
+            answer = record["choices"][int(np.argmin(bits))]["text"]
+            assert record["answer"] == answer
+            assert record["score"] == task.values[place, 0] == float(answer == record["gold"])
+
+
+def test_bits_per_byte_of_texts_equal_a_plain_loop(found, language_model):
+    _, result = found
+    naive = Naive(language_model())
+    for name, (language, documents) in TEXTS.items():
+        task = result.tasks[f"text_{name}"]
+        nats = [-sum(_logprobs(naive, [1, *naive.encode(text)])) for text in documents]
+        sizes = [len(text.encode()) for text in documents]
+        np.testing.assert_allclose(task.values, np.stack([nats, sizes], axis=1), rtol=1e-5)
+        assert score_interval(task.sample).estimate == pytest.approx(sum(nats) / math.log(2) / sum(sizes), rel=1e-5)
+        assert not task.higher_is_better
+        assert task.language.startswith(language)
+
+
+def _logprobs(naive, ids):
+    logits = naive.logits(ids)[:-1].log_softmax(-1)
+    return [float(logits[place, token]) for place, token in enumerate(ids[1:])]
+
+
+def test_results_are_read_back_with_the_header(found):
+    folder, result = found
+    again = read_results(folder)
+    assert again.suite == "quick"
+    assert list(again.tasks) == list(result.tasks)
+    assert (again.header["limit"], again.header["backend"]["batch_tokens"]) == (3, 256)
+
+
+def test_memory_that_runs_out_is_one_message(language_model, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(quick, "probe_model", full)
+    with pytest.raises(ModelError, match=r"not suffice for the model .* and 99 tokens at a time: .*--batch-tokens"):
+        evaluate_quick(
+            find_model(str(language_model())), {}, tmp_path, limit=1, batch_tokens=99, dtype="float32", device="cpu"
+        )
