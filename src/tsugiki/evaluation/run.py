@@ -1,7 +1,7 @@
 """Evaluate models: each task of a suite on each model, answers to a journal, scores to a folder of the model's own.
 
-    <output>/<label>-<fingerprint>/journal.jsonl     every answer, as it came: resuming rests on it
-    <output>/<label>-<fingerprint>/<suite>/          scores.json and records/, one line an item
+    <output>/<name>-<fingerprint>/journal.jsonl     every answer, as it came: resuming rests on it
+    <output>/<name>-<fingerprint>/<suite>/          scores.json and records/, one line an item
 
 Weights are loaded when the first answer is missing, so that asking again for what is known costs seconds.
 """
@@ -84,7 +84,7 @@ def evaluate(
     found = []
     for model, label in zip(models, labels(models), strict=True):
         say(f"model      {label}: {model.source}")
-        folder = output / f"{label}-{model.fingerprint[:8]}"
+        folder = output / f"{model.label}-{model.fingerprint[:8]}"  # the same whatever it is evaluated beside
         with ExitStack() as held:
             journal = held.enter_context(Journal(folder / "journal.jsonl"))
             asked = _open(model, label, settings, journal, folder, output, held, say, progress)
