@@ -19,6 +19,7 @@ from tsugiki.evaluation.probes.items import Probe
 from tsugiki.evaluation.probes.score import ProbeResult, TextResult, probe_model
 from tsugiki.evaluation.probes.suite import WRITTEN, quick_suite
 from tsugiki.evaluation.results import Record, TaskResult
+from tsugiki.model.cached.requests import require_finite
 from tsugiki.model.load import read_pretrained
 from tsugiki.model.loss import TrainingModel
 
@@ -55,6 +56,9 @@ def evaluate_quick(
             probes=probes, texts={name: documents[:limit] for name, (_, documents) in texts.items()},
         )  # fmt: skip
     assert found is not None  # nothing asked it to stop
+    for one in found:
+        values = one.choice_bits if isinstance(one, ProbeResult) else one.nats
+        require_finite(bool(np.isfinite(values).all()))
     by_name = {probe.name: probe for probe in probes}
     results: list[tuple[TaskResult, list[Record]]] = []
     for one in found:

@@ -152,9 +152,11 @@ def _judge(probe: Probe, nats: NDArray[np.float64], sizes: NDArray[np.int64]) ->
     by_item, bytes_by_item = nats.reshape(len(rows), -1), sizes.reshape(len(rows), -1)
     bits = by_item / math.log(2) / bytes_by_item
     best = bits == bits.min(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # NaN for a model that diverged
+        correct = best[rows, labels] / best.sum(axis=1)
     return ProbeResult(
         probe.name, probe.title, probe.language, probe.version, probe.chance, [item.id for item in probe.items],
-        choice_bits=bits, correct=best[rows, labels] / best.sum(axis=1),
+        choice_bits=bits, correct=correct,
         nats=by_item[rows, labels], bytes=bytes_by_item[rows, labels],
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from tsugiki.model.cached.call import CachedCall, Past, computed_prefixes, own_cache_logits
 from tsugiki.model.cached.growing_batch import GrowingBatch
 from tsugiki.model.cached.prefixes import Prefix, PrefixPlan, Sizes
-from tsugiki.model.cached.requests import Prompt
+from tsugiki.model.cached.requests import Prompt, require_finite
 
 Known = Callable[[int, list[int]], None]
 
@@ -59,7 +59,7 @@ def generate_plainly(hf: PreTrainedModel, prompts: Sequence[Prompt], *, stop_ids
     for i, prompt in enumerate(prompts):
         new: list[int] = []
         for logits in own_cache_logits(hf, prompt.tokens, new):
-            new.append(int(logits.argmax()))
+            new += _likeliest(logits[None])
             if not outputs.goes_on(i, new[-1]):
                 break
 
@@ -140,5 +140,8 @@ def _first_tokens(
 
 
 def _likeliest(logits: Tensor) -> list[int]:
-    tokens: list[int] = logits.argmax(dim=-1).tolist()
-    return tokens
+    """The likeliest token of each row of `logits` [rows, vocabulary]. A NaN counts as the largest, so that it shows."""
+    tokens = logits.argmax(dim=-1)
+    require_finite(bool(logits.gather(-1, tokens[:, None]).isfinite().all()))
+    chosen: list[int] = tokens.tolist()
+    return chosen

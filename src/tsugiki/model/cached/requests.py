@@ -3,6 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tsugiki.errors import ModelError
+
+
+def require_finite(finite: bool) -> None:
+    """Raise ModelError where what a model computes is no number: its answers would be chosen by nothing, and scored."""
+    if not finite:
+        raise ModelError(
+            "the model's logits are not finite (NaN or infinity): its training diverged, its weights are damaged, or "
+            "they are too large for float16. Evaluate an earlier checkpoint, or with --dtype bfloat16 or float32"
+        )
+
 
 @dataclass(frozen=True)
 class Continuation:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from tsugiki.model.cached.call import MOST_LOGITS, CachedCall, computed_prefixes
 from tsugiki.model.cached.prefixes import PrefixPlan, Sizes
-from tsugiki.model.cached.requests import Continuation, LogLikelihood
+from tsugiki.model.cached.requests import Continuation, LogLikelihood, require_finite
 
 Known = Callable[[int, LogLikelihood], None]
 
@@ -108,6 +108,7 @@ class _Targets:
         self._logprobs[here], self._greedy[here] = likelihoods(logits, local[slots[here]], tokens)
 
     def report(self, known: Known) -> None:
+        require_finite(bool(np.isfinite(self._logprobs).all()))
         begin = 0
         for i, count in zip(self._members, self._counts, strict=True):
             end = begin + count
