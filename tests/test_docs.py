@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 import typer
+import yaml
 
 from tsugiki.cli import app
 from tsugiki.recipe import Recipe
@@ -42,8 +43,9 @@ def command_named(words: list[str]) -> click.Command:
     """The verb, or the sub-verb, that a command line calls."""
     command = typer.main.get_command(app)
     while isinstance(command, click.Group) or hasattr(command, "commands"):
-        if "extend" in command.commands and words[0].isupper():  # the stage of a recipe
-            words = ["extend", *words]
+        stage = next((verb for verb in ("extend", "models") if verb in command.commands), None)
+        if stage and words[0] not in command.commands:  # a stage's own verb, which nobody types
+            words = [stage, *words]
         assert words[0] in command.commands, f"there is no verb {words[0]}"
         command, words = command.commands[words[0]], words[1:]
         if not words:
@@ -195,3 +197,134 @@ def test_the_memory_table_holds_every_precision():
 
     page = (ROOT / "docs/running.md").read_text("utf-8")
     assert set(re.findall(r"^\| `([\w-]+)`.*\| [\d +]+= \d+ \|$", page, re.M)) == set(PRESETS)
+
+
+EVALUATION = ROOT / "docs/evaluation.md"
+TASK_PAGE = ROOT / "docs/evaluation-tasks.md"
+
+
+class TaskLoader(yaml.SafeLoader):
+    """A task file without running what it names."""
+
+
+TaskLoader.add_multi_constructor("!", lambda loader, tag, node: str(node.value))
+
+
+def task_file(path: Path) -> dict[str, Any]:
+    return yaml.load(path.read_text("utf-8"), TaskLoader)
+
+
+def task_files() -> dict[str, list[dict[str, Any]]]:
+    """By profile: its files' contents."""
+    from tsugiki.evaluation.tasks import FOLDER, PROFILES
+
+    return {profile: [task_file(path) for path in sorted((FOLDER / profile).glob("*.yaml"))] for profile in PROFILES}
+
+
+def rows_of(page: Path, heading: str) -> dict[str, list[str]]:
+    """The table below a heading: by the name in backticks that its row begins with, the other cells."""
+    section = re.split(r"^## ", page.read_text("utf-8").split(f"\n## {heading}\n")[1], flags=re.M)[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", section, re.M)]
+    return {line[0].strip("`"): line[1:] for line in lines if re.fullmatch(r"`\w+`", line[0])}
+
+
+def test_every_option_of_evaluation_is_on_its_page():
+    page = EVALUATION.read_text("utf-8")
+    for words in (["evaluate"], ["evaluate", "diff"], ["data", "fetch"]):
+        for parameter in command_named([*words, "X"] if words == ["evaluate"] else words).params:
+            for option in (*parameter.opts, *parameter.secondary_opts):
+                assert not option.startswith("--") or option == "--help" or f"`{option}" in page, (words, option)
+
+
+def test_the_tables_of_tasks_are_those_of_the_task_files():
+    from tsugiki.evaluation.data import SETS
+    from tsugiki.evaluation.tasks import NAMES
+
+    data, measures = rows_of(TASK_PAGE, "Data"), rows_of(TASK_PAGE, "Measures")
+    assert list(data) == list(NAMES)
+    assert [name for name in measures if name in NAMES] == list(NAMES)
+    for number, files in enumerate(task_files().values()):
+        for task in files:
+            stated = task["metadata"]
+            name = task["task"].partition("_")[2]
+            assert stated["version"] == 1
+            if name not in NAMES:  # beside the fourteen
+                assert f"`{name}`" in TASK_PAGE.read_text("utf-8")
+                continue
+            assert data[name][0] == stated["title"]
+            budget, _, score = measures[name][number].partition(", ")
+            if task["output_type"] == "multiple_choice":
+                assert budget.startswith("likelihood"), name
+            elif "max_characters" in stated:
+                assert budget == f"{stated['max_characters']} characters", name
+            else:
+                tokens = task["generation_kwargs"]["max_gen_toks"]
+                assert budget == f"{tokens} token" + "s" * (tokens > 1), name
+            assert score.split()[0] == f"`{stated['headline']}`", name
+            assert stated.get("tokenize", "") in score
+            assert task.get("num_fewshot", 4) == (1 if name == "xlsum_ja" else 4)
+            assert measures[name][3] == str(stated.get("chance", "")), name
+            beside = {one["metric"] for one in task["metric_list"]} - {stated["headline"]}
+            assert all(f"`{metric}`" in measures[name][2] for metric in beside), name
+    for name, entry in SETS.items():
+        assert data[name][1] == f"{entry.items:,}"
+        assert data[name][2] == entry.published_examples
+        assert entry.licence.startswith(data[name][3].split(",")[0]), name
+        for file in entry.files[:1]:
+            assert f"`{file.path}`" in data[name][4] or file.path.endswith(".sgm"), name
+
+
+def test_every_metric_of_a_task_is_explained():
+    explained = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", TASK_PAGE.read_text("utf-8"), re.M))))
+    used = {one["metric"] for files in task_files().values() for task in files for one in task["metric_list"]}
+    used |= {task["metadata"]["headline"] for files in task_files().values() for task in files}
+    assert used <= explained, used - explained
+
+
+def test_every_key_of_a_task_files_metadata_is_on_the_page():
+    page = EVALUATION.read_text("utf-8")
+    for key in {key for files in task_files().values() for task in files for key in task["metadata"]}:
+        assert f"`{key}`" in page, key
+
+
+def test_every_probe_of_the_quick_suite_is_on_the_page():
+    from tsugiki.evaluation.probes.suite import quick_suite
+
+    named = rows_of(ROOT / "docs/running.md", "Questions while it trains")
+    for probe in quick_suite(["ja"]):
+        assert probe.name.removesuffix("_ja").removesuffix("_en") in named
+
+
+def test_the_task_on_the_page_runs(tiny_language_model_folder, tmp_path, monkeypatch):
+    """A reader who copies its two files and its command gets a score of three items."""
+    pytest.importorskip("lm_eval")
+    from typer.testing import CliRunner
+
+    from tsugiki.evaluation.results import read_records, read_results
+
+    section = EVALUATION.read_text("utf-8").split("\n## Your own tasks\n")[1]
+    files = re.findall(r"`(my-tasks/\S+)`.*?\n\n```\w+\n(.*?)```", section, re.S)
+    assert [name for name, _ in files] == ["my-tasks/capitals.yaml", "my-tasks/capitals.jsonl"]
+    assert len(files[0][1].splitlines()) <= 20
+    monkeypatch.chdir(tmp_path)
+    Path("my-tasks").mkdir()
+    for name, content in files:
+        Path(name).write_text(content, "utf-8")
+    (command,) = [words for words in commands(section) if "--task-dir" in words]
+    command = ["capitals" if word == "capitals,jsquad" else word for word in command]  # jsquad needs data
+    command = [str(tiny_language_model_folder) if word == "runs/mine" else word for word in command]
+    refused = CliRunner().invoke(app, [word for word in command if word != "--allow-task-code"])
+    assert "--allow-task-code" in str(refused.exception)
+    assert not Path("evaluation").exists()
+    done = CliRunner().invoke(app, command)
+    assert done.exception is None, done.output
+    (folder,) = Path("evaluation").glob("*/default")
+    task = read_results(folder).tasks["capitals"]
+    assert (task.title, task.language, task.metric, task.shots) == ("Capitals", "ja", "exact_match", 2)
+    assert sorted(task.ids) == ["egypt", "italy", "peru"]
+    prompts = {record["item"]: record["prompt"] for record in read_records(folder, "capitals")}
+    shots = "質問: 日本の首都は?\n答え:東京\n\n質問: フランスの首都は?\n答え:パリ\n\n"
+    assert prompts["peru"] == shots + "質問: ペルーの首都は?\n答え:"
+    for record in read_records(folder, "capitals"):
+        assert record["score"] == float(record["output"] == record["gold"])
+        assert len(record["output"]) <= 20  # max_characters

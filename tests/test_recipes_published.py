@@ -45,6 +45,14 @@ def test_swallow_ms_is_stated_as_published():
     assert (training.weight_decay, training.max_grad_norm, training.lr_scheduler) == (0.1, 1.0, "cosine")
     assert (training.save_steps, training.eval_steps) == (500, 100)
     assert sorted((source.weight for source in sources.values()), reverse=True) == [78.67, 10.93, 4.45, 4.45, 1.49]
+    evaluation = recipe.evaluation
+    assert evaluation is not None
+    assert (evaluation.suite, evaluation.base, evaluation.published) == ("swallow", True, True)
+    assert {*evaluation.steps, training.max_steps} == {2000, 25_000}  # the last one is always evaluated
+    assert training.keep_every is not None
+    assert training.keep_every <= 2000
+    assert training.evaluate is not None
+    assert training.evaluate.every == 2000
     assert launch_errors(recipe, 128) == []  # the 128 GPUs it was trained on
     tokens = training.max_steps * training.global_batch_size * recipe.data.sequence_length
     assert round(tokens / 1e9, 1) == 104.9
