@@ -111,7 +111,7 @@ def test_quick_scores_the_held_out_documents_of_every_source(
     monkeypatch.setattr(quick, "quick_suite", lambda languages, texts: [])
     evaluated(recipe)
     result = read_results(folders(run_dir, "quick")["tiny"])
-    assert set(result.tasks) == {*(f"text_{name}" for name in texts), "text_functions"}
+    assert set(result.tasks) == {*(f"text_{name}" for name in texts), "text_our functions"}
 
 
 def test_what_cannot_be_evaluated_is_named(trained: tuple[PreparedTiny, Path]):

@@ -20,11 +20,13 @@ data_app = typer.Typer(help="The data of the evaluation tasks.", no_args_is_help
 
 @evaluate_app.command("models", hidden=True)
 def evaluate(
+    context: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Hugging Face folders, hub ids, checkpoints or run directories; or one recipe, which names them.",
+            help="Hugging Face folders, hub ids, checkpoints or run directories; or a recipe, which names them, and "
+            "KEY.PATH=VALUE.",
             show_default=False,
         ),
     ],
@@ -76,12 +78,10 @@ def evaluate(
     from tsugiki.evaluation.show import evaluate_and_show, without_score
     from tsugiki.recipe_file import load_recipe
 
-    recipes = [name for name in models if Path(name).suffix in (".yaml", ".yml")]
     try:
-        if recipes:
-            if len(models) > 1:
-                raise RecipeError(f"{recipes[0]} is a recipe, which names its models itself: give nothing beside it")
-            evaluate_recipe(load_recipe(Path(recipes[0]), []))
+        if Path(models[0]).suffix in (".yaml", ".yml"):
+            _refuse_options(context, models)
+            evaluate_recipe(load_recipe(Path(models[0]), models[1:]))
             return
         settings = Settings(
             suite=suite, tasks=_names(tasks), data_dir=data, limit=limit, shots=shots, add_bos=add_bos,
@@ -135,6 +135,20 @@ def evaluate_recipe(recipe: Any) -> None:
 
     with EvaluationProgress(console) as progress:
         run_evaluation(recipe, say, progress, console)
+
+
+def _refuse_options(context: typer.Context, arguments: list[str]) -> None:
+    """What is asked of a recipe's models stands in the recipe."""
+    given = [
+        name for name in context.params
+        if name != "models" and (source := context.get_parameter_source(name)) is not None
+        and source.name == "COMMANDLINE"
+    ]  # fmt: skip
+    if given:
+        raise RecipeError(
+            f"--{given[0].replace('_', '-')} is for models that are named here; with a recipe set its key instead, as "
+            f"in: tsugiki evaluate {arguments[0]} evaluation.limit=10"
+        )
 
 
 def _names(text: str | None) -> list[str] | None:

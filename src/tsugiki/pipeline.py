@@ -29,6 +29,7 @@ from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json, write_json
 from tsugiki.recipe import Recipe
+from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_evaluation import DATA_DIR
 from tsugiki.recipe_inputs import (
     Inputs,
@@ -269,7 +270,8 @@ def run_evaluation(recipe: Recipe, say: Say, progress: Any, console: Any) -> Non
     if section is None:
         raise RecipeError("the recipe has no section evaluation: add one, or name models instead of the recipe")
     base = base_folder(recipe, resolve_commits(recipe)) if section.base else None
-    models = [find_model(str(checkpoint_at(recipe.run_dir, step))) for step in section.steps]
+    final = total_steps(recipe)  # the export is that of its checkpoint
+    models = [find_model(str(checkpoint_at(recipe.run_dir, step))) for step in section.steps if step != final]
     settings = Settings(
         suite=section.suite, tasks=section.tasks, data_dir=section.data_dir or Path(DATA_DIR), limit=section.limit,
         shots=section.shots, add_bos=section.add_bos, batch_tokens=section.batch_tokens, backend=section.backend,

@@ -362,7 +362,7 @@ def test_files_and_shots_of_a_result_are_stated(official_data):
     assert sorted(facts["files"]) == ["jcommonsenseqa/train-v1.1.json", "jcommonsenseqa/valid-v1.1.json"]
     assert len(facts["shot_ids"]) == facts["shots"] == 4
     assert not facts["comparable"]
-    assert "12" in facts["shot_rule"]
+    assert "12 of 1,119 items" in facts["notes"]
 
 
 def test_another_number_of_shots_is_set(official_data):

@@ -122,7 +122,7 @@ def test_a_published_prompt_with_one_shot_character_for_character(name, monkeypa
     item, shot, prompt, follows = MADE_UP[name]
     own = name in ("wmt20_en_ja", "wmt20_ja_en", "xwinograd_en")
     pool = [] if own else [shot, {**shot, "id": "3"}]  # some draw one more than asked for
-    loaded = LoadedSet(name, [item, shot] if own else [item], pool, {}, not own, [], 1)
+    loaded = LoadedSet(name, [item, shot] if own else [item], pool, {}, not own, True, [], 1)
     monkeypatch.setattr(task_items, "load_set", lambda *_: loaded)
     task = load_task(f"swallow_{name}", tmp_path)
     place = [document["id"] for document in task.eval_docs].index("1")

@@ -2,12 +2,13 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
 from tsugiki.errors import DataError
-from tsugiki.evaluation.data import LoadedSet, load_set
-from tsugiki.evaluation.shots import DRAWS, PUBLISHED_ITEMS, RESERVED, Stream, arrange, describe, shuffled
+from tsugiki.evaluation.data import SETS, LoadedSet, load_set
+from tsugiki.evaluation.shots import DRAWS, RESERVED, Stream, arrange, describe, shuffled
 
 
 def made_up(name, items, shots=0, published=False, total=None):
@@ -17,6 +18,7 @@ def made_up(name, items, shots=0, published=False, total=None):
         shots=[{"id": f"s{i}", "question": f"q{i}", "answer": f"a{i}"} for i in range(shots)],
         files={},
         published_shots=published,
+        published_items=True,
         notes=[],
         total=items if total is None else total,
     )
@@ -105,7 +107,7 @@ def test_reserved_items_are_the_same_for_every_k_and_leave_the_evaluation(profil
     assert [len(plan.ids) for plan in plans] == [0, 4, RESERVED]
     assert plans[2].ids[:4] == plans[1].ids
     assert not any(plan.comparable for plan in plans)
-    assert "16 test items give the shots and leave the evaluation" in plans[1].reason
+    assert "16 test items give the shots and leave the evaluation" in "; ".join(plans[1].obstacles)
 
 
 def test_reserved_items_do_not_depend_on_the_order_of_the_file():
@@ -131,25 +133,25 @@ def test_the_default_profile_has_the_same_shots_for_every_item_and_a_random_orde
     assert arrange("default", half).items == [item for item in arrangement.items if item["id"] in remaining]
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED_ITEMS))
+@pytest.mark.parametrize("name", sorted(SETS))
 def test_a_result_is_comparable_with_published_items_and_shots_alone(name):
     own = name in ("xwinograd_en", "wmt20_en_ja", "wmt20_ja_en")
     k = 1 if name == "xlsum_ja" else 4
-    complete = made_up(name, PUBLISHED_ITEMS[name], shots=20, published=not own)
+    complete = made_up(name, SETS[name].items, shots=20, published=not own)
     plan = describe("swallow", complete, k)
     assert plan.comparable
-    assert plan.reason == "items and shots as published"
+    assert plan.obstacles == []
     assert (plan.ids is None) == (name in DRAWS)
 
-    assert describe("swallow", complete, k + 1).reason == f"{k + 1} shots (published: {k})"
+    assert describe("swallow", complete, k + 1).obstacles == [f"{k + 1} shots (published: {k})"]
     assert not describe("default", complete, k).comparable
-    subset = describe("swallow", made_up(name, 50, shots=20, published=not own), k)
+    subset = describe("swallow", replace(complete, published_items=False), k)
     assert not subset.comparable
-    assert subset.reason == f"50 items (published: {PUBLISHED_ITEMS[name]:,})"
+    assert subset.obstacles == [], "which items there are is the set's own to say"
     if not own:
-        other = describe("swallow", made_up(name, PUBLISHED_ITEMS[name], shots=20, published=False), k)
+        other = describe("swallow", made_up(name, SETS[name].items, shots=20, published=False), k)
         assert not other.comparable
-        assert "shots from 20 other examples" in other.reason
+        assert "shots from 20 other examples" in other.obstacles[0]
 
 
 def test_too_many_shots_are_an_error_that_says_how_many_there_are():
@@ -159,7 +161,7 @@ def test_too_many_shots_are_an_error_that_says_how_many_there_are():
         Stream(DRAWS["mgsm_ja"], 250, 8).at(0, 9)
 
 
-@pytest.mark.parametrize(("name", "items"), sorted(PUBLISHED_ITEMS.items()))
+@pytest.mark.parametrize(("name", "items"), sorted((name, one.items) for name, one in SETS.items()))
 def test_real_sets_say_what_keeps_them_from_published_results(evaldata, name, items):
     if name == "xlsum_ja":
         pytest.skip("not among the real sets")
@@ -175,6 +177,6 @@ def test_real_sets_say_what_keeps_them_from_published_results(evaldata, name, it
         "gsm8k",
     }
     plan = describe("swallow", loaded, 4)
-    assert plan.comparable == (name in comparable), plan.reason
+    assert plan.comparable == (name in comparable), plan.obstacles
     leaving = 16 if name in ("openbookqa", "triviaqa", "hellaswag", "squad2") else 0
     assert len(arrange("swallow", loaded).items) == loaded.total - leaving

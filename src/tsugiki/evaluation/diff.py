@@ -88,8 +88,10 @@ def compare(before: Path, after: Path, tasks: Collection[str] = ()) -> Diff:
     names = (results[0].name, results[1].name)
     require_one_suite(results)
     first, second = (result.scored() for result in results)
-    shared = [name for name in first if name in second and (not tasks or name in tasks)]
-    unknown = [name for name in tasks if name not in shared]
+    shared = [
+        name for name in first if name in second and (not tasks or name in tasks or _short_name(name) in tasks)
+    ]  # fmt: skip
+    unknown = [name for name in tasks if name not in shared and name not in map(_short_name, shared)]
     if unknown or not shared:
         raise DataError(
             f"{before} and {after} have no common score for {', '.join(unknown) or 'any task'}. The first has "
@@ -100,6 +102,11 @@ def compare(before: Path, after: Path, tasks: Collection[str] = ()) -> Diff:
         require_same_metric(second[name], first[name], (names[1], names[0]))
         found.append(_compare_task((before, after), first[name], second[name]))
     return Diff(names, found)
+
+
+def _short_name(task: str) -> str:
+    """The name of a suite's task without the suite's prefix, as `tsugiki evaluate --tasks` takes it."""
+    return task.partition("_")[2]
 
 
 def _compare_task(folders: tuple[Path, Path], first: TaskResult, second: TaskResult) -> TaskDiff:

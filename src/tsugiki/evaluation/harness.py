@@ -109,7 +109,7 @@ class Harness:
         plan = describe(stated["profile"], loaded, shots)
         return facts | {
             "total": loaded.total, "files": loaded.files, "shot_ids": plan.ids, "comparable": plan.comparable,
-            "shot_rule": plan.reason, "notes": [*loaded.notes, *([] if plan.comparable else [plan.reason])],
+            "notes": [*loaded.notes, *plan.obstacles],
         }  # fmt: skip
 
     def run(self, task: Any, lm: JournalLM, *, limit: int | None) -> tuple[TaskResult, list[Record]]:

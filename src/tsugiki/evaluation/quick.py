@@ -26,6 +26,9 @@ from tsugiki.model.loss import TrainingModel
 LONGEST_CONTEXT = 4096
 """Tokens of a window: with more before it, a token of a document hardly gets likelier."""
 
+BUILT_IN = "our functions"
+"""The built-in text of held-out code; no source of a recipe can have this name."""
+BITS = "bits per byte"
 CODE, OTHER = "code", "other"
 """The languages of program text, and of text that the recipe gives none: neither has sentences to make probes of."""
 
@@ -44,7 +47,7 @@ def evaluate_quick(
     probes = quick_suite([*WRITTEN, *(language for language, _ in written.values())], written)
     totals = {probe.name: len(probe.items) for probe in probes}
     probes = [replace(probe, items=probe.items[:limit]) for probe in probes]
-    texts = {**texts, "functions": (CODE, [problem.prompt + problem.solution for problem in own_problems()])}
+    texts = {**texts, BUILT_IN: (CODE, [problem.prompt + problem.solution for problem in own_problems()])}
     asked = f"the model {model.source} and {batch_tokens:,} tokens at a time"
     with model.weights(scratch) as folder, enough_memory(asked):
         hf, _ = read_pretrained(folder, dtype=DTYPES[dtype])
@@ -64,6 +67,8 @@ def evaluate_quick(
     for one in found:
         if isinstance(one, ProbeResult):
             results.append((_probe_result(one, totals[one.name]), list(_probe_records(one, by_name[one.name]))))
+            bits = _truth_result(one, totals[one.name])
+            results.append((bits, list(_text_records(bits))))
         else:
             scored = _text_result(one, texts[one.name][0], len(texts[one.name][1]))
             results.append((scored, list(_text_records(scored))))
@@ -74,7 +79,6 @@ def _probe_result(one: ProbeResult, total: int) -> TaskResult:
     return TaskResult(
         task=one.name, title=one.title, language=one.language, metric="accuracy", combine="mean", ids=one.ids,
         values=one.correct[:, None], total=total, shots=0, chance=one.chance,
-        notes=[f"{one.figures()['bits_per_byte']:.3f} bits per byte of the true continuations"],
     )  # fmt: skip
 
 
@@ -89,9 +93,18 @@ def _probe_records(one: ProbeResult, probe: Probe) -> Iterable[Record]:
         }  # fmt: skip
 
 
+def _truth_result(one: ProbeResult, total: int) -> TaskResult:
+    """How likely the true continuations are, whatever the other choices: it moves smoothly where accuracy is chance."""
+    return TaskResult(
+        task=f"{one.name}_bits", title=one.title, language=f"{one.language}: bits per byte", metric=BITS,
+        combine="bits_per_byte", ids=one.ids, values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1),
+        total=total, shots=0,
+    )  # fmt: skip
+
+
 def _text_result(one: TextResult, language: str, total: int) -> TaskResult:
     return TaskResult(
-        task=f"text_{one.name}", title=one.name, language=f"{language}: bits per byte", metric="bits per byte",
+        task=f"text_{one.name}", title=one.name, language=f"{language}: bits per byte", metric=BITS,
         combine="bits_per_byte", ids=[str(number) for number in range(len(one.nats))],
         values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1), total=total, shots=0,
     )  # fmt: skip

@@ -57,22 +57,15 @@ DRAWS: dict[str, Draw] = {
     "gsm8k": Draw(1234),
 }
 
-# Test items of the published set-up: with others, a score is one of another test.
-PUBLISHED_ITEMS = {
-    "jcommonsenseqa": 1119, "jemhopqa": 120, "niilc": 198, "jsquad": 4442, "xlsum_ja": 766, "mgsm_ja": 250,
-    "wmt20_en_ja": 1000, "wmt20_ja_en": 993, "openbookqa": 500, "triviaqa": 17944, "hellaswag": 10042,
-    "squad2": 11873, "xwinograd_en": 2325, "gsm8k": 1319,
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class ShotPlan:
     """What a table says about the shots of one result."""
 
     comparable: bool
-    """Items and shots are those of the published set-up."""
-    reason: str
-    """Why not, or where the shots come from."""
+    """Items, shots and measure are those of the published set-up."""
+    obstacles: list[str]
+    """What is unlike the published choice of shots."""
     ids: list[str] | None
     """The shots of every prompt, in order; None where they differ from item to item."""
 
@@ -106,8 +99,6 @@ def describe(profile: str, loaded: LoadedSet, k: int) -> ShotPlan:
     name, arrangement = loaded.name, arrange(profile, loaded)
     ids = None if arrangement.draw and k > 0 else [str(shot["id"]) for shot in first(arrangement.pool, k)]
     obstacles = []
-    if profile != "swallow":
-        obstacles.append("the default profile measures the items in its own way")
     if profile == "swallow" and k != published_shots(name):
         obstacles.append(f"{k} shots (published: {published_shots(name)})")
     if not loaded.shots and arrangement.draw is None:
@@ -116,9 +107,8 @@ def describe(profile: str, loaded: LoadedSet, k: int) -> ShotPlan:
         )
     elif profile == "swallow" and not _pool_as_published(loaded):
         obstacles.append(f"shots from {len(loaded.shots)} other examples than the published training split")
-    if loaded.total != PUBLISHED_ITEMS[name]:
-        obstacles.append(f"{loaded.total:,} items (published: {PUBLISHED_ITEMS[name]:,})")
-    return ShotPlan(not obstacles, "; ".join(obstacles) or "items and shots as published", ids)
+    comparable = profile == "swallow" and loaded.published_items and not obstacles
+    return ShotPlan(comparable, obstacles, ids)
 
 
 def arrange(profile: str, loaded: LoadedSet) -> Arrangement:

@@ -169,8 +169,8 @@ def _shared(task: TaskResult, base: TaskResult) -> list[str]:
 
 
 def _is_off(task: TaskResult, suite: str) -> bool:
-    """Not what was published: other shots, or, in the suite that measures as published, not all items."""
-    return not task.comparable or (suite == SUITE and len(task.ids) < task.total)
+    """In the suite that measures as published: other items or shots, or not all items."""
+    return suite == SUITE and (not task.comparable or len(task.ids) < task.total)
 
 
 def _published_row(row: PublishedRow, blocks: Sequence[Block]) -> Row:
@@ -237,6 +237,8 @@ def _lines(result: ModelResult, base: Mapping[str, TaskResult]) -> Iterator[str]
             yield f"–  {task.title}: {task.reason}"
     scored = result.scored().values()
     off = [task.title for task in scored if _is_off(task, result.suite)]
+    if result.suite != SUITE and not all(task.comparable for task in scored):
+        yield f"Not comparable with published scores: the suite {result.suite} measures in a way of its own"
     if off:
         yield f"†  Not comparable with published scores: {', '.join(off)}"
     limited = [f"{task.title} {len(task.ids):,} of {task.total:,}" for task in scored if len(task.ids) < task.total]

@@ -39,7 +39,7 @@ def error(body: str, **options: object) -> str:
 
 def test_nothing_runs_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
-    with pytest.raises(RecipeError, match="allow_code_execution=True"):
+    with pytest.raises(RecipeError, match="--allow-code-execution"):
         run_candidate("def f():\n    return 1\n", "f", [()])
     monkeypatch.setattr(os, "name", "nt")
     with pytest.raises(RecipeError, match="only on Linux and macOS"):

@@ -58,8 +58,8 @@ def require_permission(allow_code_execution: bool) -> None:
     if not allow_code_execution:
         raise RecipeError(
             "completing functions runs Python code that the model writes, on this machine and as this user, which is "
-            "off by default: limits on time, memory and files guard against accidents, not against malice. Pass "
-            "allow_code_execution=True to run it, best in a container"
+            "off by default: limits on time, memory and files guard against accidents, not against malice. Give "
+            "--allow-code-execution (evaluation.allow_code_execution: true) to run it, best in a container"
         )
     if os.name != "posix":
         raise RecipeError("code that a model writes can be limited only on Linux and macOS: run it there")

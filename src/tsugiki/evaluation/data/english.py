@@ -52,7 +52,9 @@ def load_hellaswag(files: DataFiles) -> Splits:
         return Splits(_endings(official), shots, published_shots=train is not None)
     joined = files.need("hellaswag/hellaswag_val.jsonl", "hellaswag/hellaswag_val_full.txt.bz2")
     note = "contexts are joined in the file given, the sentence to be ended without its capital"
-    return Splits(_joined_endings(joined), shots, published_shots=train is not None, notes=[note])
+    return Splits(
+        _joined_endings(joined), shots, published_shots=train is not None, published_items=False, notes=[note]
+    )
 
 
 def _hub_names(folder: str, split: str) -> list[str]:

@@ -28,6 +28,8 @@ class LoadedSet:
     """Path of each file read, relative to the data folder → its digest (xxh3)."""
     published_shots: bool
     """The pool is the one that the published set-up drew its examples from."""
+    published_items: bool
+    """The test items are those of the published set-up, all and as they were."""
     notes: list[str]
     """What a reader of the results must know, such as "3,000 of 17,944 items"."""
     total: int
@@ -41,6 +43,7 @@ class Splits:
     test: list[Item]
     shots: list[Item] = field(default_factory=list)
     published_shots: bool = False
+    published_items: bool = True
     notes: list[str] = field(default_factory=list)
 
 

@@ -49,7 +49,7 @@ def load_jemhopqa(files: DataFiles) -> Splits:
     new = files.need("jemhopqa/dev.json", "jemhopqa/dev_ver1.2.json")
     train = files.find("jemhopqa/train_ver1.2.json")
     note = "JEMHopQA version 1.2; published results are on version 1.0 (12 of its 120 items differ)"
-    return Splits(_multi_hop(new), _multi_hop(train) if train else [], notes=[note])
+    return Splits(_multi_hop(new), _multi_hop(train) if train else [], published_items=False, notes=[note])
 
 
 def _multi_hop(path: Path) -> list[Item]:
@@ -115,15 +115,13 @@ def _encyclopaedic(path: Path) -> tuple[list[Item], int]:
 def load_jsquad(files: DataFiles) -> Splits:
     """{id, context (title, " [SEP] ", paragraph, as the file has it), question, answers}. JGLUE v1.1."""
     test = files.need("jsquad/valid-v1.1.json")
-    notes = []
     shots: list[Item] = []
     train = files.find("jsquad/train-v1.1.json")
     if train:
         shots = _comprehension(train)
     elif four := files.find("jsquad/fewshot4_train.json"):
         shots = [_quoted_example(number, row) for number, row in enumerate(read_rows(four), 1)]
-        notes.append(f"{len(shots)} fixed examples from the training split, not the published ones")
-    return Splits(_comprehension(test), shots, published_shots=train is not None, notes=notes)
+    return Splits(_comprehension(test), shots, published_shots=train is not None)
 
 
 def _comprehension(path: Path) -> list[Item]:

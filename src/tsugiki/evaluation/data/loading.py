@@ -38,8 +38,8 @@ def load_set(name: str, data_dir: Path) -> LoadedSet:
     splits = LOADERS[name](files)
     check_ids(splits.test, "test split", name)
     check_ids(splits.shots, "pool of examples", name)
-    notes = list(splits.notes)
-    if len(splits.test) != SETS[name].items:
+    notes, complete = list(splits.notes), len(splits.test) == SETS[name].items
+    if not complete:
         notes.append(f"{len(splits.test):,} of {SETS[name].items:,} items")
     return LoadedSet(
         name=name,
@@ -47,6 +47,7 @@ def load_set(name: str, data_dir: Path) -> LoadedSet:
         shots=splits.shots,
         files=files.used,
         published_shots=splits.published_shots,
+        published_items=splits.published_items and complete,
         notes=notes,
         total=len(splits.test),
     )

@@ -26,19 +26,18 @@ def load_wmt20(files: DataFiles, source: str, target: str) -> Splits:
     sides = ((source, "src"), (target, "ref"))
     official = [f"wmt20/sgm/newstest2020-{source}{target}-{side}.{language}.sgm" for language, side in sides]
     found = files.find_all(*official) or files.find_all(*plain) or files.missing(*official, *plain)
-    shots, notes = _examples(files, source, target)
-    return Splits(_pairs(*found), shots, notes=notes)
+    return Splits(_pairs(*found), _examples(files, source, target))
 
 
-def _examples(files: DataFiles, source: str, target: str) -> tuple[list[Item], list[str]]:
-    """Pairs of another test set, in the same direction where there is one, and what to say about them."""
+def _examples(files: DataFiles, source: str, target: str) -> list[Item]:
+    """Pairs of another test set, in the same direction where there is one."""
     names = [f"newstest2021.{source}-{target}.{side}" for side in (f"src.{source}", f"ref.A.{target}")]
     for folder in ("wmt21", "mt_fallback"):
         if newer := files.find_all(*(f"{folder}/{name}" for name in names)):
-            return _pairs(*newer), ["examples from newstest2021; the published ones are from the test set itself"]
+            return _pairs(*newer)
         if ntrex := files.find_all(f"{folder}/{NTREX[source]}", f"{folder}/{NTREX[target]}"):
-            return _pairs(*ntrex), ["examples from NTREX-128; the published ones are from the test set itself"]
-    return [], []
+            return _pairs(*ntrex)
+    return []
 
 
 def _pairs(source: Path, reference: Path) -> list[Item]:
