@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
@@ -106,5 +107,9 @@ class Journal:
     ) -> None:
         try:
             os.fsync(self._file.fileno())
-        finally:
             self._file.close()
+        except OSError as failed:
+            with suppress(OSError):  # a line that the disk had no room for is tried again here
+                self._file.close()
+            if error is None:
+                raise StorageError(explain_os_error(failed, self.path)) from None
