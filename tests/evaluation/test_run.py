@@ -235,6 +235,19 @@ def test_nothing_is_lost_when_the_model_stops_in_the_middle(language_model, offi
     assert len(asked(folder)) == len(result.tasks["tsugiki_jemhopqa"].ids) == 6
 
 
+def test_a_disk_without_room_is_one_message(language_model, official_data, tmp_path, monkeypatch):
+    original = run.Journal.__init__
+
+    def on_a_full_disk(self, path):
+        original(self, path)
+        self._file.close()
+        self._file = Path("/dev/full").open("ab")  # noqa: SIM115 - the journal closes it
+
+    monkeypatch.setattr(run.Journal, "__init__", on_a_full_disk)
+    with pytest.raises(StorageError, match=r"journal\.jsonl: the disk is full"):
+        evaluate(language_model(), official_data, tmp_path, ["openbookqa"], limit=1)
+
+
 # Several models, and what is missing.
 
 
