@@ -321,6 +321,6 @@ def test_rolling_likelihoods_are_refused_with_what_to_use(language_model, tmp_pa
 def test_a_budget_that_fills_the_context_is_named(language_model, tmp_path):
     with (
         open_lm(language_model(), tmp_path, max_length=16) as lm,
-        pytest.raises(ModelError, match=r"16 positions.*--tasks"),
+        pytest.raises(ModelError, match=r"16 positions.*20 tokens.*no prompt fits"),
     ):
         texts(lm, until=[], max_gen_toks=20)
