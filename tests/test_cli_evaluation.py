@@ -199,7 +199,10 @@ def test_a_number_out_of_range_is_refused(option, value, run, model):
 
 def test_a_recipe_stands_alone(run, model):
     Path("recipe.yaml").write_text("run_dir: run\n")
-    assert "is a recipe, which names its models itself" in error(run("evaluate", model, "recipe.yaml"), 2)
+    for others in ((model, "recipe.yaml"), ("recipe.yaml", model)):
+        assert "is a recipe, which names its models itself" in error(run("evaluate", *others), 2)
+    refused = error(run("evaluate", "recipe.yaml", "evaluation.shots=0", "--limit", "3"), 2)
+    assert "--limit is for models that are named here" in refused
 
 
 def test_a_text_that_is_not_there_is_named(run, model):

@@ -79,7 +79,10 @@ def evaluate(
     from tsugiki.recipe_file import load_recipe
 
     try:
-        if Path(models[0]).suffix in (".yaml", ".yml"):
+        recipes = [name for name in models if Path(name).suffix in (".yaml", ".yml") and "=" not in name]
+        if recipes and (models[0] != recipes[0] or any("=" not in name for name in models[1:])):
+            raise RecipeError(f"{recipes[0]} is a recipe, which names its models itself: give only KEY=VALUE after it")
+        if recipes:
             _refuse_options(context, models)
             evaluate_recipe(load_recipe(Path(models[0]), models[1:]))
             return
