@@ -8,9 +8,11 @@ line in the middle that cannot be read is an error, since what stands in the fil
 The folder belongs to one model (see `models.py`), so that the key needs no model.
 """
 
+import errno
 import fcntl
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -52,17 +54,27 @@ class Journal:
         except OSError as error:
             raise StorageError(explain_os_error(error, path)) from None
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise StorageError(
-                f"{path}: another evaluation of this model is writing there; wait for it, or give another --output"
-            ) from None
-        try:
+            self._lock()
             self._read()
         except BaseException:
             self._file.close()
             raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(
+                f"{self.path}: another evaluation of this model is writing there; wait for it, or give another --output"
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise StorageError(explain_os_error(error, self.path, "lock")) from None
+            warnings.warn(
+                f"the file system of {self.path.parent} has no locks (for Lustre: mount option flock): see to it "
+                "yourself that no second evaluation writes there",
+                stacklevel=3,
+            )
 
     def _read(self) -> None:
         self._file.seek(0)
@@ -107,9 +119,9 @@ class Journal:
     ) -> None:
         try:
             os.fsync(self._file.fileno())
-            self._file.close()
-        except OSError as failed:
-            with suppress(OSError):  # a line that the disk had no room for is tried again here
-                self._file.close()
+        except OSError as refused:
             if error is None:
-                raise StorageError(explain_os_error(failed, self.path)) from None
+                raise StorageError(explain_os_error(refused, self.path)) from None
+        finally:
+            with suppress(OSError):  # what a full disk has refused is offered to it once more; `add` has said so
+                self._file.close()
