@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError
@@ -22,6 +23,8 @@ from tsugiki.model.cached import Continuation, LogLikelihood, Prompt
 
 MAX_NEW_TOKENS = 256
 """lm-eval's own budget where a task names none."""
+GENERATION_KEYS = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
+"""What a task's generation_kwargs may say; the last three concern sampling alone."""
 TOKENS_A_CHARACTER = 3
 """At most: a character outside the vocabulary is three UTF-8 bytes in the scripts that are in use."""
 
@@ -170,14 +173,19 @@ class JournalLM(TemplateLM):
     def _writing(self, request: Instance) -> _Writing:
         """How a request to write is asked. A budget in characters is met in the tokens of any vocabulary; the room that
         the prompt leaves is what the task's YAML expects an answer to take."""
-        text, wanted = request.args
-        if wanted.get("do_sample") or float(wanted.get("temperature") or 0) > 0:
+        text, stated = request.args
+        wanted = normalize_gen_kwargs(stated, MAX_NEW_TOKENS)  # the length goes by four names
+        if wanted["do_sample"]:
             raise RecipeError(
                 f"task {request.task_name} samples its answers (do_sample, temperature); Tsugiki evaluates with the "
                 "likeliest token only: set do_sample: false in its generation_kwargs"
             )
-        room = int(wanted.get("max_gen_toks", MAX_NEW_TOKENS))
-        characters, until = self.traits.max_characters, wanted.get("until", [])
+        if others := wanted.keys() - GENERATION_KEYS:
+            raise RecipeError(
+                f"task {request.task_name}: its generation_kwargs have {', '.join(sorted(others))}, which would change "
+                "the answers and is not offered: take it out"
+            )
+        room, until, characters = wanted["max_gen_toks"], wanted["until"], self.traits.max_characters
         (one,) = self.encoder.prompts([text], room=room)
         shortened = None
         if one.cut and self.traits.shorten is not None:
@@ -186,7 +194,7 @@ class JournalLM(TemplateLM):
         limit = room if characters is None else max(room, TOKENS_A_CHARACTER * characters)
         return _Writing(
             one, shortened, min(limit, self.encoder.max_length - len(one.prompt)),
-            Answer(self.text_tokenizer, one.prompt, [until] if isinstance(until, str) else until, characters),
+            Answer(self.text_tokenizer, one.prompt, until, characters),
         )  # fmt: skip
 
 

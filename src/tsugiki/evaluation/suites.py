@@ -37,13 +37,16 @@ QUICK = "quick"
 def full_names(suite: Suite, asked: list[str] | None, known: list[str]) -> list[str]:
     """The lm-eval names of the tasks that are asked for (all of the suite where that is None), in the order asked.
 
-    `known`: every task that is there, the user's own included. Raises RecipeError for a name that is none of them.
+    `known`: every task that is there, the user's own included. Raises RecipeError for a name that is none of them, or
+    two.
     """
     if asked is None:
         return [suite.prefix + task for task in TASKS]
     names = []
     for name in asked:
         full = suite.prefix + name
+        if full in known and name in known:
+            raise RecipeError(f"--tasks {name}: the suite and your task folder both have it: give yours another name")
         if full in known:
             names.append(full)
         elif name in known:
