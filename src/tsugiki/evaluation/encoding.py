@@ -89,7 +89,7 @@ class Encoder:
             needed = len(continuation) or room
             raise ContextTooShort(
                 f"{self.tokenizer.folder}: the model has {self.max_length:,} positions, which {needed:,} tokens of "
-                "answer fill: no prompt fits before them"
+                "answer fill: no prompt fits before them; leave such tasks out (--tasks)"
             )
         cut = max(0, len(prompt) - space)
         if cut:
