@@ -12,6 +12,7 @@ from extension_project import lines_of
 from small_extensions import PAIRS
 
 from tsugiki import cli
+from tsugiki.terminal import Terminal
 from tsugiki.vocabulary.check import short_names
 
 
@@ -86,7 +87,7 @@ def test_files_may_follow_one_another_or_each_have_the_option(monkeypatch, capsy
 
 def test_comparing_takes_folders_and_files_in_any_order_and_fits_80_columns(monkeypatch, capsys, folder):
     text = ("--text", "ja.jsonl", "en.jsonl")
-    monkeypatch.setattr(cli, "console", cli.Terminal(width=80, highlight=False, soft_wrap=True, emoji=False))
+    monkeypatch.setattr(cli, "console", Terminal(width=80, highlight=False, soft_wrap=True, emoji=False))
     code, out, err = run_cli(monkeypatch, capsys, folder, "compare", "base", "extended", *text)
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
