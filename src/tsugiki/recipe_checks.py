@@ -277,6 +277,8 @@ def _evaluation(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(
                 ("evaluation", "tasks", index), f"suite {section.suite} has no task {name}; it has {', '.join(known)}"
             )
+    if section.suite == "quick" and section.tasks is None and section.backend != "hf":
+        yield Problem(("evaluation", "backend"), "the probes of suite quick run on transformers alone: leave it out")
     if section.suite == "quick" and section.tasks and not section.allow_code_execution:
         yield Problem(("evaluation", "tasks"), "run what the model writes: set allow_code_execution: true if they may")
     end = total_steps(recipe) if _has_length(recipe) else None

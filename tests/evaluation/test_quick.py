@@ -90,5 +90,6 @@ def test_memory_that_runs_out_is_one_message(language_model, tmp_path, monkeypat
     monkeypatch.setattr(quick, "probe_model", full)
     with pytest.raises(ModelError, match=r"not suffice for the model .* and 99 tokens at a time: .*--batch-tokens"):
         evaluate_quick(
-            find_model(str(language_model())), {}, tmp_path, limit=1, batch_tokens=99, dtype="float32", device="cpu"
-        )
+            find_model(str(language_model())), {}, tmp_path,
+            add_bos=True, limit=1, batch_tokens=99, dtype="float32", device="cpu",
+        )  # fmt: skip

@@ -37,11 +37,19 @@ Texts = Mapping[str, tuple[str, Sequence[str]]]
 
 
 def evaluate_quick(
-    model: NamedModel, texts: Texts, scratch: Path, *, limit: int | None, batch_tokens: int, dtype: str, device: str
+    model: NamedModel,
+    texts: Texts,
+    scratch: Path,
+    *,
+    add_bos: bool,
+    limit: int | None,
+    batch_tokens: int,
+    dtype: str,
+    device: str,
 ) -> list[tuple[TaskResult, list[Record]]]:
     """Results with their records, of the first `limit` items and documents (all where it is None): the probes of
     English, Japanese and the texts' languages, then the texts and, as held-out code, the functions that the task `code`
-    asks for."""
+    asks for. Each begins with BOS, or else with EOS, which separates documents in training."""
     tokenizer = TextTokenizer.from_folder(model.files)
     written = {name: text for name, text in texts.items() if text[0] not in (CODE, OTHER)}
     probes = quick_suite([*WRITTEN, *(language for language, _ in written.values())], written)
@@ -56,7 +64,8 @@ def evaluate_quick(
             wrapped.probe_head(torch.arange(8, device=device)[None])
         found = probe_model(
             wrapped, tokenizer, context=min(max_positions(model.files), LONGEST_CONTEXT), batch_tokens=batch_tokens,
-            probes=probes, texts={name: documents[:limit] for name, (_, documents) in texts.items()},
+            bos_id=tokenizer.bos_id if add_bos else tokenizer.eos_id, probes=probes,
+            texts={name: documents[:limit] for name, (_, documents) in texts.items()},
         )  # fmt: skip
     assert found is not None  # nothing asked it to stop
     for one in found:

@@ -73,6 +73,8 @@ def evaluate(
     Raises RecipeError for unknown tasks or a missing extra; a data set that is not there makes a `MissingTask`.
     """
     if settings.suite == QUICK:
+        if settings.backend != "hf" and settings.tasks is None:
+            raise RecipeError("--suite quick scores its probes through transformers alone: leave out --backend")
         code = _code_tasks(settings)
         ask: Callable[[Asked], None] = lambda asked: _ask_quick(asked, settings, texts, code)  # noqa: E731
     elif settings.suite in SUITES:
@@ -178,12 +180,14 @@ def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[st
     from tsugiki.evaluation.code.tasks import TITLES, problems_of, run_code
     from tsugiki.evaluation.quick import evaluate_quick
 
+    encoder = Encoder(asked.tokenizer, add_bos=asked.add_bos, max_length=asked.backend.max_length)
     if settings.tasks is None:
         facts, started = asked.backend.facts, time.monotonic()
         found = evaluate_quick(
             asked.model,
             texts,
             asked.scratch,
+            add_bos=asked.add_bos,
             limit=settings.limit,
             batch_tokens=facts.batch_tokens,
             dtype=facts.dtype,
@@ -191,7 +195,6 @@ def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[st
         )
         for scored, records in found:
             asked.keep(scored, records, time.monotonic() - started)
-    encoder = Encoder(asked.tokenizer, add_bos=asked.add_bos, max_length=asked.backend.max_length)
     for name in code:
 
         def work(name: str = name) -> tuple[TaskResult, list[Record]]:
