@@ -397,7 +397,7 @@ def test_files_of_the_vocabulary_are_looked_for(tmp_path):
         ("{suite: swallow, tasks: [gsm8k, jgsm]}", "r:21: evaluation.tasks[1]: suite swallow has no task jgsm; it has jcommonsenseqa"),
         ("{suite: quick, tasks: [gsm8k], allow_code_execution: true}", "r:21: evaluation.tasks[0]: suite quick has no task gsm8k; it has code"),
         ("{suite: quick, tasks: [code]}", "r:21: evaluation.tasks: run what the model writes: set allow_code_execution: true"),
-        ("{suite: quick, backend: vllm}", "r:21: evaluation.backend: the probes of suite quick run through transformers"),
+        ("{suite: quick, backend: vllm}", "r:21: evaluation.backend: the probes of suite quick run on transformers"),
         ("{task_dir: mine}", "r:21: evaluation.task_dir: its files are programs: set allow_task_code: true"),
         ("{steps: [100, 101]}", "r:21: evaluation.steps[1]: 101 is after the end of the run (100 steps)"),
         ("{steps: [100, 50]}", "r:21: evaluation.steps[1]: no checkpoint of step 50 is kept: set training.keep_every"),
