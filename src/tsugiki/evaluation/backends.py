@@ -13,7 +13,7 @@ import torch
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError
-from tsugiki.evaluation.models import NamedModel
+from tsugiki.evaluation.models import CONFIGURATIONS, NamedModel
 from tsugiki.files import read_json
 from tsugiki.model.cached import CachedModel, Continuation, LogLikelihood, Prompt
 from tsugiki.model.cached.check import is_out_of_memory
@@ -32,6 +32,12 @@ class Facts:
     dtype: str
     device: str
     batch_tokens: int
+
+    @property
+    def numerics(self) -> tuple[str, str]:
+        """What of it may change an answer: part of the journal's keys. The device and the size of a batch change the
+        last digits only, and work that was begun elsewhere or ran out of memory is gone on with."""
+        return self.name, self.dtype
 
 
 class LazyBackend:
@@ -118,7 +124,7 @@ def place(dtype: str | None) -> tuple[str, str]:
 def configured_stops(folder: Path, tokenizer: TextTokenizer) -> frozenset[int]:
     """End tokens that a folder's configurations name, and the tokenizer's EOS."""
     found = {tokenizer.eos_id}
-    for name in ("config.json", "generation_config.json"):
+    for name in CONFIGURATIONS:
         named = read_json(folder / name).get("eos_token_id") if (folder / name).exists() else None
         found |= set(named) if isinstance(named, list) else {named}
     return frozenset(token for token in found if isinstance(token, int))

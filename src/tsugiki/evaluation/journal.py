@@ -1,9 +1,9 @@
 """What the model answered, appended line by line as soon as it is known: resuming rests on this file.
 
 One JSON object a line, keyed by task, item, request of the item and a digest of all that decides the answer (the
-prompt, the continuation or stop strings, the budget). What changes in a task changes the digest, so that an old answer
-is never taken for a new question. The line that a killed process left half-written is cut off at the next start; a
-line in the middle that cannot be read is an error, since what stands in the file is evidence.
+prompt, the continuation or stop strings, the budget, backend and dtype). What changes in a task changes the digest, so
+that an old answer is never taken for a new question. The line that a killed process left half-written is cut off at the
+next start; a line in the middle that cannot be read is an error, since what stands in the file is evidence.
 
 The folder belongs to one model (see `models.py`), so that the key needs no model.
 """

@@ -68,11 +68,13 @@ class JournalLM(TemplateLM):
     backend = "causal"
 
     def __init__(
-        self, engine: Engine, tokenizer: TextTokenizer, journal: Journal, *, add_bos: bool, max_length: int
+        self, engine: Engine, tokenizer: TextTokenizer, journal: Journal, *, add_bos: bool, max_length: int,
+        numerics: Sequence[str] = (),
     ):  # fmt: skip
+        """`numerics`: see `backends.Facts`."""
         super().__init__()
         self.engine, self.text_tokenizer, self.journal = engine, tokenizer, journal
-        self._add_bos, self._max_length = add_bos, max_length
+        self._add_bos, self._max_length, self._numerics = add_bos, max_length, numerics
         self.on_begin: Callable[[int, int], None] = lambda requests, tokens: None
         """Told how many requests are to be asked, and their tokens."""
         self.on_advance: Callable[[int], None] = lambda tokens: None
@@ -166,7 +168,7 @@ class JournalLM(TemplateLM):
     def _key(self, request: Instance) -> Key:
         decided = digest_of(
             request.request_type, list(request.args), self.encoder.before, self.encoder.max_length,
-            self.traits.max_characters, self.traits.shorten is not None,
+            self.traits.max_characters, self.traits.shorten is not None, self._numerics,
         )  # fmt: skip
         return Key(str(request.task_name), item_of(request.doc, request.doc_id), request.idx, decided)
 

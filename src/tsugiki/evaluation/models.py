@@ -21,6 +21,8 @@ from tsugiki.errors import ModelError, StorageError
 from tsugiki.files import explain_os_error, read_json, xxh3_file
 
 WEIGHTS = "*.safetensors"
+CONFIGURATIONS = ("config.json", "generation_config.json")
+"""Both name end tokens."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ def _folder_label(path: Path) -> str:
 def _digest(files: Path, weights: list[Path], kind: bytes = b"") -> str:
     digest = xxhash.xxh3_128(kind)
     try:
-        digest.update((files / "config.json").read_bytes())
+        for name in CONFIGURATIONS:
+            if (files / name).exists():
+                digest.update(f"{name} {xxh3_file(files / name)}".encode())
         digest.update(TextTokenizer.from_folder(files).fingerprint.encode())
         for path in weights:
             digest.update(f"{path.name} {xxh3_file(path)}".encode())

@@ -157,8 +157,9 @@ def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[s
     from tsugiki.evaluation.lm import JournalLM
 
     lm = JournalLM(
-        asked.backend, asked.tokenizer, asked.journal, add_bos=asked.add_bos, max_length=asked.backend.max_length
-    )
+        asked.backend, asked.tokenizer, asked.journal, add_bos=asked.add_bos, max_length=asked.backend.max_length,
+        numerics=asked.backend.facts.numerics,
+    )  # fmt: skip
     lm.on_advance = asked.progress.advance
     asked.result.header["seed"] = SHOT_SEED
     stated = asked.result.header["tasks"] = {}
@@ -199,7 +200,7 @@ def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[st
 
         def work(name: str = name) -> tuple[TaskResult, list[Record]]:
             problems = problems_of(name, settings.data_dir)
-            complete = greedy(asked.backend, encoder, asked.journal, name)
+            complete = greedy(asked.backend, encoder, asked.journal, name, numerics=asked.backend.facts.numerics)
             allowed = settings.allow_code_execution
             return run_code(name, problems, complete, limit=settings.limit, allow_code_execution=allowed)
 

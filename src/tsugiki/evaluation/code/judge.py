@@ -87,13 +87,14 @@ def why_wrong(
 
 
 def greedy(
-    engine: Generator, encoder: Encoder, journal: Journal, task: str, max_new_tokens: int = 256
+    engine: Generator, encoder: Encoder, journal: Journal, task: str, max_new_tokens: int = 256,
+    numerics: Sequence[str] = (),
 ) -> Complete:  # fmt: skip
     """Completion by an engine, the likeliest token each time, until a line that is not indented ends the body. What the
-    journal knows is not asked for again."""
+    journal knows is not asked for again. `numerics`: see `backends.Facts`."""
 
     def key(prompt: str) -> Key:
-        decided = digest_of(prompt, encoder.before, encoder.max_length, max_new_tokens)
+        decided = digest_of(prompt, encoder.before, encoder.max_length, max_new_tokens, numerics)
         return Key(task, decided, 0, decided)
 
     def complete(prompts: Sequence[str]) -> list[str]:
