@@ -149,6 +149,7 @@ def test_it_runs_through_the_runner_with_the_same_scores(language_model, officia
         assert ours == theirs
     (opened,) = LLM.opened
     assert opened["trust_remote_code"] is False
+    assert opened["load_format"] == "safetensors"  # nothing is unpickled
     assert opened["dtype"] == "float32"
 
 

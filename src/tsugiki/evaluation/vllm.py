@@ -34,6 +34,7 @@ class VllmEngine:
         self._model = vllm.LLM(
             model=str(folder), dtype=dtype, max_model_len=max_length, enable_prefix_caching=True,
             trust_remote_code=False, skip_tokenizer_init=True, seed=0,
+            load_format="safetensors",  # left to itself it would unpickle where there is nothing else
         )  # fmt: skip
 
     def score(self, requests: Sequence[Continuation], done: Callable[[int, LogLikelihood], None]) -> None:
