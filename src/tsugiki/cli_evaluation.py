@@ -1,7 +1,7 @@
 """The verbs of evaluation: `tsugiki evaluate` with its `diff`, and `tsugiki data fetch`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -98,8 +98,7 @@ def evaluate(
                 texts=_texts(text or []),
             )  # fmt: skip
     except KeyboardInterrupt:
-        say(f"stopped: what was answered is kept in {output}; the same command goes on from there")
-        end(RESUMABLE)
+        _end_interrupted(output)
     missing = without_score(results)
     if missing and (tasks is not None or not any(result.scored() for result in results)):
         raise DataError(f"no score for {', '.join(missing)}: see above")  # what was asked for by name, or anything
@@ -136,8 +135,16 @@ def evaluate_recipe(recipe: Any) -> None:
     from tsugiki.evaluation.progress import EvaluationProgress
     from tsugiki.pipeline import run_evaluation
 
-    with EvaluationProgress(console) as progress:
-        run_evaluation(recipe, say, progress, console)
+    try:
+        with EvaluationProgress(console) as progress:
+            run_evaluation(recipe, say, progress, console)
+    except KeyboardInterrupt:
+        _end_interrupted(recipe.run_dir / "evaluation")
+
+
+def _end_interrupted(output: Path) -> NoReturn:
+    say(f"stopped: what was answered is kept in {output}; the same command goes on from there")
+    end(RESUMABLE)
 
 
 def _refuse_options(context: typer.Context, arguments: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -33,7 +33,7 @@ def plain(text: str) -> Segments:
     return Segments([Segment(strip_control_codes(text)), Segment.line()])
 
 
-def end(code: int) -> None:
+def end(code: int) -> NoReturn:
     """End with an exit code: a return value would not reach the shell."""
     raise typer.Exit(code)
 
