@@ -20,7 +20,9 @@ from tsugiki.errors import RecipeError, TsugikiError
 from tsugiki.evaluation.combine import COMBINATIONS
 from tsugiki.evaluation.data import load_set
 from tsugiki.evaluation.lm import MAX_NEW_TOKENS, JournalLM, Traits, item_of
+from tsugiki.evaluation.metrics.bleu import bleu_signature
 from tsugiki.evaluation.metrics.rouge import rouge2
+from tsugiki.evaluation.metrics.words import words
 from tsugiki.evaluation.prompts import shorten
 from tsugiki.evaluation.results import Record, TaskResult
 from tsugiki.evaluation.shots import describe
@@ -108,8 +110,8 @@ class Harness:
         loaded = load_set(stated["items"], self._data_dir)
         plan = describe(stated["profile"], loaded, shots)
         return facts | {
-            "total": loaded.total, "files": loaded.files, "shot_ids": plan.ids, "comparable": plan.comparable,
-            "notes": [*loaded.notes, *plan.obstacles],
+            **_signature(task), "total": loaded.total, "files": loaded.files, "shot_ids": plan.ids,
+            "comparable": plan.comparable, "notes": [*loaded.notes, *plan.obstacles],
         }  # fmt: skip
 
     def run(self, task: Any, lm: JournalLM, *, limit: int | None) -> tuple[TaskResult, list[Record]]:
@@ -203,6 +205,14 @@ def _check_metrics(name: str, path: Path | None) -> None:
 def _is_ours(task: Any) -> bool:
     """Whether a task comes with this package: its file then names one of our sets."""
     return "items" in (task.config.metadata or {})
+
+
+def _signature(task: Any) -> dict[str, str]:
+    """What a score over words depends on besides the answers: how and by which version they are found."""
+    tokenize, scoring = task.config.metadata.get("tokenize"), task.config.process_results
+    if tokenize is not None:
+        return {"signature": bleu_signature(tokenize)}
+    return {"signature": words(scoring.words).signature} if isinstance(scoring, Scoring) and scoring.words else {}
 
 
 def _check_gold(task: Any, sample: Mapping[str, Any]) -> None:

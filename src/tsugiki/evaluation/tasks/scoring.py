@@ -44,6 +44,8 @@ class Scoring:
     """Item → what the answer is compared with."""
     metrics: Mapping[str, Callable[[Any, Any], Any]]
     """Name → value of (answer, gold)."""
+    words: str | None = None
+    """What ROUGE counts, see `metrics.words`."""
 
     def __call__(self, item: Item, outputs: list[str]) -> dict[str, Any]:
         """Metric → value for the one output of an item."""
@@ -102,7 +104,9 @@ jemhopqa = Scoring(lambda output: yes_or_no(output) or short_answer(output), lam
 # The instruction asks for all answers joined by commas, and the shots show that; one of them is right, too.
 niilc = Scoring(short_answer, lambda item: [*item["answers"], prompts.joined_answers(item)], _JAPANESE)
 jsquad = Scoring(short_answer, lambda item: item["answers"], _JAPANESE)
-xlsum_ja = Scoring(str.strip, prompts.summary, {"rouge2": _rouge2("mecab"), "rouge2_characters": _rouge2("character")})
+xlsum_ja = Scoring(
+    str.strip, prompts.summary, {"rouge2": _rouge2("mecab"), "rouge2_characters": _rouge2("character")}, words="mecab"
+)
 wmt20_en_ja = Scoring(str.strip, prompts.reference, {"bleu": _bleu("mecab"), "chrf": chrf})
 wmt20_ja_en = Scoring(str.strip, prompts.reference, {"bleu": _bleu("13a"), "chrf": chrf})
 number = Scoring(number_answer, lambda item: number_answer(item["answer"]), {"acc": _equal})
