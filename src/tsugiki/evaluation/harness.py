@@ -27,23 +27,21 @@ from tsugiki.evaluation.prompts import shorten
 from tsugiki.evaluation.results import Record, TaskResult
 from tsugiki.evaluation.shots import describe
 from tsugiki.evaluation.suites import SUITES
+from tsugiki.evaluation.tasks import FOLDER
 from tsugiki.evaluation.tasks.scoring import Scoring
-
-TASKS = Path(__file__).parent / "tasks"
-"""Our task files, a folder a profile."""
 
 
 class Harness:
     """The tasks of one profile, and of the user's own folder, over one folder of data."""
 
     def __init__(self, profile: str | None, data_dir: Path | None, *, own: Path | None, shots: int | None):
-        """`profile`: a folder of TASKS. `own`: a folder of further task files, whose code the user has allowed."""
+        """`profile`: a folder of our task files. `own`: one of further task files, whose code the user has allowed."""
         from lm_eval.tasks import TaskManager
 
         _silence()
         if own is not None:
             _check_task_files(own)
-        folders = [str(TASKS / profile)] if profile else []
+        folders = [str(FOLDER / profile)] if profile else []
         self._shots, self._data_dir = shots, data_dir
         self._stated: dict[str, dict[str, Any]] = {}
         metadata: dict[str, Any] = {"data_dir": str(data_dir)} if data_dir else {}

@@ -80,12 +80,6 @@ class Arrangement:
     """None: the first k of the pool, for every item."""
 
 
-def split_name(task_name: str) -> tuple[str, str]:
-    """Profile and set: ("swallow", "jsquad") of "swallow_jsquad", ("default", "jsquad") of "tsugiki_jsquad"."""
-    prefix, _, name = task_name.partition("_")
-    return ("swallow" if prefix == "swallow" else "default"), name
-
-
 def published_shots(name: str) -> int:
     """Shots of the published set-up (for the English six, that of July 2024)."""
     return 1 if name == "xlsum_ja" else 4

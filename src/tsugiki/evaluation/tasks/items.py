@@ -11,9 +11,11 @@ from typing import Any
 from tsugiki.errors import DataError
 from tsugiki.evaluation.data import load_set
 from tsugiki.evaluation.extras import need
-from tsugiki.evaluation.shots import RESERVED, arrange
+from tsugiki.evaluation.shots import arrange
 
 DATA_VARIABLE = "TSUGIKI_EVAL_DATA"
+MOST_SHOTS = 64
+"""Of a pool whose first members are the shots of every item, as many are kept: the largest has 130,000."""
 
 
 def load(items: str, profile: str, data_dir: str | None = None, **_: Any) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def load(items: str, profile: str, data_dir: str | None = None, **_: Any) -> dic
     loaded = load_set(items, Path(folder))
     arrangement = arrange(profile, loaded)
     draw = items if arrangement.draw else ""
-    pool = arrangement.pool if arrangement.draw else arrangement.pool[:RESERVED]
+    pool = arrangement.pool if arrangement.draw else arrangement.pool[:MOST_SHOTS]
     places = len(arrangement.items)
     rows = [
         {**item, "role": "item", "place": place, "places": places, "draw": draw}
