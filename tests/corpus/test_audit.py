@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tsugiki.corpus.audit import describe_sample, display_width, printable, readable_piece, render_sample
+from tsugiki.corpus.audit import describe_sample, display_width, readable_piece, render_sample
 from tsugiki.corpus.mixture import Mixture, MixtureStage
 from tsugiki.corpus.store import StoreWriter, TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.windows import WindowReader
+from tsugiki.printable import printable
 
 TEXTS = [
     "接ぎ木は枝を台木につなぐ。\n春に行う。",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tsugiki.corpus.windows import IGNORE, WindowReader
+from tsugiki.printable import printable
 
 if TYPE_CHECKING:
     from tsugiki.corpus.prepared import PreparedSource
@@ -128,18 +129,6 @@ def readable_piece(tokenizer: "TextTokenizer", token: int) -> str:
     decoded = tokenizer.decode([token])
     shown = piece if "▁" in piece or not decoded or "\ufffd" in decoded else decoded
     return printable(shown, MARKS)
-
-
-def printable(text: str, marks: dict[str, str]) -> str:
-    """Text whose control characters cannot steer a terminal: in `marks`, or written as escapes."""
-    return "".join(
-        marks[letter]
-        if letter in marks
-        else letter
-        if letter.isprintable()
-        else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
 
 
 def render_sample(audit: SampleAudit, *, rows: int = 12, characters: int = 400) -> list[str]:

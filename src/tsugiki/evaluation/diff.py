@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tsugiki.corpus.audit import printable
 from tsugiki.errors import DataError
 from tsugiki.evaluation.combine import COMBINATIONS
 from tsugiki.evaluation.results import (
@@ -22,6 +21,7 @@ from tsugiki.evaluation.results import (
     require_one_suite,
     require_same_metric,
 )
+from tsugiki.printable import printable
 from tsugiki.statistics import Interval, difference_interval
 
 TAIL = 200

@@ -1,6 +1,5 @@
 """The table of scores in a terminal, as Markdown and as JSON. Names and reasons are data: never read as markup."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tsugiki.corpus.audit import printable
 from tsugiki.evaluation.results import MissingTask, TaskResult
 from tsugiki.evaluation.table import Block, Cell, Row, ScoreTable
+from tsugiki.printable import escape_markdown, printable
 from tsugiki.statistics import Interval
 
 AGAINST = "− "
@@ -169,8 +168,8 @@ def _mark(difference: Interval) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text that Markdown shows as it is, also in a table."""
-    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", _plain(text))
+    """Text on one line that Markdown shows as it is."""
+    return escape_markdown(_plain(text))
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,8 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from tsugiki.corpus.audit import MARKS, printable
+from tsugiki.corpus.audit import MARKS
+from tsugiki.printable import printable
 from tsugiki.vocabulary.byte_alphabet import bytes_of
 
 if TYPE_CHECKING:
@@ -34,8 +35,3 @@ def _decode_letters(piece: str) -> str:
 
 def _hexadecimal(surrogates: str) -> str:
     return f"<{surrogates.encode('utf-8', 'surrogateescape').hex(' ').upper()}>"
-
-
-def escape_markdown(text: str) -> str:
-    """A line of text that Markdown shows as it is, also in a table: marks that mean something to it get a backslash."""
-    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", text)

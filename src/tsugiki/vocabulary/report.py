@@ -14,11 +14,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tsugiki.corpus.audit import printable
 from tsugiki.files import write_atomically, write_json
+from tsugiki.printable import escape_markdown, printable
 from tsugiki.vocabulary.chart import plot
 from tsugiki.vocabulary.gains import Change, Coverage, NewPiece, VocabularyReport
-from tsugiki.vocabulary.readable import escape_markdown
 
 CHART = "fertility.png"
 PAIRS = 5

@@ -1,0 +1,20 @@
+"""Text of other people's in a terminal or a page: it steers nothing and is read as text, not as markup."""
+
+import re
+
+
+def printable(text: str, marks: dict[str, str]) -> str:
+    """Text whose control characters cannot steer a terminal: in `marks`, or written as escapes."""
+    return "".join(
+        marks[letter]
+        if letter in marks
+        else letter
+        if letter.isprintable()
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
+def escape_markdown(text: str) -> str:
+    """A line of text that Markdown shows as it is, also in a table: marks that mean something to it get a backslash."""
+    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", text)
