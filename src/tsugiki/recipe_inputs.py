@@ -12,11 +12,11 @@ from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
+from tsugiki.model.weight_files import CONFIGURATION_FILES
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import show
 from tsugiki.vocabulary.made_from import extended_folder
 
-MODEL_FILES = ("config.json", "generation_config.json")
 SOURCE = "source.json"
 """In <run_dir>/model: where model and tokenizer came from, with the commits that later starts take again."""
 
@@ -96,7 +96,7 @@ class Inputs(NamedTuple):
 def record_inputs(recipe: Recipe, inputs: Inputs) -> None:
     """Copy what an export needs besides weights, byte for byte, where it came from, and the resolved recipe."""
     target = recipe.run_dir / "model"
-    companions = [inputs.folder / name for name in MODEL_FILES] if inputs.folder else []
+    companions = [inputs.folder / name for name in CONFIGURATION_FILES] if inputs.folder else []
     try:
         target.mkdir(parents=True, exist_ok=True)
         for path in [*inputs.tokenizer.files, *companions]:

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError
-from tsugiki.evaluation.models import CONFIGURATIONS, NamedModel
+from tsugiki.evaluation.models import NamedModel
 from tsugiki.files import read_json
 from tsugiki.model.cached import CachedModel, Continuation, LogLikelihood, Prompt
 from tsugiki.model.cached.check import is_out_of_memory
+from tsugiki.model.generate import end_tokens
 from tsugiki.model.load import read_pretrained
+from tsugiki.model.precision import DTYPES, default_device, default_dtype
 from tsugiki.model.safe_config import build_config, read_config
+from tsugiki.model.weight_files import CONFIGURATION_FILES
 
 BACKENDS = ("hf", "vllm")
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,17 @@ def enough_memory(what: str) -> Iterator[None]:
 
 
 def place(dtype: str | None) -> tuple[str, str]:
-    """The dtype (a key of DTYPES) and the device to compute with: bf16 on a GPU and fp32 on a CPU, whose bf16 products
-    are slow, where no dtype is asked for."""
+    """The dtype (a key of DTYPES, the device's default where none is asked for) and the device to compute with."""
     if dtype is not None and dtype not in DTYPES:
         raise RecipeError(f"--dtype {dtype}: it is one of {', '.join(DTYPES)}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return dtype or ("bfloat16" if device == "cuda" else "float32"), device
+    device = default_device()
+    return dtype or default_dtype(device), str(device)
 
 
 def configured_stops(folder: Path, tokenizer: TextTokenizer) -> frozenset[int]:
     """End tokens that a folder's configurations name, and the tokenizer's EOS."""
-    found = {tokenizer.eos_id}
-    for name in CONFIGURATIONS:
-        named = read_json(folder / name).get("eos_token_id") if (folder / name).exists() else None
-        found |= set(named) if isinstance(named, list) else {named}
-    return frozenset(token for token in found if isinstance(token, int))
+    files = [folder / name for name in CONFIGURATION_FILES if (folder / name).exists()]
+    return end_tokens(tokenizer.eos_id, *(read_json(path).get("eos_token_id") for path in files))
 
 
 def max_positions(folder: Path) -> int:

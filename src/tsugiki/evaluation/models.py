@@ -14,15 +14,14 @@ from pathlib import Path
 
 import xxhash
 
-from tsugiki.checkpoint_files import MANIFEST, newest_name, parse_name
+from tsugiki.checkpoint_files import MANIFEST, list_names, newest_name, parse_name
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, StorageError
 from tsugiki.files import explain_os_error, read_json, xxh3_file
+from tsugiki.model.weight_files import CONFIGURATION_FILES
 
 WEIGHTS = "*.safetensors"
-CONFIGURATIONS = ("config.json", "generation_config.json")
-"""Both name end tokens."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,7 @@ def find_model(name: str, revision: str | None = None) -> NamedModel:
 
 def checkpoint_at(run_dir: Path, step: int) -> Path:
     """The checkpoint of a run at a step. Raises StorageError when it was not kept."""
-    names = [parse_name(entry.name) for entry in (run_dir / "checkpoints").glob("step_*")]
-    found = [name for name in names if name is not None and name.step == step]
+    found = [name for name in list_names(run_dir / "checkpoints") if name.step == step]
     if not found:
         raise StorageError(
             f"{run_dir / 'checkpoints'} has no checkpoint of step {step:,}: training.keep_every keeps those that are "
@@ -125,7 +123,7 @@ def _folder_label(path: Path) -> str:
 def _digest(files: Path, weights: list[Path], kind: bytes = b"") -> str:
     digest = xxhash.xxh3_128(kind)
     try:
-        for name in CONFIGURATIONS:
+        for name in CONFIGURATION_FILES:
             if (files / name).exists():
                 digest.update(f"{name} {xxh3_file(files / name)}".encode())
         digest.update(TextTokenizer.from_folder(files).fingerprint.encode())

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.evaluation.backends import DTYPES, enough_memory, max_positions
+from tsugiki.evaluation.backends import enough_memory, max_positions
 from tsugiki.evaluation.code.functions import own_problems
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.probes.items import Probe
@@ -22,6 +22,7 @@ from tsugiki.evaluation.results import Record, TaskResult
 from tsugiki.model.cached.requests import require_finite
 from tsugiki.model.load import read_pretrained
 from tsugiki.model.loss import TrainingModel
+from tsugiki.model.precision import DTYPES
 
 LONGEST_CONTEXT = 4096
 """Tokens of a window: with more before it, a token of a document hardly gets likelier."""

@@ -27,9 +27,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tsugiki.checkpoint_files import STATE, read_manifest, verify
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import explain_os_error, free_bytes, fsync_directory, fsync_file, read_json
+from tsugiki.model.precision import DTYPES
 from tsugiki.model.safe_config import build_config, read_config
 
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PREFIX = "model."
 """Which of a checkpoint's tensors are weights: what follows is the name in the transformers model."""
 

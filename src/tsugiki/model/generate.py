@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError
 from tsugiki.model.cached.call import own_cache_logits
 from tsugiki.model.load import read_pretrained
+from tsugiki.model.precision import DTYPES, default_device, default_dtype
 
 
 def generate_text(
@@ -34,11 +36,9 @@ def generate_text(
         prompt.encode()
     except UnicodeEncodeError:
         raise RecipeError("the prompt is not UTF-8 text") from None
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = torch.device(device or default_device())
     tokenizer = TextTokenizer.from_folder(folder)
-    # bf16 products are far slower than fp32 ones on a CPU.
-    dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
-    model, _ = read_pretrained(folder, dtype=dtype)
+    model, _ = read_pretrained(folder, dtype=DTYPES[default_dtype(chosen)])
     model.to(chosen)
     ids = tokenizer.encode(prompt)
     if tokenizer.default_add_bos and tokenizer.bos_id is not None:
@@ -95,8 +95,10 @@ def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
 
 def stop_ids(model: PreTrainedModel, *others: int | None) -> frozenset[int]:
     """End tokens that the model's configurations name (one or several), and `others`."""
-    found = {other for other in others if other is not None}
-    for config in (model.generation_config, model.config):
-        named = getattr(config, "eos_token_id", None)
-        found |= set(named) if isinstance(named, list) else {named} if isinstance(named, int) else set()
-    return frozenset(found)
+    return end_tokens(*(getattr(one, "eos_token_id", None) for one in (model.generation_config, model.config)), *others)
+
+
+def end_tokens(*named: Any) -> frozenset[int]:
+    """The ids in what configurations call `eos_token_id`: an id, a list of them, or nothing."""
+    ids = [token for one in named for token in (one if isinstance(one, list) else [one])]
+    return frozenset(token for token in ids if isinstance(token, int))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tsugiki.errors import ModelError
 
+CONFIGURATION_FILES = ("config.json", "generation_config.json")
+"""What stands beside the weights and decides what they compute and where a text ends."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
