@@ -14,10 +14,12 @@ from lm_eval.api.model import LM
 from tsugiki.errors import DataError
 from tsugiki.evaluation.data import MissingData
 from tsugiki.evaluation.shots import published_shots
-from tsugiki.evaluation.tasks import FOLDER, NAMES, PROFILES
+from tsugiki.evaluation.suites import SUITES
+from tsugiki.evaluation.tasks import FOLDER
 from tsugiki.evaluation.tasks.items import DATA_VARIABLE, load
+from tsugiki.recipe_evaluation import TASKS
 
-BOTH = [(profile, name) for profile in PROFILES for name in NAMES]
+BOTH = [(profile, name) for profile in SUITES for name in TASKS]
 LIKELIHOOD = {"swallow": {"openbookqa", "hellaswag", "xwinograd_en"}}
 LIKELIHOOD["default"] = {*LIKELIHOOD["swallow"], "jcommonsenseqa"}
 GENERATION = [(profile, name) for profile, name in BOTH if name not in LIKELIHOOD[profile]]
@@ -128,7 +130,7 @@ def test_an_empty_output_scores_zero(profile, name, official_data):
     assert score == 0
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", SUITES)
 def test_an_empty_output_scores_the_share_of_unanswerable_items_on_squad2(profile, evaldata):
     score, samples = run(Stub(lambda item: ""), task_name(profile, "squad2"), evaldata, shots=0)
     assert len(samples) == 6078 - 16
@@ -169,7 +171,7 @@ def test_a_limit_takes_the_first_items_with_the_same_prompts(evaldata):
     assert later == more[8]["arguments"][0][0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TASKS)
 def test_the_default_profile_shares_everything_before_the_item(name, official_data):
     task = load_task(task_name("default", name), official_data)
     first, last = (requests(task, place)[0][0] for place in (0, 5))
@@ -205,7 +207,7 @@ def test_a_file_says_what_yaml_cannot(profile, name, official_data):
     task = load_task(task_name(profile, name), official_data)
     metadata = task.config.metadata
     assert (metadata["items"], metadata["profile"]) == (name, profile)
-    assert metadata["language"] == ("ja" if NAMES.index(name) < 8 else "en")
+    assert metadata["language"] == ("ja" if TASKS.index(name) < 8 else "en")
     assert metadata["combine"] == ("bleu" if name.startswith("wmt20") else "mean")
     assert metadata["title"]
     assert task.config.num_fewshot == published_shots(name)

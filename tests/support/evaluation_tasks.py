@@ -7,13 +7,14 @@ from typing import Any
 
 from lm_eval.tasks import TaskManager
 
-from tsugiki.evaluation.tasks import FOLDER, PROFILES
+from tsugiki.evaluation.suites import SUITES
+from tsugiki.evaluation.tasks import FOLDER
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def task_name(profile: str, name: str) -> str:
-    return f"{PROFILES[profile]}_{name}"
+    return f"{SUITES[profile].prefix}{name}"
 
 
 def manager(folder: Path) -> TaskManager:

@@ -6,14 +6,14 @@ They have no intervals, since no item's score was published with them.
 from dataclasses import dataclass
 
 from tsugiki.errors import RecipeError
+from tsugiki.evaluation.suites import SUITES
+from tsugiki.recipe_evaluation import TASKS
 
 SUITE = "swallow"
 """The suite that measures as these rows were measured."""
-_JAPANESE_TASKS = ("jcommonsenseqa", "jemhopqa", "niilc", "jsquad", "xlsum_ja", "mgsm_ja", "wmt20_en_ja", "wmt20_ja_en")
-_ENGLISH_TASKS = ("openbookqa", "triviaqa", "hellaswag", "squad2", "xwinograd_en", "gsm8k")
 COLUMNS = {
-    language: tuple(f"{SUITE}_{task}" for task in tasks)
-    for language, tasks in (("ja", _JAPANESE_TASKS), ("en", _ENGLISH_TASKS))
+    language: tuple(f"{SUITES[SUITE].prefix}{task}" for task in tasks)
+    for language, tasks in (("ja", TASKS[:8]), ("en", TASKS[8:]))
 }
 """Names of tasks by language, in the order of the figures below."""
 SOURCES = {

@@ -26,6 +26,7 @@ from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.quick import Texts
 from tsugiki.evaluation.results import MissingTask, ModelResult, Record, TaskResult, write_results
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
+from tsugiki.recipe_evaluation import CODE_TASKS
 from tsugiki.statistics import score_interval
 
 Say = Callable[[str], None]
@@ -147,8 +148,7 @@ def _open_harness(settings: Settings) -> Any:
         )
     from tsugiki.evaluation.harness import Harness
 
-    profile = SUITES[settings.suite].profile
-    return Harness(profile, settings.data_dir, own=settings.task_dir, shots=settings.shots)
+    return Harness(settings.suite, settings.data_dir, own=settings.task_dir, shots=settings.shots)
 
 
 def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[str]) -> None:
@@ -210,14 +210,14 @@ def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[st
 def _code_tasks(settings: Settings) -> list[str]:
     """Those of `quick` whose answers are run: the ones asked for, else our own where that is allowed."""
     from tsugiki.evaluation.code.guard import require_permission
-    from tsugiki.evaluation.code.tasks import TITLES
 
     if settings.tasks is None:
         return ["code"] if settings.allow_code_execution else []
-    unknown = [name for name in settings.tasks if name not in TITLES]
+    unknown = [name for name in settings.tasks if name not in CODE_TASKS]
     if unknown:
         raise RecipeError(
-            f"--tasks {', '.join(unknown)}: the suite quick is asked as a whole; only {', '.join(TITLES)} may be named"
+            f"--tasks {', '.join(unknown)}: the suite quick is asked as a whole; only {', '.join(CODE_TASKS)} may be "
+            "named"
         )
     require_permission(settings.allow_code_execution)
     return settings.tasks

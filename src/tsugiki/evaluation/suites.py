@@ -1,12 +1,9 @@
 """Which tasks a suite has, in the order of the published table, and what its names mean."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from tsugiki.errors import RecipeError
 from tsugiki.recipe_evaluation import TASKS
-
-SuiteName = Literal["default", "swallow", "quick"]
 
 
 @dataclass(frozen=True)
@@ -14,8 +11,7 @@ class Suite:
     """The fourteen tasks in one of their two forms."""
 
     name: str
-    profile: str
-    """Folder of its task files."""
+    """Also of the folder with its task files."""
     prefix: str
     """Of its tasks' names in lm-eval."""
     add_bos: bool | None
@@ -23,9 +19,9 @@ class Suite:
 
 
 SUITES = {
-    "default": Suite("default", "default", "tsugiki_", None),
+    "default": Suite("default", "tsugiki_", None),
     # The published runs gave their models no BOS (reference: transformers 4.38's pipeline, the harness's default).
-    "swallow": Suite("swallow", "swallow", "swallow_", False),
+    "swallow": Suite("swallow", "swallow_", False),
 }
 """The suites that run on lm-eval."""
 
