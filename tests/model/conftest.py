@@ -1,29 +1,19 @@
 """One-process models of this package, and the plain Hugging Face model they are compared with."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
+from one_process import one_process_group  # noqa: F401 - a fixture
 from transformers import AutoModelForCausalLM
 
 from tsugiki.model.load import load_model
 from tsugiki.model.loss import TrainingModel
 from tsugiki.model.shard import make_mesh
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_process_group() -> Iterator[None]:
-    """The group of one that `make_mesh` makes where there is none; left as found."""
-    was_initialised = dist.is_initialized()
-    make_mesh("full")
-    yield
-    if not was_initialised and dist.is_initialized():
-        dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session")
