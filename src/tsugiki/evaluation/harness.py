@@ -43,6 +43,7 @@ class Harness:
             _check_task_files(own)
         folders = [str(FOLDER / profile)] if profile else []
         self._shots, self._data_dir = shots, data_dir
+        self._tasks: dict[str, Any] = {}
         self._stated: dict[str, dict[str, Any]] = {}
         metadata: dict[str, Any] = {"data_dir": str(data_dir)} if data_dir else {}
         self._manager = TaskManager(
@@ -68,7 +69,15 @@ class Harness:
         return dict((entry and entry.cfg and entry.cfg.get("metadata")) or {})
 
     def load(self, name: str) -> Any:
-        """The task of a name, its data read and its shots set. Raises TsugikiError, also for a task file in error."""
+        """The task of a name, its data read and its shots set; one is made once, for every model. Raises TsugikiError,
+        also for a task file in error."""
+        if name not in self._tasks:
+            self._tasks[name] = self._make(name)
+        task = self._tasks[name]
+        task.set_fewshot_seed(seed=SHOT_SEED)  # each model is shown the same draws
+        return task
+
+    def _make(self, name: str) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -78,7 +87,6 @@ class Harness:
                     task.set_config(key="num_fewshot", value=self._shots)
                 elif task.config.num_fewshot is None:
                     task.set_config(key="num_fewshot", value=0)
-                task.set_fewshot_seed(seed=SHOT_SEED)
                 if (combine := self._facts(name).get("combine", "mean")) not in COMBINATIONS:
                     raise RecipeError(
                         f"task {name}: metadata.combine is {combine!r}; it is one of {', '.join(COMBINATIONS)}"
