@@ -289,8 +289,7 @@ def held_out_texts(recipe: Recipe) -> dict[str, tuple[str, list[str]]]:
     """By source: its language, and the held-out documents that validation scores."""
     tokenizer, texts = load_tokenizer(recipe), {}
     for name, source in open_prepared(recipe, tokenizer).items():
-        count = min(recipe.training.eval_documents, source.held_out.document_count)
-        documents = [tokenizer.decode(source.held_out_tokens(index)) for index in range(count)]
+        documents = source.held_out_texts(tokenizer, recipe.training.eval_documents)
         if documents:
             texts[name] = (source.language or "other", documents)
     return texts

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tsugiki.recipe_evaluation import EvaluationSection
+from tsugiki.recipe_evaluation import EvaluateSection, EvaluationSection
 from tsugiki.recipe_values import (
     EXTENDING,
     FREE,
@@ -299,21 +299,6 @@ class PreflightSection(Section):
     skip: list[ProbeName] = Field(
         default=[],
         description="Names of probes to leave out. None by default: each takes seconds and finds what no loss shows.",
-        json_schema_extra=FREE,
-    )
-
-
-class EvaluateSection(Section):
-    """Questions to the model while it trains."""
-
-    every: Count = Field(
-        description="Steps between evaluations, made before the first and after the last step too.",
-        json_schema_extra=FREE,
-    )
-    suite: Literal["quick"] = Field(
-        default="quick",
-        description="quick: the built-in probes (copying, sums, cloze) in the languages of the sources. They need no"
-        " data, change nothing in the run and take about as long as 80,000 tokens of held-out text.",
         json_schema_extra=FREE,
     )
 

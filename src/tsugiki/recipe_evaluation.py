@@ -1,6 +1,7 @@
-"""The recipe's section `evaluation`: how the trained model is judged, on which tasks, beside which others.
+"""The recipe's sections `evaluation`, how the trained model is judged, on which tasks, beside which others, and
+`training.evaluate`, what it is asked meanwhile.
 
-It says nothing about the training, so that every key may change when a run goes on.
+They say nothing about how it is trained, so that every key may change when a run goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,21 @@ TASKS = (
 """Of the suites default and swallow, in the order of the published table: eight in Japanese, six in English."""
 CODE_TASKS = ("code", "humaneval", "jhumaneval")
 """Of the suite quick: those that run what a model writes."""
+
+
+class EvaluateSection(Section):
+    """Questions to the model while it trains."""
+
+    every: Count = Field(
+        description="Steps between evaluations, made before the first and after the last step too.",
+        json_schema_extra=FREE,
+    )
+    suite: Literal["quick"] = Field(
+        default="quick",
+        description="quick: the built-in probes (copying, sums, cloze) in the languages of the sources. They need no"
+        " data, change nothing in the run and take about as long as 80,000 tokens of held-out text.",
+        json_schema_extra=FREE,
+    )
 
 
 class EvaluationSection(Section):

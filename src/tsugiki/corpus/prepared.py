@@ -87,6 +87,11 @@ class PreparedSource:
         end = len(tokens) - (1 if self.manifest.add_eos else 0)
         return tokens[start:end].tolist()
 
+    def held_out_texts(self, tokenizer: TextTokenizer, limit: int) -> list[str]:
+        """The text of the first `limit` held-out documents (their order is that of a hash)."""
+        count = min(limit, self.held_out.document_count)
+        return [tokenizer.decode(self.held_out_tokens(index)) for index in range(count)]
+
 
 def source_directory(recipe: Recipe, name: str) -> Path:
     """Folder of a prepared source."""

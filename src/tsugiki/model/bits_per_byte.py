@@ -15,6 +15,7 @@ A vocabulary that spends fewer tokens on the same text gets no discount: bits pe
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from tsugiki.model.cross_entropy import IGNORE
 from tsugiki.model.loss import TrainingModel
 
+Amount = TypeVar("Amount", float, NDArray[np.float64])
 Ids = Sequence[int] | NDArray[np.integer]
 
 
@@ -51,8 +53,8 @@ class Window:
         return self.end - self.start - 1
 
 
-def bits_per_byte(nats: float, size: int) -> float:
-    """`nats` of a text of `size` UTF-8 bytes, in bits per byte."""
+def bits_per_byte(nats: Amount, size: Any) -> Amount:
+    """`nats` of a text of `size` UTF-8 bytes, in bits per byte; of several texts at once, as arrays."""
     return nats / math.log(2) / size
 
 

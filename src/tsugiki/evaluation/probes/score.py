@@ -8,7 +8,6 @@ measure. Beside accuracy, which moves in steps, stand the bits per byte of the t
 Nothing here draws random numbers, generates text or changes the model.
 """
 
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,7 +149,7 @@ def _judge(probe: Probe, nats: NDArray[np.float64], sizes: NDArray[np.int64]) ->
     rows = np.arange(len(probe.items))
     labels = np.array([item.label for item in probe.items])
     by_item, bytes_by_item = nats.reshape(len(rows), -1), sizes.reshape(len(rows), -1)
-    bits = by_item / math.log(2) / bytes_by_item
+    bits = bits_per_byte(by_item, bytes_by_item)
     best = bits == bits.min(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):  # NaN for a model that diverged
         correct = best[rows, labels] / best.sum(axis=1)

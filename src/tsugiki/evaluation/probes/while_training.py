@@ -52,7 +52,5 @@ def probes_of(sources: Mapping[str, PreparedSource], tokenizer: TextTokenizer) -
     made_from = {}
     for name, language in languages.items():
         if language not in WRITTEN:
-            source = sources[name]
-            count = min(HELD_OUT_DOCUMENTS, source.held_out.document_count)
-            made_from[name] = (language, [tokenizer.decode(source.held_out_tokens(index)) for index in range(count)])
+            made_from[name] = (language, sources[name].held_out_texts(tokenizer, HELD_OUT_DOCUMENTS))
     return quick_suite(languages.values(), made_from)
