@@ -65,7 +65,9 @@ def test_what_is_wrong_with_a_file_is_said_with_its_line(tmp_path: Path, rows: t
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"plain, not gzip", gzip.compress(b"x" * 99)[:-12], gzip.compress(b"\xff\xfe\n")]
+    "content",
+    [None, b"plain, not gzip", gzip.compress(b"x" * 99)[:-12], gzip.compress(b"\xff\xfe\n")],
+    ids=["absent", "plain", "cut off", "not UTF-8"],  # bytes would name the second in which they were compressed
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "HumanEval.jsonl.gz"
