@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import sys
+import time
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -147,6 +148,7 @@ def test_event_files_hold_each_step_once_also_after_a_resume(tmp_path):
     board.after_evaluation(2, ANSWERS)
     board.after_evaluation(3, ANSWERS)
     board.close()  # killed after step 3, with a checkpoint of step 2
+    time.sleep(1)  # as a restart takes: within a second, files are read in the order of "9", "10" as text
     board = TensorBoard(tmp_path, resumed_step=2)
     for step in (3, 4):
         board.after_step(figures(step, loss=10.0 + step))
