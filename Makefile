@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLS ?= 30
 
-.PHONY: quickstart test lint types unit soak real benchmark vocabulary clean
+.PHONY: quickstart test lint types unit soak gpu real benchmark vocabulary clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tsugiki quickstart
@@ -29,6 +29,10 @@ unit: $(VENV)/.installed-dev
 # kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run
 soak: $(VENV)/.installed-dev
 	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py
+
+# what only a GPU can show: numbers against the CPU's, every precision, bitwise resumption
+gpu: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/integration/test_cuda.py
 
 # the README's example on a real model, about half an hour on two cores
 #   CORPORA  folder of the files that recipes/smollm2-135m-ja.yaml names   (default data)

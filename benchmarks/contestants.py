@@ -17,6 +17,7 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def write_store(prefix: Path, tokens: int, vocabulary: int) -> None:
 def ours(spec: Spec, device: torch.device) -> dict[str, Any]:
     """The training loop of the package, with nothing left out but the command line around it."""
     from tsugiki.corpus.prepared import Counts, PreparedSource, SourceManifest
+    from tsugiki.model import load
     from tsugiki.recipe import Recipe
+    from tsugiki.training import run as training_run
     from tsugiki.training.distributed import start_processes, stop_processes
     from tsugiki.training.loop import train
     from tsugiki.training.run import open_run
@@ -87,6 +90,9 @@ def ours(spec: Spec, device: torch.device) -> dict[str, Any]:
     sources = {"tokens": PreparedSource("tokens", None, store, store, manifest)}
     processes = start_processes()
     run = None
+    load._read_source = _on(device, load._read_source)
+    if not spec.get("saves"):
+        training_run._check_disk = lambda run: None  # nothing is written: 7B would ask for 88 GB of disk
     try:
         with StopRequest() as stop:
             run = open_run(recipe, sources, _NoTokenizer(), None, processes, stop, lambda text: None)
@@ -112,7 +118,7 @@ def trainer(spec: Spec, device: torch.device) -> dict[str, Any]:
     import transformers
 
     transformers.logging.set_verbosity_error()
-    clock, model = Clock(spec, device), _plain_model(spec)
+    clock, model = Clock(spec, device), _plain_model(spec, device)
     flops = flops_per_token(model, model.config, spec["sequence_length"])
 
     class Tick(transformers.TrainerCallback):
@@ -145,7 +151,7 @@ def trainer(spec: Spec, device: torch.device) -> dict[str, Any]:
 
 def plain(spec: Spec, device: torch.device) -> dict[str, Any]:
     """The loop that people write first."""
-    clock, model = Clock(spec, device), _plain_model(spec).to(device).train()
+    clock, model = Clock(spec, device), _plain_model(spec, device).train()
     flops = flops_per_token(model, model.config, spec["sequence_length"])
     if spec["activation_checkpointing"] != "none":
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -223,13 +229,24 @@ class Windows(torch.utils.data.Dataset):
         return {"input_ids": self.rows[index], "labels": self.rows[index]}
 
 
-def _plain_model(spec: Spec) -> Any:
+def _on(device: torch.device, build: Callable[..., Any]) -> Callable[..., Any]:
+    """`build`, drawing its random weights on the device: on a CPU those of 7B take minutes, and no time is measured."""
+
+    def built(*arguments: Any, **options: Any) -> Any:
+        with device:
+            return build(*arguments, **options)
+
+    return built
+
+
+def _plain_model(spec: Spec, device: torch.device) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(**spec["architecture"])
     torch.manual_seed(0)
     dtype = torch.bfloat16 if spec["precision"] == "pure-bf16" else torch.float32
-    return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    build = _on(device, AutoModelForCausalLM.from_config)
+    return build(config, dtype=dtype, attn_implementation="sdpa")
 
 
 def _recipe(spec: Spec) -> dict[str, Any]:

@@ -172,6 +172,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each process (all cores)")
     parser.add_argument("--quick", action="store_true", help="one round, short sequences, fewer steps")
     parser.add_argument("--compile", action="store_true", help="measure each contestant with torch.compile as well")
+    parser.add_argument("--only", default="", help="cases whose name begins so, as 7B")
+    parser.add_argument("--contestants", help="some of them, as 'ours compiled,trainer' (the machine's peak is added)")
     parser.add_argument("--no-profile", action="store_true", help="do not profile where a goal is missed")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results (benchmarks/results)")
     options = parser.parse_args()
@@ -194,15 +196,21 @@ def main() -> int:
         contestants.append("trainer-liger")
     if options.compile:
         contestants += [f"{name} compiled" for name in contestants if name != "matmul"]
+    if options.contestants:
+        contestants = ["matmul", *options.contestants.split(",")]
+    widest = next(case for case in cases if case.architecture["vocab_size"] > 40000)
+    cases = [case for case in cases if case.name.startswith(options.only)]
+    if not cases:
+        sys.exit(f"no case begins with {options.only!r}")
 
     with tempfile.TemporaryDirectory(prefix="tsugiki-bench-") as folder:
         bench = Bench(Path(folder), options.threads, options.warmup, steps)
         found = run_rounds(bench, cases, contestants, rounds)
-        # By itself: this run writes checkpoints meanwhile, so that its speed is not to be compared.
-        widest = next(case for case in cases if case.architecture["vocab_size"] > 40000)
-        print(f"checkpoints and data: {widest.name}", flush=True)
-        every = max(3, steps // 2)
-        saving = bench.measure(widest, "ours", saves=every, steps=4 * every - options.warmup)
+        saving = None
+        if widest in cases:  # by itself: writing checkpoints meanwhile, its speed is not to be compared
+            print(f"checkpoints and data: {widest.name}", flush=True)
+            every = max(3, steps // 2)
+            saving = bench.measure(widest, "ours", saves=every, steps=4 * every - options.warmup)
         summary = summarise(found, saving, cpu=not machine["gpu"])
         missed = {goal.case for goal in summary.goals if not goal.met and goal.case in found}
         profiles = {}

@@ -72,7 +72,7 @@ def summarise(found: dict[str, Figures], saving: dict[str, Any] | None, *, cpu: 
         peaks[case] = [report["flops"] for report in figures["matmul"]]
         for name, reports in figures.items():
             if name != "matmul" and reports:
-                rows.append(_row(case, name, reports, figures["trainer"], peaks[case], cpu))
+                rows.append(_row(case, name, reports, figures.get("trainer", []), peaks[case], cpu))
     return Summary(rows, _goals(rows, found, saving, cpu), peaks)
 
 

@@ -188,3 +188,13 @@ def project(tmp_path_factory) -> Project:
         "tracking": {"report_to": ["none"]},
     }  # fmt: skip
     return Project(folder, recipe)
+
+
+@pytest.fixture(scope="session")
+def prepared(project) -> Project:
+    """The project with its token stores."""
+    from tsugiki.pipeline import run_prepare
+    from tsugiki.recipe_file import load_recipe
+
+    run_prepare(load_recipe(project.write("prepare.yaml")))
+    return project

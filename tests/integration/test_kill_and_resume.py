@@ -9,42 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
+from whole_runs import final_tensors, recipe_for, step_losses
 
 KILLS_IN_SUITE = 6  # for each world size
 SOAK_KILLS = int(os.environ.get("TSUGIKI_SOAK_KILLS", "0"))
-
-
-def final_tensors(run_dir: Path) -> dict[str, bytes]:
-    """Every tensor of the newest checkpoint as bytes, keyed by shard file and name."""
-    newest = max(path for path in (run_dir / "checkpoints").iterdir() if path.name.startswith("step_"))
-    tensors = {}
-    for path in sorted(newest.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                tensors[f"{path.name}/{name}"] = file.get_tensor(name).numpy().tobytes()
-    assert tensors
-    return tensors
-
-
-def step_losses(run_dir: Path) -> dict[int, float]:
-    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {record["step"]: record["loss"] for record in records if record["kind"] == "step"}
-
-
-@pytest.fixture(scope="module")
-def prepared(project, tmp_path_factory):
-    from tsugiki.pipeline import run_prepare
-    from tsugiki.recipe_file import load_recipe
-
-    run_prepare(load_recipe(project.write("prepare.yaml")))
-    return project
-
-
-def recipe_for(project, name: str, **changes: object) -> tuple[Path, Path]:
-    run_dir = project.folder / name
-    shutil.rmtree(run_dir, ignore_errors=True)
-    return project.write(f"{name}.yaml", run_dir=str(run_dir), **changes), run_dir
 
 
 def kill_until_finished(launch, recipe: Path, run_dir: Path, world: int, kills: int, seed: int) -> int:
