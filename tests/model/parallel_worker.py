@@ -14,9 +14,9 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tsugiki.corpus.windows import IGNORE
 from tsugiki.errors import ModelError
 from tsugiki.model.bits_per_byte import score_documents
-from tsugiki.model.cross_entropy import IGNORE
 from tsugiki.model.load import load_model
 from tsugiki.model.loss import TrainingModel
 from tsugiki.model.shard import make_mesh

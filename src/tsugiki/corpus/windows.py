@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tsugiki.corpus.store import TokenStore
 
 IGNORE = -100
-"""Target value of positions that have no loss (PyTorch's own default)."""
+"""Target value of positions that have no loss (PyTorch's own default, and that of every Hugging Face loss)."""
 
 
 def shift(tokens: NDArray[np.int64], is_target: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from tsugiki.model.cross_entropy import IGNORE
+from tsugiki.corpus.windows import IGNORE
 from tsugiki.model.loss import TrainingModel
 
 Amount = TypeVar("Amount", float, NDArray[np.float64])

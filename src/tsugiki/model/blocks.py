@@ -28,7 +28,7 @@ def find_blocks(model: nn.Module) -> list[nn.Module]:
         entry
         for entries in lists
         for entry in entries
-        if isinstance(entry, GradientCheckpointingLayer) or _class_name(entry) in unsplit
+        if isinstance(entry, GradientCheckpointingLayer) or class_name(entry) in unsplit
     ]
     if not found:
         repeated = [entries for entries in lists if len(entries) > 1 and len({type(e) for e in entries}) == 1]
@@ -99,7 +99,7 @@ _ATTENTION = {
 _PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
 
 
-def _class_name(module: nn.Module) -> str:
+def class_name(module: nn.Module) -> str:
     """The class's own name: FSDP puts a class of its own (FSDPMistralDecoderLayer) in front."""
     return type(module).__name__.removeprefix("FSDP")
 

@@ -19,9 +19,6 @@ from torch.autograd.function import once_differentiable
 CACHED_LOGITS = 1 << 20
 """fp32 logits (4 MB) that a CPU keeps in its cache while going over them some ten times; a GPU takes a whole chunk."""
 
-IGNORE = -100
-"""A target with this value is not scored (the value that every Hugging Face loss uses)."""
-
 
 class Transform(NamedTuple):
     """From the output layer to the logits: `scale * z`, then `cap * tanh(z / cap)` where there is a cap."""

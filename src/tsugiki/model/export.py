@@ -9,7 +9,6 @@ that version 4 cannot load.
 One process, no process group, no GPU; the host memory needed is that of the exported weights.
 """
 
-import contextlib
 import glob
 import shutil
 import uuid
@@ -20,7 +19,6 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-import transformers
 from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -29,6 +27,7 @@ from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import explain_os_error, free_bytes, fsync_directory, fsync_file, read_json
 from tsugiki.model.precision import DTYPES
 from tsugiki.model.safe_config import build_config, read_config
+from tsugiki.model.transformers_calls import quiet
 
 PREFIX = "model."
 """Which of a checkpoint's tensors are weights: what follows is the name in the transformers model."""
@@ -59,7 +58,7 @@ def export(checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_si
         output.parent.mkdir(parents=True, exist_ok=True)
         for leftover in output.parent.glob(f".{glob.escape(output.name)}.tmp-*"):  # of an export that was killed
             shutil.rmtree(leftover, ignore_errors=True)
-        with _quiet():
+        with quiet():
             model.save_pretrained(temporary, state_dict=weights, max_shard_size=max_shard_size)
         _copy_companions(source, temporary)
         for path in temporary.iterdir():
@@ -106,7 +105,7 @@ def _empty_model(folder: Path, dtype: torch.dtype, stored: Collection[str]) -> P
     config = build_config(values, str(folder / "config.json"))
 
     def build() -> PreTrainedModel:
-        with _quiet(), torch.device("meta"):
+        with quiet(), torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
 
     model = build()
@@ -168,17 +167,3 @@ def _copy_companions(source: Path, target: Path) -> None:
     for path in sorted(source.iterdir()):
         if path.is_file() and path.name not in ("config.json", "source.json"):
             shutil.copyfile(path, target / path.name)
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """No progress bars and no notes of transformers'; its settings are put back after."""
-    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()

@@ -8,28 +8,25 @@ its output layer and which parameters get no gradient.
 """
 
 import logging
-import pickle
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-import transformers
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tsugiki.errors import ModelError, TsugikiError
-from tsugiki.model.blocks import checkpoint_activations, compile_blocks, find_blocks
+from tsugiki.model.blocks import checkpoint_activations, class_name, compile_blocks, find_blocks
 from tsugiki.model.loss import TrainingModel, text_config
 from tsugiki.model.precision import Precision, get_precision
 from tsugiki.model.safe_config import build_config, clean_config, read_config
-from tsugiki.model.shard import allow_unused_parameters, is_tied, shard_model
+from tsugiki.model.shard import allow_unused_parameters, is_tied, local, shard_model
+from tsugiki.model.transformers_calls import in_words, quiet
 from tsugiki.model.weight_files import check_weight_files
 
 log = logging.getLogger(__name__)
@@ -77,7 +74,7 @@ def load_model(
         return {"config": _config_values(hf), "dropped": dropped, "names": _tensor_names(hf)}
 
     facts = _on_first_rank(read)
-    with _quiet(), torch.device("meta"):
+    with quiet(), torch.device("meta"):
         hf = _build(facts["config"], settings.attn_implementation, preset)
     if _tensor_names(hf) != facts["names"]:  # identical on all ranks: both sides are
         odd = sorted(set(_tensor_names(hf)) ^ set(facts["names"]))[:5]
@@ -93,7 +90,7 @@ def load_model(
 
     blocks = find_blocks(hf)
     tokens = torch.arange(PROBE_TOKENS, device=device)[None] % text_config(hf).vocab_size
-    with _in_words("the model cannot be run as it is configured"):
+    with in_words("the model cannot be run as it is configured"):
         model.probe_head(tokens)
         frozen = _freeze_what_gets_no_gradient(model, tokens)
     allow_unused_parameters(model)
@@ -102,12 +99,12 @@ def load_model(
         compile_blocks(blocks)
     model.train()
     model.description = {
-        "class": type(hf).__name__.removeprefix("FSDP"),
+        "class": class_name(hf),
         "parameters": sum(parameter.numel() for parameter in hf.parameters()),
         "trained_parameters": sum(p.numel() for p in hf.parameters() if p.requires_grad),
         "vocabulary": hf.get_input_embeddings().weight.shape[0],
         "blocks": len(blocks),
-        "block_classes": sorted({type(block).__name__.removeprefix("FSDP") for block in blocks}),
+        "block_classes": sorted({class_name(block) for block in blocks}),
         "head": model.describe_head(),
         "tied": model.tied,
         "attention": text_config(hf)._attn_implementation,
@@ -133,7 +130,7 @@ def read_pretrained(
     values, dropped = read_config(folder)
     config = build_config(values, str(folder / "config.json"))
     safetensors = check_weight_files(folder, allow_pickle)
-    with _quiet(), _in_words(f"{folder} cannot be loaded"):
+    with quiet(), in_words(f"{folder} cannot be loaded"):
         hf, info = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -162,7 +159,7 @@ def _read_source(
         )
     else:
         values, dropped = clean_config(settings.architecture, "model.architecture")
-        with torch.random.fork_rng(devices=[]), _quiet():
+        with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(seed)
             # Drawn in fp32 and then cast: the same weights, up to rounding, in every precision.
             hf = _build(values, settings.attn_implementation, get_precision("fp32"))
@@ -175,7 +172,7 @@ def _read_source(
 
 def _build(values: dict[str, Any], attn_implementation: str | None, preset: Precision) -> PreTrainedModel:
     config = build_config(values, "the model's configuration")
-    with _in_words("the model cannot be built from its configuration"):
+    with in_words("the model cannot be built from its configuration"):
         hf = AutoModelForCausalLM.from_config(
             config, dtype=preset.parameters, trust_remote_code=False, **_attention(attn_implementation)
         )
@@ -249,10 +246,10 @@ def _require_whole(hf: PreTrainedModel) -> None:
     """Every parameter and buffer is there and finite on this rank; else ModelError on all ranks."""
     wrong = []
     for name, tensor in [*hf.named_parameters(), *hf.named_buffers()]:
-        local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-        if local.is_meta:
+        mine = local(tensor)
+        if mine.is_meta:
             wrong.append(f"{name} was never filled")
-        elif local.is_floating_point() and not bool(torch.isfinite(local).all()):
+        elif mine.is_floating_point() and not bool(torch.isfinite(mine).all()):
             wrong.append(f"{name} holds NaN or infinity")
     for name, module in hf.named_modules():
         wrong += [
@@ -322,35 +319,3 @@ def _on_first_rank(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         kind, text = answer[1]
         raise kind(text)
     return answer[0]
-
-
-@contextmanager
-def _in_words(what: str) -> Iterator[None]:
-    """transformers' refusals (unknown attention, missing package, damaged file) as one ModelError."""
-    try:
-        yield
-    except pickle.UnpicklingError:  # torch's own text proposes to run the code
-        raise ModelError(f"{what}: a pickled file holds more than tensors, which is never run") from None
-    except (OSError, ValueError, ImportError, RuntimeError, AttributeError, KeyError, TypeError) as error:
-        raise ModelError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:500]}") from error
-    except Exception as error:
-        if type(error).__module__.startswith("safetensors"):
-            raise ModelError(f"{what}: damaged safetensors file: {error}") from error
-        raise
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no warnings of transformers while loading: what matters is checked and said by us."""
-    verbosity = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        if bars:
-            transformers.logging.enable_progress_bar()

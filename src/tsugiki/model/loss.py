@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
-from tsugiki.model.cross_entropy import IGNORE, Transform, chunked_cross_entropy
+from tsugiki.corpus.windows import IGNORE
+from tsugiki.model.cross_entropy import Transform, chunked_cross_entropy
 from tsugiki.model.head import probe_values, recognise_transform, replaced_head, why_not_linear
 from tsugiki.model.shard import is_tied, reshard
 
@@ -212,10 +213,15 @@ class TrainingModel(nn.Module):
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on `device`; a GPU copies it from pinned memory, so that the host need not wait."""
+    """A tensor on `device`; the host does not wait for the copy."""
+    return pinned(tensor, device).to(device, non_blocking=True)
+
+
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host in memory from which `device` can copy while the host goes on (a GPU asks for pinned)."""
     if device.type == "cuda" and not tensor.is_cuda and not tensor.is_pinned():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+        return tensor.pin_memory()
+    return tensor
 
 
 def text_config(hf: PreTrainedModel) -> Any:

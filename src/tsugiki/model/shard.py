@@ -10,9 +10,10 @@ Gradients are **summed** over processes: the loss is divided by the global count
 """
 
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from tsugiki.errors import RecipeError
@@ -98,6 +99,11 @@ def reshard(root: nn.Module) -> None:
     for unit in root.modules():
         if isinstance(unit, FSDPModule):
             unit.reshard()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor, sharing its memory; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _towers_beside_the_decoder(hf: PreTrainedModel) -> list[nn.Module]:

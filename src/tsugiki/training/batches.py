@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from tsugiki.corpus.windows import IGNORE, WindowReader
+from tsugiki.model.loss import pinned, to_device
 
 AHEAD = 2
 
@@ -62,20 +63,18 @@ def read_step(
         np.add.at(by_source, windows.source, counts)
         micro_batches.append(
             MicroBatch(
-                inputs=_host(windows.inputs, device).to(device, non_blocking=True),
-                targets=_host(windows.targets, device),
-                positions=None if windows.positions is None else _host(windows.positions, device),
-                source=_host(windows.source.astype(np.int64), device).to(device, non_blocking=True),
+                inputs=to_device(_tensor(windows.inputs), device),
+                targets=pinned(_tensor(windows.targets), device),
+                positions=None if windows.positions is None else pinned(_tensor(windows.positions), device),
+                source=to_device(_tensor(windows.source), device),
                 target_count=int(counts.sum()),
             )
         )
     return StepBatch(step, micro_batches, sum(micro.target_count for micro in micro_batches), by_source)
 
 
-def _host(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A tensor in host memory, from which a GPU can copy while the host goes on."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor.pin_memory() if device.type == "cuda" else tensor
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
 
 
 class Prefetcher:

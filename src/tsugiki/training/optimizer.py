@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from tsugiki.errors import RecipeError
+from tsugiki.model.shard import local
 from tsugiki.recipe import TrainingSection
 
 
@@ -108,11 +109,6 @@ def shard_of(tensor: torch.Tensor) -> tuple[int, ...]:
         return ()
     place: list[int] = list(tensor.device_mesh.get_coordinate() or [])
     return tuple(index for index, placement in zip(place, tensor.placements, strict=True) if placement.is_shard())
-
-
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This rank's part of a sharded tensor, sharing its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:

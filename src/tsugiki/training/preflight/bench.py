@@ -26,11 +26,11 @@ from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.model.cross_entropy import Transform
 from tsugiki.model.precision import Precision, get_precision
-from tsugiki.model.shard import reshard
+from tsugiki.model.shard import local, reshard
 from tsugiki.training import loop
 from tsugiki.training.batches import MicroBatch, StepBatch, read_step
 from tsugiki.training.metrics import StepRecord
-from tsugiki.training.optimizer import Optimizer, local
+from tsugiki.training.optimizer import Optimizer
 from tsugiki.training.run import Run
 
 LENGTH = 64

@@ -10,8 +10,7 @@ from torch.distributed.tensor import DTensor
 from tsugiki.files import read_json
 from tsugiki.model.precision import matmul_seconds
 from tsugiki.model.safe_config import build_config, clean_config
-from tsugiki.model.shard import is_tied
-from tsugiki.training.optimizer import local
+from tsugiki.model.shard import is_tied, local
 from tsugiki.training.preflight.bench import Bench, over_ranks, strided
 from tsugiki.training.preflight.optimizer import describe_peak
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
