@@ -26,7 +26,7 @@ import torch
 
 from tsugiki.corpus.store import StoreWriter, TokenStore
 from tsugiki.training.flops import flops_per_token
-from tsugiki.training.metrics import Meter, memory_gigabytes
+from tsugiki.training.metrics import memory_gigabytes
 
 Spec = dict[str, Any]
 LEARNING_RATE, WEIGHT_DECAY, BETAS, MAX_GRAD_NORM = 1e-3, 0.1, (0.9, 0.95), 1.0
@@ -96,12 +96,11 @@ def ours(spec: Spec, device: torch.device) -> dict[str, Any]:
     try:
         with StopRequest() as stop:
             run = open_run(recipe, sources, _NoTokenizer(), None, processes, stop, lambda text: None)
-            flops = flops_per_token(run.model.hf, run.model.hf.config, spec["sequence_length"])
-            meter = Meter(["tokens"], [None], flops, 1, device, run.total_steps)
+            flops = flops_per_token(run.model.hf, spec["sequence_length"])
             watch = _SaveWatch(run.checkpointer) if spec.get("saves") else None
             listener = _Listener(clock, stop_at_end=watch is None)
             with contextlib.suppress(Enough), _profiler(spec) as profiler:
-                train(run, meter, [listener])
+                train(run, [listener])
     finally:
         stop_processes()
     return clock.result() | {
@@ -119,7 +118,7 @@ def trainer(spec: Spec, device: torch.device) -> dict[str, Any]:
 
     transformers.logging.set_verbosity_error()
     clock, model = Clock(spec, device), _plain_model(spec, device)
-    flops = flops_per_token(model, model.config, spec["sequence_length"])
+    flops = flops_per_token(model, spec["sequence_length"])
 
     class Tick(transformers.TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
@@ -152,7 +151,7 @@ def trainer(spec: Spec, device: torch.device) -> dict[str, Any]:
 def plain(spec: Spec, device: torch.device) -> dict[str, Any]:
     """The loop that people write first."""
     clock, model = Clock(spec, device), _plain_model(spec, device).train()
-    flops = flops_per_token(model, model.config, spec["sequence_length"])
+    flops = flops_per_token(model, spec["sequence_length"])
     if spec["activation_checkpointing"] != "none":
         model.gradient_checkpointing_enable({"use_reentrant": False})
     forward = torch.compile(model) if spec["compile"] else model

@@ -115,8 +115,8 @@ def test_what_starts_fast_brings_in_no_model_library(module):
 
 def test_the_graph_is_really_read():
     assert {"torch", "tsugiki.model.loss", "tsugiki.training"} <= loaded_with("tsugiki.training.loop")
-    assert "tsugiki.training.loop" in imported(SOURCE / "pipeline.py")
-    assert "tsugiki.training.loop" not in imported(SOURCE / "pipeline.py", at_start=True)
+    assert "tsugiki.training.stage" in imported(SOURCE / "pipeline.py")
+    assert "tsugiki.training.stage" not in imported(SOURCE / "pipeline.py", at_start=True)
     assert {"corpus", "model", "recipe"} <= rooms("training")
 
 

@@ -150,6 +150,23 @@ def test_a_validation_that_a_stop_broke_off_is_made_at_the_next_start(recipe_of,
     assert (recipe.run_dir / "metrics.jsonl").read_bytes() == before
 
 
+def test_the_state_file_says_why_a_run_stopped(recipe_of, monkeypatch):
+    """Also where the end of a job was near when it was asked, and is not near any more once the run is saved."""
+    key = {"training.stop_after_steps": 1, "training.eval_steps": "null", "training.max_steps": 4}
+    recipe = recipe_of(**key)
+
+    def why() -> str:
+        return json.loads((recipe.run_dir / "state.json").read_text())["detail"]
+
+    assert run_training(recipe, silent) is False
+    assert why() == "training.stop_after_steps"
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "5000")
+    hours = iter([4000, 5000])
+    monkeypatch.setattr(signals, "time", SimpleNamespace(time=lambda: next(hours, 4000), monotonic=lambda: 0.0))
+    assert run_training(recipe_of(**key | {"training.stop_after_steps": 4}), silent) is False
+    assert (state(recipe.run_dir), why()) == (("resumable", 3), "end of the Slurm job")
+
+
 def stands(run_dir: Path) -> dict[str, bytes]:
     """What a refused start must leave: the model's files, the recipe and the state, by name."""
     paths = [*(run_dir / "model").iterdir(), run_dir / "recipe.yaml", run_dir / "state.json"]

@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ from tsugiki.recipe_inputs import (
     record_inputs,
     resolve_commits,
 )
-from tsugiki.recipe_resume import config_changes
 from tsugiki.vocabulary.made_from import is_up_to_date, section_of
 
 Say = Callable[[str], None]
@@ -75,25 +74,37 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     """Train (or only check) and return whether the schedule was finished. Needs prepared data.
 
     Under several processes every rank calls this. Raises the error that stopped it, after recording it in
-    `state.json`.
+    `state.json`. The steps themselves are in `training/loop.py`.
     """
+    from tsugiki.evaluation.probes.while_training import questions
+    from tsugiki.model.ranks import on_first_rank
     from tsugiki.training.distributed import start_processes, stop_processes
+    from tsugiki.training.preflight import check_run
+    from tsugiki.training.run import open_run
     from tsugiki.training.run_lock import lock_run
-    from tsugiki.training.signals import StopRequest, reached_step, write_state
+    from tsugiki.training.signals import StopRequest
+    from tsugiki.training.stage import describe_run, require_steps_left, train_and_record
+    from tsugiki.training.state_file import reached_step, write_state
     from tsugiki.training.tracking import require_trackers
 
     require_trackers(recipe)
     processes = start_processes(recipe.parallel.timeout_minutes)
     say = say if processes.is_first else _silent
     try:
-        commits = _agree_on_commits(recipe, processes)
-        tokenizer = load_tokenizer(recipe, commits)
-        sources = open_prepared(recipe, tokenizer)
-        folder = model_folder(recipe, commits)
+        commits = on_first_rank(lambda: resolve_commits(recipe), processes.control)
+        inputs = Inputs(load_tokenizer(recipe, commits), model_folder(recipe, commits), commits)
+        sources = open_prepared(recipe, inputs.tokenizer)
         with StopRequest() as stop, ExitStack() as held:
-            _take_lock(held, lock_run(recipe.run_dir, hold=processes.is_first), processes)
-            inputs = Inputs(tokenizer, folder, commits)
-            return _train_inside(recipe, sources, inputs, processes, stop, say, only_preflight)
+            on_first_rank(lambda: held.enter_context(lock_run(recipe.run_dir)), processes.control)
+            run = open_run(recipe, sources, inputs.tokenizer, inputs.folder, processes, stop, say)
+            describe_run(run)
+            check_run(run)
+            if only_preflight:
+                return False
+            require_steps_left(run)
+            if processes.is_first:
+                record_inputs(recipe, inputs)  # now that the recipe is known to continue what is there
+            return train_and_record(run, questions(recipe, sources, inputs.tokenizer))
     except TsugikiError as error:
         # Not for a StorageError: another run may hold the directory, or the disk may be full. Not for a RecipeError:
         # the run stands as it stood, and goes on with the recipe that it was begun with.
@@ -103,127 +114,6 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
         raise
     finally:
         stop_processes()
-
-
-def _agree_on_commits(recipe: Recipe, processes: Any) -> dict[str, str | None]:
-    """Rank 0 asks the hub, once; all ranks take its answer, or its error."""
-    answer: tuple[dict[str, str | None], type[TsugikiError] | None, str] = ({}, None, "")
-    if processes.is_first:
-        try:
-            answer = (resolve_commits(recipe), None, "")
-        except TsugikiError as error:
-            answer = ({}, type(error), str(error))
-    commits, kind, text = processes.broadcast(answer)
-    if kind is not None:
-        raise kind(text)
-    return commits
-
-
-def _take_lock(held: ExitStack, lock: AbstractContextManager[None], processes: Any) -> None:
-    """Take the run's lock on rank 0; every rank learns when it is not to be had."""
-    error = None
-    try:
-        held.enter_context(lock)
-    except StorageError as problem:
-        error = str(problem)
-    error = processes.broadcast(error)
-    if error:
-        raise StorageError(error)
-
-
-def _train_inside(
-    recipe: Recipe, sources: Any, inputs: Inputs, processes: Any, stop: Any, say: Say, only_preflight: bool
-) -> bool:
-    from tsugiki.evaluation.probes.while_training import questions
-    from tsugiki.training.flops import flops_per_token
-    from tsugiki.training.loop import measures_due, train
-    from tsugiki.training.metrics import Meter
-    from tsugiki.training.preflight import check_run
-    from tsugiki.training.run import open_run
-    from tsugiki.training.signals import write_state
-    from tsugiki.training.tracking import logged_at, make_listeners
-
-    run = open_run(recipe, sources, inputs.tokenizer, inputs.folder, processes, stop, say)
-    describe_run(run, say)
-    check_run(run)
-    if only_preflight:
-        return False
-    at_end = run.step >= run.total_steps
-    if run.step >= run.last_step and not at_end:
-        raise RecipeError(
-            f"training.stop_after_steps is {recipe.training.stop_after_steps:,}, and the run has reached step "
-            f"{run.step:,}: raise it, or take it out to go on to the end"
-        )
-    conflict = processes.broadcast(_base_conflict(recipe, inputs.folder) if processes.is_first and run.step else None)
-    if conflict:
-        raise RecipeError(conflict)
-    owed = measures_due(run, at_end=at_end)
-    if run.step > 0:
-        owed -= processes.broadcast(logged_at(recipe.run_dir / "metrics.jsonl", run.step))
-    nothing_left = at_end and not owed
-    if processes.is_first:
-        record_inputs(recipe, inputs)  # now that the recipe is known to continue what is there
-        write_state(recipe.run_dir, "finished" if nothing_left else "running", run.step)
-    if nothing_left:
-        say(f"nothing to train: {recipe.run_dir} has finished its {run.total_steps:,} steps")
-        return True
-    meter = Meter(
-        names=list(run.mixture.names),
-        languages=[recipe.data.sources[name].language for name in run.mixture.names],
-        flops_per_token=flops_per_token(run.model.hf, run.model.hf.config, recipe.data.sequence_length),
-        devices=processes.world, device=processes.device, total_steps=run.total_steps, tokens=run.tokens,
-    )  # fmt: skip
-    listeners = make_listeners(recipe, run.step, run.total_steps, say, meter.by_language) if processes.is_first else []
-    try:
-        finished = train(run, meter, listeners, questions(recipe, sources, inputs.tokenizer), owed=owed)
-    finally:
-        for listener in listeners:
-            listener.close()
-    if processes.is_first:
-        write_state(recipe.run_dir, "finished" if finished else "resumable", run.step, "" if finished else _why(run))
-    saved = run.checkpointer.newest_name() or "nothing to save yet"
-    say(f"{'finished' if finished else 'stopped, resumable'} after step {run.step:,}: {saved}")
-    return finished
-
-
-def _base_conflict(recipe: Recipe, folder: Path | None) -> str | None:
-    """Why the base model's folder, which may have moved since the run began, is not the one that it began with."""
-    recorded = recipe.run_dir / "model" / "config.json"
-    if folder is None or not recorded.exists():
-        return None
-    changes = config_changes(read_json(recorded), read_json(folder / "config.json"))
-    if not changes:
-        return None
-    return f"cannot continue {recipe.run_dir}: {folder / 'config.json'} computes otherwise: {'; '.join(changes)}"
-
-
-def _why(run: Any) -> str:
-    return run.stop.reason if run.stop.requested() else "training.stop_after_steps"
-
-
-def describe_run(run: Any, say: Say) -> None:
-    """What is about to be trained, on what, with which rates: printed before the first step."""
-    from tsugiki.training.schedule import schedule_table
-
-    recipe, settings = run.recipe, run.recipe.training
-    facts = run.model.describe()
-    say("model      " + ", ".join(f"{key} {value}" for key, value in facts.items() if value not in (None, [], "")))
-    for group in run.optimizer.groups():
-        kind = f"weight decay {group.weight_decay:g}"
-        kind += f", learning rate x {group.lr_factor:g}" if group.lr_factor != 1 else ""
-        say(f"optimizer  {kind}: {group.tensors} tensors, {group.parameters:,} parameters")
-    if settings.embedding_warmup_steps:
-        alone = run.optimizer.parameters.keys() - run.optimizer.frozen(settings.embedding_warmup_steps)
-        say(f"optimizer  up to step {settings.embedding_warmup_steps:,} only {', '.join(sorted(alone))}")
-    say("schedule   " + "  ".join(f"{step:,}: {rate:.3g}" for step, rate in schedule_table(settings, run.total_steps)))
-    for plan in run.mixture.plan(run.total_steps * settings.global_batch_size):
-        say(f"data       {plan.name}: {plan.share:.2%}, {plan.samples:,} windows, {plan.epochs:.2f} epochs")
-    world = run.processes.world
-    micro = min(settings.micro_batch_size, settings.global_batch_size // world)
-    say(
-        f"batch      {settings.global_batch_size} windows of {recipe.data.sequence_length:,} tokens on {world} "
-        f"process{'es' if world > 1 else ''} ({run.processes.device.type}), {micro} at a time, {settings.precision}"
-    )
 
 
 def run_all(

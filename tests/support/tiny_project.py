@@ -9,7 +9,6 @@ import torch
 import yaml
 
 from tsugiki.training.batches import StepBatch, read_step
-from tsugiki.training.metrics import Meter
 from tsugiki.training.run import Run
 
 TEXT = Path(__file__).parents[2] / "src/tsugiki/quickstart/text"
@@ -64,11 +63,7 @@ def prepare_tiny(folder: Path, tokenizer: Path) -> PreparedTiny:
 
 
 def batch_of(run: Run, step: int) -> StepBatch:
-    settings = run.recipe.training
-    return read_step(
-        run.reader, step, global_batch=settings.global_batch_size, micro_batch=settings.micro_batch_size,
-        rank=0, world=1, device=torch.device("cpu"),
-    )  # fmt: skip
+    return read_step(run.reader, step, run.cut)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
@@ -83,11 +78,6 @@ def weights_of(run: Run) -> dict[str, torch.Tensor]:
 def tensors_of(run: Run) -> dict[str, torch.Tensor]:
     """Weights and the optimiser's state: all that a checkpoint holds."""
     return {name: whole(tensor) for name, tensor in run.tensors().items()}
-
-
-def meter_of(run: Run) -> Meter:
-    names = list(run.mixture.names)
-    return Meter(names, [None] * len(names), 1.0, 1, torch.device("cpu"), run.total_steps)
 
 
 class Recorder:

@@ -1,15 +1,16 @@
 """Which samples a rank reads, and what the thread that reads ahead does when it fails or is no longer needed."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from tsugiki.corpus.windows import IGNORE, WindowReader
-from tsugiki.training.batches import AHEAD, Prefetcher, rank_samples, read_step
+from tsugiki.training.batches import AHEAD, Cut, Prefetcher, read_step
 
-CUT = {"global_batch": 6, "micro_batch": 2, "rank": 0, "world": 1, "device": torch.device("cpu")}
+CUT = Cut(global_batch=6, micro_batch=2, rank=0, world=1, device=torch.device("cpu"))
 
 
 class FailingReader:
@@ -36,12 +37,13 @@ def reading_threads() -> list[threading.Thread]:
 
 
 def test_ranks_read_the_steps_samples_between_them_in_order():
-    assert rank_samples(1, 6, 0, 1).tolist() == [0, 1, 2, 3, 4, 5]
-    assert [rank_samples(3, 6, rank, 3).tolist() for rank in range(3)] == [[12, 13], [14, 15], [16, 17]]
+    assert CUT.samples(1).tolist() == [0, 1, 2, 3, 4, 5]
+    ranks = [replace(CUT, rank=rank, world=3) for rank in range(3)]
+    assert [cut.samples(3).tolist() for cut in ranks] == [[12, 13], [14, 15], [16, 17]]
 
 
 def test_a_steps_micro_batches_hold_its_windows_and_count_their_targets(reader):
-    batch = read_step(reader, 2, **CUT)
+    batch = read_step(reader, 2, CUT)
     windows = reader.read(np.arange(6, 12))
     assert np.array_equal(torch.cat([micro.inputs for micro in batch.micro_batches]).numpy(), windows.inputs)
     assert np.array_equal(torch.cat([micro.targets for micro in batch.micro_batches]).numpy(), windows.targets)
@@ -53,14 +55,14 @@ def test_a_steps_micro_batches_hold_its_windows_and_count_their_targets(reader):
 
 
 def test_steps_come_in_order_and_the_thread_ends_with_the_last(reader):
-    batches = Prefetcher(reader, 3, 6, **CUT)
+    batches = Prefetcher(reader, CUT, 3, 6)
     assert [batch.step for batch in batches] == [3, 4, 5, 6]
     batches.close()
     assert reading_threads() == []
 
 
 def test_an_error_of_the_thread_is_raised_at_its_step(reader):
-    batches = Prefetcher(FailingReader(reader, bad=2 * 6), 1, 9, **CUT)  # the first sample of step 3
+    batches = Prefetcher(FailingReader(reader, bad=2 * 6), CUT, 1, 9)  # the first sample of step 3
     coming = iter(batches)
     assert [next(coming).step for _ in range(2)] == [1, 2]
     with pytest.raises(OSError, match="Input/output error"):
@@ -71,7 +73,7 @@ def test_an_error_of_the_thread_is_raised_at_its_step(reader):
 
 def test_no_more_is_read_ahead_than_has_room_and_closing_ends_the_wait(reader):
     counted = FailingReader(reader, bad=10**9)
-    batches = Prefetcher(counted, 1, 20, **CUT)
+    batches = Prefetcher(counted, CUT, 1, 20)
     (thread,) = reading_threads()
     thread.join(0.3)  # would be over: a step is read in a millisecond
     assert thread.is_alive()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_project import Recorder, batch_of, meter_of, tensors_of
+from tiny_project import Recorder, batch_of, tensors_of
 
 from tsugiki.evaluation.probes import while_training
 from tsugiki.evaluation.probes.while_training import probes_of, questions
@@ -45,7 +45,7 @@ def test_the_model_is_asked_before_the_first_step_at_intervals_and_at_the_end(op
     recorder = Recorder()
     owed = measures_due(run, at_end=False)
     assert owed == ({"evaluation", "validation"} if validated else {"evaluation"})
-    assert train(run, meter_of(run), [recorder], questions_of(run), owed)
+    assert train(run, [recorder], questions_of(run), owed)
     assert [step for step, _ in recorder.evaluations] == [0, 2, 4, 5]
     assert [step for step, _ in recorder.validations] == ([0, 3, 5] if validated else [])
     names = ["arithmetic", *(f"{kind}_{language}" for language in ("en", "ja") for kind in ("order", "copying", "cloze", "word_problems"))]  # fmt: skip
@@ -59,7 +59,7 @@ def test_the_model_is_asked_before_the_first_step_at_intervals_and_at_the_end(op
 def test_a_recipe_that_asks_for_nothing_has_no_questions_and_is_not_asked(open_tiny):
     run, recorder = open_tiny(**{"training.max_steps": 2}), Recorder()
     assert questions_of(run) is None
-    assert train(run, meter_of(run), [recorder], lambda _: pytest.fail("asked"))
+    assert train(run, [recorder], lambda _: pytest.fail("asked"))
     assert recorder.evaluations == []
 
 
@@ -87,7 +87,7 @@ def test_asking_changes_no_bit_of_weights_moments_losses_or_random_state(open_ti
             seen.append(run.step)
             return figures
 
-        train(run, meter_of(run), [logs[name]], watched if evaluate else None, measures_due(run, at_end=False))
+        train(run, [logs[name]], watched if evaluate else None, measures_due(run, at_end=False))
         assert seen == ([0, 2, 4] if evaluate else [])
         states[name] = tensors_of(run)
         run.checkpointer.load(run.checkpointer.newest_whole(), run.tensors())
@@ -129,7 +129,7 @@ def test_a_stop_while_the_model_is_asked_breaks_it_off_saves_and_owes_it(open_ti
 
     run.stop = SimpleNamespace(requested=requested)
     recorder = Recorder()
-    assert train(run, meter_of(run), [recorder], watched, measures_due(run, at_end=False)) is False
+    assert train(run, [recorder], watched, measures_due(run, at_end=False)) is False
     assert run.step == at_step
     assert [step for step, _ in recorder.evaluations] == list(range(0, at_step, 2))
     if at_step:

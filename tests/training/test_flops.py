@@ -34,14 +34,14 @@ def test_flops_of_a_token_are_those_written_out(name, tiny_config):
     with torch.device("meta"):
         config = AutoConfig.for_model(values.pop("model_type"), **values)
         model = AutoModelForCausalLM.from_config(config)
-    assert flops_per_token(model, config, SEQUENCE) == COUNTS[name]
+    assert flops_per_token(model, SEQUENCE) == COUNTS[name]
 
 
 def test_frozen_matrices_cost_no_training(tiny_config):
     values = tiny_config("mistral")
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
     model.model.layers[0].requires_grad_(False)
-    assert COUNTS["mistral"] - flops_per_token(model, model.config, SEQUENCE) == 6 * (GROUPED + FEED_FORWARD)
+    assert COUNTS["mistral"] - flops_per_token(model, SEQUENCE) == 6 * (GROUPED + FEED_FORWARD)
 
 
 @pytest.mark.parametrize(

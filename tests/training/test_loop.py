@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tiny_project import Recorder, batch_of, meter_of, tensors_of, weights_of, whole
+from tiny_project import Recorder, batch_of, tensors_of, weights_of, whole
 
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.errors import DivergedError
@@ -233,7 +233,7 @@ def test_buffers_that_a_models_files_hold_are_saved_resumed_and_exported(open_ti
     run = open_tiny("deepseek_v3", **{"training.stop_after_steps": 2, "training.eval_steps": "null"})
     buffer = dict(run.model.hf.named_buffers())[name]
     buffer.copy_(torch.tensor([0.5, -0.25, 0.0, 1.0]))
-    train(run, meter_of(run), [])
+    train(run, [])
     resumed = open_tiny("deepseek_v3", **{"training.eval_steps": "null"})
     assert resumed.step == 2
     assert torch.equal(dict(resumed.model.hf.named_buffers())[name], buffer)
@@ -260,7 +260,7 @@ def test_a_step_that_is_not_finite_is_not_applied_and_three_in_a_row_end_the_run
 
     monkeypatch.setattr(loop_module, "train_step", watched)
     with pytest.raises(DivergedError, match="steps 5 to 7"):
-        train(run, meter_of(run), [recorder])
+        train(run, [recorder])
     assert [figures["applied"] for figures in recorder.steps] == [True, True, False, True, False, False, False]
     for before, after in ((2, 3), (4, 5), (4, 7)):
         assert all(torch.equal(states[before][name], states[after][name]) for name in states[before])
@@ -271,7 +271,7 @@ def test_a_step_that_is_not_finite_is_not_applied_and_three_in_a_row_end_the_run
 def test_validation_runs_before_the_first_step_at_intervals_and_at_the_end(open_tiny):
     run = open_tiny(**{"training.max_steps": 5, "training.eval_steps": 2})
     recorder = Recorder()
-    assert train(run, meter_of(run), [recorder], owed={"validation"})
+    assert train(run, [recorder], owed={"validation"})
     assert [step for step, _ in recorder.validations] == [0, 2, 4, 5]
     first, last = recorder.validations[0][1], recorder.validations[-1][1]
     for name, score in first.items():
@@ -281,7 +281,7 @@ def test_validation_runs_before_the_first_step_at_intervals_and_at_the_end(open_
 
 def test_stop_after_steps_ends_early_with_a_checkpoint(open_tiny):
     run = open_tiny(**{"training.max_steps": 9, "training.stop_after_steps": 4, "training.eval_steps": "null"})
-    assert not train(run, meter_of(run), [])
+    assert not train(run, [])
     assert run.checkpointer.newest_whole().step == 4
 
 
@@ -310,7 +310,7 @@ def stop_inside_validation(run, monkeypatch, at_step: int) -> list[int]:
 def test_a_stop_during_validation_breaks_it_off_and_leaves_a_checkpoint(open_tiny, monkeypatch, at_step):
     run = open_tiny(**{"training.max_steps": 6, "training.save_steps": 100, "training.eval_steps": 2})
     asked, recorder = stop_inside_validation(run, monkeypatch, at_step), Recorder()
-    assert train(run, meter_of(run), [recorder]) is False
+    assert train(run, [recorder]) is False
     assert run.step == at_step
     assert [step for step, _ in recorder.validations] == list(range(2, at_step, 2))
     assert asked.count(2) > 2  # a whole validation asks oftener than the one that was broken off
@@ -322,21 +322,21 @@ def test_a_stop_in_the_last_step_owes_the_last_validation(open_tiny, tmp_path):
     run = open_tiny(**{"training.max_steps": 4, "training.save_steps": 100, "training.eval_steps": 2})
     run.stop = SimpleNamespace(requested=lambda _: run.step == 3)
     recorder = Recorder()
-    assert train(run, meter_of(run), [recorder]) is False
+    assert train(run, [recorder]) is False
     assert run.step == 4
     assert [step for step, _ in recorder.validations] == [2]
     unvalidated = open_tiny(
         **{"run_dir": tmp_path / "unvalidated", "training.max_steps": 4, "training.eval_steps": "null"}
     )
     unvalidated.stop = SimpleNamespace(requested=lambda _: unvalidated.step == 3)
-    assert train(unvalidated, meter_of(unvalidated), [])  # nothing is owed: finished
+    assert train(unvalidated, [])  # nothing is owed: finished
 
 
 def test_a_stop_during_the_validation_before_the_first_step_makes_no_step(open_tiny, monkeypatch):
     run = open_tiny(**{"training.max_steps": 4, "training.eval_steps": 2})
     stop_inside_validation(run, monkeypatch, at_step=0)
     recorder = Recorder()
-    assert train(run, meter_of(run), [recorder], owed={"validation"}) is False
+    assert train(run, [recorder], owed={"validation"}) is False
     assert (run.step, recorder.steps, recorder.validations) == (0, [], [])
 
 
@@ -352,7 +352,7 @@ def test_steps_without_any_target_change_nothing_and_the_run_goes_on(open_tiny, 
     right, real_step = batches_module.read_step, loop_module.train_step
     monkeypatch.setattr(
         batches_module, "read_step",
-        lambda reader, step, **cut: without_targets(right(reader, step, **cut)) if step in empty else right(reader, step, **cut),
+        lambda reader, step, cut: without_targets(right(reader, step, cut)) if step in empty else right(reader, step, cut),
     )  # fmt: skip
     run = open_tiny(**{"training.max_steps": 7, "training.save_steps": 100, "training.eval_steps": "null"})
     records, states = {}, {0: tensors_of(run)}
@@ -364,8 +364,7 @@ def test_steps_without_any_target_change_nothing_and_the_run_goes_on(open_tiny, 
 
     monkeypatch.setattr(loop_module, "train_step", watched)
     recorder, lines = Recorder(), []
-    meter = meter_of(run)
-    assert train(run, meter, [recorder, Console(run.total_steps, lines.append, meter.by_language)])
+    assert train(run, [recorder, Console(run.total_steps, lines.append, {})])
     for step in empty:
         record = records[step]
         assert (record.loss, record.grad_norm, record.targets, record.applied) == (0.0, 0.0, 0, False)

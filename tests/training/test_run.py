@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_project import Recorder, meter_of, tensors_of
+from tiny_project import Recorder, tensors_of
 
 from tsugiki import checkpoint_files
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -24,7 +24,7 @@ UNVALIDATED = {"training.eval_steps": "null"}
 def begun(open_tiny):
     """A run directory with a checkpoint of step 2 of 6."""
     run = open_tiny(**{"training.stop_after_steps": 2, **UNVALIDATED})
-    train(run, meter_of(run), [])
+    train(run, [])
     return run
 
 
@@ -50,10 +50,21 @@ def test_a_resume_with_a_source_prepared_anew_is_refused(begun, open_tiny, prepa
 def test_a_source_that_was_not_drawn_from_may_be_prepared_anew(open_tiny, prepared_tiny):
     watched = {"data.sources.en.weight": 0, **UNVALIDATED}
     run = open_tiny(**{"training.stop_after_steps": 2, **watched})
-    train(run, meter_of(run), [])
+    train(run, [])
     source = prepared_tiny.sources["en"]
     anew = replace(source, manifest=replace(source.manifest, fingerprint="0" * 32))
     assert open_tiny(given={"sources": prepared_tiny.sources | {"en": anew}}, **watched).step == 2
+
+
+def test_a_base_that_was_moved_is_taken_and_one_that_computes_otherwise_is_refused(begun, open_tiny, tmp_path):
+    recorded, moved = tmp_path / "run/model", tmp_path / "moved"
+    for folder, rope_theta in ((recorded, 10000.0), (moved, 1e6)):
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"rope_theta": rope_theta}))
+    with pytest.raises(RecipeError, match=r"moved/config\.json computes otherwise: rope_theta: 10000\.0 -> 1000000\.0"):
+        open_tiny(given={"model_folder": moved}, **UNVALIDATED)
+    shutil.copy(recorded / "config.json", moved)
+    assert open_tiny(given={"model_folder": moved}, **UNVALIDATED).step == 2
 
 
 @pytest.mark.parametrize(
@@ -94,10 +105,10 @@ def test_bad_steps_before_a_stop_count_after_it(open_tiny, monkeypatch):
         lambda run, *given: right(run, *given) * (math.nan if run.step + 1 in (3, 4, 5) else 1.0),
     )  # fmt: skip
     run = open_tiny(**{"training.stop_after_steps": 4, **UNVALIDATED})
-    train(run, meter_of(run), [])
+    train(run, [])
     resumed = open_tiny(**UNVALIDATED)
     with pytest.raises(DivergedError, match="in steps 3 to 5"):
-        train(resumed, meter_of(resumed), [])
+        train(resumed, [])
 
 
 def test_a_run_with_history_never_starts_anew_by_itself(begun, open_tiny, tmp_path):
@@ -126,7 +137,7 @@ EMBEDDINGS_FIRST = {"training.embedding_warmup_steps": 3, "training.embedding_lr
 @pytest.mark.parametrize("stop", [2, 4], ids=["within", "after"])
 def test_a_resume_with_another_warm_up_or_factor_of_the_embeddings_is_refused(open_tiny, stop, changes, said):
     run = open_tiny(**{"training.stop_after_steps": stop, **EMBEDDINGS_FIRST, **UNVALIDATED})
-    train(run, meter_of(run), [])
+    train(run, [])
     with pytest.raises(RecipeError, match=rf"training\.{said}"):
         open_tiny(**EMBEDDINGS_FIRST | UNVALIDATED | changes)
     assert open_tiny(**EMBEDDINGS_FIRST, **UNVALIDATED).step == stop
@@ -140,7 +151,7 @@ def test_stops_within_at_and_after_the_warm_up_of_embeddings_change_no_bit(open_
         for stop in stops:
             changes = {"run_dir": tmp_path / name, "training.stop_after_steps": stop}
             run = open_tiny(**changes, **settings, **EMBEDDINGS_FIRST, **UNVALIDATED)
-            train(run, meter_of(run), [])
+            train(run, [])
         states[name] = tensors_of(run)
     assert states["stopped"].keys() == states["whole"].keys()
     differing = [name for name, found in states["stopped"].items() if not torch.equal(found, states["whole"][name])]
@@ -151,7 +162,7 @@ def test_stops_within_at_and_after_the_warm_up_of_embeddings_change_no_bit(open_
 
 def test_a_checkpoint_is_read_by_name_whatever_groups_the_optimizer_makes(open_tiny, tmp_path):
     run = open_tiny(**{"training.stop_after_steps": 4, **EMBEDDINGS_FIRST, **UNVALIDATED})
-    train(run, meter_of(run), [])
+    train(run, [])
     other = open_tiny(**{"run_dir": tmp_path / "other", "training.decay_embeddings": "false"})
     assert [len(each.optimizer.groups()) for each in (run, other)] == [3, 2]
     other.checkpointer.load(run.checkpointer.newest_whole(), other.tensors())
@@ -176,7 +187,7 @@ def test_two_steps_and_two_more_have_the_bits_of_four(open_tiny, tiny_config, tm
         for stop in stops:
             torch.manual_seed(stop)  # what else a process may have drawn before
             run = open_tiny(architecture, **{"run_dir": tmp_path / name, "training.stop_after_steps": stop, **settings})
-            train(run, meter_of(run), [logs[name]])
+            train(run, [logs[name]])
         states[name] = tensors_of(run)
     assert states["resumed"].keys() == states["whole"].keys()
     differing = [name for name, found in states["resumed"].items() if not torch.equal(found, states["whole"][name])]

@@ -1,6 +1,5 @@
 """When a run is asked to stop: signals, a second one, and the end of a Slurm job with the time that a save takes."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import torch
 from tsugiki.training import checkpoint as checkpoint_module
 from tsugiki.training import signals
 from tsugiki.training.checkpoint import Checkpointer
-from tsugiki.training.signals import StopRequest, write_state
+from tsugiki.training.signals import StopRequest
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -65,8 +64,10 @@ def test_a_slurm_job_stops_when_its_end_is_as_near_as_a_save(monkeypatch):
     monkeypatch.setattr(signals.time, "time", lambda: now[0])
     stop = StopRequest()
     assert not stop.requested(999.0)
+    assert stop.reason is None
     assert stop.requested(1000.0)
     assert not stop.requested()
+    assert stop.reason == "end of the Slurm job"  # also after the save, when the end is not quite there
     now[0] = 5000.0
     assert stop.requested()
     assert stop.reason == "end of the Slurm job"
@@ -106,11 +107,3 @@ def test_a_save_is_guessed_by_its_size_until_the_longest_was_measured(tmp_path, 
         written[-1].set_result(None)
         found._flight = None
         assert found.save_seconds(400_000_000_000) == expected
-
-
-def test_the_state_file_says_where_the_run_stands(tmp_path):
-    write_state(tmp_path, "resumable", 12, "SIGUSR2")
-    found = json.loads((tmp_path / "state.json").read_text())
-    assert {key: found[key] for key in ("status", "step", "detail")} == {
-        "status": "resumable", "step": 12, "detail": "SIGUSR2",
-    }  # fmt: skip

@@ -17,7 +17,7 @@ from tsugiki import pipeline
 from tsugiki.errors import RecipeError
 from tsugiki.plots import plot_runs, read_metrics
 from tsugiki.recipe_file import parse_recipe
-from tsugiki.training.tracking import Console, JsonLines, TensorBoard, logged_at, make_listeners
+from tsugiki.training.tracking import Console, JsonLines, TensorBoard, by_language, logged_at, make_listeners
 
 
 def figures(step: int = 1, **changes: Any) -> dict[str, Any]:
@@ -37,8 +37,7 @@ ANSWERS = {
 }
 
 
-def by_language(found: dict[str, Any]) -> dict[str, float]:
-    return {name.split("-")[1]: loss for name, loss in found["loss_by_source"].items()}
+LANGUAGES = {"wiki-ja": "ja", "web-en": "en"}
 
 
 # --- metrics.jsonl ------------------------------------------------------------------------------------------------
@@ -90,7 +89,7 @@ def test_figures_that_are_not_finite_are_null_in_the_file_and_gaps_in_the_plot(t
 
 def test_a_steps_line_reads_as_documented(tmp_path):
     lines: list[str] = []
-    Console(25_000, lines.append, by_language).after_step(figures(1250))
+    Console(25_000, lines.append, LANGUAGES).after_step(figures(1250))
     assert lines == [
         "step 1,250/25,000  loss 1.842  ja 1.79 en 2.02  grad 0.61  lr 1.98e-05  412k tok/s  47% MFU  data 0.2%  3d 4h left"
     ]
@@ -99,7 +98,7 @@ def test_a_steps_line_reads_as_documented(tmp_path):
 def test_a_long_runs_line_fits_120_columns():
     lines: list[str] = []
     many = {f"web-{language}": 10.25 for language in ("ja", "en", "code", "math", "zh", "ko")}
-    console = Console(2_500_000, lines.append, by_language)
+    console = Console(2_500_000, lines.append, {name: name.removeprefix("web-") for name in many})
     long = {"grad_norm": 1234.5, "seconds_left": 9e7, "loss_by_source": many, "loss": 10.25}
     console.after_step(figures(1_250_000, **long))
     console.after_step(figures(1_250_000, **long, router_loss=1.02))
@@ -109,6 +108,11 @@ def test_a_long_runs_line_fits_120_columns():
     for line in lines:
         assert re.fullmatch(r"step .*  loss 10?\.\d+.*  grad .*  lr .*  412k tok/s.*  \S+ \S+ left.*", line)
     assert "  ja 10.25 en 10.25  grad" in lines[3]  # as many as there is room for
+
+
+def test_languages_are_means_of_their_sources_and_a_source_without_one_stands_alone():
+    found = figures(loss_by_source={"a": 3.5, "b": 3.0, "c": 2.0, "d": 3.0})
+    assert by_language(found, {"a": "ja", "b": "en", "c": None, "d": "ja"}) == {"ja": 3.25, "en": 3.0, "c": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -121,13 +125,13 @@ def test_a_long_runs_line_fits_120_columns():
 )
 def test_a_skipped_step_says_why(changes, said):
     lines: list[str] = []
-    Console(9, lines.append, by_language).after_step(figures(applied=False, **changes))
+    Console(9, lines.append, LANGUAGES).after_step(figures(applied=False, **changes))
     assert lines[0].endswith(said)
 
 
 def test_answers_are_one_line_and_one_record(tmp_path):
     lines: list[str] = []
-    Console(2_000, lines.append, by_language).after_evaluation(1_000, ANSWERS)
+    Console(2_000, lines.append, LANGUAGES).after_evaluation(1_000, ANSWERS)
     assert lines == ["step 1,000/2,000  right answers  cloze_ja 40%  arithmetic 25%"]
     log = JsonLines(tmp_path / "metrics.jsonl", resumed_step=0)
     log.after_evaluation(2, ANSWERS)
@@ -196,7 +200,7 @@ def test_hosted_trackers_are_told_figures_and_the_allow_list_and_no_path(
     }  # fmt: skip
     recipe = parse_recipe(prepared_tiny.text, overrides=[f"{key}={value}" for key, value in overrides.items()])
     recipe.run_dir.mkdir()
-    listeners = make_listeners(recipe, 0, 6, lambda _: None, by_language)
+    listeners = make_listeners(recipe, 0, 6, lambda _: None)
     for listener in listeners:
         listener.after_step(figures(5))
         listener.after_validation(5, SCORES)

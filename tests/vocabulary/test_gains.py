@@ -186,7 +186,7 @@ def test_parameters_and_flops_are_those_of_the_models(tiny_config, name):
 
     before, after = model_of(101), model_of(128)
     tied = before.config.tie_word_embeddings
-    flops = [flops_per_token(model, model.config, sequence_length=0) for model in (before, after)]
+    flops = [flops_per_token(model, sequence_length=0) for model in (before, after)]
     visited = round(flops[0] / 6) + (0 if tied else 101 * 16)  # what else there is multiplies no token
     size = ModelSize(101, 128, 16, tied, visited)
     assert size.added_parameters == after.num_parameters() - before.num_parameters()

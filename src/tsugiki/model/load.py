@@ -9,7 +9,6 @@ its output layer and which parameters get no gradient.
 
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +19,11 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tsugiki.errors import ModelError, TsugikiError
+from tsugiki.errors import ModelError
 from tsugiki.model.blocks import checkpoint_activations, class_name, compile_blocks, find_blocks
 from tsugiki.model.loss import TrainingModel, text_config
 from tsugiki.model.precision import Precision, get_precision
+from tsugiki.model.ranks import on_first_rank
 from tsugiki.model.safe_config import build_config, clean_config, read_config
 from tsugiki.model.shard import allow_unused_parameters, is_tied, local, shard_model
 from tsugiki.model.transformers_calls import in_words, quiet
@@ -73,7 +73,7 @@ def load_model(
         source.append(hf)
         return {"config": _config_values(hf), "dropped": dropped, "names": _tensor_names(hf)}
 
-    facts = _on_first_rank(read)
+    facts = on_first_rank(read)
     with quiet(), torch.device("meta"):
         hf = _build(facts["config"], settings.attn_implementation, preset)
     if _tensor_names(hf) != facts["names"]:  # identical on all ranks: both sides are
@@ -301,21 +301,3 @@ def _dropout(hf: PreTrainedModel) -> dict[str, float]:
         if re.search(r"dropout|pdrop", key) and isinstance(value, float) and value > 0:
             rates[f"config.{key}"] = value
     return rates
-
-
-def _on_first_rank(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `work` returns on rank 0, on every rank; its error, too, so that no rank waits for a dead one."""
-    answer: list[Any] = [None, None]
-    if dist.get_rank() == 0:
-        try:
-            answer[0] = work()
-        except TsugikiError as error:
-            answer[1] = (type(error), str(error))
-        except BaseException as error:
-            dist.broadcast_object_list([None, (ModelError, f"rank 0 failed: {error!r}")], src=0)
-            raise
-    dist.broadcast_object_list(answer, src=0)
-    if answer[1] is not None:
-        kind, text = answer[1]
-        raise kind(text)
-    return answer[0]

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,22 +42,31 @@ class StepBatch:
     wait_seconds: float = 0.0
 
 
-def rank_samples(step: int, global_batch: int, rank: int, world: int) -> np.ndarray:
-    """Global sample numbers of optimiser step `step` (from 1) that this rank reads: a contiguous block."""
-    share = global_batch // world
-    start = (step - 1) * global_batch + rank * share
-    return np.arange(start, start + share, dtype=np.int64)
+@dataclass(frozen=True)
+class Cut:
+    """How the windows of a step are dealt out: evenly over `world` ranks, of which this one is `rank`, and there
+    `micro_batch` at a time, for `device`."""
+
+    global_batch: int
+    micro_batch: int
+    rank: int
+    world: int
+    device: torch.device
+
+    def samples(self, step: int) -> np.ndarray:
+        """Global sample numbers of optimiser step `step` (from 1) that this rank reads: a contiguous block."""
+        share = self.global_batch // self.world
+        start = (step - 1) * self.global_batch + self.rank * share
+        return np.arange(start, start + share, dtype=np.int64)
 
 
-def read_step(
-    reader: WindowReader, step: int, *, global_batch: int, micro_batch: int, rank: int, world: int, device: torch.device
-) -> StepBatch:
+def read_step(reader: WindowReader, step: int, cut: Cut) -> StepBatch:
     """Read one step's windows for one rank, and begin to move to the device what is needed there."""
-    samples = rank_samples(step, global_batch, rank, world)
+    samples, device = cut.samples(step), cut.device
     micro_batches = []
     by_source = np.zeros(len(reader.mixture.names), dtype=np.int64)
-    for start in range(0, len(samples), micro_batch):
-        windows = reader.read(samples[start : start + micro_batch])
+    for start in range(0, len(samples), cut.micro_batch):
+        windows = reader.read(samples[start : start + cut.micro_batch])
         counts = (windows.targets != IGNORE).sum(axis=1)
         np.add.at(by_source, windows.source, counts)
         micro_batches.append(
@@ -80,19 +88,19 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
 class Prefetcher:
     """Steps `first` to `last` in order, read by a thread; an error of the thread is raised at its step."""
 
-    def __init__(self, reader: WindowReader, first: int, last: int, **cut: Any) -> None:
+    def __init__(self, reader: WindowReader, cut: Cut, first: int, last: int) -> None:
         self._queue: queue.Queue[StepBatch | BaseException] = queue.Queue(maxsize=AHEAD)
         self._stop = threading.Event()
         self._steps = range(first, last + 1)
         self._thread = threading.Thread(target=self._fill, args=(reader, cut), name="batches", daemon=True)
         self._thread.start()
 
-    def _fill(self, reader: WindowReader, cut: dict) -> None:
-        if cut["device"].type == "cuda":
-            torch.cuda.set_device(cut["device"])  # a thread begins on device 0
+    def _fill(self, reader: WindowReader, cut: Cut) -> None:
+        if cut.device.type == "cuda":
+            torch.cuda.set_device(cut.device)  # a thread begins on device 0
         for step in self._steps:
             try:
-                item: StepBatch | BaseException = read_step(reader, step, **cut)
+                item: StepBatch | BaseException = read_step(reader, step, cut)
             except BaseException as error:  # handed over, raised by the loop
                 item = error
             while not self._stop.is_set():

@@ -90,10 +90,10 @@ class Processes:
         dist.broadcast_object_list(holder, src=0, group=self.control)
         return holder[0]
 
-    def first_error(self, error: str | None) -> str | None:
-        """The first rank's error text, on every rank: fallible work on one rank must not leave the rest waiting."""
+    def first_text(self, text: str | None) -> str | None:
+        """The text of the first rank that has one, on every rank."""
         texts: list[str | None] = [None] * self.world
-        dist.all_gather_object(texts, error, group=self.control)
+        dist.all_gather_object(texts, text, group=self.control)
         return next((text for text in texts if text), None)
 
 

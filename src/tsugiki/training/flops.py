@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 # Dense bf16 tensor peak in FLOP/s by a piece of the device's name: NVIDIA data sheets, without sparsity.
 PEAKS = {
@@ -30,9 +31,9 @@ PEAKS = {
 }
 
 
-def flops_per_token(model: Any, config: Any, sequence_length: int) -> float:
+def flops_per_token(model: PreTrainedModel, sequence_length: int) -> float:
     """Model FLOPs of one trained token (forward and backward) of a Hugging Face causal LM."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text = model.config.get_text_config()
     head = model.get_output_embeddings()
     matrices: float = sum(
         parameter.numel() * _visited_share(name, text)
@@ -47,9 +48,7 @@ def flops_per_token(model: Any, config: Any, sequence_length: int) -> float:
 def _attention_width(config: Any) -> float:
     """Heads times head size; 0 for a model without attention heads."""
     heads = getattr(config, "num_attention_heads", None) or 0
-    if (
-        heads and getattr(config, "qk_nope_head_dim", None) is not None
-    ):  # latent attention: values have a size of theirs
+    if heads and getattr(config, "qk_nope_head_dim", None) is not None:  # latent attention: values have their own size
         return heads * (config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim) / 2
     return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
 

@@ -2,10 +2,10 @@
 
 A step is `train_step`; `train` repeats it, and around it measures, saves and reports. Everything else is one jump away:
 what a batch holds (`batches.py`), what the model returns (`model/loss.py`), how a bad step is refused (`optimizer.py`),
-what a checkpoint is (`checkpoint.py`), how a run is put together (`run.py`).
+what a checkpoint is (`checkpoint.py`), how a run is put together (`run.py`), who calls `train` and records how it ended
+(`stage.py`).
 """
 
-import math
 import time
 from collections.abc import Callable, Collection, Sequence
 
@@ -18,7 +18,7 @@ from tsugiki.model.loss import LossOutput
 from tsugiki.training.batches import MicroBatch, Prefetcher, StepBatch
 from tsugiki.training.metrics import Meter, StepRecord, StepSums
 from tsugiki.training.run import Run
-from tsugiki.training.signals import write_state
+from tsugiki.training.state_file import write_state
 from tsugiki.training.tracking import Listener
 from tsugiki.training.validation import validate
 
@@ -36,8 +36,8 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     other micro-batches, or over other ranks, changes nothing but rounding. Gradients are summed over ranks by the
     model's sharding and clipped once, by their global norm.
     """
-    step, rate = run.step + 1, run.schedule(run.step + 1)
-    targets, stops, saved = run.processes.agree(  # one small reduction on the CPU before the first forward
+    step, learning_rate = run.step + 1, run.schedule(run.step + 1)
+    targets, stops, written = run.processes.agree(  # one small reduction on the CPU before the first forward
         [batch.target_count, run.stop_requested(), run.checkpointer.local_done()]
     )
     run.seed_noise(step)
@@ -46,24 +46,20 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
         run.model.sum_over_replicas(micro is batch.micro_batches[-1])
         output = run.model(micro.inputs, micro.targets, micro.positions)
         objective(run, output, micro, targets).backward()
-        sums.add(micro.source, micro.target_count, output)  # stays on the device
+        sums.add(micro, output)  # stays on the device
     run.optimizer.drop_frozen_gradients(step)
     norm = clip_global_norm(run.optimizer.trainable(), run.recipe.training.max_grad_norm).to(run.processes.device)
     loss = sums.over_ranks() / max(targets, 1)
-    not_finite = ~torch.isfinite(loss + norm)
     run.checkpointer.wait_copied()  # what a save that began after the last step still reads
     if targets:
-        run.optimizer.step(step, rate, not_finite=not_finite)
-    figures = sums.to_host(loss, norm)  # the only device sync
-    finite = math.isfinite(figures.loss + figures.norm)
-    run.step, run.tokens = step, run.tokens + targets
-    run.bad_steps = run.bad_steps + 1 if not finite else 0
-    return StepRecord(
-        step=step, loss=figures.loss, source_nats=figures.nats, source_targets=figures.targets, grad_norm=figures.norm,
-        learning_rate=rate, targets=targets, applied=finite and targets > 0, stop=stops > 0,
-        saved=saved == run.processes.world, wait_seconds=batch.wait_seconds,
-        router_loss=figures.router / targets if run.model.has_router and targets else None,
+        run.optimizer.step(step, learning_rate, not_finite=~torch.isfinite(loss + norm))
+    record = sums.record(  # the only device sync
+        loss, norm, step=step, learning_rate=learning_rate, targets=targets, has_router=run.model.has_router,
+        stop=stops > 0, saved=written == run.processes.world, wait_seconds=batch.wait_seconds,
     )  # fmt: skip
+    run.step, run.tokens = step, run.tokens + targets
+    run.bad_steps = 0 if record.finite else run.bad_steps + 1
+    return record
 
 
 def objective(run: Run, output: LossOutput, micro: MicroBatch, targets: int) -> torch.Tensor:
@@ -88,7 +84,7 @@ def clip_global_norm(parameters: Sequence[torch.Tensor], max_norm: float) -> tor
 
 
 def train(
-    run: Run, meter: Meter, listeners: Sequence[Listener], evaluate: Evaluate | None = None, owed: Collection[str] = ()
+    run: Run, listeners: Sequence[Listener], evaluate: Evaluate | None = None, owed: Collection[str] = ()
 ) -> bool:
     """Train from where the run stands to `run.last_step`; returns whether the schedule was finished.
 
@@ -97,25 +93,22 @@ def train(
     saving, and where the last measures are owed. Raises DivergedError after three non-finite steps in a row, with the
     last checkpoint kept.
     """
-    settings, pieces = run.recipe.training, run.processes
-    batches = Prefetcher(
-        run.reader, run.step + 1, run.last_step, global_batch=settings.global_batch_size,
-        micro_batch=settings.micro_batch_size, rank=pieces.rank, world=pieces.world, device=pieces.device,
-    )  # fmt: skip
-    whole = _measure(run, meter, listeners, evaluate, owed)  # False: asked to stop meanwhile
+    settings, meter = run.recipe.training, Meter.of(run)
+    batches = Prefetcher(run.reader, run.cut, run.step + 1, run.last_step)
     try:
-        for batch in batches if whole else ():
+        stopped = not _measure(run, meter, listeners, evaluate, owed)
+        for batch in batches if not stopped else ():
             started = time.perf_counter()
             record = train_step(run, batch)
             run.step_seconds = time.perf_counter() - started
             meter.add(record)
             if record.step % settings.logging_steps == 0 or not record.applied or record.step == run.last_step:
-                figures = meter.flush(record)
+                figures = meter.flush(record, run.tokens)
                 for listener in listeners:
                     listener.after_step(figures)
             if run.bad_steps >= BAD_STEPS_TOLERATED:
                 run.checkpointer.wait_and_commit()  # begun when all was well
-                raise DivergedError(_divergence_text(run, record))
+                raise DivergedError(_divergence_text(run))
             if record.saved:
                 _note_saved(run, run.checkpointer.commit())
             at_end = record.stop or record.step == run.last_step
@@ -125,15 +118,15 @@ def train(
             due = measures_due(run, at_end=at_end)
             if due:
                 # What is owed, the next start makes.
-                whole = not record.stop and _measure(run, meter, listeners, evaluate, due)
-                if not whole and not save_now:
+                stopped = record.stop or not _measure(run, meter, listeners, evaluate, due)
+                if stopped and not save_now:
                     _save(run, meter)
-            if at_end or not whole:
+            if at_end or stopped:
                 break
         _note_saved(run, run.checkpointer.wait_and_commit())
     finally:
         batches.close()
-    return whole and run.step >= run.total_steps
+    return not stopped and run.step >= run.total_steps
 
 
 def measures_due(run: Run, *, at_end: bool) -> set[str]:
@@ -149,45 +142,27 @@ def _measure(
     run: Run, meter: Meter, listeners: Sequence[Listener], evaluate: Evaluate | None, due: Collection[str]
 ) -> bool:
     """Measure what is due, for the listeners; False when asked to stop meanwhile."""
-    start = time.perf_counter()
-    whole = "validation" not in due or _validate(run, listeners)
-    if whole and "evaluation" in due and evaluate is not None:
-        whole = _evaluate(run, listeners, evaluate)
-    meter.pause(time.perf_counter() - start)
-    return whole
-
-
-def _validate(run: Run, listeners: Sequence[Listener]) -> bool:
-    """Held-out losses to the listeners; False when asked to stop meanwhile."""
-    settings = run.recipe.training
-    scores = validate(
-        run.model, run.sources, run.processes, context=run.recipe.data.sequence_length,
-        batch_tokens=settings.micro_batch_size * run.recipe.data.sequence_length, documents=settings.eval_documents,
-        stop_requested=run.stop_requested,
-    )  # fmt: skip
-    if scores is None:
-        return False
-    for listener in listeners:
-        listener.after_validation(run.step, scores)
-    return True
-
-
-def _evaluate(run: Run, listeners: Sequence[Listener], evaluate: Evaluate) -> bool:
-    """Answers to the listeners; False when asked to stop meanwhile."""
-    figures = evaluate(run)
-    if figures is None:
-        return False
-    for listener in listeners:
-        listener.after_evaluation(run.step, figures)
+    with meter.paused():
+        if "validation" in due:
+            scores = validate(run)
+            if scores is None:
+                return False
+            for listener in listeners:
+                listener.after_validation(run.step, scores)
+        if "evaluation" in due and evaluate is not None:
+            answers = evaluate(run)
+            if answers is None:
+                return False
+            for listener in listeners:
+                listener.after_evaluation(run.step, answers)
     return True
 
 
 def _save(run: Run, meter: Meter) -> None:
     """Begin a checkpoint of this step, which is copied while the next one computes."""
-    start = time.perf_counter()
-    _note_saved(run, run.checkpointer.wait_and_commit())  # the one before, if still in flight
-    run.checkpointer.begin(run.step, run.tensors(), run.state())
-    meter.pause(time.perf_counter() - start)
+    with meter.paused():
+        _note_saved(run, run.checkpointer.wait_and_commit())  # the one before, if still in flight
+        run.checkpointer.begin(run.step, run.tensors(), run.state())
 
 
 def _note_saved(run: Run, name: str | None) -> None:
@@ -198,12 +173,10 @@ def _note_saved(run: Run, name: str | None) -> None:
         write_state(run.recipe.run_dir, "running", found.step)
 
 
-def _divergence_text(run: Run, record: StepRecord) -> str:
-    size = run.recipe.training.global_batch_size
-    first = (record.step - BAD_STEPS_TOLERATED) * size
+def _divergence_text(run: Run) -> str:
+    first, size = run.step - BAD_STEPS_TOLERATED, run.recipe.training.global_batch_size
     return (
-        f"loss or gradient was not finite in steps {record.step - BAD_STEPS_TOLERATED + 1} to {record.step}; none of "
-        f"them was applied. Last checkpoint: {run.checkpointer.newest_name() or 'none yet'}. Look at the data of "
-        f"samples {first:,} to {first + BAD_STEPS_TOLERATED * size - 1:,} (tsugiki sample), lower "
-        "training.learning_rate, then run again"
+        f"loss or gradient was not finite in steps {first + 1} to {run.step}; none of them was applied. "
+        f"Last checkpoint: {run.checkpointer.newest_name() or 'none yet'}. Look at the data of samples "
+        f"{first * size:,} to {run.step * size - 1:,} (tsugiki sample), lower training.learning_rate, then run again"
     )

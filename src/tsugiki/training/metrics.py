@@ -4,17 +4,24 @@
 into the figures of an interval (loss per source, tokens a second, MFU, share of time spent waiting for data).
 """
 
+import math
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from tsugiki.model.loss import LossOutput
-from tsugiki.training.flops import device_peak
+from tsugiki.training.batches import MicroBatch
+from tsugiki.training.flops import device_peak, flops_per_token
+
+if TYPE_CHECKING:
+    from tsugiki.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -28,22 +35,21 @@ class StepRecord:
     grad_norm: float  # global, before clipping
     learning_rate: float
     targets: int
-    applied: bool  # False: non-finite loss or gradient, nothing was changed; or no target in the whole batch
     stop: bool  # some rank was asked to stop
     saved: bool  # every rank has finished writing the checkpoint in flight
     wait_seconds: float = 0.0
     router_loss: float | None = None
     """Mixture of experts: mean load-balancing loss, not multiplied by its coefficient. None for other models."""
 
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradient were; where not, nothing was changed."""
+        return math.isfinite(self.loss + self.grad_norm)
 
-class StepFigures(NamedTuple):
-    """A step's figures on the host, over all ranks."""
-
-    loss: float
-    norm: float
-    nats: list[float]
-    targets: list[int]
-    router: float
+    @property
+    def applied(self) -> bool:
+        """Whether weights were updated: not for what is not finite, nor for a batch without any target."""
+        return self.finite and self.targets > 0
 
 
 class StepSums:
@@ -58,11 +64,11 @@ class StepSums:
         self.targets = torch.from_numpy(source_targets).to(device, torch.float64)
         self.router = torch.zeros(1, dtype=torch.float64, device=device)
 
-    def add(self, source: torch.Tensor, target_count: int, output: LossOutput) -> None:
-        """Take in a micro-batch: the source of each of its windows [micro_batch], and what the model gave for it."""
-        self.nats.index_add_(0, source, output.token_losses.sum(dim=1, dtype=torch.float64))
+    def add(self, micro: MicroBatch, output: LossOutput) -> None:
+        """Take in a micro-batch and what the model gave for it."""
+        self.nats.index_add_(0, micro.source, output.token_losses.sum(dim=1, dtype=torch.float64))
         if output.router_loss is not None:
-            self.router += output.router_loss.detach() * target_count
+            self.router += output.router_loss.detach() * micro.target_count
 
     def over_ranks(self) -> torch.Tensor:
         """Total nats of the step, after summing everything over ranks. Collective."""
@@ -71,25 +77,27 @@ class StepSums:
         self.nats, self.targets, self.router = everything.split([len(self.nats), len(self.targets), 1])
         return self.nats.sum()
 
-    def to_host(self, loss: torch.Tensor, norm: torch.Tensor) -> StepFigures:
-        """The sums, and a step's loss and gradient norm, in one transfer."""
-        together = [torch.stack([loss, norm.double()]), self.nats, self.targets, self.router]
-        first, second, *rest = torch.cat(together).tolist()
-        sources = len(self.nats)
-        return StepFigures(first, second, rest[:sources], [round(count) for count in rest[sources:-1]], rest[-1])
+    def record(self, loss: torch.Tensor, norm: torch.Tensor, *, has_router: bool, **known: Any) -> StepRecord:
+        """What the step did: the sums, its loss and its gradient norm [0-dim] in one transfer; `known` on the host."""
+        together = torch.cat([torch.stack([loss, norm.double()]), self.nats, self.targets, self.router])
+        on_host, sources = together.tolist(), len(self.nats)
+        return StepRecord(
+            loss=on_host[0], grad_norm=on_host[1], source_nats=on_host[2 : 2 + sources],
+            source_targets=[round(count) for count in on_host[2 + sources : -1]],
+            router_loss=on_host[-1] / known["targets"] if has_router and known["targets"] else None, **known,
+        )  # fmt: skip
 
 
 @dataclass
 class Meter:
     """Figures of the steps since the last log line."""
 
-    names: list[str]
-    languages: list[str | None]
+    names: Sequence[str]
+    """Of the sources, in the mixture's order."""
     flops_per_token: float
     devices: int
     device: torch.device
     total_steps: int
-    tokens: int = 0
     _started: float = field(default_factory=time.perf_counter)
     _paused: float = 0.0
     _targets: int = 0
@@ -99,8 +107,13 @@ class Meter:
     _counts: dict[str, int] = field(default_factory=dict)
     _pace: float | None = None
 
+    @classmethod
+    def of(cls, run: "Run") -> "Meter":
+        """The meter of a run, which starts now."""
+        flops = flops_per_token(run.model.hf, run.recipe.data.sequence_length)
+        return cls(run.mixture.names, flops, run.processes.world, run.processes.device, run.total_steps)
+
     def add(self, record: StepRecord) -> None:
-        self.tokens += record.targets
         self._targets += record.targets
         self._steps += 1
         self._wait += record.wait_seconds
@@ -108,12 +121,15 @@ class Meter:
             self._nats[name] = self._nats.get(name, 0.0) + nats
             self._counts[name] = self._counts.get(name, 0) + count
 
-    def pause(self, seconds: float) -> None:
-        """Leave time that was not training (validation, saving) out of the rates."""
-        self._paused += seconds
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave time that is not training (measuring, saving) out of the rates."""
+        start = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - start
 
-    def flush(self, record: StepRecord) -> dict[str, Any]:
-        """The figures of the interval that ends with `record`, and a fresh start."""
+    def flush(self, record: StepRecord, tokens: int) -> dict[str, Any]:
+        """The figures of the interval that ends with `record`, and a fresh start. `tokens`: of the whole run so far."""
         now = time.perf_counter()
         seconds = max(now - self._started - self._paused, 1e-9)
         rate = self._targets / seconds
@@ -127,7 +143,7 @@ class Meter:
             "loss_by_source": {n: self._nats[n] / c for n, c in self._counts.items() if c},
             "grad_norm": record.grad_norm,
             "learning_rate": record.learning_rate,
-            "tokens": self.tokens,
+            "tokens": tokens,
             "applied": record.applied,
             "tokens_per_second": rate,
             "tflops": flops / 1e12,
@@ -141,14 +157,6 @@ class Meter:
         self._started, self._paused, self._targets, self._steps, self._wait = now, 0.0, 0, 0, 0.0
         self._nats, self._counts = {}, {}
         return figures
-
-    def by_language(self, figures: dict[str, Any]) -> dict[str, float]:
-        """Mean of the sources' losses for each language, in order of first appearance; sources without one by name."""
-        groups: dict[str, list[float]] = {}
-        for name, language in zip(self.names, self.languages, strict=True):
-            if name in figures["loss_by_source"]:
-                groups.setdefault(language or name, []).append(figures["loss_by_source"][name])
-        return {label: sum(losses) / len(losses) for label, losses in groups.items()}
 
 
 def memory_gigabytes(device: torch.device) -> float:

@@ -1,17 +1,15 @@
 """Everything that a training run holds while it runs, and how it is put together.
 
-`open_run` does, in this order: join the processes, take the directory's lock, load and shard the model, build the
-optimiser, find the newest whole checkpoint and continue from it. What only the launch knows (processes per batch,
-free disk) is checked here, before the model is loaded.
+`open_run` does, in this order: refuse what this launch cannot do, lay out the data, load and shard the model, build
+the optimiser, find the newest whole checkpoint and continue from it (`resume.py` says when it may), ask for room on the
+disk.
 """
 
 import os
-import platform
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import torch.utils.deterministic
 import xxhash
 
 from tsugiki.checkpoint_files import list_names
-from tsugiki.corpus.mixture import Mixture, order_conflict
+from tsugiki.corpus.mixture import Mixture
 from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.windows import WindowReader
@@ -28,15 +26,18 @@ from tsugiki.errors import RecipeError, StorageError
 from tsugiki.files import explain_os_error
 from tsugiki.model.load import load_model
 from tsugiki.model.loss import TrainingModel
+from tsugiki.model.ranks import on_first_rank
 from tsugiki.model.shard import make_mesh
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import launch_errors, total_steps
-from tsugiki.recipe_resume import compare_for_resume
+from tsugiki.training.batches import Cut
 from tsugiki.training.checkpoint import Checkpointer, Found, check_disk_space, size_estimate
 from tsugiki.training.distributed import Processes
 from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
+from tsugiki.training.resume import require_same_run, software_versions
 from tsugiki.training.schedule import Schedule, make_schedule
-from tsugiki.training.signals import StopRequest, reached_step
+from tsugiki.training.signals import StopRequest
+from tsugiki.training.state_file import reached_step
 
 Say = Callable[[str], None]
 
@@ -56,7 +57,6 @@ class Run:
     tokenizer: TextTokenizer
     checkpointer: Checkpointer
     total_steps: int
-    lineage: str
     stop: StopRequest
     say: Say
     step: int = 0
@@ -79,9 +79,19 @@ class Run:
         """The step after which this process ends: the schedule's end, or `stop_after_steps`."""
         return min(self.total_steps, self.recipe.training.stop_after_steps or self.total_steps)
 
+    @property
+    def cut(self) -> Cut:
+        """How a step's windows are dealt out, and which of them this process reads."""
+        settings, here = self.recipe.training, self.processes
+        return Cut(settings.global_batch_size, settings.micro_batch_size, here.rank, here.world, here.device)
+
     def stop_requested(self) -> bool:
         """Whether this process was asked to stop, or must in order to save before its Slurm job ends."""
         return self.stop.requested(3 * self.checkpointer.save_seconds(self.checkpoint_bytes) + self.step_seconds)
+
+    def asked_to_stop(self) -> bool:
+        """The same of any process. Collective: for work that may take long, which asks now and then."""
+        return self.processes.agree([self.stop_requested()])[0] > 0
 
     def seed_noise(self, step: int) -> None:
         """Random state of a step (dropout, a router's jitter): a function of seed, step and rank, so that a resumed run
@@ -101,7 +111,7 @@ class Run:
             "samples": self.samples,
             "tokens": self.tokens,
             "bad_steps": self.bad_steps,
-            "lineage": self.lineage,
+            "lineage": self.checkpointer.lineage,
             "recipe": self.recipe.model_dump(mode="json"),
             "mixture": self.mixture.describe(),
             "tokenizer": self.tokenizer.fingerprint,
@@ -111,12 +121,6 @@ class Run:
             "model_files": "model",
             "versions": software_versions(),
         }
-
-
-def software_versions() -> dict[str, str]:
-    """What a resumed run must share with the run it continues to get the same bits."""
-    packages = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
 def use_deterministic_kernels() -> None:
@@ -181,15 +185,14 @@ def open_run(
     run = Run(
         recipe=recipe, processes=processes, model=model, optimizer=optimizer,
         schedule=make_schedule(training, steps), mixture=mixture, sources=sources, reader=reader,
-        tokenizer=tokenizer, checkpointer=checkpointer, total_steps=steps,
-        lineage=processes.broadcast(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"), stop=stop, say=say,
+        tokenizer=tokenizer, checkpointer=checkpointer, total_steps=steps, stop=stop, say=say,
         model_folder=model_folder,
     )  # fmt: skip
     found = checkpointer.newest_whole()
     for warning in checkpointer.warnings:
         say(f"warning: {warning}")
     if found:
-        resume(run, found)
+        _continue_from(run, found)
     elif processes.broadcast(bool(list_names(checkpointer.directory))):
         raise StorageError(
             f"{recipe.run_dir}/checkpoints holds checkpoints but none is whole: {'; '.join(checkpointer.warnings)}. "
@@ -200,67 +203,32 @@ def open_run(
             f"{recipe.run_dir} has reached step {reached:,}, but its checkpoints are gone. Bring them back, or remove "
             "the directory to start anew; a run with history never starts again at step 0 by itself"
         )
-    checkpointer.lineage = run.lineage
+    else:
+        checkpointer.lineage = processes.broadcast(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}")
     run.checkpoint_bytes = size_estimate(run.tensors())
     _check_disk(run)
     return run
 
 
 def _check_disk(run: Run) -> None:
-    """Before the first step: do the checkpoints to be kept fit the disk? Asked on rank 0, told to all."""
-    error = None
-    if run.processes.is_first:
-        directory = run.checkpointer.directory
+    """Whether the checkpoints to be kept fit the disk. Rank 0 looks; StorageError on every rank."""
+
+    def look() -> None:
+        directory, training = run.checkpointer.directory, run.recipe.training
+        for_ever = run.total_steps // training.keep_every if training.keep_every else 0
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            training = run.recipe.training
-            for_ever = run.total_steps // training.keep_every if training.keep_every else 0
             check_disk_space(directory, run.checkpoint_bytes, training.save_total_limit + for_ever)
-        except OSError as problem:
-            error = explain_os_error(problem, directory)
-        except StorageError as problem:
-            error = str(problem)
-    error = run.processes.broadcast(error)
-    if error:
-        raise StorageError(error)
+        except OSError as error:
+            raise StorageError(explain_os_error(error, directory)) from error
+
+    on_first_rank(look, run.processes.control)
 
 
-def resume(run: Run, found: Found) -> None:
-    """Bring weights, moments and counters to the checkpoint's; refuse when a fixed recipe key has changed."""
-    differences = compare_for_resume(found.state["recipe"], run.recipe, found.state["step"])
-    refused = [difference for difference in differences if difference.kind == "fixed"]
-    if refused:
-        lines = [f"  {difference}" for difference in refused]
-        raise RecipeError(
-            f"cannot continue {found.path}: these keys are fixed once a run has begun\n"
-            + "\n".join(lines)
-            + "\nGive the old values, or start a new run in another run_dir (its model.name_or_path may be an "
-            "export of this checkpoint)"
-        )
-    for difference in differences:
-        run.say(f"changed since the checkpoint: {difference}")
-    if found.state["tokenizer"] != run.tokenizer.fingerprint:
-        raise RecipeError(f"cannot continue {found.path}: the tokenizer's files have changed since it was written")
-    conflict = order_conflict(found.state["mixture"], run.mixture.describe(), found.state["samples"])
-    if conflict:
-        raise RecipeError(f"cannot continue {found.path}: {conflict}")
-    for name, drawn in run.mixture.drawn_before(found.state["samples"]).items():
-        if drawn and run.sources[name].manifest.fingerprint != found.state["sources"][name]:
-            raise RecipeError(
-                f"cannot continue {found.path}: source {name} was prepared anew from other text or with other "
-                "settings; give the old inputs, or start a new run in another run_dir"
-            )
-    now = software_versions()
-    then = found.state["versions"]
-    changed = [f"{name} {then[name]} -> {now.get(name)}" for name in then if now.get(name) != then[name]]
-    if changed:
-        run.say(f"software has changed since the checkpoint, so bits may differ: {', '.join(changed)}")
-    if found.state["world_size"] != run.processes.world:
-        run.say(
-            f"{found.state['world_size']} -> {run.processes.world} processes: the order of data is the same, "
-            "sums are rounded in another order"
-        )
+def _continue_from(run: Run, found: Found) -> None:
+    """Bring weights, moments and counters to the checkpoint's, if it is one of this run."""
+    require_same_run(run, found)
     run.checkpointer.load(found, run.tensors())
-    run.step, run.tokens = found.state["step"], found.state["tokens"]
-    run.bad_steps, run.lineage = found.state["bad_steps"], found.state["lineage"]
+    run.checkpointer.lineage = found.manifest["lineage"]
+    run.step, run.tokens, run.bad_steps = (found.state[key] for key in ("step", "tokens", "bad_steps"))
     run.say(f"continuing from {found.path} after step {run.step:,}")

@@ -35,15 +35,11 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextlib.contextmanager
-def lock_run(run_dir: Path, hold: bool = True) -> Iterator[None]:
-    """Hold the run directory (made if it is not there) while the block runs. With hold=False, do nothing: of several
-    processes only the first holds it.
+def lock_run(run_dir: Path) -> Iterator[None]:
+    """Hold the run directory (made if it is not there) while the block runs. Of several processes, the first does.
 
     Raises StorageError, naming the holder's process and host, if another run writes there.
     """
-    if not hold:
-        yield
-        return
     path = Path(run_dir) / LOCK_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

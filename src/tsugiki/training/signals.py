@@ -1,29 +1,21 @@
-"""Stopping on request without losing work, and the state file that tells a scheduler what happened.
+"""Stopping on request without losing work.
 
 A signal only raises a flag. The flag travels with the reduction of the next step's target count, so that all
 ranks stop after the same step, save and leave with exit code 75. A peer's death also arrives as SIGTERM (torchrun
 passes it on), hence nothing is saved inside a handler: the next collective fails fast instead. A second SIGINT or
 SIGTERM, two seconds or more after the first, ends the process at once.
-
-torchrun itself returns 1 whatever the worker's code, so requeue scripts read `<run_dir>/state.json`.
 """
 
 import os
 import signal
 import time
-from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
-
-from tsugiki.errors import TsugikiError
-from tsugiki.files import read_json, write_json
+from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 # A terminal and torchrun both pass Ctrl-C on: what arrives together is one request, what comes later is a second.
 IMPATIENCE_SECONDS = 2.0
-
-Status = Literal["running", "resumable", "finished", "failed"]
 
 
 class StopRequest:
@@ -37,6 +29,7 @@ class StopRequest:
         self._asked = 0.0
         self._former: dict[signal.Signals, Any] = {}
         self._deadline = _slurm_end_time()
+        self._was_due = False
 
     def __enter__(self) -> "StopRequest":
         for number in STOP_SIGNALS:
@@ -56,30 +49,19 @@ class StopRequest:
 
     def requested(self, reserve_seconds: float = 0.0) -> bool:
         """Whether to stop now. `reserve_seconds`: the time that saving needs before a Slurm job's end."""
-        return self.signal is not None or (
-            self._deadline is not None and time.time() + reserve_seconds >= self._deadline
-        )
+        due = self._deadline is not None and time.time() + reserve_seconds >= self._deadline
+        self._was_due |= due
+        return self.signal is not None or due
 
     @property
-    def reason(self) -> str:
-        return self.signal.name if self.signal is not None else "end of the Slurm job"
+    def reason(self) -> str | None:
+        """Why this process was asked to stop; None where it was not."""
+        if self.signal is not None:
+            return self.signal.name
+        return "end of the Slurm job" if self._was_due else None
 
 
 def _slurm_end_time() -> float | None:
     """SLURM_JOB_END_TIME (Unix seconds, set by Slurm 22.05 and later), or None."""
     text = os.environ.get("SLURM_JOB_END_TIME", "")
     return float(text) if text.isdigit() else None
-
-
-def reached_step(run_dir: Path) -> int:
-    """The step that the state file last named; 0 where there is none that can be read."""
-    try:
-        return int(read_json(run_dir / "state.json")["step"])
-    except (TsugikiError, KeyError, TypeError, ValueError):
-        return 0
-
-
-def write_state(run_dir: Path, status: Status, step: int, detail: str = "") -> None:
-    """Record in `<run_dir>/state.json` where the run stands, for people and requeue scripts."""
-    state = {"status": status, "step": step, "detail": detail, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    write_json(run_dir / "state.json", state)

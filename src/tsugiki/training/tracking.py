@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,13 +42,14 @@ class Console:
     """One line a logged step that fits 120 columns: as many losses by language as there is room for, and without what
     else can be spared where that is too long."""
 
-    def __init__(self, total_steps: int, say: Callable[[str], None], by_language: Callable[[dict], dict[str, float]]):
+    def __init__(self, total_steps: int, say: Callable[[str], None], languages: Mapping[str, str | None]):
+        """`languages`: of the sources, by name; one without is shown by its name."""
         self.total_steps = total_steps
         self.say = say
-        self.by_language = by_language
+        self.languages = languages
 
     def after_step(self, figures: dict[str, Any]) -> None:
-        shown = [f"{label} {loss:.2f}" for label, loss in self.by_language(figures).items()]
+        shown = [f"{label} {loss:.2f}" for label, loss in by_language(figures, self.languages).items()]
         router = f"router {figures['router_loss']:.2f}" if "router_loss" in figures else ""
         mfu = f"{figures['mfu']:.0%} MFU" if figures["mfu"] is not None else ""
         waited = f"data {figures['data_wait']:.1%}"
@@ -91,6 +92,14 @@ class Console:
 
     def close(self) -> None:
         return
+
+
+def by_language(figures: dict[str, Any], languages: Mapping[str, str | None]) -> dict[str, float]:
+    """Mean of the sources' losses for each language, in order of first appearance; sources without one by name."""
+    groups: dict[str, list[float]] = {}
+    for name, loss in figures["loss_by_source"].items():
+        groups.setdefault(languages.get(name) or name, []).append(loss)
+    return {label: sum(losses) / len(losses) for label, losses in groups.items()}
 
 
 class JsonLines:
@@ -233,12 +242,11 @@ def logged_at(path: Path, step: int) -> set[str]:
 
 
 def make_listeners(
-    recipe: Recipe, resumed_step: int, total_steps: int, say: Callable[[str], None],
-    by_language: Callable[[dict], dict[str, float]],
-) -> Sequence[Listener]:  # fmt: skip
+    recipe: Recipe, resumed_step: int, total_steps: int, say: Callable[[str], None]
+) -> Sequence[Listener]:
     """The listeners that the recipe's `tracking` section asks for; the terminal and metrics.jsonl always."""
     listeners: list[Listener] = [
-        Console(total_steps, say, by_language),
+        Console(total_steps, say, {name: source.language for name, source in recipe.data.sources.items()}),
         JsonLines(recipe.run_dir / "metrics.jsonl", resumed_step),
     ]
     for service in recipe.tracking.report_to:

@@ -6,43 +6,32 @@ model knows no BOS. Sums stand beside the ratios, so that a reader can pool sour
 """
 
 import math
-from collections.abc import Callable, Mapping
 
-from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
-from tsugiki.model.loss import TrainingModel
-from tsugiki.training.distributed import Processes
+from tsugiki.training.run import Run
 
 
-def validate(
-    model: TrainingModel,
-    sources: Mapping[str, PreparedSource],
-    processes: Processes,
-    *,
-    context: int,
-    batch_tokens: int,
-    documents: int,
-    stop_requested: Callable[[], bool] = lambda: False,
-) -> dict[str, dict[str, float]] | None:
-    """Score the first `documents` held-out documents of each source (their order is that of a hash). Collective.
+def validate(run: Run) -> dict[str, dict[str, float]] | None:
+    """Score the first `eval_documents` held-out documents of each source (their order is that of a hash). Collective.
 
     Returns by source: nats_per_token, perplexity, bits_per_byte, nats, documents, tokens, bytes (UTF-8). None when
     some rank was asked to stop meanwhile (a request must not wait for the end of a long validation).
     """
+    settings, context = run.recipe.training, run.recipe.data.sequence_length
     scores: dict[str, dict[str, float]] = {}
-    for name, source in sources.items():
-        count = min(documents, source.held_out.document_count)
+    for name, source in run.sources.items():
+        count = min(settings.eval_documents, source.held_out.document_count)
         if count == 0:
             continue
         manifest = source.manifest
         found = score_documents(
-            model,
+            run.model,
             [source.held_out_tokens(index) for index in range(count)],
             bos_id=manifest.bos_id if manifest.add_bos else manifest.eos_id,
             context=context,
-            batch_tokens=batch_tokens,
-            group=processes.control,
-            stop=lambda: processes.agree([stop_requested()])[0] > 0,
+            batch_tokens=settings.micro_batch_size * context,
+            group=run.processes.control,
+            stop=run.asked_to_stop,
         )
         if found is None:
             return None

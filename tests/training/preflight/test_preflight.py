@@ -140,7 +140,7 @@ def test_the_first_step_is_bitwise_the_same_with_and_without(open_tiny: Callable
         run = open_tiny(**{"run_dir": str(tmp_path / str(check))})
         if check:
             check_run(run)
-        batch = read_step(run.reader, 1, global_batch=8, micro_batch=2, rank=0, world=1, device=torch.device("cpu"))
+        batch = read_step(run.reader, 1, run.cut)
         train_step(run, batch)
         weights.append({name: whole(tensor).clone() for name, tensor in run.tensors().items()})
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -38,7 +38,7 @@ def questions(
             probes=probes,
             bos_id=tokenizer.bos_id if before else tokenizer.eos_id,  # as in validation
             group=run.processes.control,
-            stop=lambda: run.processes.agree([run.stop_requested()])[0] > 0,
+            stop=run.asked_to_stop,
         )
         return None if results is None else figures(results)
 

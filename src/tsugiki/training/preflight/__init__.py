@@ -115,8 +115,8 @@ def _agreed(run: Run, finding: Finding) -> Finding:
     for verdict, count in (("FAIL", failing), ("warn", warning)):
         if count:
             mine = finding.verdict == verdict
-            measured = run.processes.first_error(finding.measured if mine else None)
-            threshold = run.processes.first_error((finding.threshold or "-") if mine else None) or ""
+            measured = run.processes.first_text(finding.measured if mine else None)
+            threshold = run.processes.first_text((finding.threshold or "-") if mine else None) or ""
             return Finding("FAIL" if failing else "warn", measured or "", threshold.removeprefix("-"))
     return finding
 

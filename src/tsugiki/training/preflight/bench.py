@@ -125,10 +125,8 @@ class Bench:
 
     def read(self, windows: int, per_micro: int, length: int | None = None) -> StepBatch:
         """The run's first windows, read as the loop reads them, cut after `length` tokens. Equal on all ranks."""
-        batch = read_step(
-            self.run.reader, 1, global_batch=windows, micro_batch=per_micro, rank=0, world=1,
-            device=self.run.processes.device,
-        )  # fmt: skip
+        alone = replace(self.run.cut, global_batch=windows, micro_batch=per_micro, rank=0, world=1)
+        batch = read_step(self.run.reader, 1, alone)
         keep = slice(0, length or self.length)
         return self.batch_of(
             [
@@ -153,12 +151,7 @@ class Bench:
     @cached_property
     def own_batch(self) -> StepBatch:
         """What this rank's next step will really read, on the CPU."""
-        settings, processes = self.run.recipe.training, self.run.processes
-        return read_step(
-            self.run.reader, self.run.step + 1, global_batch=settings.global_batch_size,
-            micro_batch=settings.micro_batch_size, rank=processes.rank, world=processes.world,
-            device=torch.device("cpu"),
-        )  # fmt: skip
+        return read_step(self.run.reader, self.run.step + 1, replace(self.run.cut, device=torch.device("cpu")))
 
     def own_samples(self) -> np.ndarray:
         """The same as global sample numbers, by arithmetic of our own: steps and ranks take contiguous blocks."""

@@ -1,0 +1,73 @@
+"""Training as a stage: what is said before it, what is recorded in the run directory, and how it ends.
+
+The numerics are in `loop.py`; what is trained has been put together by `run.open_run` and checked by `preflight`.
+"""
+
+from tsugiki.errors import RecipeError
+from tsugiki.training.loop import Evaluate, measures_due, train
+from tsugiki.training.run import Run
+from tsugiki.training.schedule import schedule_table
+from tsugiki.training.state_file import write_state
+from tsugiki.training.tracking import logged_at, make_listeners
+
+
+def describe_run(run: Run) -> None:
+    """Say what is about to be trained, on what, with which rates."""
+    recipe, settings, say = run.recipe, run.recipe.training, run.say
+    facts = run.model.describe()
+    say("model      " + ", ".join(f"{key} {value}" for key, value in facts.items() if value not in (None, [], "")))
+    for group in run.optimizer.groups():
+        kind = f"weight decay {group.weight_decay:g}"
+        kind += f", learning rate x {group.lr_factor:g}" if group.lr_factor != 1 else ""
+        say(f"optimizer  {kind}: {group.tensors} tensors, {group.parameters:,} parameters")
+    if settings.embedding_warmup_steps:
+        alone = run.optimizer.parameters.keys() - run.optimizer.frozen(settings.embedding_warmup_steps)
+        say(f"optimizer  up to step {settings.embedding_warmup_steps:,} only {', '.join(sorted(alone))}")
+    say("schedule   " + "  ".join(f"{step:,}: {rate:.3g}" for step, rate in schedule_table(settings, run.total_steps)))
+    for plan in run.mixture.plan(run.total_steps * settings.global_batch_size):
+        say(f"data       {plan.name}: {plan.share:.2%}, {plan.samples:,} windows, {plan.epochs:.2f} epochs")
+    world = run.processes.world
+    micro = min(settings.micro_batch_size, settings.global_batch_size // world)
+    say(
+        f"batch      {settings.global_batch_size} windows of {recipe.data.sequence_length:,} tokens on {world} "
+        f"process{'es' if world > 1 else ''} ({run.processes.device.type}), {micro} at a time, {settings.precision}"
+    )
+
+
+def require_steps_left(run: Run) -> None:
+    """Raise RecipeError for a run that `stop_after_steps` ends where it stands already."""
+    if run.last_step <= run.step < run.total_steps:
+        raise RecipeError(
+            f"training.stop_after_steps is {run.last_step:,}, and the run has reached step {run.step:,}: raise it, or "
+            "take it out to go on to the end"
+        )
+
+
+def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
+    """Train to the end, or to a stop; returns whether the schedule was finished and all was measured. Collective.
+
+    What was measured of this step before a stop is not measured again. `evaluate`: see `loop.train`.
+    """
+    first, run_dir = run.processes.is_first, run.recipe.run_dir
+    at_end = run.step >= run.total_steps
+    owed = measures_due(run, at_end=at_end)
+    if run.step > 0:
+        owed -= run.processes.broadcast(logged_at(run_dir / "metrics.jsonl", run.step))
+    nothing_left = at_end and not owed
+    if first:
+        write_state(run_dir, "finished" if nothing_left else "running", run.step)
+    if nothing_left:
+        run.say(f"nothing to train: {run_dir} has finished its {run.total_steps:,} steps")
+        return True
+    listeners = make_listeners(run.recipe, run.step, run.total_steps, run.say) if first else []
+    try:
+        finished = train(run, listeners, evaluate, owed)
+    finally:
+        for listener in listeners:
+            listener.close()
+    reason = "" if finished else run.processes.first_text(run.stop.reason) or "training.stop_after_steps"
+    if first:
+        write_state(run_dir, "finished" if finished else "resumable", run.step, reason)
+    saved = run.checkpointer.newest_name() or "nothing to save yet"
+    run.say(f"{'finished' if finished else 'stopped, resumable'} after step {run.step:,}: {saved}")
+    return finished
