@@ -9,7 +9,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import TrainingSection
-from tsugiki.training.optimizer import Optimizer, no_decay_names, round_stochastically, vocabulary_names
+from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
+from tsugiki.training.stochastic_rounding import round_stochastically
 
 
 def training(**keys) -> TrainingSection:

@@ -1,9 +1,8 @@
 """AdamW in the precisions that a recipe can ask for, built so that a bad step never touches the weights.
 
-Every preset runs torch's fused AdamW or, for bf16 weights with stochastic rounding, the class below. Both take
-`found_inf`: where it is 1, weights, moments and step count stay bitwise as they were, without the host having to
-look. (Multiplying an update by zero would not do: NaN times zero is NaN, and a zero gradient still moves weights
-by the momentum.)
+Every preset runs torch's fused AdamW or that of `stochastic_rounding.py`. Both take `found_inf`: where it is 1,
+weights, moments and step count stay bitwise as they were, without the host having to look. (Multiplying an update by
+zero would not do: NaN times zero is NaN, and a zero gradient still moves weights by the momentum.)
 
 The moments are created here and not by the first step, so that saving or loading at step 0 changes nothing
 (torch's own state-dict helpers run a dummy step for that).
@@ -15,17 +14,15 @@ alone at first, for rows that were added to a pretrained model.
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import xxhash
 from torch import nn
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from tsugiki.errors import RecipeError
-from tsugiki.model.shard import local
 from tsugiki.recipe import TrainingSection
+from tsugiki.training.stochastic_rounding import StochasticRoundingAdamW
 
 
 def vocabulary_names(hf: PreTrainedModel) -> set[str]:
@@ -51,64 +48,6 @@ def no_decay_names(hf: PreTrainedModel, *, decay_embeddings: bool) -> set[str]:
             if parameter.ndim < 2 or is_norm or (is_embedding and not decay_embeddings):
                 names.add(f"{module_name}.{name}" if module_name else name)
     return names
-
-
-class StochasticRoundingAdamW(torch.optim.Optimizer):
-    """AdamW on bf16 weights with fp32 moments; the updated weight is rounded up or down at random.
-
-    Rounding to nearest loses every update under half of bf16's spacing (2^-8 of the weight), which freezes most
-    of a model at small learning rates. Adding 16 random bits to the low half of the fp32 value before cutting it
-    off keeps the expected update exact (arXiv 2010.06192). The bits come from a generator seeded with
-    (seed, parameter name, shard, step), so that a resumed run rounds as an uninterrupted one and replicas of a
-    shard round alike.
-    """
-
-    def __init__(self, groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float, seed: int):
-        super().__init__(groups, {"lr": 0.0, "betas": betas, "eps": eps, "weight_decay": 0.0})
-        self.seed = seed
-        self.found_inf: torch.Tensor | None = None
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for name, parameter in zip(group["names"], group["params"], strict=True):
-                if parameter.grad is not None:
-                    self._update(name, parameter, parameter.grad, group)
-
-    def _update(self, name: str, parameter: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
-        beta1, beta2 = group["betas"]
-        state = self.state[parameter]
-        weight, gradient = local(parameter), local(grad).float()
-        average, square, step = local(state["exp_avg"]), local(state["exp_avg_sq"]), state["step"]
-        keep = self.found_inf == 0 if self.found_inf is not None else torch.ones((), dtype=torch.bool)
-        gradient = torch.where(keep, gradient, torch.zeros_like(gradient))
-        new_step = step + 1
-        new_average = average.lerp(gradient, 1 - beta1)
-        new_square = square.lerp(gradient.square(), 1 - beta2)
-        scale = (new_square / (1 - beta2**new_step)).sqrt_().add_(group["eps"])
-        master = weight.float() * (1 - group["lr"] * group["weight_decay"])
-        master -= group["lr"] * (new_average / (1 - beta1**new_step)) / scale
-        generator = torch.Generator(device=weight.device)
-        key = f"{self.seed}/{name}/{shard_of(parameter)}/{group['step']}"
-        generator.manual_seed(xxhash.xxh3_64_intdigest(key.encode()) >> 1)
-        for old, new in ((weight, round_stochastically(master, generator)), (average, new_average),
-                         (square, new_square), (step, new_step)):  # fmt: skip
-            old.copy_(torch.where(keep, new, old))
-
-
-def round_stochastically(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """fp32 `values` as bf16, each rounded to one of its two neighbours with probability by nearness."""
-    noise = torch.randint(0, 1 << 16, values.shape, dtype=torch.int32, device=values.device, generator=generator)
-    bits = (values.view(torch.int32) + noise) & -65536
-    return torch.where(values.isfinite(), bits.view(torch.float32), values).to(torch.bfloat16)
-
-
-def shard_of(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Which part of a sharded tensor this rank holds: equal on replicas, () for a whole tensor."""
-    if not isinstance(tensor, DTensor):
-        return ()
-    place: list[int] = list(tensor.device_mesh.get_coordinate() or [])
-    return tuple(index for index, placement in zip(place, tensor.placements, strict=True) if placement.is_shard())
 
 
 def _matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
