@@ -23,7 +23,6 @@ def generate_text(
     temperature: float = 0.8,
     top_p: float = 0.95,
     seed: int = 0,
-    device: torch.device | str | None = None,
 ) -> str:
     """`prompt` and its continuation by the model and tokenizer in `folder`. Raises ModelError."""
     if not folder.is_dir():
@@ -36,7 +35,7 @@ def generate_text(
         prompt.encode()
     except UnicodeEncodeError:
         raise RecipeError("the prompt is not UTF-8 text") from None
-    chosen = torch.device(device or default_device())
+    chosen = default_device()
     tokenizer = TextTokenizer.from_folder(folder)
     model, _ = read_pretrained(folder, dtype=DTYPES[default_dtype(chosen)])
     model.to(chosen)

@@ -108,7 +108,6 @@ def load_model(
         "head": model.describe_head(),
         "tied": model.tied,
         "attention": text_config(hf)._attn_implementation,
-        "precision": preset.name,
         "mesh": list(mesh.shape),
         "router": model.has_router,
         "dropout": _dropout(hf),

@@ -3,6 +3,8 @@
 The numerics are in `loop.py`; what is trained has been put together by `run.open_run` and checked by `preflight`.
 """
 
+from typing import Any
+
 from tsugiki.errors import RecipeError
 from tsugiki.training.loop import Evaluate, measures_due, train
 from tsugiki.training.run import Run
@@ -14,8 +16,7 @@ from tsugiki.training.tracking import logged_at, make_listeners
 def describe_run(run: Run) -> None:
     """Say what is about to be trained, on what, with which rates."""
     recipe, settings, say = run.recipe, run.recipe.training, run.say
-    facts = run.model.describe()
-    say("model      " + ", ".join(f"{key} {value}" for key, value in facts.items() if value not in (None, [], "")))
+    say(f"model      {_model_line(run.model.describe())}")
     for group in run.optimizer.groups():
         kind = f"weight decay {group.weight_decay:g}"
         kind += f", learning rate x {group.lr_factor:g}" if group.lr_factor != 1 else ""
@@ -32,6 +33,21 @@ def describe_run(run: Run) -> None:
         f"batch      {settings.global_batch_size} windows of {recipe.data.sequence_length:,} tokens on {world} "
         f"process{'es' if world > 1 else ''} ({run.processes.device.type}), {micro} at a time, {settings.precision}"
     )
+
+
+def _model_line(facts: dict[str, Any]) -> str:
+    """What `load_model` found, in words."""
+    frozen = facts["parameters"] - facts["trained_parameters"]
+    parts = [
+        f"{facts['class']}, {facts['parameters']:,} parameters" + (f", {frozen:,} of them frozen" if frozen else ""),
+        f"vocabulary {facts['vocabulary']:,}" + (", tied" if facts["tied"] else ""),
+        f"{facts['blocks']} blocks ({', '.join(facts['block_classes'])})",
+        f"attention {facts['attention']}, loss {facts['head']}, mesh {' x '.join(map(str, facts['mesh']))}",
+        f"router loss x {facts['router_coefficient']:g}" if facts["router"] else "",
+        ", ".join(f"{name} {rate:g}" for name, rate in facts["dropout"].items()),
+        f"left out of config.json: {', '.join(facts['dropped_config_keys'])}" if facts["dropped_config_keys"] else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def require_steps_left(run: Run) -> None:

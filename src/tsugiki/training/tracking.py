@@ -143,44 +143,39 @@ class JsonLines:
         self._file.close()
 
 
-def _flat(figures: dict[str, Any]) -> dict[str, float]:
-    """Scalars under the tags that TensorBoard and hosted trackers group by."""
-    flat = {
-        f"train/{key}": float(value)
-        for key, value in figures.items()
-        if isinstance(value, int | float) and key not in ("step", "seconds_left")
-    }
-    flat.update({f"train/loss/{name}": loss for name, loss in figures["loss_by_source"].items()})
-    return flat
+class _Scalars:
+    """Numbers under the tags that TensorBoard and hosted trackers group by, for `log`."""
+
+    def log(self, scalars: dict[str, float], step: int) -> None:
+        raise NotImplementedError
+
+    def after_step(self, figures: dict[str, Any]) -> None:
+        scalars = {
+            f"train/{key}": float(value)
+            for key, value in figures.items()
+            if isinstance(value, int | float) and key not in ("step", "seconds_left")
+        }
+        by_source = {f"train/loss/{name}": loss for name, loss in figures["loss_by_source"].items()}
+        self.log(scalars | by_source, figures["step"])
+
+    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
+        self.log({f"eval/{key}/{name}": value for name, score in scores.items() for key, value in score.items()}, step)
+
+    def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
+        keys = ("accuracy", "bits_per_byte")  # the others are the same at every step
+        self.log({f"probes/{key}/{name}": found[key] for name, found in figures.items() for key in keys}, step)
 
 
-def _flat_scores(scores: dict[str, dict[str, float]]) -> dict[str, float]:
-    return {f"eval/{key}/{name}": value for name, score in scores.items() for key, value in score.items()}
+class TensorBoard(_Scalars):
+    """Event files in a directory."""
 
-
-def _flat_answers(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    keys = ("accuracy", "bits_per_byte")  # the others are the same at every step
-    return {f"probes/{key}/{name}": found[key] for name, found in figures.items() for key in keys}
-
-
-class TensorBoard:
     def __init__(self, directory: Path, resumed_step: int):
         from torch.utils.tensorboard import SummaryWriter
 
         # What a run that was cut off had logged beyond its checkpoint is made again.
         self._writer = SummaryWriter(str(directory), purge_step=resumed_step + 1 if resumed_step else None)
 
-    def after_step(self, figures: dict[str, Any]) -> None:
-        for tag, value in _flat(figures).items():
-            self._writer.add_scalar(tag, value, figures["step"])
-
-    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
-        self._add(_flat_scores(scores), step)
-
-    def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
-        self._add(_flat_answers(figures), step)
-
-    def _add(self, scalars: dict[str, float], step: int) -> None:
+    def log(self, scalars: dict[str, float], step: int) -> None:
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
         self._writer.flush()
@@ -189,7 +184,7 @@ class TensorBoard:
         self._writer.close()
 
 
-class Hosted:
+class Hosted(_Scalars):
     """wandb or trackio: both have `init(project=, name=, config=)`, `log(dict, step=)` and `finish()`."""
 
     def __init__(self, service: str, recipe: Recipe):
@@ -206,14 +201,8 @@ class Hosted:
             config=config,
         )
 
-    def after_step(self, figures: dict[str, Any]) -> None:
-        self._service.log(_flat(figures), step=figures["step"])
-
-    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
-        self._service.log(_flat_scores(scores), step=step)
-
-    def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
-        self._service.log(_flat_answers(figures), step=step)
+    def log(self, scalars: dict[str, float], step: int) -> None:
+        self._service.log(scalars, step=step)
 
     def close(self) -> None:
         self._service.finish()
