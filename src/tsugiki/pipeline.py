@@ -92,11 +92,12 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     say = say if processes.is_first else _silent
     try:
         commits = on_first_rank(lambda: resolve_commits(recipe), processes.control)
-        inputs = Inputs(load_tokenizer(recipe, commits), model_folder(recipe, commits), commits)
-        sources = open_prepared(recipe, inputs.tokenizer)
+        tokenizer = load_tokenizer(recipe, commits)
+        sources = open_prepared(recipe, tokenizer)
+        inputs = Inputs(tokenizer, model_folder(recipe, commits), commits)
         with StopRequest() as stop, ExitStack() as held:
             on_first_rank(lambda: held.enter_context(lock_run(recipe.run_dir)), processes.control)
-            run = open_run(recipe, sources, inputs.tokenizer, inputs.folder, processes, stop, say)
+            run = open_run(recipe, sources, tokenizer, inputs.folder, processes, stop, say)
             describe_run(run)
             check_run(run)
             if only_preflight:
@@ -104,7 +105,7 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
             require_steps_left(run)
             if processes.is_first:
                 record_inputs(recipe, inputs)  # now that the recipe is known to continue what is there
-            return train_and_record(run, questions(recipe, sources, inputs.tokenizer))
+            return train_and_record(run, questions(recipe, sources, tokenizer))
     except TsugikiError as error:
         # Not for a StorageError: another run may hold the directory, or the disk may be full. Not for a RecipeError:
         # the run stands as it stood, and goes on with the recipe that it was begun with.
