@@ -4,14 +4,10 @@ import pytest
 import torch
 
 from tsugiki.model import cross_entropy
-from tsugiki.model.cross_entropy import Transform, chunked_cross_entropy
+from tsugiki.model.cross_entropy import chunked_cross_entropy
+from tsugiki.model.transforms import Scale, SoftCap, Transform
 
-TRANSFORMS = {
-    "identity": Transform(),
-    "scale": Transform(scale=0.25),
-    "cap": Transform(cap=3.0),
-    "scale and cap": Transform(scale=2.0, cap=3.0),
-}
+TRANSFORMS = {"identity": Scale(), "scale": Scale(0.25), "cap": SoftCap(3.0), "scale and cap": SoftCap(3.0, 2.0)}
 
 
 def make(bias: bool, tokens: int = 37, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
@@ -27,9 +23,10 @@ def naive(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
     logits = hidden.double() @ weight.double().T
     if bias is not None:
         logits = logits + bias.double()
-    logits = logits * t.scale
-    if t.cap is not None:
-        logits = t.cap * torch.tanh(logits / t.cap)
+    if isinstance(t, Scale):
+        logits = logits * t.factor
+    elif isinstance(t, SoftCap):
+        logits = t.cap * torch.tanh(logits * t.scale / t.cap)
     return -logits.log_softmax(-1)[torch.arange(len(targets)), targets]
 
 
@@ -55,7 +52,7 @@ def test_losses_and_gradients_equal_the_written_out_ones(
 
 def test_no_targets_give_zero_loss_and_zero_gradients() -> None:
     tensors = make(bias=True, tokens=0)
-    total, _ = chunked_cross_entropy(*tensors, Transform(), 8)
+    total, _ = chunked_cross_entropy(*tensors, Scale(), 8)
     total.sum().backward()
     assert total.item() == 0.0
     assert all(float(tensor.grad.abs().sum()) == 0.0 for tensor in tensors[:3])
@@ -63,7 +60,7 @@ def test_no_targets_give_zero_loss_and_zero_gradients() -> None:
 
 def test_large_logits_stay_finite() -> None:
     hidden, weight, _, targets = make(bias=False)
-    total, losses = chunked_cross_entropy(hidden * 300, weight * 300, None, targets, Transform(), 8)
+    total, losses = chunked_cross_entropy(hidden * 300, weight * 300, None, targets, Scale(), 8)
     total.sum().backward()
     assert torch.isfinite(losses).all()
     assert torch.isfinite(hidden.grad).all()
@@ -74,35 +71,35 @@ def test_without_gradient_only_losses_are_computed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch, "mm", None)  # the gradient's products
     monkeypatch.setattr(torch.Tensor, "addmm_", None)
     with torch.no_grad():
-        total, losses = chunked_cross_entropy(*tensors, Transform(), 8)
-    torch.testing.assert_close(losses.double(), naive(*tensors, Transform()).detach(), rtol=1e-5, atol=1e-5)
+        total, losses = chunked_cross_entropy(*tensors, Scale(), 8)
+    torch.testing.assert_close(losses.double(), naive(*tensors, Scale()).detach(), rtol=1e-5, atol=1e-5)
     assert not total.requires_grad
 
 
 def test_frozen_weight_gets_no_gradient_and_hidden_still_does() -> None:
     hidden, weight, _, targets = make(bias=False)
-    total, _ = chunked_cross_entropy(hidden, weight.detach(), None, targets, Transform(), 8)
+    total, _ = chunked_cross_entropy(hidden, weight.detach(), None, targets, Scale(), 8)
     total.sum().backward()
-    expected = torch.autograd.grad(naive(hidden, weight, None, targets, Transform()).sum(), [hidden])[0]
+    expected = torch.autograd.grad(naive(hidden, weight, None, targets, Scale()).sum(), [hidden])[0]
     torch.testing.assert_close(hidden.grad, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_softmax_is_fp32_and_the_weights_gradient_is_summed_in_fp32() -> None:
     """Summing 64 chunks in bf16 would lose the small ones; against fp32 maths of the same bf16 numbers."""
     hidden, weight, _, targets = make(bias=False, tokens=256, dtype=torch.bfloat16)
-    total, losses = chunked_cross_entropy(hidden, weight, None, targets, Transform(), 4)
+    total, losses = chunked_cross_entropy(hidden, weight, None, targets, Scale(), 4)
     total.sum().backward()
     assert losses.dtype == torch.float32
     rounded = (hidden @ weight.T).float()  # the logits are bf16: that rounding is the compute dtype's
     assert total.item() == pytest.approx(-rounded.log_softmax(-1)[range(256), targets].sum().detach().item(), rel=1e-5)
-    expected = torch.autograd.grad(naive(hidden, weight, None, targets, Transform()).sum(), [weight])[0]
+    expected = torch.autograd.grad(naive(hidden, weight, None, targets, Scale()).sum(), [weight])[0]
     error = (weight.grad.float() - expected.float()).norm() / expected.float().norm()
     assert float(error) < 0.01
 
 
 def test_a_second_backward_is_refused() -> None:
     hidden, weight, _, targets = make(bias=False)
-    total, _ = chunked_cross_entropy(hidden, weight, None, targets, Transform(), 8)
+    total, _ = chunked_cross_entropy(hidden, weight, None, targets, Scale(), 8)
     total.sum().backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="one backward pass"):
         total.sum().backward()

@@ -6,25 +6,20 @@ into a sum of losses is one scalar, so it can be multiplied in later): nothing i
 logits live. Cost: the gradient of the output weight is held in fp32, [vocabulary, hidden], from forward to
 backward.
 
-With p = softmax(z), the gradient of -log p[t] with respect to z is p - onehot(t). `Transform` covers what models do
-between the output layer and the softmax: nothing, times one constant (Granite, Cohere), or a soft cap (Gemma 2).
+With p = softmax(z), the gradient of -log p[t] with respect to z is p - onehot(t); where a model changes the output
+layer's values before its softmax, z is what a `Transform` makes of them, and the gradient is multiplied by its slope.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tsugiki.model.transforms import Transform
+
 CACHED_LOGITS = 1 << 20
 """fp32 logits (4 MB) that a CPU keeps in its cache while going over them some ten times; a GPU takes a whole chunk."""
-
-
-class Transform(NamedTuple):
-    """From the output layer to the logits: `scale * z`, then `cap * tanh(z / cap)` where there is a cap."""
-
-    scale: float = 1.0
-    cap: float | None = None
 
 
 def chunked_cross_entropy(
@@ -117,30 +112,16 @@ def _losses_and_gradient(
         rows = slice(start, start + len(in_fp32))
         part = product[rows]
         logits = part if part.dtype == torch.float32 else in_fp32[: len(part)].copy_(part)
-        derivative = _apply(transform, logits, wanted)
+        slope = transform.apply_(logits, wanted)
         gradient = _cross_entropy(logits, targets[rows], losses[rows])
         if not wanted:
             continue
-        if derivative is not None:
-            gradient.mul_(derivative)
-        if transform.scale != 1.0:
-            gradient.mul_(transform.scale)
+        if slope is not None:
+            gradient.mul_(slope)
         if grad_bias is not None:
             grad_bias += gradient.sum(0)
         if gradient is not part:
             part.copy_(gradient)
-
-
-def _apply(transform: Transform, logits: Tensor, with_gradient: bool) -> Tensor | None:
-    """Transforms fp32 logits [rows, vocabulary] in place; returns the cap's derivative where it is needed."""
-    if transform.scale != 1.0:
-        logits.mul_(transform.scale)
-    if transform.cap is None:
-        return None
-    logits.div_(transform.cap).tanh_()
-    derivative = 1.0 - logits.square() if with_gradient else None
-    logits.mul_(transform.cap)
-    return derivative
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, losses: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from tsugiki.corpus.windows import IGNORE
-from tsugiki.model.cross_entropy import Transform, chunked_cross_entropy
-from tsugiki.model.head import probe_values, recognise_transform, replaced_head, why_not_linear
+from tsugiki.model.cross_entropy import chunked_cross_entropy
+from tsugiki.model.head import replaced_head, why_not_linear
 from tsugiki.model.shard import is_tied, reshard
+from tsugiki.model.transforms import Transform, probe_values, recognise_transform
 
 log = logging.getLogger(__name__)
 
@@ -160,24 +161,37 @@ class TrainingModel(nn.Module):
 
         inputs [1, tokens], the same on every rank (collective). Warns where the plain path is taken.
         """
-        head = self.hf.get_output_embeddings()
-        reason = why_not_linear(head)
-        if reason is None:
-            vocabulary = head.weight.shape[0]
-            given = probe_values(inputs.shape[1], vocabulary, inputs.device)
-            with torch.no_grad(), replaced_head(head, lambda hidden: given.clone()):
-                returned = self.logits(inputs).float()
-            cap = getattr(text_config(self.hf), "final_logit_softcapping", None)
-            found = recognise_transform(given, returned, cap)
-            if isinstance(found, Transform):
-                self.transform, self.plain_reason = found, None
+        self.transform, self.plain_reason = None, why_not_linear(self.hf.get_output_embeddings())
+        if self.plain_reason is None:
+            found = self._after_head(inputs)
+            if isinstance(found, str):
+                self.plain_reason = found
+            else:
+                self.transform = found
                 return
-            reason = found
-        self.transform, self.plain_reason = None, reason
         log.warning(
             "%s takes the plain loss, which holds batch x sequence x vocabulary logits: %s",
-            type(self.hf).__name__, reason,
+            type(self.hf).__name__, self.plain_reason,
         )  # fmt: skip
+
+    def _after_head(self, inputs: Tensor) -> Transform | str:
+        """What the model does to its output layer's values, or why the chunked loss cannot do the same."""
+        head = self.hf.get_output_embeddings()
+        given = probe_values(inputs.shape[1], head.weight.shape[0], inputs.device)
+        calls: list[Tensor] = []
+
+        def stand_in(_: Tensor) -> Tensor:
+            calls.append(given.clone())
+            return calls[-1]
+
+        with torch.enable_grad(), replaced_head(head, stand_in):
+            returned = self.logits(inputs)
+        reshard(self)
+        if len(calls) != 1:
+            return f"it calls its output layer {len(calls)} times"
+        if returned.requires_grad:  # `given` does not: only weights of the model can have made it so
+            return "it changes the outputs of that layer by weights that are trained, too"
+        return recognise_transform(given, returned.float())
 
     # --- names and facts ---------------------------------------------------------------------------------------
 
@@ -200,11 +214,7 @@ class TrainingModel(nn.Module):
         """The path of the loss in words."""
         if self.transform is None:
             return f"plain: {self.plain_reason}"
-        if self.transform.cap is not None:
-            return f"chunked, soft cap {self.transform.cap:g}"
-        if self.transform.scale != 1.0:
-            return f"chunked, scale {self.transform.scale:g}"
-        return "chunked"
+        return ", ".join(filter(None, ("chunked", str(self.transform))))
 
     @property
     def tied(self) -> bool:

@@ -16,8 +16,8 @@ from tsugiki.corpus.store import StoreWriter, TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.windows import IGNORE, WindowReader
 from tsugiki.errors import ModelError
-from tsugiki.model.cross_entropy import Transform
 from tsugiki.model.loss import LossOutput, TrainingModel
+from tsugiki.model.transforms import Scale
 from tsugiki.training import loop, optimizer
 from tsugiki.training.preflight import check_run
 from tsugiki.training.preflight import optimizer as preflight_optimizer
@@ -131,13 +131,13 @@ def test_loss_mask_not_shifted_with_its_token(open_tiny: Open, monkeypatch):
 
 def test_soft_cap_ignored(open_tiny: Open):
     run = open_tiny("gemma2")
-    run.model.transform = Transform()
+    run.model.transform = Scale()
     assert set(failed(run)) == {"own_path"}
 
 
 def test_logit_scale_ignored(open_tiny: Open):
     run = open_tiny("granite")
-    run.model.transform = Transform()
+    run.model.transform = Scale()
     assert set(failed(run)) == {"own_path"}
 
 

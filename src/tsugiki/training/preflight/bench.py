@@ -24,9 +24,9 @@ from torch.distributed.tensor import DTensor
 
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.windows import IGNORE
-from tsugiki.model.cross_entropy import Transform
 from tsugiki.model.precision import Precision, get_precision
 from tsugiki.model.shard import local, reshard
+from tsugiki.model.transforms import Transform
 from tsugiki.training import loop
 from tsugiki.training.batches import MicroBatch, StepBatch, read_step
 from tsugiki.training.metrics import StepRecord
@@ -278,10 +278,12 @@ class HeadGradient:
     tokens: np.ndarray  # [windows, up to length + 3] int64, as the store holds them
     bias: Tensor  # [vocabulary] of the output layer, fp32 on the CPU
 
-    def probabilities(self, transform: Transform) -> Tensor:
-        """Of each token where hidden states are nearly 0 [vocabulary], float64."""
-        logits = self.bias.double() * transform.scale
-        return (logits if transform.cap is None else transform.cap * torch.tanh(logits / transform.cap)).softmax(0)
+    def pull(self, transform: Transform) -> Tensor:
+        """-dL/d(output layer) of each token as a target where hidden states are nearly 0 [vocabulary], float64: one
+        minus its probability, times the slope of what the model does after that layer."""
+        logits = self.bias.double()[None]
+        slope = transform.apply_(logits, True)
+        return ((1.0 - logits.softmax(1)) * (1.0 if slope is None else slope))[0]
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -61,10 +61,9 @@ def gradient_scale(bench: Bench) -> Finding:
             explains_itself=True,
         )
     scored = (head.targets != IGNORE).flatten().cpu()
-    # All logits are near the layer's bias, or 0: the smallest entry of each column is -scale (1 - p of it) / targets.
+    # All logits are near the layer's bias, or 0: the smallest entry of each column is what pulls its target up.
     smallest = head.gradient.min(dim=0)
-    chance = head.probabilities(transform)[smallest.indices.cpu()][scored]
-    unit = head.SIZE * transform.scale * float((1 - chance).mean()) / int(scored.sum())
+    unit = head.SIZE * float(head.pull(transform)[smallest.indices.cpu()][scored].mean()) / int(scored.sum())
     ratio = float(-smallest.values.cpu()[scored].double().mean()) / unit
     tolerance = 0.005 if bench.exact else 0.02
     return judge(
