@@ -27,6 +27,7 @@ from tsugiki.recipe_values import (
     Count,
     CountOrZero,
     FilePath,
+    OneOf,
     PathList,
     PathText,
     Section,
@@ -36,6 +37,7 @@ from tsugiki.recipe_values import (
     Weight,
     whole_number,
 )
+from tsugiki.schedule import SHAPES
 
 ProbeName = Literal[
     "tokenizer", "store_files", "token_ids", "control_ids", "bos_eos", "formats", "file_weights", "tied", "buffers",
@@ -326,13 +328,18 @@ class TrainingSection(Section):
     min_lr: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="Learning rate at the end of the schedule (a rate, not a ratio)."
     )
-    lr_scheduler: Literal["cosine", "linear", "wsd", "constant"] = Field(
+    lr_scheduler: Annotated[str, OneOf(SHAPES)] = Field(
         default="cosine",
-        description="Course from learning_rate to min_lr after the warm-up. wsd: constant, then decay_steps of decay.",
+        description="Course from learning_rate to min_lr after the warm-up. "
+        + ". ".join(f"{name}: {shape.about}" for name, shape in SHAPES.items())
+        + ".",
     )
     warmup_steps: CountOrZero = Field(default=0, description="Steps of linear rise from 0 to learning_rate.")
     decay_steps: Count | None = Field(
-        default=None, description="wsd only: length of the decay at the end.", json_schema_extra=EXTENDING
+        default=None,
+        description=f"{' or '.join(name for name, shape in SHAPES.items() if shape.holds)} only: length of the decay at"
+        " the end.",
+        json_schema_extra=EXTENDING,
     )
     embedding_warmup_steps: CountOrZero = Field(
         default=0,

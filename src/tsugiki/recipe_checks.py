@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from tsugiki.recipe import CorpusSection, Recipe
 from tsugiki.recipe_evaluation import CODE_TASKS, TASKS
 from tsugiki.recipe_names import Path
+from tsugiki.schedule import SHAPES
 from tsugiki.scripts import TargetCharacters
 
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
@@ -223,12 +224,14 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
             ("training", "min_lr"),
             f"{training.min_lr:g} is above learning_rate {training.learning_rate:g}: the rate would rise",
         )
-    if training.lr_scheduler == "constant" and training.min_lr > 0:
-        yield Problem(("training", "min_lr"), "has no effect with lr_scheduler constant; remove it")
-    if training.lr_scheduler == "wsd" and training.decay_steps is None:
-        yield Problem(("training", "lr_scheduler"), "wsd needs decay_steps: the length of the decay at the end")
-    if training.lr_scheduler != "wsd" and training.decay_steps is not None:
-        yield Problem(("training", "decay_steps"), f"belongs to wsd; lr_scheduler is {training.lr_scheduler}")
+    name, shape = training.lr_scheduler, SHAPES[training.lr_scheduler]
+    if shape.fall is None and training.min_lr > 0:
+        yield Problem(("training", "min_lr"), f"has no effect with lr_scheduler {name}; remove it")
+    if shape.holds and training.decay_steps is None:
+        yield Problem(("training", "lr_scheduler"), f"{name} needs decay_steps: the length of the decay at the end")
+    if not shape.holds and training.decay_steps is not None:
+        holding = " and ".join(other for other, one in SHAPES.items() if one.holds)
+        yield Problem(("training", "decay_steps"), f"belongs to {holding}; lr_scheduler is {name}")
     if _has_length(recipe):
         yield from _schedule_fits(recipe, total_steps(recipe))
     if training.keep_every is not None and training.keep_every % training.save_steps:
@@ -248,7 +251,7 @@ def _schedule_fits(recipe: Recipe, steps: int) -> Iterator[Problem]:
     training = recipe.training
     if training.warmup_steps > steps:
         yield Problem(("training", "warmup_steps"), f"{training.warmup_steps} is longer than the run ({steps} steps)")
-    elif training.lr_scheduler == "wsd" and training.warmup_steps + (training.decay_steps or 0) > steps:
+    elif training.warmup_steps + (training.decay_steps or 0) > steps:
         yield Problem(
             ("training", "decay_steps"),
             f"{training.decay_steps} and warmup_steps {training.warmup_steps} are longer than the run ({steps} steps)",

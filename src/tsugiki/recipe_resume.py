@@ -19,6 +19,7 @@ from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_names import Path, dotted, field_at, section_at
 from tsugiki.recipe_values import Section
+from tsugiki.schedule import make_schedule
 
 
 @dataclass(frozen=True)
@@ -128,17 +129,13 @@ def _length_judged(difference: Difference, old: Mapping[str, Any], new: Recipe, 
     if steps < step:
         note = f"the run is at step {step} already, past a length of {steps}"
         return Difference(difference.key, difference.old, difference.new, "fixed", note)
-    before = _steps_before(old, new)
+    old_decay = (old.get("training") or {}).get("decay_steps")
+    was = make_schedule(training.model_copy(update={"decay_steps": old_decay}), _steps_before(old, new))
+    now = make_schedule(training, steps)
     note = ""
-    if training.lr_scheduler in ("cosine", "linear") and before != steps:
-        note = f"the {training.lr_scheduler} now ends at step {steps} instead of {before}: the learning rate "
-        note += f"jumps at step {step} to the new curve"
-    elif training.lr_scheduler == "wsd":
-        old_decay = (old.get("training") or {}).get("decay_steps") or 0
-        starts = before - old_decay, steps - (training.decay_steps or 0)
-        if min(starts) < step and starts[0] != starts[1]:
-            note = f"the decay starts at step {starts[1]} instead of {starts[0]}, which bends the learning rate "
-            note += f"at step {step}"
+    if was(step) != now(step):  # equal: all that was trained lies on the new curve, too
+        note = f"the {training.lr_scheduler} now ends at step {steps}: after step {step} the learning rate jumps from "
+        note += f"{was(step):.3g} to {now(step + 1):.3g}"
     return Difference(difference.key, difference.old, difference.new, "extending", note)
 
 

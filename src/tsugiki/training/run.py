@@ -30,12 +30,12 @@ from tsugiki.model.ranks import on_first_rank
 from tsugiki.model.shard import make_mesh
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import launch_errors, total_steps
+from tsugiki.schedule import Schedule, make_schedule
 from tsugiki.training.batches import Cut
 from tsugiki.training.checkpoint import Checkpointer, Found, check_disk_space, size_estimate
 from tsugiki.training.distributed import Processes
 from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
 from tsugiki.training.resume import require_same_run, software_versions
-from tsugiki.training.schedule import Schedule, make_schedule
 from tsugiki.training.signals import StopRequest
 from tsugiki.training.state_file import reached_step
 

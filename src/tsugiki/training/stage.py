@@ -6,9 +6,9 @@ The numerics are in `loop.py`; what is trained has been put together by `run.ope
 from typing import Any
 
 from tsugiki.errors import RecipeError
+from tsugiki.schedule import schedule_table
 from tsugiki.training.loop import Evaluate, measures_due, train
 from tsugiki.training.run import Run
-from tsugiki.training.schedule import schedule_table
 from tsugiki.training.state_file import write_state
 from tsugiki.training.tracking import logged_at, make_listeners
 

@@ -18,6 +18,7 @@ from tsugiki.corpus.windows import IGNORE, WindowReader
 from tsugiki.errors import ModelError
 from tsugiki.model.loss import LossOutput, TrainingModel
 from tsugiki.model.transforms import Scale
+from tsugiki.schedule import make_schedule
 from tsugiki.training import loop, optimizer
 from tsugiki.training.preflight import check_run
 from tsugiki.training.preflight import optimizer as preflight_optimizer
@@ -379,6 +380,12 @@ def test_schedule(open_tiny: Open, trap: str):
         "ends early": lambda step: right(step) if step < 15 else 0.0,
         "stateful": lambda step: right(next(calls)),
     }[trap]
+    assert set(failed(run)) == {"schedule"}
+
+
+def test_a_decay_that_begins_before_its_last_steps(open_tiny: Open):
+    run = open_tiny(**{"training.lr_scheduler": "wsd", "training.decay_steps": 6})
+    run.schedule = make_schedule(run.recipe.training.model_copy(update={"lr_scheduler": "linear"}), run.total_steps)
     assert set(failed(run)) == {"schedule"}
 
 

@@ -3,6 +3,7 @@
 from torch import nn
 
 from tsugiki.recipe import TrainingSection
+from tsugiki.schedule import SHAPES, decay_begins_after
 from tsugiki.training.preflight.bench import Bench
 from tsugiki.training.preflight.report import Finding, fail, ok, warn
 
@@ -64,10 +65,10 @@ def schedule(bench: Bench) -> Finding:
     settings, total = bench.run.recipe.training, bench.run.total_steps
     rate = bench.run.schedule
     warmup, peak = settings.warmup_steps, settings.learning_rate
-    last = peak if settings.lr_scheduler == "constant" or warmup >= total else settings.min_lr
-    marks = sorted(
-        {1, max(1, warmup // 2), max(1, warmup), min(total, warmup + 1), max(1, total // 2), max(1, total - 1), total}
-    )
+    falls, start = SHAPES[settings.lr_scheduler].fall is not None, decay_begins_after(settings, total)
+    last = settings.min_lr if falls and warmup < total else peak
+    wanted = {1, warmup // 2, warmup, warmup + 1, total // 2, start, (start + total) // 2, total - 1, total}
+    marks = sorted(step for step in wanted if 1 <= step <= total)
     forward = [rate(step) for step in marks]
     backward = [rate(step) for step in reversed(marks)][::-1]
     table = ", ".join(f"{step:,}: {value:.3g}" for step, value in zip(marks, forward, strict=True))
@@ -80,9 +81,9 @@ def schedule(bench: Bench) -> Finding:
         problems.append("the end")
     if any(not 0 <= value <= peak * (1 + 1e-9) for value in forward):
         problems.append("the range")
-    decays = settings.lr_scheduler in ("cosine", "linear") and total > warmup + 2
-    middle = (warmup + total) // 2
-    if decays and settings.min_lr < peak and total - warmup > 4 and not last < rate(middle) < peak:
+    if start > warmup and abs(rate(start) / peak - 1) > 1e-6:
+        problems.append("the peak")
+    if falls and settings.min_lr < peak and total - start > 4 and not last < rate((start + total) // 2) < peak:
         problems.append("the middle")
     expected = f"{peak:g} after {warmup:,} steps, {last:g} at step {total:,}"
     return (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsugiki.recipe import TrainingSection
-from tsugiki.training.schedule import make_schedule, schedule_table
+from tsugiki.schedule import SHAPES, make_schedule, schedule_table
 
 
 def training(**keys) -> TrainingSection:
@@ -24,7 +24,7 @@ def test_warm_up_rises_linearly_to_the_peak():
     assert [schedule(step) for step in (1, 2, 3, 4)] == [0.25, 0.5, 0.75, 1.0]
 
 
-@pytest.mark.parametrize("shape", ["cosine", "linear", "wsd"])
+@pytest.mark.parametrize("shape", [name for name, shape in SHAPES.items() if shape.fall is not None])
 def test_the_last_step_has_exactly_the_minimum(shape):
     schedule = make_schedule(training(lr_scheduler=shape, warmup_steps=10, decay_steps=20), 100)
     assert schedule(100) == pytest.approx(0.1, abs=1e-15)
@@ -60,9 +60,7 @@ def test_constant_stays_at_the_peak():
     assert {schedule(step) for step in range(3, 101)} == {1.0}
 
 
-@given(
-    st.sampled_from(["cosine", "linear", "wsd", "constant"]), st.integers(2, 500), st.data(),
-)  # fmt: skip
+@given(st.sampled_from(list(SHAPES)), st.integers(2, 500), st.data())
 def test_rates_stay_between_zero_and_the_peak_and_only_fall_after_warm_up(shape, total, data):
     warmup = data.draw(st.integers(0, total - 1))
     decay = data.draw(st.integers(1, total - warmup))
@@ -76,3 +74,5 @@ def test_rates_stay_between_zero_and_the_peak_and_only_fall_after_warm_up(shape,
 def test_table_shows_first_peak_and_last_step():
     table = dict(schedule_table(training(warmup_steps=10), 100))
     assert {1, 10, 11, 50, 99, 100} == set(table)
+    held = dict(schedule_table(training(lr_scheduler="wsd", decay_steps=20), 100))
+    assert (held[80], held[81]) == (1.0, pytest.approx(0.955))
