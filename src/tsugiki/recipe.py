@@ -19,6 +19,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from tsugiki.corpus.compression import SUFFIXES
+from tsugiki.corpus.readers import FORMATS
 from tsugiki.recipe_evaluation import EvaluateSection, EvaluationSection
 from tsugiki.recipe_values import (
     EXTENDING,
@@ -94,8 +96,9 @@ class CorpusSection(Section):
 
     path: PathList | None = Field(
         default=None,
-        description="A file or glob pattern, or a list of them, relative to the current directory: .jsonl, "
-        ".parquet, .txt, plain or .gz .zst .bz2 .xz. ** matches any depth.",
+        description="A file or glob pattern, or a list of them, relative to the current directory: "
+        f"{', '.join(one.endings[0] for one in FORMATS.values())}, plain or {' '.join(SUFFIXES)}."
+        " ** matches any depth.",
         json_schema_extra=FREE,
     )
     hub: Text | None = Field(
@@ -110,7 +113,7 @@ class CorpusSection(Section):
         description="Branch, tag or commit of the hub data set, resolved to a commit once and recorded.",
     )
     text_key: Text = Field(default="text", description="Key or column that holds the document's text.")
-    format: Literal["auto", "jsonl", "parquet", "text"] = Field(
+    format: Annotated[str, OneOf(["auto", *FORMATS])] = Field(
         default="auto", description="File format; auto goes by the file name without its compression suffix."
     )
     encoding: Text = Field(

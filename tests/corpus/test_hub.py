@@ -14,7 +14,7 @@ from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.hub import hub_files, resolve_model_folder
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared
-from tsugiki.corpus.readers import BadRecord, Document
+from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, ModelError, RecipeError
 from tsugiki.recipe import Recipe, SourceSection
@@ -85,7 +85,7 @@ def test_a_script_is_refused_and_not_run(tmp_path: Path) -> None:
 
 def test_a_kind_of_file_that_would_be_guessed_at_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text\nhello\n")
-    with pytest.raises(DataError, match="'csv'; only json, parquet and text are read"):
+    with pytest.raises(DataError, match="'csv'; only json, parquet or text are read"):
         hub_files("data.sources.s", source(str(tmp_path)), 1 << 20)
 
 

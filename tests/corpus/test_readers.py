@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tsugiki.corpus.compression import CHUNK, FileDigest
-from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
+from tsugiki.corpus.compression import CHUNK, SUFFIXES, FileDigest
+from tsugiki.corpus.readers import FORMATS, format_of, read_documents
+from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.errors import DataError
 
 JAPANESE = "川は自分が作った谷を覚えている。彼女は計器が示した値を書き留めた。"
@@ -233,6 +234,12 @@ def test_progress_of_parquet_ends_at_the_size_of_the_file(tmp_path):
 def test_the_format_follows_the_name(tmp_path, name, format):
     assert format_of(tmp_path / name, "auto") == format
     assert format_of(tmp_path / name, "text") == "text"
+
+
+def test_an_ending_belongs_to_one_format_and_to_no_compression():
+    endings = [ending for one in FORMATS.values() for ending in one.endings]
+    assert len(set(endings)) == len(endings)
+    assert all(ending.startswith(".") and ending == ending.lower() and ending not in SUFFIXES for ending in endings)
 
 
 def test_a_name_that_says_nothing_asks_for_the_format(tmp_path):

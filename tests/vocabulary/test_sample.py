@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsugiki.corpus import readers
+from tsugiki.corpus import readers, records
 from tsugiki.corpus.held_out import is_held_out
 from tsugiki.corpus.named_texts import Text, read_texts
 from tsugiki.errors import DataError
@@ -140,7 +140,7 @@ def test_a_hub_data_set_is_read_as_far_as_needed(monkeypatch):
         def documents(_digest: Any) -> Any:
             for number in range(10**6):
                 read.append(number)
-                yield readers.Document(f"document {number:6} " * 6, number + 1)
+                yield records.Document(f"document {number:6} " * 6, number + 1)
 
         return [SimpleNamespace(read=documents)]
 

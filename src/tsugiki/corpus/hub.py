@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
 from tsugiki.corpus.compression import FileDigest
-from tsugiki.corpus.readers import BadRecord, Document, read_documents
+from tsugiki.corpus.readers import FORMATS, either, read_documents
+from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.errors import DataError, ModelError, RecipeError, TsugikiError
 from tsugiki.recipe import CorpusSection
 from tsugiki.recipe_checks import looks_like_hub_id
@@ -33,9 +34,6 @@ MODEL_PATTERNS = [
 ]
 PICKLE_PATTERNS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 """In place of safetensors, for a model that has none and a user who allows it."""
-
-FORMATS = {"json": "jsonl", "parquet": "parquet", "text": "text"}
-"""Our format for each kind of data set."""
 
 
 def resolve_model_folder(
@@ -126,9 +124,10 @@ def hub_files(key: str, source: CorpusSection, max_bytes: int) -> list["HubFile"
             ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{here}: {reason}. Offline, give the path of downloaded files instead") from None
-    kind = FORMATS.get(builder.name)
+    kind = next((name for name, one in FORMATS.items() if one.hub == builder.name), None)
     if kind is None:
-        raise DataError(f"{here}: its files are of the kind {builder.name!r}; only json, parquet and text are read")
+        kinds = either([one.hub for one in FORMATS.values() if one.hub])
+        raise DataError(f"{here}: its files are of the kind {builder.name!r}; only {kinds} are read")
     if source.split not in splits:
         raise DataError(f"{here}: no split {source.split!r}; it has {', '.join(splits) or 'none'}")
     if source.format != "auto":

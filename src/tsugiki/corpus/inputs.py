@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tsugiki.corpus.compression import FileDigest, compression_of
-from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
+from tsugiki.corpus.readers import format_of, read_documents
+from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.errors import DataError
 from tsugiki.recipe import CorpusSection, Recipe
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsugiki.corpus.compression import FileDigest
-from tsugiki.corpus.readers import BadRecord, format_of, read_documents
+from tsugiki.corpus.readers import FORMATS, either, format_of, read_documents
+from tsugiki.corpus.records import BadRecord
 from tsugiki.errors import DataError
 
 
@@ -32,7 +33,8 @@ def _format_of(path: Path) -> str:
     try:
         return format_of(path, "auto")
     except DataError:
-        raise DataError(f"{path}: its ending names no format; call it .jsonl, .parquet or .txt") from None
+        endings = [one.endings[0] for one in FORMATS.values()]
+        raise DataError(f"{path}: its ending names no format; call it {either(endings)}") from None
 
 
 def _texts_of(path: Path, format_name: str, text_key: str) -> Iterator[Text]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.corpus.held_out import is_held_out
-from tsugiki.corpus.readers import Document
+from tsugiki.corpus.records import Document
 from tsugiki.files import write_atomically, write_json
 from tsugiki.quickstart.corpora import Corpus, read_file
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tsugiki.corpus.compression import FileDigest, compression_of
 from tsugiki.corpus.held_out import HELD_OUT_MINIMUM, held_out_draw
-from tsugiki.corpus.readers import BadRecord, Document, format_of, read_documents
+from tsugiki.corpus.readers import format_of, read_documents
+from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.files import write_atomically
 from tsugiki.quickstart.mathematics import documents
@@ -162,7 +163,7 @@ def find_corpora(folder: Path) -> Found:
 
 
 def _is_data(path: Path, folder: Path) -> bool:
-    """Whether a file's name says JSON Lines, Parquet or text, and nothing on its way from `folder` is hidden. A README
+    """Whether a file's name says a format that we read, and nothing on its way from `folder` is hidden. A README
     is about data, not data."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     if hidden or not path.is_file() or path.name.lower().startswith(("readme", "licen")):

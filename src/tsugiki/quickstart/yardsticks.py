@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tsugiki.corpus.prepared import SourceManifest, source_directory
-from tsugiki.corpus.readers import Document
+from tsugiki.corpus.records import Document
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.yardsticks import WINDOW_BYTES, unigram_bits_per_byte, xz_bits_per_byte
 from tsugiki.files import read_json, write_json

@@ -15,7 +15,8 @@ from tsugiki.corpus.compression import FileDigest, compression_of
 from tsugiki.corpus.held_out import is_held_out
 from tsugiki.corpus.inputs import COMPRESSION_GUESS, input_files
 from tsugiki.corpus.named_texts import Text
-from tsugiki.corpus.readers import BadRecord, Document, read_documents
+from tsugiki.corpus.readers import FORMATS, read_documents
+from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.errors import DataError
 from tsugiki.recipe import CorpusSection
 
@@ -113,7 +114,7 @@ def _files(where: str, name: str, corpus: CorpusSection, max_bytes: int) -> list
     found = []
     for file in input_files(f"{where}.{name}", corpus):
         size = file.path.stat().st_size
-        if compression_of(file.path) or file.format == "parquet":
+        if compression_of(file.path) or FORMATS[file.format].packed:
             size *= COMPRESSION_GUESS
         documents = read_documents(
             file.path, format=file.format, text_key=corpus.text_key, encoding=corpus.encoding, max_bytes=max_bytes,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.corpus.compression import read_chunks
-from tsugiki.corpus.readers import SURROGATE
+from tsugiki.corpus.records import SURROGATE
 from tsugiki.errors import DataError
 
 BOM = "\ufeff"
