@@ -176,7 +176,7 @@ metadata: {{version: 1, title: Things, language: en, headline: long}}
     ("arguments", "told"),
     [
         (["--suite", "swalow"], "--suite swalow: it is one of default, swallow, quick"),
-        (["--tasks", "jsquda"], "--tasks jsquda: no such task in the suite default; it has jcommonsenseqa, jemhopqa"),
+        (["--tasks", "jsquda"], "--tasks jsquda: no such task in the suite default; it has gsm8k, hellaswag"),
         (["--tasks", "openbookqa,things"], "--tasks things: no such task"),
         (["--published"], "add --suite swallow"),
         (["--dtype", "int8"], "--dtype int8: it is one of bfloat16"),

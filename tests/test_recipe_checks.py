@@ -390,11 +390,17 @@ def test_files_of_the_vocabulary_are_looked_for(tmp_path):
     assert any("vocabulary.corpora.more.path: no such file: none.jsonl" in line for line in said)
 
 
+def test_a_task_that_runs_only_when_it_is_named_may_be_named():
+    section = "{tasks: [jcommonsenseqa_generate, gsm8k]}"
+    recipe = parse_recipe(edited(("tracking:\n", f"evaluation: {section}\ntracking:\n")), "r", check_files=False)
+    assert recipe.evaluation.tasks == ["jcommonsenseqa_generate", "gsm8k"]
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [
         ("{published: true}", "r:21: evaluation.published: belongs to suite: swallow; suite is default"),
-        ("{suite: swallow, tasks: [gsm8k, jgsm]}", "r:21: evaluation.tasks[1]: suite swallow has no task jgsm; it has jcommonsenseqa"),
+        ("{suite: swallow, tasks: [gsm8k, jgsm]}", "r:21: evaluation.tasks[1]: suite swallow has no task jgsm; it has gsm8k, hellaswag"),
         ("{suite: quick, tasks: [gsm8k], allow_code_execution: true}", "r:21: evaluation.tasks[0]: suite quick has no task gsm8k; it has code"),
         ("{suite: quick, tasks: [code]}", "r:21: evaluation.tasks: run what the model writes: set allow_code_execution: true"),
         ("{suite: quick, backend: vllm}", "r:21: evaluation.backend: the probes of suite quick run on transformers"),

@@ -17,7 +17,7 @@ from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from tsugiki.recipe import CorpusSection, Recipe
-from tsugiki.recipe_evaluation import CODE_TASKS, TASKS
+from tsugiki.recipe_evaluation import CODE_TASKS, task_names
 from tsugiki.recipe_names import Path
 from tsugiki.schedule import SHAPES
 from tsugiki.scripts import TargetCharacters
@@ -274,7 +274,7 @@ def _evaluation(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(
             ("evaluation", "task_dir"), "its files are programs: set allow_task_code: true once you have read them"
         )
-    known = CODE_TASKS if section.suite == "quick" else TASKS
+    known = CODE_TASKS if section.suite == "quick" else task_names(section.suite)
     for index, name in enumerate(section.tasks or []):
         if name not in known and (section.task_dir is None or section.suite == "quick"):
             yield Problem(

@@ -6,6 +6,7 @@ They say nothing about how it is trained, so that every key may change when a ru
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -15,13 +16,17 @@ from tsugiki.recipe_values import FREE, Count, CountOrZero, FilePath, Section, T
 DATA_DIR = "evaluation-data"
 """Where `tsugiki data fetch` puts sets and evaluation looks for them, where no other folder is named."""
 
-TASKS = (
-    "jcommonsenseqa", "jemhopqa", "niilc", "jsquad", "xlsum_ja", "mgsm_ja", "wmt20_en_ja", "wmt20_ja_en",
-    "openbookqa", "triviaqa", "hellaswag", "squad2", "xwinograd_en", "gsm8k",
-)  # fmt: skip
-"""Of the suites default and swallow, in the order of the published table: eight in Japanese, six in English."""
+TASK_FILES = Path(__file__).parent / "evaluation" / "tasks"
+"""A folder a suite, a file a task: to be there is all that makes it one of the suite. Those in `extra/` run when they
+are named."""
 CODE_TASKS = ("code", "humaneval", "jhumaneval")
 """Of the suite quick: those that run what a model writes."""
+
+
+def task_names(suite: str, *, extra: bool = True) -> list[str]:
+    """The tasks of a suite on lm-eval, by the names of their files; with those of `extra/` or without."""
+    folder = TASK_FILES / suite
+    return sorted(path.stem for path in (folder.rglob if extra else folder.glob)("*.yaml"))
 
 
 class EvaluateSection(Section):

@@ -12,14 +12,14 @@ from evaluation_tasks import load_task, manager, requests, task_name
 from lm_eval.api.model import LM
 
 from tsugiki.errors import DataError
-from tsugiki.evaluation.data import MissingData
+from tsugiki.evaluation.data import SETS, MissingData, load_set
 from tsugiki.evaluation.shots import published_shots
-from tsugiki.evaluation.suites import SUITES
+from tsugiki.evaluation.suites import SUITES, full_names
 from tsugiki.evaluation.tasks import FOLDER
 from tsugiki.evaluation.tasks.items import DATA_VARIABLE, load
-from tsugiki.recipe_evaluation import TASKS
+from tsugiki.recipe_evaluation import task_names
 
-BOTH = [(profile, name) for profile in SUITES for name in TASKS]
+BOTH = [(profile, name) for profile in SUITES for name in SETS]
 LIKELIHOOD = {"swallow": {"openbookqa", "hellaswag", "xwinograd_en"}}
 LIKELIHOOD["default"] = {*LIKELIHOOD["swallow"], "jcommonsenseqa"}
 GENERATION = [(profile, name) for profile, name in BOTH if name not in LIKELIHOOD[profile]]
@@ -171,7 +171,7 @@ def test_a_limit_takes_the_first_items_with_the_same_prompts(evaldata):
     assert later == more[8]["arguments"][0][0]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", SETS)
 def test_the_default_profile_shares_everything_before_the_item(name, official_data):
     task = load_task(task_name("default", name), official_data)
     first, last = (requests(task, place)[0][0] for place in (0, 5))
@@ -197,9 +197,33 @@ def test_any_number_of_shots_can_be_asked_for(profile, name, shots, official_dat
 # What the runner and the table read.
 
 
-def test_every_set_has_a_file_in_both_profiles_and_nothing_else_is_indexed(tmp_path):
-    expected = {task_name(profile, name) for profile, name in BOTH} | {"tsugiki_jcommonsenseqa_generate"}
-    assert set(manager(tmp_path).all_subtasks) == expected
+def test_a_task_is_called_as_its_file_and_every_set_has_one_in_both_profiles(tmp_path):
+    named = {task_name(profile, name) for profile in SUITES for name in task_names(profile)}
+    assert set(manager(tmp_path).all_subtasks) == named
+    assert {task_name(profile, name) for profile, name in BOTH} <= named
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_a_suite_is_its_folder_in_the_order_of_the_sets_without_what_must_be_named(suite):
+    known = [suite.prefix + name for name in task_names(suite.name)]
+    assert full_names(suite, None, known)[: len(SETS)] == [suite.prefix + name for name in SETS]
+    assert "jcommonsenseqa_generate" not in task_names(suite.name, extra=False)
+    assert ("jcommonsenseqa_generate" in task_names(suite.name)) == (suite.name == "default")
+
+
+def test_a_set_without_a_reader_of_its_own_is_read_as_it_stands(tmp_path):
+    (tmp_path / "capitals").mkdir()
+    for split, rows in (("test", 3), ("train", 5)):
+        lines = [f'{{"id": "{split}{n}", "q": {n}}}\n' for n in range(rows)]
+        (tmp_path / f"capitals/{split}.jsonl").write_text("".join(lines))
+    loaded = load_set("capitals", tmp_path)
+    assert loaded.test[1] == {"id": "test1", "q": 1}
+    assert (len(loaded.shots), loaded.total, loaded.notes, loaded.published_items) == (5, 3, [], False)
+    assert set(loaded.files) == {"capitals/test.jsonl", "capitals/train.jsonl"}
+    with pytest.raises(
+        MissingData, match=r"rivers: neither one of the sets jcommonsenseqa, .* nor .*rivers/test.jsonl"
+    ):
+        load_set("rivers", tmp_path)
 
 
 @pytest.mark.parametrize(("profile", "name"), BOTH)
@@ -207,7 +231,7 @@ def test_a_file_says_what_yaml_cannot(profile, name, official_data):
     task = load_task(task_name(profile, name), official_data)
     metadata = task.config.metadata
     assert (metadata["items"], metadata["profile"]) == (name, profile)
-    assert metadata["language"] == ("ja" if TASKS.index(name) < 8 else "en")
+    assert metadata["language"] == ("ja" if list(SETS).index(name) < 8 else "en")
     assert metadata["combine"] == ("bleu" if name.startswith("wmt20") else "mean")
     assert metadata["title"]
     assert task.config.num_fewshot == published_shots(name)

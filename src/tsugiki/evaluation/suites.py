@@ -1,14 +1,15 @@
-"""Which tasks a suite has, in the order of the published table, and what its names mean."""
+"""Which tasks a suite has, and what its names mean."""
 
 from dataclasses import dataclass
 
 from tsugiki.errors import RecipeError
-from tsugiki.recipe_evaluation import TASKS
+from tsugiki.evaluation.data import SETS
+from tsugiki.recipe_evaluation import task_names
 
 
 @dataclass(frozen=True)
 class Suite:
-    """The fourteen tasks in one of their two forms."""
+    """The tasks of one folder of `evaluation/tasks`."""
 
     name: str
     """Also of the folder with its task files."""
@@ -37,22 +38,24 @@ def full_names(suite: Suite, asked: list[str] | None, known: list[str]) -> list[
     two.
     """
     if asked is None:
-        return [suite.prefix + task for task in TASKS]
-    names = []
+        place = {name: number for number, name in enumerate(SETS)}  # the order of the tables
+        names = sorted(task_names(suite.name, extra=False), key=lambda name: (place.get(name, len(place)), name))
+        return [suite.prefix + name for name in names]
+    found = []
     for name in asked:
         full = suite.prefix + name
         if full in known and name in known:
             raise RecipeError(f"--tasks {name}: the suite and your task folder both have it: give yours another name")
         if full in known:
-            names.append(full)
+            found.append(full)
         elif name in known:
-            names.append(name)
+            found.append(name)
         else:
             raise RecipeError(
-                f"--tasks {name}: no such task in the suite {suite.name}; it has {', '.join(TASKS)}"
+                f"--tasks {name}: no such task in the suite {suite.name}; it has {', '.join(task_names(suite.name))}"
                 + (f"; your own: {', '.join(own)}" if (own := own_names(suite, known)) else "")
             )
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(found))
 
 
 def own_names(suite: Suite, known: list[str]) -> list[str]:

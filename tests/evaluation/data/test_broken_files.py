@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from evaluation_data import write_json, write_lines
 
-from tsugiki.errors import DataError, RecipeError
+from tsugiki.errors import DataError
 from tsugiki.evaluation.data import SETS, MissingData, load_set
 
 TEST_FILES = {
@@ -100,7 +100,7 @@ def test_an_error_page_in_the_place_of_a_file_is_recognised(data, name):
 
 
 def test_an_unknown_set_names_those_that_there_are(tmp_path):
-    with pytest.raises(RecipeError, match="jcommonsenseqa, jemhopqa"):
+    with pytest.raises(MissingData, match=r"jcommonsenseqa, jemhopqa, .* nor .*jcommonsense/test\.jsonl"):
         load_set("jcommonsense", tmp_path)
 
 

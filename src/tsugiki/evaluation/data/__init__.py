@@ -1,4 +1,4 @@
-"""The data of the fourteen evaluation sets: where it comes from, how it is fetched and how it is read."""
+"""The data of evaluation sets: where it comes from, how it is fetched and how it is read."""
 
 from tsugiki.evaluation.data.items import Item, LoadedSet, MissingData
 from tsugiki.evaluation.data.loading import load_set

@@ -1,44 +1,25 @@
 """`load_set`: one evaluation set out of a folder of data, read whole, checked and described."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from tsugiki.errors import RecipeError
-from tsugiki.evaluation.data import english, japanese, translation, winograd
-from tsugiki.evaluation.data.items import DataFiles, LoadedSet, Splits, check_ids
+from tsugiki.evaluation.data.items import DataFiles, LoadedSet, MissingData, Splits, check_ids
+from tsugiki.evaluation.data.rows import read_rows
 from tsugiki.evaluation.data.sets import SETS
-
-LOADERS: dict[str, Callable[[DataFiles], Splits]] = {
-    "jcommonsenseqa": japanese.load_jcommonsenseqa,
-    "jemhopqa": japanese.load_jemhopqa,
-    "niilc": japanese.load_niilc,
-    "jsquad": japanese.load_jsquad,
-    "xlsum_ja": japanese.load_xlsum_ja,
-    "mgsm_ja": japanese.load_mgsm_ja,
-    "wmt20_en_ja": lambda files: translation.load_wmt20(files, "en", "ja"),
-    "wmt20_ja_en": lambda files: translation.load_wmt20(files, "ja", "en"),
-    "openbookqa": english.load_openbookqa,
-    "triviaqa": english.load_triviaqa,
-    "hellaswag": english.load_hellaswag,
-    "squad2": english.load_squad2,
-    "xwinograd_en": winograd.load_xwinograd_en,
-    "gsm8k": english.load_gsm8k,
-}
 
 
 def load_set(name: str, data_dir: Path) -> LoadedSet:
     """The set `name` from the folder `data_dir` (one subfolder a set, as `tsugiki data fetch` makes them).
 
-    Raises RecipeError for a name that is not known, MissingData when its files are not there, and DataError, naming
-    file and place, when they cannot be used.
+    A set that is not in `SETS` is a plain one: `NAME/test.jsonl` and, for shots, `NAME/train.jsonl`, each line an item
+    with an `id`.
+
+    Raises MissingData when its files are not there, and DataError, naming file and place, when they cannot be used.
     """
-    if name not in LOADERS:
-        raise RecipeError(f"{name!r} is no evaluation set; there are {', '.join(LOADERS)}")
     files = DataFiles(name, data_dir)
-    splits = LOADERS[name](files)
+    splits = SETS[name].load(files) if name in SETS else _plain(name, files)
     check_ids(splits.test, "test split", name)
     check_ids(splits.shots, "pool of examples", name)
-    notes, complete = list(splits.notes), len(splits.test) == SETS[name].items
+    notes, complete = list(splits.notes), name not in SETS or len(splits.test) == SETS[name].items
     if not complete:
         notes.append(f"{len(splits.test):,} of {SETS[name].items:,} items")
     return LoadedSet(
@@ -51,3 +32,13 @@ def load_set(name: str, data_dir: Path) -> LoadedSet:
         notes=notes,
         total=len(splits.test),
     )
+
+
+def _plain(name: str, files: DataFiles) -> Splits:
+    test, train = files.find(f"{name}/test.jsonl"), files.find(f"{name}/train.jsonl")
+    if test is None:
+        raise MissingData(f"{name}: neither one of the sets {', '.join(SETS)} nor {files.data_dir / name}/test.jsonl")
+    items, shots = (
+        [{**row.values, "id": row.text("id")} for row in read_rows(path)] if path else [] for path in (test, train)
+    )
+    return Splits(items, shots, published_items=False)

@@ -1,12 +1,17 @@
-"""The fourteen evaluation sets: where their files are published, under which licence, and how many items they have.
+"""The fourteen evaluation sets: what reads them, where their files are published, under which licence, and how many
+items they have.
 
 Digests: those of the files that were at hand byte for byte when this table was written; for SQuAD2, WMT20 and the
 validation split of HellaSwag, those that other projects record. Where there is none, `fetch` shows the one it finds.
 Addresses name a commit or a tag where the file can change under its name.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+from tsugiki.evaluation.data import english, japanese, translation, winograd
+from tsugiki.evaluation.data.items import DataFiles, Splits
 
 GITHUB = "https://raw.githubusercontent.com"
 HUB = "https://huggingface.co/datasets"
@@ -52,6 +57,7 @@ class EvaluationSet:
     """What is known of a set before any of it is here."""
 
     name: str
+    load: Callable[[DataFiles], Splits]
     title: str
     items: int
     """Items of the test split in published results (NIILC: without the two questions that have no answer)."""
@@ -69,6 +75,7 @@ def _wmt20(source: str, target: str, items: int, examples: tuple[str, str]) -> E
     pool = [f"{folder}/newstest2021.{source}-{target}.{side}" for folder, side in folders.items()]
     return EvaluationSet(
         name=f"wmt20_{source}_{target}",
+        load=lambda files: translation.load_wmt20(files, source, target),
         title=f"WMT20 {source}-{target}",
         items=items,
         published_examples="test",
@@ -87,6 +94,7 @@ def _wmt20(source: str, target: str, items: int, examples: tuple[str, str]) -> E
 _ALL = (
     EvaluationSet(
         name="jcommonsenseqa",
+        load=japanese.load_jcommonsenseqa,
         title="JCommonsenseQA",
         items=1_119,
         published_examples="train",
@@ -107,6 +115,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="jemhopqa",
+        load=japanese.load_jemhopqa,
         title="JEMHopQA",
         items=120,
         published_examples="train",
@@ -127,6 +136,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="niilc",
+        load=japanese.load_niilc,
         title="NIILC",
         items=198,
         published_examples="train",
@@ -147,6 +157,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="jsquad",
+        load=japanese.load_jsquad,
         title="JSQuAD",
         items=4_442,
         published_examples="train",
@@ -163,6 +174,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="xlsum_ja",
+        load=japanese.load_xlsum_ja,
         title="XL-Sum ja",
         items=766,
         published_examples="train",
@@ -175,6 +187,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="mgsm_ja",
+        load=japanese.load_mgsm_ja,
         title="MGSM ja",
         items=250,
         published_examples="train",
@@ -209,6 +222,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="openbookqa",
+        load=english.load_openbookqa,
         title="OpenBookQA",
         items=500,
         published_examples="train",
@@ -221,6 +235,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="triviaqa",
+        load=english.load_triviaqa,
         title="TriviaQA",
         items=17_944,
         published_examples="train",
@@ -233,6 +248,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="hellaswag",
+        load=english.load_hellaswag,
         title="HellaSwag",
         items=10_042,
         published_examples="train",
@@ -249,6 +265,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="squad2",
+        load=english.load_squad2,
         title="SQuAD2",
         items=11_873,
         published_examples="train",
@@ -269,6 +286,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="xwinograd_en",
+        load=winograd.load_xwinograd_en,
         title="XWinograd en",
         items=2_325,
         published_examples="test",
@@ -284,6 +302,7 @@ _ALL = (
     ),
     EvaluationSet(
         name="gsm8k",
+        load=english.load_gsm8k,
         title="GSM8K",
         items=1_319,
         published_examples="train",

@@ -4,7 +4,7 @@
 `sampler` and `scoring`; nothing here is imported before lm-eval reads a file.
 """
 
-from pathlib import Path
+from tsugiki.recipe_evaluation import TASK_FILES
 
-FOLDER = Path(__file__).parent
+FOLDER = TASK_FILES
 """For lm-eval's `TaskManager(include_path=…)` and `--include_path`."""
