@@ -13,6 +13,7 @@ from evaluation_models import POSITIONS, join_folders
 pytest.importorskip("lm_eval")
 from tsugiki import cli
 from tsugiki.evaluation import backends
+from tsugiki.model.cached.call import cache_name
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +309,7 @@ def test_memory_that_never_suffices_is_one_message_and_keeps_what_was_answered(r
         forward = hf.forward
 
         def limited(**named):
-            cache = named.get("past_key_values")
+            cache = named.get(cache_name(hf))
             columns = named["input_ids"].shape[1] + (cache.get_seq_length() if cache is not None else 0)
             if len(named["input_ids"]) * columns > 120:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

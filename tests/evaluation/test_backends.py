@@ -15,6 +15,7 @@ from tsugiki.evaluation import backends
 from tsugiki.evaluation.backends import configured_stops, max_positions, open_backend, place
 from tsugiki.evaluation.models import find_model
 from tsugiki.model.cached import Continuation, LogLikelihood, Prompt
+from tsugiki.model.cached.call import cache_name
 
 PROMPTS = [[1, 5 + number, 9, 40, 7 * number + 11] for number in range(6)]
 
@@ -65,7 +66,7 @@ class Small:
         forward = hf.forward
 
         def limited(*positional: Any, **named: Any) -> Any:
-            ids, cache = named["input_ids"], named.get("past_key_values")
+            ids, cache = named["input_ids"], named.get(cache_name(hf))
             columns = ids.shape[1] + (cache.get_seq_length() if cache is not None else 0)
             if len(ids) * columns > self.tokens:
                 self.refusals += 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tsugiki.errors import ModelError
-from tsugiki.model.cached.call import own_cache_logits
+from tsugiki.model.cached.call import cache_name, own_cache_logits
 from tsugiki.model.generate import choose, generate, generate_text, stop_ids
 
 NAMES = [
@@ -33,6 +33,24 @@ def test_cached_logits_equal_uncached_ones(
         if len(new) == 24:
             break
         new.append(3 + (5 * len(new)) % 80)
+
+
+def test_the_cache_goes_by_the_name_that_the_models_forward_gives_it(
+    load_plain: Callable[..., Any], tiny_model_folder: Callable[..., Path]
+) -> None:
+    """`past_key_values` up to transformers 5.23, `cache` from 5.24 on, which warns of the old name."""
+    model = load_plain(tiny_model_folder("llama"))
+    expected, before, read = generate(model, PROMPT, max_new_tokens=3), cache_name(model), []
+
+    class Renamed(type(model)):  # type: ignore[misc]
+        def forward(self, input_ids: Any, cache: Any = None, **named: Any) -> Any:
+            read.append(input_ids.shape[1])
+            output = super().forward(input_ids=input_ids, **{before: cache}, **named)
+            return type("Output", (), {"logits": output.logits, "cache": output[before]})
+
+    model.__class__ = Renamed
+    assert generate(model, PROMPT, max_new_tokens=3) == expected
+    assert read == [len(PROMPT), 1, 1]  # after the prompt one token at a time
 
 
 def test_greedy_takes_the_likeliest_and_stops_at_the_end_token(

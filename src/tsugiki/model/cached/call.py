@@ -9,6 +9,7 @@ Not every model can be called so (states instead of keys, distances taken from p
 which takes no such mask): `check.py` finds out on the model itself, by comparing logits.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -134,6 +135,11 @@ def joined(pasts: Sequence[Past]) -> Past:
     return Past(layers, torch.cat(positions))
 
 
+def cache_name(model: PreTrainedModel) -> str:
+    """What a model's forward and its output call the cache: transformers 5.24 renamed it."""
+    return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
+
+
 class CachedCall:
     """`hf` called with a cache. ModelError where its layers look at keys in a way that is not known here."""
 
@@ -142,6 +148,7 @@ class CachedCall:
         self.device = hf.get_input_embeddings().weight.device
         self.dtype = hf.get_input_embeddings().weight.dtype
         self.windows = attention_windows(hf)
+        self.cache_name = cache_name(hf)
         config = hf.config.get_text_config(decoder=True)
         self.most_logits = max(1, MOST_LOGITS // config.vocab_size)
         # A router loss, which some configurations ask for, would be computed from a mask of another shape.
@@ -173,8 +180,8 @@ class CachedCall:
                 input_ids=tokens,
                 position_ids=positions,
                 attention_mask=self._masks(past, positions, positions_of_keys, visible),
-                past_key_values=past.cache,
                 use_cache=True,
+                **{self.cache_name: past.cache},
                 **self.without,
             )
         past.positions = positions_of_keys
@@ -291,14 +298,15 @@ def own_cache_logits(model: PreTrainedModel, prompt: Sequence[int], new: list[in
     was_training = model.training
     model.eval()
     device = model.get_input_embeddings().weight.device
+    name = cache_name(model)
     cache: Any = None
     step = list(prompt)
     try:
         while True:
             inputs = torch.tensor([step], device=device)
             with torch.no_grad():
-                output = model(input_ids=inputs, past_key_values=cache, use_cache=True)
-            cache = getattr(output, "past_key_values", None)
+                output = model(input_ids=inputs, use_cache=True, **{name: cache})
+            cache = getattr(output, name, None)
             yield output.logits[0, -1]
             step = [*prompt, *new] if cache is None else new[-1:]
     finally:
