@@ -4,12 +4,15 @@ import re
 
 
 def printable(text: str, marks: dict[str, str]) -> str:
-    """Text whose control characters cannot steer a terminal: in `marks`, or written as escapes."""
+    """Text whose control characters cannot steer a terminal: in `marks`, or written as escapes.
+
+    The ideographic space, with which Japanese paragraphs begin, is a space and stays one.
+    """
     return "".join(
         marks[letter]
         if letter in marks
         else letter
-        if letter.isprintable()
+        if letter.isprintable() or letter == "\u3000"
         else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tsugiki.vocabulary.byte_alphabet import spell
+from tsugiki.corpus.byte_alphabet import spell
 
 FILE = "tekken_240911.json"
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from small_bases import BYTE_LEVEL, byte_level_state, quickstart_texts, with_tokens_beside, write_json
 from tokenizers import Tokenizer
 
+from tsugiki.corpus.byte_alphabet import BYTE_OF, spell
 from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.base import open_base
-from tsugiki.vocabulary.byte_alphabet import BYTE_OF, spell
 from tsugiki.vocabulary.byte_level import ByteLevelBase, begins_only_targets
 from tsugiki.vocabulary.folder import write_tokenizer
 from tsugiki.vocabulary.learn import learn, not_themselves

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tsugiki.corpus.readable import readable
 from tsugiki.corpus.windows import IGNORE, WindowReader
 from tsugiki.printable import printable
 
 if TYPE_CHECKING:
     from tsugiki.corpus.prepared import PreparedSource
     from tsugiki.corpus.tokenizer import TextTokenizer
-
-MARKS = {"\n": "⏎", "\t": "⇥", " ": "␣"}  # how white space shows in a piece
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ def describe_sample(reader: WindowReader, tokenizer: "TextTokenizer", sample: in
     rows = [
         Row(
             index,
-            readable_piece(tokenizer, given),
-            "" if wanted == IGNORE else readable_piece(tokenizer, wanted),
+            readable(tokenizer, given),
+            "" if wanted == IGNORE else readable(tokenizer, wanted),
             wanted == IGNORE,
             None if batch.positions is None else int(batch.positions[0, index]),
         )
@@ -117,18 +116,6 @@ def documents_in_window(source: "PreparedSource", first: int, count: int) -> lis
             DocumentPart(document, path, line, max(begin - first, 0), tokens, max(first - begin, 0), end - begin)
         )
     return parts
-
-
-def readable_piece(tokenizer: "TextTokenizer", token: int) -> str:
-    """A token as people read it, on one line, white space and control characters made visible.
-
-    Byte-level vocabularies spell Japanese in letters that stand for bytes, so their tokens are decoded; a token that
-    is no whole character, or whose spelling marks a space, is shown as the vocabulary spells it.
-    """
-    piece = tokenizer.piece(token)
-    decoded = tokenizer.decode([token])
-    shown = piece if "▁" in piece or not decoded or "\ufffd" in decoded else decoded
-    return printable(shown, MARKS)
 
 
 def render_sample(audit: SampleAudit, *, rows: int = 12, characters: int = 400) -> list[str]:

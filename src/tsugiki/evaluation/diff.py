@@ -239,4 +239,4 @@ def to_json_lines(diff: Diff, limit: int | None = None) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Text on one line: its line ends and control characters made visible."""
-    return printable(text, {"\n": "⏎", "\u3000": "\u3000"})
+    return printable(text, {"\n": "⏎"})

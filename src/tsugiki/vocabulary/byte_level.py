@@ -15,10 +15,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from tsugiki.corpus.byte_alphabet import bytes_of, spell
 from tsugiki.errors import ModelError
 from tsugiki.files import write_atomically
 from tsugiki.scripts import TargetCharacters
-from tsugiki.vocabulary.byte_alphabet import bytes_of, spell
 from tsugiki.vocabulary.pieces import Piece, bare, preparation, whole_vocabulary, with_pieces
 
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tsugiki.corpus.readable import readable
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.fertility import Fertility, measure_together
-from tsugiki.vocabulary.readable import readable
 
 if TYPE_CHECKING:
     from tsugiki.corpus.tokenizer import TextTokenizer

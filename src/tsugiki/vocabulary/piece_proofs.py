@@ -13,9 +13,9 @@ from typing import Any
 
 import regex
 
+from tsugiki.corpus.byte_alphabet import bytes_of
 from tsugiki.errors import ModelError
 from tsugiki.scripts import EAST_ASIAN, LANGUAGES, TargetCharacters
-from tsugiki.vocabulary.byte_alphabet import bytes_of
 
 SPACE = "▁"
 """SentencePiece's sign for a space."""

@@ -2,7 +2,7 @@
 
 from tokenizers import pre_tokenizers
 
-from tsugiki.vocabulary.byte_alphabet import BYTE_OF, bytes_of, spell
+from tsugiki.corpus.byte_alphabet import BYTE_OF, bytes_of, spell
 
 
 def test_bytes_are_spelled_as_the_library_spells_them():

@@ -3,8 +3,8 @@
 import pytest
 from small_extensions import PAIRS, byte_level_pair
 
+from tsugiki.corpus.readable import readable
 from tsugiki.printable import escape_markdown
-from tsugiki.vocabulary.readable import readable
 
 
 class Fake:

@@ -4,12 +4,14 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from tsugiki.corpus.audit import MARKS
+from tsugiki.corpus.byte_alphabet import bytes_of
 from tsugiki.printable import printable
-from tsugiki.vocabulary.byte_alphabet import bytes_of
 
 if TYPE_CHECKING:
     from tsugiki.corpus.tokenizer import TextTokenizer
+
+_MARKS = {"\n": "⏎", "\t": "⇥", " ": "␣", "\u3000": "\\u3000"}
+"""How white space shows in a piece."""
 
 
 def readable(tokenizer: "TextTokenizer", token: int) -> str:
@@ -23,7 +25,7 @@ def readable(tokenizer: "TextTokenizer", token: int) -> str:
     if text and unicodedata.category(text[0]).startswith("M"):
         text = "◌" + text
     runs = re.split("([\udc80-\udcff]+)", text)  # every second one holds bytes that no character was made of
-    return "".join(_hexadecimal(run) if index % 2 else printable(run, MARKS) for index, run in enumerate(runs))
+    return "".join(_hexadecimal(run) if index % 2 else printable(run, _MARKS) for index, run in enumerate(runs))
 
 
 def _decode_letters(piece: str) -> str:
