@@ -180,6 +180,11 @@ def test_stages_after_it_refuse_one_that_was_made_otherwise(folder, tmp_path, ba
     assert not is_made(other)
     with pytest.raises(RecipeError, match=r"otherwise \(vocabulary.add was 200, is 300\): run tsugiki vocabulary"):
         extended_folder(other)
+    held_out = folder.recipe(data__sources__ja__held_out=0.4)  # else pieces are learned from what is held out now
+    with pytest.raises(
+        RecipeError, match=r"otherwise \(corpora.data.sources.ja.held_out was 0.3, is 0.4\): run tsugiki"
+    ):
+        extended_folder(held_out)
     another = Path(shutil.copytree(base, tmp_path / "another"))
     config = json.loads((another / "config.json").read_text())
     (another / "config.json").write_text(json.dumps(config | {"rope_theta": 5.0}))

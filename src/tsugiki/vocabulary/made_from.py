@@ -62,16 +62,23 @@ def held_out_of(recipe: Recipe, where: str, name: str) -> float:
     return recipe.held_out_share(name) if where == "data.sources" else recipe.data.held_out
 
 
-def _corpora(recipe: Recipe) -> dict[str, Any]:
-    found = {}
+def _corpora(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    found = _read_as(recipe)
     for where, name, corpus in learned_from(recipe):
         files = [] if corpus.hub is not None else input_files(f"{where}.{name}", corpus)
-        found[f"{where}.{name}"] = {
+        found[f"{where}.{name}"]["files"] = [[file.name, file.path.stat().st_size] for file in files]
+    return found
+
+
+def _read_as(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """What the recipe alone says of the corpora that pieces are learned from."""
+    return {
+        f"{where}.{name}": {
             **corpus.model_dump(mode="json", include=set(OTHERWISE_READ)),
             "held_out": held_out_of(recipe, where, name),
-            "files": [[file.name, file.path.stat().st_size] for file in files],
         }
-    return found
+        for where, name, corpus in learned_from(recipe)
+    }
 
 
 def _sketch(path: Path) -> list[Any]:
@@ -155,8 +162,8 @@ def is_made(recipe: Recipe) -> bool:
 def extended_folder(recipe: Recipe) -> Path:
     """The folder of the extended model.
 
-    Raises RecipeError when the stage has not been run to its end, or with other settings. What changed in corpora or
-    base is noticed by the stage.
+    Raises RecipeError when the stage has not been run to its end, or with other settings. What changed in the files of
+    corpora or base is noticed by the stage.
     """
     reason = _why_not(recipe)
     if reason is not None:
@@ -170,6 +177,10 @@ def _why_not(recipe: Recipe) -> str | None:
         return "holds no extended model yet"
     now = _stated(recipe)
     changed = changes({key: before.get(key) for key in now}, now)
+    corpora = before.get("corpora", {})
+    for name, read_as in _read_as(recipe).items():
+        if name in corpora:  # one that has joined since changes nothing in a run that has begun
+            changed += changes({key: corpora[name].get(key) for key in read_as}, read_as, f"corpora.{name}.")
     if recipe.model.name_or_path is not None and Path(recipe.model.name_or_path).expanduser().is_dir():
         configuration = _digest(Path(recipe.model.name_or_path).expanduser() / "config.json")
         if before.get("base", {}).get("config.json") != configuration:
