@@ -52,7 +52,7 @@ def test_a_file_has_the_mode_that_the_umask_allows(tmp_path: Path) -> None:
     [
         ("os.fsync", errno.ENOSPC),
         ("pathlib.Path.replace", errno.EACCES),
-        ("tempfile.mkstemp", errno.EROFS),
+        ("os.open", errno.EROFS),
     ],
 )
 def test_a_refusal_keeps_the_old_file_and_leaves_no_temporary_one(

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tsugiki import __version__, cli_evaluation
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
+from tsugiki.files import explain_os_error
 from tsugiki.terminal import console, end, plain, say, stage_group
 
 app = typer.Typer(
@@ -59,15 +60,22 @@ def main() -> None:
     try:
         app()
     except TsugikiError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(plain(f"error: {error}"))
+        _show(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FINISHED)
+    except OSError as error:  # where no stage could say more: the disk or the network
+        _show(StorageError(explain_os_error(error, error.filename or "a file", "read or write")))
+        sys.exit(StorageError.exit_code)
     except Exception:
         traceback.print_exc()
         print("This is a defect of Tsugiki, not of your recipe; please report the lines above.", file=sys.stderr)
         sys.exit(INTERNAL)
+
+
+def _show(error: TsugikiError) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(plain(f"error: {error}"))
 
 
 def show_vocabulary(report: Any) -> None:

@@ -2,22 +2,25 @@
 
 A file written here is either the old one or the whole new one, also after `kill -9` or a power cut: the bytes go
 to a temporary name in the same directory, are flushed to the disk, take their name by one rename, and the
-directory that holds the name is flushed as well (without that last step the rename itself may be lost).
+directory that holds the name is flushed as well (without that last step the rename itself may be lost). The temporary
+name is always the same, so that what a killed process left is written over by the next; a lock keeps two writers apart.
 """
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 
 from tsugiki.errors import DataError, StorageError
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+"""What a file system without locks answers (for Lustre, one mounted without `flock`)."""
 _HASH_BLOCK = 8 << 20  # bytes read at a time: large enough that the disk, not Python, sets the pace
 
 
@@ -28,25 +31,52 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     """
     path = Path(path)
     content = data.encode("utf-8") if isinstance(data, str) else data
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            # mkstemp creates files that only their owner may read; a run directory is shared by a group.
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        temporary = None
+        with hold_file(temporary) as file:
+            try:
+                file.truncate(0)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
         fsync_directory(path.parent)
     except OSError as error:
         raise StorageError(explain_os_error(error, path)) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+
+
+def hold_file(path: Path, *, wait: bool = True) -> BinaryIO:
+    """Open a file for writing, made if it is not there, and hold its lock until it is closed. A killed process leaves
+    no lock. On a file system without locks the file is opened all the same.
+
+    Whoever holds it may remove or rename it: others that wait then open what has the name next. Raises OSError, with
+    wait=False BlockingIOError where another process holds it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            _lock(descriptor, wait)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return os.fdopen(descriptor, "wb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, wait: bool) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -127,6 +157,7 @@ def explain_os_error(error: OSError, path: Path | str, action: str = "write") ->
         errno.EROFS: "the file system is read-only. Choose another place",
         errno.ENOENT: "there is no such file or directory",
         errno.ENOTDIR: "a part of this path is a file, not a directory",
+        errno.EEXIST: "a file of this name is in the way",
         errno.EISDIR: "it is a directory, and a file was expected",
         errno.EMFILE: "too many files are open in this process. Raise the limit (`ulimit -n`)",
         errno.EIO: "the disk reported an input/output error: the device or the network mount may be failing",
@@ -135,10 +166,3 @@ def explain_os_error(error: OSError, path: Path | str, action: str = "write") ->
     }
     reason = known.get(error.errno or 0, error.strerror or str(error))
     return f"Cannot {action} {path}: {reason}."
-
-
-def _umask() -> int:
-    """The mode bits that new files must not have; the system offers no way to read them but to set them."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

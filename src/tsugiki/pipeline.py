@@ -15,7 +15,6 @@ Each stage decides by a manifest whether its work is done: running again does wh
 """
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.corpus.inputs import Progress
-from tsugiki.corpus.prepare import only_one, prepare
+from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.errors import RecipeError, StorageError, TsugikiError
-from tsugiki.files import read_json, write_json
+from tsugiki.files import read_json
+from tsugiki.folders import only_one, tidy
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_evaluation import DATA_DIR
@@ -56,8 +56,9 @@ def run_vocabulary(recipe: Recipe, say: Say) -> Any:
     commits = resolve_commits(recipe)
     tokenizer, folder = load_base_tokenizer(recipe, commits), base_folder(recipe, commits)
     assert folder is not None  # `recipe_checks` has refused an architecture
+    tidy(recipe.vocabulary_dir)
     if not is_up_to_date(recipe, tokenizer, folder):
-        with only_one(recipe.vocabulary_dir / "model"):
+        with only_one(recipe.vocabulary_dir):
             # Another run that shares the folder may have made it meanwhile.
             if not is_up_to_date(recipe, tokenizer, folder):
                 return extend(recipe, tokenizer, folder, say)
@@ -189,22 +190,20 @@ def held_out_texts(recipe: Recipe) -> dict[str, tuple[str, list[str]]]:
 def export_final(recipe: Recipe, say: Say) -> Path:
     """The newest checkpoint as a Hugging Face folder in `<run_dir>/export`, unless it is there already."""
     from tsugiki.checkpoint_files import newest_name
-    from tsugiki.model.export import export
+    from tsugiki.model.export import MARK, export
 
     output = recipe.run_dir / "export"
+    tidy(output)
     name = newest_name(recipe.run_dir / "checkpoints")
     if name is None:
         raise TsugikiError(f"{recipe.run_dir}/checkpoints has no checkpoint to export")
-    mark = output / "tsugiki.json"
+    mark = output / MARK
     if mark.exists() and read_json(mark).get("checkpoint") == name:
         say(f"export     {output} is up to date ({name})")
         return output
-    if output.exists():
-        if not output.is_dir() or (not mark.exists() and any(output.iterdir())):
-            raise StorageError(f"{output} was not written by this run: move it away, then run again to export")
-        shutil.rmtree(output)
-    export(recipe.run_dir / "checkpoints" / name, output)
-    write_json(mark, {"checkpoint": name})
+    if output.exists() and (not output.is_dir() or (not mark.exists() and any(output.iterdir()))):
+        raise StorageError(f"{output} was not written by this run: move it away, then run again to export")
+    export(recipe.run_dir / "checkpoints" / name, output, replace=True)
     say(f"export     {output}")
     return output
 

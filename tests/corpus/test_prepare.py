@@ -36,7 +36,7 @@ def digests(directory: Path) -> dict[str, str]:
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and not path.name.endswith(".lock")
+        if path.is_file()
     }
 
 
@@ -395,7 +395,7 @@ def test_a_truncated_file_means_no_source_at_all(tmp_path, make_recipe, make_tex
     recipe = make_recipe({"s": {"path": str(tmp_path / "in/*")}})
     with pytest.raises(DataError, match=rf"{name}: .* truncated"):
         prepare(recipe, tokenizer)
-    assert [path.name for path in recipe.prepared_dir.iterdir()] == [".s.lock"]
+    assert [path.name for path in recipe.prepared_dir.iterdir()] == []
 
 
 def empty(path):
@@ -596,7 +596,7 @@ def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_makes_the_
             shutil.rmtree(source_directory(recipe, "s"))
     prepare(recipe, tokenizer)
     assert digests(source_directory(recipe, "s")) == expected
-    assert sorted(path.name for path in recipe.prepared_dir.iterdir()) == [".s.lock", "s"]
+    assert sorted(path.name for path in recipe.prepared_dir.iterdir()) == ["s"]
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in left) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -624,7 +624,7 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_wait_without_end(
     with pytest.raises(TsugikiError, match="a tokenising process was killed"):
         prepare(recipe, tokenizer, progress=Killer())
     assert killed
-    assert [path.name for path in recipe.prepared_dir.iterdir()] == [".s.lock"]
+    assert [path.name for path in recipe.prepared_dir.iterdir()] == []
 
 
 def test_a_script_without_the_guard_is_told_so_and_does_not_wait_for_itself(
@@ -640,7 +640,7 @@ def test_a_script_without_the_guard_is_told_so_and_does_not_wait_for_itself(
     last = errors.strip().splitlines()[-1]  # of the process that was started
     assert "TsugikiError: source s: no tokenising process could start" in last
     assert 'below `if __name__ == "__main__":`' in last
-    assert [path.name for path in recipe.prepared_dir.iterdir()] == [".s.lock"]
+    assert [path.name for path in recipe.prepared_dir.iterdir()] == []
 
 
 def test_two_processes_that_share_a_folder_prepare_once(tmp_path, make_recipe, make_texts, jsonl, start_child):
@@ -666,7 +666,7 @@ def test_a_disk_that_refuses_is_named_and_what_was_prepared_before_stays(
     assert "StorageError: Cannot write" in errors
     assert "file-size limit" in errors
     assert digests(source_directory(recipe, "s")) == before
-    assert sorted(path.name for path in recipe.prepared_dir.iterdir()) == [".s.lock", "s"]
+    assert sorted(path.name for path in recipe.prepared_dir.iterdir()) == ["s"]
 
 
 def test_a_bad_record_that_quotes_a_lone_surrogate_is_listed(tmp_path, make_recipe, make_texts, jsonl, tokenizer):

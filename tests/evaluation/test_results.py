@@ -99,14 +99,15 @@ def test_records_of_other_items_are_refused_and_nothing_is_called_finished(tmp_p
     assert not (tmp_path / "scores.json").exists()
 
 
-def test_records_are_written_once_task_by_task(tmp_path):
+def test_new_results_take_the_place_of_all_of_the_old(tmp_path):
     first, second = task(), task("niilc")
-    write_results(tmp_path, result(first), {"jemhopqa": records_of(first)})
-    write_results(tmp_path, result(first, second), {"niilc": records_of(second)})
-    assert list(read_results(tmp_path).tasks) == ["jemhopqa", "niilc"]
-    assert list(read_records(tmp_path, "jemhopqa")) == records_of(first)
+    write_results(tmp_path / "r", result(first), {"jemhopqa": records_of(first)})
     with pytest.raises(ValueError, match="not those of its items"):
-        write_results(tmp_path, result(first, task("jsquad")), {})
+        write_results(tmp_path / "r", result(first, second), {"jemhopqa": records_of(first)})
+    assert list(read_results(tmp_path / "r").tasks) == ["jemhopqa"]
+    write_results(tmp_path / "r", result(second), {"niilc": records_of(second)})
+    assert list(read_results(tmp_path / "r").tasks) == ["niilc"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["niilc.jsonl", "r", "records", "scores.json"]
 
 
 def test_a_task_name_that_is_no_file_name(tmp_path):

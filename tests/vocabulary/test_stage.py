@@ -110,7 +110,7 @@ def failing(name: str, monkeypatch: pytest.MonkeyPatch) -> type[BaseException]:
     return StorageError
 
 
-BREAKS = ["prove", "write_tokenizer", "build_report", "interrupt"]
+BREAKS = ["prove", "write_tokenizer", "build_report", "write_report", "interrupt"]
 
 
 @pytest.mark.parametrize("place", BREAKS)
@@ -121,8 +121,7 @@ def test_what_breaks_the_stage_off_leaves_nothing_and_an_earlier_model_as_it_was
         expected = failing(place, patch)
         with pytest.raises(expected):
             run_vocabulary(recipe_of(), silent)
-    assert contents(recipe_of().vocabulary_dir) == {}
-    assert [path.name for path in recipe_of().vocabulary_dir.iterdir()] == [".model.lock"]
+    assert [path.name for path in recipe_of().run_dir.iterdir()] == []
     recipe = recipe_of()
     run_vocabulary(recipe, silent)
     before = contents(recipe.vocabulary_dir)
@@ -149,42 +148,7 @@ def test_a_failed_proof_names_pieces_and_lines(recipe_of, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("place", ["rmtree", "write_report"])
-def test_a_stop_while_the_new_model_takes_the_place_of_the_old_one_is_no_model(recipe_of, monkeypatch, unproved, place):
-    recipe, larger = recipe_of(), recipe_of(vocabulary={"add": 300})
-    run_vocabulary(recipe, silent)
-    with pytest.MonkeyPatch.context() as patch:
-        remove = stage.shutil.rmtree
-
-        def rmtree(path: Path, ignore_errors: bool = False) -> None:
-            if path.name == "model":
-                raise KeyboardInterrupt
-            remove(path, ignore_errors=ignore_errors)
-
-        def write_report(*_: Any) -> None:
-            raise KeyboardInterrupt
-
-        target, name = (stage.shutil, "rmtree") if place == "rmtree" else (stage, "write_report")
-        patch.setattr(target, name, rmtree if place == "rmtree" else write_report)
-        with pytest.raises(KeyboardInterrupt):
-            run_vocabulary(larger, silent)
-    for each in (recipe, larger):
-        assert not is_made(each)
-    assert run_vocabulary(larger, silent) is not None
-    assert is_made(larger)
-
-
-def test_leftovers_of_a_killed_call_are_no_part_of_the_model(recipe_of, unproved):
-    recipe = recipe_of()
-    left = recipe.vocabulary_dir / "model.writing"
-    left.mkdir(parents=True)
-    (left / "tokenizer.model").write_text("of another base")
-    run_vocabulary(recipe, silent)
-    assert not left.exists()
-    assert not (recipe.vocabulary_dir / "model/tokenizer.model").exists()
-
-
-@pytest.mark.parametrize("name", ["model/weights.bin", "manifest.json"])
+@pytest.mark.parametrize("name", ["model/weights.bin", "manifest.json", "notes.txt"])
 def test_a_folder_of_somebody_else_is_not_replaced(recipe_of, tmp_path, unproved, name):
     path = tmp_path / "theirs" / name
     path.parent.mkdir(parents=True)
@@ -201,7 +165,7 @@ def test_a_folder_that_cannot_be_written_is_one_message(recipe_of, tmp_path, unp
     recipe = recipe.model_copy(
         update={"vocabulary": recipe.vocabulary.model_copy(update={"output_dir": tmp_path / "file/below"})}
     )
-    with pytest.raises(StorageError, match="a part of this path is a file"):
+    with pytest.raises(StorageError, match="file: a file of this name is in the way"):
         run_vocabulary(recipe, silent)
 
 

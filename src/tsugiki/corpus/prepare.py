@@ -3,15 +3,11 @@
 A reader in this process streams documents (`inputs`); a pool of processes tokenises them (`workers`); this process
 appends the results to bucket files by order hash (`buckets`), which are then sorted and written to the stores. The
 order of documents is that of a keyed hash of (source, file, line), so the output is the same bytes for any number of
-workers, and a source is written in a temporary directory that is renamed when whole: a killed run leaves nothing that
-looks finished, and the next run makes the same bytes.
+workers. A source appears whole or not at all (`folders`): a killed run leaves nothing that looks finished, and the next
+run makes the same bytes.
 """
 
-import contextlib
-import fcntl
-import shutil
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +23,8 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.corpus.workers import check_not_importing, tokenise_batches
 from tsugiki.errors import StorageError
-from tsugiki.files import explain_os_error, fsync_directory, fsync_file, write_json, xxh3_file
+from tsugiki.files import write_json, xxh3_file
+from tsugiki.folders import made_anew, only_one, tidy
 from tsugiki.recipe import Recipe
 
 
@@ -40,6 +37,7 @@ def prepare(recipe: Recipe, tokenizer: TextTokenizer, *, progress: Progress | No
     check_not_importing()
     manifests = {}
     for name in recipe.data.sources:
+        tidy(source_directory(recipe, name))
         manifest = current_manifest(recipe, name, tokenizer)
         if manifest is None:
             with only_one(source_directory(recipe, name)):
@@ -54,40 +52,11 @@ def prepare(recipe: Recipe, tokenizer: TextTokenizer, *, progress: Progress | No
     return manifests
 
 
-@contextlib.contextmanager
-def only_one(target: Path) -> Iterator[None]:
-    """Hold the lock of a folder that is made anew, waiting for another process that makes it. A killed process leaves
-    no lock."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file = target.with_name(f".{target.name}.lock").open("w")
-    except OSError as error:
-        raise StorageError(explain_os_error(error, target)) from error
-    with file:
-        with contextlib.suppress(OSError):  # a file system without locks: then it is up to the user
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _prepare_source(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: Progress | None) -> SourceManifest:
     target = source_directory(recipe, name)
-    work, old = target.with_name(f".{name}.preparing"), target.with_name(f".{name}.old")
     _check_ours(target)
-    try:
-        for leftover in (work, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        work.mkdir(parents=True)
+    with made_anew(target) as work:
         manifest = _write_source(recipe, name, tokenizer, work, progress)
-        fsync_directory(work)
-        if target.exists():
-            target.rename(old)
-        work.rename(target)
-        fsync_directory(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise StorageError(explain_os_error(error, error.filename or work)) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     if progress:
         progress.finish(name, False)
     return manifest
@@ -127,7 +96,6 @@ def _write_source(
     _write_stores(work, buckets, manifest, recipe.held_out_share(name))
     files = [path for part in PARTS for path in store_files(work / part)]
     if documents.bad:
-        fsync_file(work / LEFT_OUT)
         files.append(work / LEFT_OUT)
     manifest.digests = {path.name: xxh3_file(path) for path in files}
     write_json(work / MANIFEST, asdict(manifest))

@@ -8,7 +8,6 @@ next start; a line in the middle that cannot be read is an error, since what sta
 The folder belongs to one model (see `models.py`), so that the key needs no model.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -22,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 import xxhash
 
 from tsugiki.errors import StorageError
-from tsugiki.files import explain_os_error
+from tsugiki.files import NO_LOCKS, explain_os_error
 
 
 class Key(NamedTuple):
@@ -68,7 +67,7 @@ class Journal:
                 f"{self.path}: another evaluation of this model is writing there; wait for it, or give another --output"
             ) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            if error.errno not in NO_LOCKS:
                 raise StorageError(explain_os_error(error, self.path, "lock")) from None
             warnings.warn(
                 f"the file system of {self.path.parent} has no locks (for Lustre: mount option flock): see to it "

@@ -2,7 +2,8 @@
 
 `scores.json` holds the header, a summary of each task and the value of every item by its id; a table or a paired
 comparison needs no other file. A line of `records/TASK.jsonl` is one item with its prompt, output, parsed answer and
-gold. `scores.json` is written last: a folder without it holds no finished evaluation.
+gold. The folder appears when all tasks are done, whole: what an evaluation that was stopped has answered stands in the
+journal alone.
 """
 
 import json
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tsugiki.errors import DataError, StorageError
 from tsugiki.evaluation.combine import COMBINATIONS, LOWER_IS_BETTER
 from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
+from tsugiki.folders import made_anew, only_one
 from tsugiki.statistics import Sample, score_interval
 
 SCORES = "scores.json"
@@ -109,30 +111,24 @@ class ModelResult:
 
 
 def write_results(folder: Path, result: ModelResult, records: Mapping[str, Iterable[Record]]) -> None:
-    """Write `scores.json` and records into a folder that exists or is made.
+    """Make the folder with `scores.json` and the records of every task, in the place of a former one.
 
-    The records of a task that an earlier call has written need not be given again. Raises ValueError if a task has no
-    records or those of other items, StorageError when the disk refuses.
+    Raises ValueError if a task has no records or those of other items, StorageError when the disk refuses.
     """
     scored = result.scored()
-    place = folder / "records"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(explain_os_error(error, place)) from error
-    for name, task in scored.items():
-        if name not in records and records_file(folder, name).exists():
-            continue
-        lines = list(records.get(name, ()))
-        if [record["item"] for record in lines] != task.ids:
-            raise ValueError(f"task {name}: its records are not those of its items")
-        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in lines)
-        write_atomically(records_file(folder, name), text)
-    write_json(folder / SCORES, {
-        "format": FORMAT, "name": result.name, "header": result.header,
-        "tasks": {name: _summary(task) for name, task in result.tasks.items()},
-        "items": {name: dict(zip(task.ids, _plain(task.values), strict=True)) for name, task in scored.items()},
-    })  # fmt: skip
+    with only_one(folder), made_anew(folder) as work:
+        (work / "records").mkdir()
+        for name, task in scored.items():
+            lines = list(records.get(name, ()))
+            if [record["item"] for record in lines] != task.ids:
+                raise ValueError(f"task {name}: its records are not those of its items")
+            text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in lines)
+            write_atomically(records_file(work, name), text)
+        write_json(work / SCORES, {
+            "format": FORMAT, "name": result.name, "header": result.header,
+            "tasks": {name: _summary(task) for name, task in result.tasks.items()},
+            "items": {name: dict(zip(task.ids, _plain(task.values), strict=True)) for name, task in scored.items()},
+        })  # fmt: skip
 
 
 def read_results(folder: Path) -> ModelResult:

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -95,7 +95,7 @@ def evaluate(
         if asked.backend.why_plain is not None:
             asked.result.header["backend"]["why_plain"] = asked.backend.why_plain
             say(f"slow       nothing is shared between requests: {asked.backend.why_plain}")
-        write_results(asked.folder, asked.result, {})  # where no task has a score, too
+        write_results(asked.folder, asked.result, asked.records)
         found.append((asked.folder, asked.result))
     return found
 
@@ -114,9 +114,10 @@ class Asked:
     result: ModelResult
     say: Say
     progress: Progress
+    records: dict[str, list[Record]] = field(default_factory=dict)
 
     def score(self, name: str, title: str, language: str, work: Callable[[], tuple[TaskResult, list[Record]]]) -> None:
-        """Put what `work` gives into the result, and on disk; data that is not there, or a model whose positions do not
+        """Put what `work` gives into the result; data that is not there, or a model whose positions do not
         suffice, makes a `MissingTask`."""
         started = time.monotonic()
         try:
@@ -128,9 +129,9 @@ class Asked:
         self.keep(scored, records, time.monotonic() - started)
 
     def keep(self, scored: TaskResult, records: list[Record], seconds: float) -> None:
-        """Put a task's scores into the result, and on disk with its records."""
+        """Put a task's scores into the result, with its records."""
         self.result.tasks[scored.task] = scored
-        write_results(self.folder, self.result, {scored.task: records})
+        self.records[scored.task] = records
         score = score_interval(scored.sample)
         self.say(
             f"scored     {scored.title}: {score.estimate:.4f} ({score.low:.4f} to {score.high:.4f}), {scored.metric}, "

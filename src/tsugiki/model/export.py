@@ -9,9 +9,7 @@ that version 4 cannot load.
 One process, no process group, no GPU; the host memory needed is that of the exported weights.
 """
 
-import glob
 import shutil
-import uuid
 import warnings
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
@@ -24,20 +22,26 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tsugiki.checkpoint_files import STATE, read_manifest, verify
 from tsugiki.errors import ModelError, RecipeError, StorageError
-from tsugiki.files import explain_os_error, free_bytes, fsync_directory, fsync_file, read_json
+from tsugiki.files import free_bytes, read_json, write_json
+from tsugiki.folders import made_anew, only_one
 from tsugiki.model.precision import DTYPES
 from tsugiki.model.safe_config import build_config, read_config
 from tsugiki.model.transformers_calls import quiet
 
 PREFIX = "model."
 """Which of a checkpoint's tensors are weights: what follows is the name in the transformers model."""
+MARK = "tsugiki.json"
+"""File of an exported folder that names its checkpoint."""
 
 
-def export(checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_size: str = "5GB") -> None:
+def export(
+    checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_size: str = "5GB", *, replace: bool = False
+) -> None:
     """Write the weights of a checkpoint, its configuration and its tokenizer into the new folder `output`.
 
     checkpoint: `<run_dir>/checkpoints/step_…`; every byte of it is verified first. dtype: a key of DTYPES.
-    max_shard_size: larger models are cut into several files with an index, as on the hub.
+    max_shard_size: larger models are cut into several files with an index, as on the hub. replace: `output` may be a
+    folder with files, which the new one takes the place of when it is whole.
 
     `output` appears whole or not at all. Raises RecipeError for an unknown dtype or an `output` that is not empty,
     StorageError for a damaged checkpoint or a full disk, ModelError when tensors and configuration do not match.
@@ -45,7 +49,7 @@ def export(checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_si
     checkpoint, output = Path(checkpoint), Path(output)
     if dtype not in DTYPES:
         raise RecipeError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    if output.exists() and not (output.is_dir() and (replace or not any(output.iterdir()))):
         raise RecipeError(f"{output} exists already and is not an empty folder: move it away or name another")
     problems = verify(checkpoint)
     if problems:
@@ -53,32 +57,22 @@ def export(checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_si
     source = _model_files(checkpoint)
     model = _empty_model(source, DTYPES[dtype], read_manifest(checkpoint)["tensors"].keys())
     weights = _read_weights(checkpoint, model, DTYPES[dtype])
-    temporary = output.parent / f".{output.name}.tmp-{uuid.uuid4().hex[:12]}"
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in output.parent.glob(f".{glob.escape(output.name)}.tmp-*"):  # of an export that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
-        with quiet():
-            model.save_pretrained(temporary, state_dict=weights, max_shard_size=max_shard_size)
-        _copy_companions(source, temporary)
-        for path in temporary.iterdir():
-            shutil.copymode(temporary / "config.json", path)  # safetensors makes files that no group may read
-            fsync_file(path)
-        fsync_directory(temporary)
-        temporary.rename(output)  # replaces an empty folder, and nothing else
-        fsync_directory(output.parent)
-    except OSError as error:
-        raise StorageError(explain_os_error(error, output)) from error
-    except Exception as error:
-        # safetensors reports a full disk in words of its own.
-        if type(error).__name__ != "SafetensorError":
-            raise
-        free = free_bytes(output)
-        raise StorageError(
-            f"cannot write {output}: {error} (is the disk full? {free / 1e6:,.0f} MB are free)"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with only_one(output), made_anew(output) as work:
+        try:
+            with quiet():
+                model.save_pretrained(work, state_dict=weights, max_shard_size=max_shard_size)
+        except Exception as error:
+            # safetensors reports a full disk in words of its own.
+            if type(error).__name__ != "SafetensorError":
+                raise
+            free = free_bytes(output)
+            raise StorageError(
+                f"cannot write {output}: {error} (is the disk full? {free / 1e6:,.0f} MB are free)"
+            ) from error
+        _copy_companions(source, work)
+        write_json(work / MARK, {"checkpoint": checkpoint.name})
+        for path in work.iterdir():
+            shutil.copymode(work / "config.json", path)  # safetensors makes files that no group may read
 
 
 def _model_files(checkpoint: Path) -> Path:

@@ -6,7 +6,6 @@ descriptor it inherited, so children close it.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -17,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tsugiki.errors import StorageError
-from tsugiki.files import explain_os_error
+from tsugiki.files import NO_LOCKS, explain_os_error
 
 LOCK_FILE = ".lock"
 
@@ -50,8 +49,9 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         _lock(descriptor, path)
         _held.add(descriptor)
         owner = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(owner) + "\n").encode(), 0)
+        with contextlib.suppress(OSError):  # it is for people; on a full disk the first save says so
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, (json.dumps(owner) + "\n").encode(), 0)
         yield
     finally:
         _held.discard(descriptor)
@@ -67,7 +67,7 @@ def _lock(descriptor: int, path: Path) -> None:
             "another run_dir"
         ) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+        if error.errno not in NO_LOCKS:
             raise StorageError(explain_os_error(error, path, "lock")) from error
         warnings.warn(
             f"the file system of {path.parent} has no locks (for Lustre: mount option flock): see to it yourself "

@@ -22,7 +22,6 @@ VERSION = 1
 MANIFEST = "manifest.json"
 """In the vocabulary's folder: what is there is told under `MADE_FROM`."""
 MADE_FROM = "made_from"
-"""Holds null while a new model takes the place of the old one."""
 SKETCH = 1 << 20
 """Bytes at the beginning, middle and end of a weight file that stand for all: no two trained models share them."""
 OTHERWISE_READ = ("hub", "subset", "split", "revision", "text_key", "format", "encoding")

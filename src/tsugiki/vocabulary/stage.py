@@ -4,11 +4,10 @@
     <vocabulary_dir>/report.json, report.md, fertility.png
     <vocabulary_dir>/manifest.json    what it was made from (see `made_from`)
 
-The model's folder gets its name when everything is proved, the manifest is written last: one that is there is whole.
+The folder gets its name when everything is proved and written: one that is there is whole.
 """
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError, StorageError, TsugikiError
-from tsugiki.files import explain_os_error, read_json, write_json
+from tsugiki.files import read_json, write_json
+from tsugiki.folders import made_anew
 from tsugiki.recipe import Recipe, VocabularySection
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.base import open_base
@@ -39,6 +39,8 @@ Say = Callable[[str], None]
 
 MULTIPLE = 64
 """Rows come in such numbers, for the matrix units of GPUs."""
+FILE_NAMES = {"model", "report.json", "report.md", "fertility.png", MANIFEST}
+"""All that the folder consists of."""
 CHOOSING_SHARE = 0.04
 """Of the sample, on which the number of single characters is chosen."""
 
@@ -65,41 +67,33 @@ def final_size(vocabulary: VocabularySection, used: int, rows: int) -> int:
 
 
 def extend(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path, say: Say) -> VocabularyReport:
-    """Make the extended model in `recipe.vocabulary_dir`; what was there before stays until the new one is proved.
+    """Make the extended model in `recipe.vocabulary_dir`; what was there before stays until the new one is proved. To
+    be called by the one who holds the folder (`folders.only_one`).
 
     Raises TsugikiError where the base cannot be extended, the text does not suffice, a proof fails, or the disk
     refuses; nothing half-written is left.
     """
     folder = recipe.vocabulary_dir
     _require_ours(folder)
-    output = folder / "model.writing"
-    try:
-        shutil.rmtree(output, ignore_errors=True)  # of a call that was killed
-        output.mkdir(parents=True)
+    with made_anew(folder) as work:
+        (work / "model").mkdir()
         origin = made_from(recipe, tokenizer, base_folder)
-        report = _make(recipe, tokenizer, base_folder, output, say)
-        write_json(folder / MANIFEST, {MADE_FROM: None})
-        if (folder / "model").exists():
-            shutil.rmtree(folder / "model")
-        output.rename(folder / "model")
-        write_report(report, folder)
-        write_json(folder / MANIFEST, {MADE_FROM: origin})
-    except OSError as error:
-        raise StorageError(explain_os_error(error, error.filename or output)) from error
-    finally:
-        shutil.rmtree(output, ignore_errors=True)
+        report = _make(recipe, tokenizer, base_folder, work / "model", say)
+        write_report(report, work)
+        write_json(work / MANIFEST, {MADE_FROM: origin})
     return report
 
 
 def _require_ours(folder: Path) -> None:
-    """Refuse to replace a model that is not of this stage."""
-    path = folder / MANIFEST
-    content = read_json(path) if path.exists() else None
-    ours = isinstance(content, dict) and MADE_FROM in content if path.exists() else not (folder / "model").exists()
-    if not ours:
+    """Refuse to replace a folder that is not of this stage."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    content = read_json(folder / MANIFEST) if MANIFEST in names else None
+    ours = isinstance(content, dict) and MADE_FROM in content
+    foreign = [name for name in names if not ours or name not in FILE_NAMES]
+    if foreign:
         raise StorageError(
-            f"{folder} holds {'another manifest.json' if path.exists() else 'a folder model'} that was not written by "
-            "this stage: move it away, or give another vocabulary.output_dir"
+            f"{folder} holds {', '.join(foreign[:3])} that was not written by this stage: move it away, or give "
+            "another vocabulary.output_dir"
         )
 
 

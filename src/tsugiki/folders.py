@@ -1,0 +1,84 @@
+"""A folder that is made anew: the old one, or the whole new one, whatever happens.
+
+    .NAME.lock     held by the process that makes the folder; gone when it is done
+    .NAME.new      what it fills
+    .NAME.old      the former folder, while the new one takes its name
+
+A process that is killed leaves these beside the folder; the next one that makes or looks for it puts things right.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tsugiki.errors import StorageError
+from tsugiki.files import explain_os_error, fsync_directory, fsync_file, hold_file
+
+
+@contextlib.contextmanager
+def only_one(target: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a folder that is made anew, waiting for another process that makes it; what a killed one left is
+    put right first. A killed process leaves no lock.
+
+    Raises StorageError where the place cannot be written, and with wait=False where another holds the lock.
+    """
+    lock = _beside(target, "lock")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = hold_file(lock, wait=wait)
+    except OSError as error:
+        raise StorageError(explain_os_error(error, error.filename or lock)) from error
+    with file:
+        try:
+            _put_right(target)
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+
+
+def tidy(target: Path) -> None:
+    """Put right what a killed process left, where there is such a thing, nobody is at work, and this user may."""
+    if any(os.path.lexists(_beside(target, ending)) for ending in ("new", "old")):
+        with contextlib.suppress(StorageError), only_one(target, wait=False):
+            return
+
+
+@contextlib.contextmanager
+def made_anew(target: Path) -> Iterator[Path]:
+    """An empty folder to fill. When the block ends well, all of it is brought to disk and it becomes `target`, in the
+    place of what had the name; when not, `target` is as it was. To be used inside `only_one(target)`.
+
+    Raises StorageError, naming the file, where the disk refuses, also for an OSError of the block.
+    """
+    new, old = _beside(target, "new"), _beside(target, "old")
+    try:
+        new.mkdir()
+        yield new
+        for path in sorted(new.rglob("*"), reverse=True):
+            (fsync_directory if path.is_dir() else fsync_file)(path)
+        fsync_directory(new)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+        fsync_directory(target.parent)
+    except OSError as error:
+        raise StorageError(explain_os_error(error, error.filename or target)) from error
+    finally:
+        _put_right(target)
+
+
+def _put_right(target: Path) -> None:
+    new, old = _beside(target, "new"), _beside(target, "old")
+    with contextlib.suppress(OSError):  # what stays now goes next time
+        if old.exists() and not target.exists():
+            old.rename(target)
+    for path in (new, old):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _beside(target: Path, ending: str) -> Path:
+    place = target if target.name else target.absolute()  # "."
+    return place.with_name(f".{place.name}.{ending}")
