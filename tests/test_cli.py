@@ -83,6 +83,27 @@ def test_text_is_printed_as_it_is(capsys, text):
     assert capsys.readouterr().out == text + "\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"),
+        ("a\rb\x9b31mc", "a\\rb\\x9b31mc"),
+        ("\u202egnp.txt", "\\u202egnp.txt"),
+        ("name \udce9.jsonl", "name \\udce9.jsonl"),
+    ],
+)
+def test_what_others_wrote_steers_no_terminal(monkeypatch, capsys, text, shown):
+    import tsugiki.recipe_file
+
+    def broken(*_, **__):
+        raise DataError(text)
+
+    cli.say(text)
+    assert capsys.readouterr().out == shown + "\n"
+    monkeypatch.setattr(tsugiki.recipe_file, "load_recipe", broken)
+    assert run_cli(monkeypatch, capsys, "prepare", "recipe.yaml") == (3, "", f"error: {shown}\n")
+
+
 def test_help_loads_no_model_library():
     code = (
         "import sys; sys.argv = ['tsugiki', '--help']\nfrom tsugiki.cli import main\n"

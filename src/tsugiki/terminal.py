@@ -6,10 +6,13 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.control import strip_control_codes
 from rich.segment import Segment, Segments
 from typer.core import TyperGroup
 
+from tsugiki.printable import printable
+
+KEPT = {letter: letter for letter in "\n\t\u3000"}
+"""What a terminal shows as it is, besides letters, marks and spaces."""
 
 class Terminal(Console):
     """Prints what it is given, and goes on where nobody reads any more."""
@@ -24,13 +27,15 @@ console = Terminal(highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str) -> None:
-    """Print plain text: what comes from recipes, corpora and models is never read as markup, nor its tabs expanded."""
+    """Print plain text: what comes from recipes, corpora and models is never read as markup, steers no terminal, and
+    keeps its tabs."""
     console.print(plain(text))
 
 
 def plain(text: str) -> Segments:
-    """A line of text for a console, without markup and control codes."""
-    return Segments([Segment(strip_control_codes(text)), Segment.line()])
+    """A line of text for a console, without markup, its control codes written as escapes. Half a surrogate pair, as in
+    names of files that are not UTF-8, is one of them."""
+    return Segments([Segment(printable(text, KEPT)), Segment.line()])
 
 
 def end(code: int) -> NoReturn:
