@@ -12,7 +12,7 @@ STAGES = {"vocabulary", "training", "evaluation", "experiments", "report"}
 ABOVE = {"pipeline", "recipe_inputs", "cli", "cli_evaluation", "quickstart", "preview"}
 PARTS = [
     "recipe", "recipe_values", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
-    "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "statistics", "checkpoint_files",
+    "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "checkpoint_files",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 

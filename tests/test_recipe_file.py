@@ -98,7 +98,7 @@ def test_all_field_errors_come_at_once_in_file_order():
         "text 'fp16-master'; did you mean fp32-master?",
         "recipe.yaml:14: training.compile: must be true or false, not the text 'yes'",
         "recipe.yaml:15: tracking.report_to: must be a list, such as ['wandb'], not the text 'wandb'",
-        "recipe.yaml:16: parallel: must be a mapping of keys to values (shard, replicas, timeout_minutes …), not empty",
+        "recipe.yaml:16: parallel: must be a mapping of keys to values, not empty; its keys are shard, replicas, timeout_minutes …",
     ]
 
 

@@ -13,11 +13,14 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar, overload
 
 import xxhash
 
-from tsugiki.errors import DataError, StorageError
+from tsugiki.errors import StorageError
+from tsugiki.shapes import parse_json
+
+T = TypeVar("T")
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 """What a file system without locks answers (for Lustre, one mounted without `flock`)."""
@@ -84,20 +87,21 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The value stored in a JSON file.
+@overload
+def read_json(path: Path) -> dict[str, Any]: ...
+@overload
+def read_json(path: Path, shape: type[T]) -> T: ...
+def read_json(path: Path, shape: Any = dict[str, Any]) -> Any:
+    """The object stored in a JSON file, of the shape that is asked for (see `shapes`).
 
-    Raises StorageError if the file cannot be read and DataError if it is not JSON, both naming it.
+    Raises StorageError if the file cannot be read, and DataError if it is not JSON or of another shape, naming it.
     """
     path = Path(path)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise StorageError(explain_os_error(error, path, "read")) from error
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}). It was damaged or written by something else.") from None
+    return parse_json(content, shape, str(path))
 
 
 def fsync_file(path: Path) -> None:

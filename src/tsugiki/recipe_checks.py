@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from tsugiki.recipe import CorpusSection, Recipe
 from tsugiki.recipe_evaluation import CODE_TASKS, task_names
-from tsugiki.recipe_names import Path
 from tsugiki.schedule import SHAPES
 from tsugiki.scripts import TargetCharacters
+from tsugiki.shapes import Path
 
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
 

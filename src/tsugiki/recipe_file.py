@@ -19,9 +19,10 @@ from pydantic_core import ErrorDetails
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import Problem, check
-from tsugiki.recipe_names import Path, answer_unknown, answer_value, dotted, field_at, is_same_key, section_at
+from tsugiki.recipe_names import answer_unknown, answer_value, field_at, is_same_key, section_at
 from tsugiki.recipe_secrets import looks_secret
 from tsugiki.recipe_yaml import MAX_BYTES, Document, plain_value, read
+from tsugiki.shapes import Path, choices, dotted, explain
 
 OVERRIDE = "from override"
 
@@ -192,64 +193,23 @@ def _field_problems(error: ValidationError) -> list[Problem]:
 
 
 def _explain(details: ErrorDetails) -> str:
-    kind, value, limits = details["type"], details["input"], details.get("ctx", {})
-    given = _given(value)
-    if kind == "value_error":
-        return str(limits.get("error", details["msg"]))
-    if kind == "literal_error":
-        choices = re.findall(r"'([^']+)'", str(limits.get("expected", "")))
-        foreign, near = answer_value(details["loc"], value), _near(value, choices)
+    """What is wrong with a value, and what may have been meant."""
+    hint = ""
+    if details["type"] == "literal_error":
+        foreign, near = answer_value(details["loc"], details["input"]), _near(details["input"], choices(details))
         hint = f"; write {foreign}" if foreign else f"; did you mean {near}?" if near else ""
-        return f"must be one of {', '.join(choices)}, not {given}{hint}"
-    if kind in ("int_type", "int_from_float", "int_parsing"):
-        hint = ""
-        if isinstance(value, str) and re.fullmatch(r"[0-9][0-9_,]*", value):
-            hint = f"; write {re.sub('[_,]', '', value)}"
-        return f"must be a whole number, not {given}{hint}"
-    if kind in ("float_type", "float_parsing"):
-        return f"must be a number, not {given}"
-    if kind == "bool_type":
-        return f"must be true or false, not {given}"
-    if kind == "string_type":
-        quote = "; put it in quotes" if isinstance(value, int | float) else ""
-        return f"must be text, not {given}{quote}"
-    if kind in ("model_type", "dict_type", "model_attributes_type"):
-        section = section_at(tuple(part for part in details["loc"] if part != "[key]"))
-        keys = f" ({', '.join(list(section.model_fields)[:4])} …)" if section else ""
-        return f"must be a mapping of keys to values{keys}, not {given}"
-    if kind == "list_type":
-        inside = given if isinstance(value, str | int | float) else "..."
-        return f"must be a list, such as [{inside.removeprefix('the text ')}], not {given}"
-    if kind == "too_short":
-        return "must not be empty"
-    if kind == "string_too_short":
-        return "must not be empty text; leave the key out instead"
-    for name, words in _LIMITS.items():
-        if name in limits:
-            return f"must be {words} {limits[name]:g}, not {given}"
-    return f"{details['msg'][:1].lower()}{details['msg'][1:]} (given: {given})"
+    elif details["type"] == "string_type" and isinstance(details["input"], int | float):
+        hint = "; put it in quotes"
+    elif details["type"] in ("model_type", "model_attributes_type"):
+        section = section_at(details["loc"])
+        hint = f"; its keys are {', '.join(list(section.model_fields)[:4])} …" if section else ""
+    return explain(details) + hint
 
 
-_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-
-
-def _near(value: Any, choices: list[str]) -> str | None:
+def _near(value: Any, known: list[str]) -> str | None:
     plain = str(value).lower().replace("_", "-")[:80]
-    folded = {choice.replace("_", "-"): choice for choice in choices}
+    folded = {choice.replace("_", "-"): choice for choice in known}
     return next((folded[found] for found in get_close_matches(plain, folded, 1, 0.6)), None)
-
-
-def _given(value: Any) -> str:
-    """A short, safe description of a value; never a whole tree (aliases unfold when printed)."""
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return f"{value:.12g}" if isinstance(value, float) else str(value)[:40]
-    if isinstance(value, str):
-        return f"the text {value[:40]!r}" + (" …" if len(value) > 40 else "")
-    return "a list" if isinstance(value, list) else "a mapping"
 
 
 # --- writing --------------------------------------------------------------------------------------

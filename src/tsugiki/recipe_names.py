@@ -15,8 +15,7 @@ from pydantic.fields import FieldInfo
 
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_values import Section
-
-Path = tuple[str | int, ...]
+from tsugiki.shapes import Path, dotted
 
 _CHAT = "arrives with the instruction-tuning stage; documents are plain text until then"
 _STEPS = "a mixture has no epochs: give training.max_steps or training.max_tokens; max_epochs limits one source"
@@ -331,17 +330,6 @@ def all_keys(section: type[Section] = Recipe, prefix: str = "") -> Iterator[str]
         inner = _as_section(annotation)
         if inner is not None:
             yield from all_keys(inner, below + ".")
-
-
-def dotted(path: Path) -> str:
-    """("data", "stages", 0, "weights") -> "data.stages[0].weights"; very long keys are cut."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            text += ("." if text else "") + (part if len(part) <= 80 else part[:77] + "...")
-    return text
 
 
 def answer_unknown(path: Path) -> tuple[str, str | None]:

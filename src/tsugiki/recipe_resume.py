@@ -17,9 +17,10 @@ from pydantic_core import PydanticUndefined
 
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
-from tsugiki.recipe_names import Path, dotted, field_at, section_at
+from tsugiki.recipe_names import field_at, section_at
 from tsugiki.recipe_values import Section
 from tsugiki.schedule import make_schedule
+from tsugiki.shapes import Path, dotted
 
 
 @dataclass(frozen=True)

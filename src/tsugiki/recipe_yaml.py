@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from tsugiki.errors import RecipeError
-from tsugiki.recipe_names import Path, dotted
+from tsugiki.shapes import Path, dotted
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50

@@ -14,6 +14,7 @@ from tsugiki.printable import printable
 KEPT = {letter: letter for letter in "\n\t\u3000"}
 """What a terminal shows as it is, besides letters, marks and spaces."""
 
+
 class Terminal(Console):
     """Prints what it is given, and goes on where nobody reads any more."""
 
