@@ -111,6 +111,17 @@ def test_the_share_of_weights_that_move_is_counted_at_each_groups_own_rate(open_
     assert expected["embedding"] > expected["matrix"] + 0.3
 
 
+def test_the_attention_of_the_recipe_is_the_one_that_runs(open_tiny: Callable[..., Run]):
+    for implementation in ("sdpa", "eager"):
+        report = check_run(open_tiny(**{"model.attn_implementation": implementation}))
+        assert (report["attention"].verdict, report["attention"].measured) == ("ok", implementation)
+
+
+def test_a_router_coefficient_of_the_recipes_own_is_the_one_that_counts(open_tiny: Callable[..., Run]):
+    report = check_run(open_tiny("mixtral", **{"training.router_aux_loss_coef": 0.125}))
+    assert report["router_loss"].measured.endswith("weighted by 0.125")
+
+
 def test_nothing_is_changed(open_tiny: Callable[..., Run]):
     run = open_tiny("mixtral", **{"data.isolate_documents": True})
     tensors = {name: tensor.clone() for name, tensor in run.tensors().items()}

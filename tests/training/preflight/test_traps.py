@@ -154,6 +154,15 @@ def test_loss_of_every_micro_batch_averaged_by_itself(open_tiny: Open, monkeypat
     assert set(failed(run)) == {"accumulation"}
 
 
+def test_loss_divided_by_the_number_of_micro_batches_as_well(open_tiny: Open, monkeypatch):
+    """What clipping would hide: both gradients are longer than the threshold."""
+    right = loop.objective
+    run = open_tiny(**{"training.max_grad_norm": 1e-2})
+    monkeypatch.setattr(loop, "objective", lambda run, output, micro, targets: (
+        right(run, output, micro, targets) / (1 if micro.target_count == targets else 2)))  # fmt: skip
+    assert set(failed(run)) == {"accumulation"}
+
+
 def test_gradients_of_wrong_scale(open_tiny: Open, monkeypatch):
     right = loop.objective
     run = open_tiny()
@@ -184,7 +193,9 @@ def test_no_clipping(open_tiny: Open, monkeypatch):
     assert set(failed(run)) == {"clipping"}
 
 
-@pytest.mark.parametrize("trap", ["dropped", "wrong coefficient", "no gradient", "absent", "not by targets"])
+@pytest.mark.parametrize(
+    "trap", ["dropped", "wrong coefficient", "no gradient", "absent", "never asked for", "not by targets"]
+)
 def test_router_loss(open_tiny: Open, monkeypatch, trap: str):
     run = open_tiny("mixtral")
     right_loss = TrainingModel._router_loss
@@ -195,6 +206,11 @@ def test_router_loss(open_tiny: Open, monkeypatch, trap: str):
     elif trap == "not by targets":
         monkeypatch.setattr(loop, "objective", lambda run, output, micro, targets: (
             output.loss_sum / targets + run.model.router_coefficient * output.router_loss))  # fmt: skip
+    elif trap == "never asked for":
+        right = run.model.hf.forward
+        monkeypatch.setattr(
+            run.model.hf, "forward", lambda **arguments: right(**arguments | {"output_router_logits": False})
+        )
     elif trap == "no gradient":
         monkeypatch.setattr(TrainingModel, "_router_loss", lambda self, output: right_loss(self, output).detach())
     else:

@@ -223,11 +223,14 @@ class Bench:
 
     @contextmanager
     def router_coefficient(self, value: float) -> Iterator[None]:
-        former, self.run.model.router_coefficient = self.run.model.router_coefficient, value
+        """Within the context the router's loss counts with `value`. Called so, a model that gives no such loss, though
+        its own coefficient asks for one, takes itself for one without a router: that is put back, too."""
+        model = self.run.model
+        former, model.router_coefficient = (model.router_coefficient, model.has_router), value
         try:
             yield
         finally:
-            self.run.model.router_coefficient = former
+            model.router_coefficient, model.has_router = former
 
     @cached_property
     def labelled(self) -> "HeadGradient | None":
@@ -255,7 +258,7 @@ class Bench:
         def look(parameters: Mapping[str, nn.Parameter]) -> None:
             gradient = parameters[names[0]].grad
             if gradient is not None:
-                kept.append(whole(gradient[:, :tokens]).float())
+                kept.append(whole(gradient[:, :tokens]).to(torch.float32, copy=True))  # before it is clipped in place
 
         with self.router_coefficient(0.0), self.hidden_states(one_by_one):
             self.step(batch, gradients=look)
@@ -318,9 +321,9 @@ def over_ranks(total: Tensor) -> Tensor:
 
 
 def strided(tensor: Tensor, count: int = 4096) -> Tensor:
-    """Up to `count` elements spread evenly over this rank's part of a tensor, fp32 on the CPU."""
+    """A copy of up to `count` elements spread evenly over this rank's part of a tensor, fp32 on the CPU."""
     flat = local(tensor.detach()).flatten()
-    return flat[:: max(1, len(flat) // count)][:count].float().cpu()
+    return flat[:: max(1, len(flat) // count)][:count].to("cpu", torch.float32, copy=True)
 
 
 def finish_forward(run: Run) -> None:
@@ -337,7 +340,7 @@ def nothing_changed(run: Run) -> Iterator[None]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     training = [(module, module.training) for module in run.model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in run.model.buffers()]
-    coefficient, step, tokens = run.model.router_coefficient, run.step, run.tokens
+    step, tokens = run.step, run.tokens
     try:
         yield
     finally:
@@ -348,7 +351,7 @@ def nothing_changed(run: Run) -> Iterator[None]:
                     buffer.copy_(value)
         for module, flag in training:
             module.training = flag
-        run.model.router_coefficient, run.step, run.tokens = coefficient, step, tokens
+        run.step, run.tokens = step, tokens
         random.setstate(python)
         np.random.set_state(numpy_state)
         torch.set_rng_state(cpu)
