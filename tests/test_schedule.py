@@ -32,14 +32,20 @@ def test_the_last_step_has_exactly_the_minimum(shape):
     assert schedule(10_000) == schedule(100)
 
 
-def test_cosine_equals_torchs_annealing():
+@pytest.mark.parametrize("warmup", [0, 30])
+def test_cosine_equals_torchs_annealing_from_the_end_of_the_warm_up(warmup):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100, eta_min=0.1)
-    schedule = make_schedule(training(), 100)
-    for step in range(1, 101):
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100 - warmup, eta_min=0.1)
+    schedule = make_schedule(training(warmup_steps=warmup), 100)
+    for step in range(warmup + 1, 101):
         optimizer.step()
         reference.step()
         assert schedule(step) == pytest.approx(reference.get_last_lr()[0], rel=1e-9)
+
+
+def test_linear_falls_by_the_same_amount_at_every_step_after_the_warm_up():
+    schedule = make_schedule(training(lr_scheduler="linear", warmup_steps=10), 100)
+    assert [schedule(step) for step in range(10, 101)] == pytest.approx([1.0 - 0.01 * n for n in range(91)])
 
 
 def test_swallow_ms_rates():

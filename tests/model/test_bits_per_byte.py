@@ -79,6 +79,18 @@ def test_only_a_continuation_is_scored_after_its_context(
     np.testing.assert_allclose(scores.nats, expected, rtol=1e-5)
 
 
+def test_dropout_is_off_while_documents_are_scored_and_on_again_after(
+    load: Load, load_plain: Callable[..., Any], tiny_model_folder: Folder
+) -> None:
+    folder = tiny_model_folder("phi", attention_dropout=0.3, embd_pdrop=0.3, resid_pdrop=0.3)
+    model, (text,) = load(folder), documents(20)
+    scores = score_documents(model, [text], bos_id=1, context=40)
+    assert scores is not None
+    assert scores.nats[0] == pytest.approx(sum(naive(load_plain(folder).eval(), [1, *text])), rel=1e-5)
+    assert model.training
+    assert all(module.training for module in model.modules())
+
+
 def test_without_bos_the_first_token_is_not_scored(load: Load, tiny_model_folder: Folder) -> None:
     scores = score_documents(load(tiny_model_folder("llama")), documents(0, 1, 5), bos_id=None, context=8)
     assert scores is not None

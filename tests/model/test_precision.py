@@ -50,6 +50,19 @@ def test_bf16_loss_is_close_to_fp32s(
         assert loss == pytest.approx(losses["fp32"], rel=0.02), name
 
 
+def test_the_plain_path_computes_the_softmax_of_bf16_logits_in_fp32(
+    load: Callable[..., TrainingModel], tiny_model_folder: Callable[..., Path]
+) -> None:
+    inputs, targets = torch.arange(16)[None], torch.arange(3, 19)[None]
+    model = load(tiny_model_folder("mistral"), precision="fp32-master")
+    model.transform = None
+    with torch.no_grad():
+        logits, output = model.logits(inputs), model(inputs, targets)
+    assert logits.dtype == torch.bfloat16
+    expected = -logits.double().log_softmax(-1)[0, torch.arange(16), targets[0]]
+    torch.testing.assert_close(output.token_losses[0].double(), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_unknown_preset_names_those_that_exist() -> None:
     with pytest.raises(RecipeError, match="fp32-master"):
         get_precision("fp16")

@@ -80,6 +80,20 @@ def tensors_of(run: Run) -> dict[str, torch.Tensor]:
     return {name: whole(tensor) for name, tensor in run.tensors().items()}
 
 
+def plain_model(run: Run) -> Any:
+    """The run's model as plain transformers builds it, with the run's weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = dict(run.recipe.model.architecture)
+    plain = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.float32
+    )
+    missing, unexpected = plain.load_state_dict(weights_of(run), strict=False)
+    assert not unexpected
+    assert missing == (["lm_head.weight"] if run.model.tied else [])
+    return plain
+
+
 class Recorder:
     """A listener that remembers."""
 

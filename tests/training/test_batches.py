@@ -54,6 +54,13 @@ def test_a_steps_micro_batches_hold_its_windows_and_count_their_targets(reader):
     assert batch.target_count == counts.sum()
 
 
+def test_windows_that_micro_batches_do_not_divide_end_in_a_smaller_one(reader):
+    batch = read_step(reader, 2, **CUT | {"micro_batch": 4})
+    assert [len(micro.inputs) for micro in batch.micro_batches] == [4, 2]
+    inputs = torch.cat([micro.inputs for micro in batch.micro_batches])
+    assert np.array_equal(inputs.numpy(), reader.read(np.arange(6, 12)).inputs)
+
+
 def test_steps_come_in_order_and_the_thread_ends_with_the_last(reader):
     batches = Prefetcher(reader, CUT, 3, 6)
     assert [batch.step for batch in batches] == [3, 4, 5, 6]

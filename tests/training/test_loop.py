@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tiny_project import Recorder, batch_of, tensors_of, weights_of, whole
+from tiny_project import Recorder, batch_of, plain_model, tensors_of, weights_of, whole
 
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.errors import DivergedError
@@ -23,21 +23,6 @@ from tsugiki.training.checkpoint_writer import Stager
 from tsugiki.training.loop import train, train_step
 from tsugiki.training.optimizer import Optimizer
 from tsugiki.training.tracking import Console
-
-
-def plain_model(run):
-    """The run's model as plain transformers builds it, with the run's weights."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = dict(run.recipe.model.architecture)
-    plain = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.float32
-    )
-    missing, unexpected = plain.load_state_dict(weights_of(run), strict=False)
-    assert not unexpected
-    assert missing == (["lm_head.weight"] if run.model.tied else [])
-    return plain
-
 
 KEPT = (64, 3, 40, 1, 64, 8)
 """How many positions of each of a step's windows are learnt from, below: uneven, so that a mean of means would show."""
@@ -67,12 +52,12 @@ def naive_documents(run, number: int) -> list[tuple[int, torch.Tensor]]:
     return [(begin, tokens[begin:end]) for begin, end in pairwise([0, *inside, length + 1])]
 
 
-def test_three_steps_equal_a_loop_written_out_naively(open_tiny):
-    """The threshold is below every norm, and moments are compared, since Adam's updates hardly depend on the scale of
-    gradients."""
+@pytest.mark.parametrize("threshold", [0.1, 30.0], ids=["clipped", "not clipped"])
+def test_three_steps_equal_a_loop_written_out_naively(open_tiny, threshold):
+    """Moments are compared, since Adam's updates hardly depend on the scale of gradients."""
     run = open_tiny(
         **{
-            "training.max_steps": 3, "training.max_grad_norm": 0.1, "training.micro_batch_size": 2,
+            "training.max_steps": 3, "training.max_grad_norm": threshold, "training.micro_batch_size": 2,
             "data.isolate_documents": "true", "data.sequence_length": 64, "training.lr_scheduler": "constant",
         }
     )  # fmt: skip
@@ -97,13 +82,15 @@ def test_three_steps_equal_a_loop_written_out_naively(open_tiny):
                     counts[row] += count
         loss = nats.sum() / counts.sum()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(naive.parameters(), 0.1)
-        assert norm > 0.2
+        norm = torch.nn.utils.clip_grad_norm_(naive.parameters(), threshold)
+        assert 0.2 < norm < 15
         optimizer.step()
         assert record.targets == sum(record.source_targets) == counts.sum()
         assert record.loss == pytest.approx(loss.item(), rel=1e-5)
         assert record.grad_norm == pytest.approx(norm.item(), rel=1e-4)
-        assert sum(record.source_nats) == pytest.approx(nats.sum().item(), rel=1e-5)
+        of = torch.from_numpy(run.mixture.locate(np.arange((step - 1) * 6, step * 6)).source.astype("int64"))
+        assert record.source_nats == pytest.approx(torch.zeros(2).index_add(0, of, nats).tolist(), rel=1e-5)
+        assert record.source_targets == torch.zeros(2).index_add(0, of, counts).tolist()
     assert documents_seen > 3 * 6
     ours, named = run.optimizer.tensors(), dict(naive.named_parameters())
     for name, tensor in weights_of(run).items():
@@ -212,6 +199,15 @@ def test_cutting_the_batch_otherwise_changes_only_rounding(open_tiny):
         losses[micro] = [train_step(run, batch_of(run, step)).loss for step in (1, 2, 3)]
     assert losses[1] == pytest.approx(losses[6], rel=1e-5)
     assert losses[2] == pytest.approx(losses[6], rel=1e-5)
+
+
+def test_every_step_is_made_with_the_schedules_rate_of_its_number(open_tiny):
+    keys = {"training.warmup_steps": 2, "training.micro_batch_size": 2, "training.lr_scheduler": "linear"}
+    run = open_tiny(**keys, **{"training.learning_rate": 4e-3, "training.min_lr": 0.0})
+    for step, rate in enumerate((2e-3, 4e-3, 3e-3, 2e-3, 1e-3, 0.0), start=1):
+        record = train_step(run, batch_of(run, step))
+        assert (record.step, record.learning_rate) == (step, pytest.approx(rate))
+        assert {group["lr"] for group in run.optimizer.torch.param_groups} == {record.learning_rate}
 
 
 def test_a_steps_router_loss_is_the_mean_over_its_targets(open_tiny):

@@ -38,15 +38,39 @@ def finite():
     return torch.tensor(0.0)
 
 
+ODD = {"weight_decay": 0.3, "adam_beta1": 0.8, "adam_beta2": 0.97, "adam_epsilon": 0.05}
+"""Settings of which none is a default, so that one that is passed over shows."""
+
+
+def naive_odd(start: torch.Tensor, gradients: list[torch.Tensor]) -> torch.Tensor:
+    return naive_adamw(start, gradients, lr=1e-2, decay=0.3, beta1=0.8, beta2=0.97, epsilon=0.05)
+
+
 def test_updates_equal_naive_adamw():
     torch.manual_seed(0)
     weight = nn.Parameter(torch.randn(6))
     start, gradients = weight.detach().clone(), [torch.randn(6) for _ in range(5)]
-    optimizer = Optimizer({"w": weight}, [], training(weight_decay=0.1), seed=0)
+    optimizer = Optimizer({"w": weight}, [], training(**ODD), seed=0)
     for step, gradient in enumerate(gradients, start=1):
         weight.grad = gradient.clone()
         optimizer.step(step, 1e-2, not_finite=finite())
-    torch.testing.assert_close(weight.detach(), naive_adamw(start, gradients, lr=1e-2, decay=0.1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(weight.detach(), naive_odd(start, gradients), rtol=1e-5, atol=1e-6)
+
+
+def test_updates_of_bf16_weights_equal_naive_adamw_on_average():
+    """20,000 copies of each weight, rounded each for itself."""
+    torch.manual_seed(0)
+    start = torch.randn(6).bfloat16()
+    weight = nn.Parameter(start.repeat(20_000, 1))
+    gradients = [torch.randn(6).bfloat16() for _ in range(5)]
+    optimizer = Optimizer({"w": weight}, [], training(precision="bf16-stochastic", **ODD), seed=0)
+    for step, gradient in enumerate(gradients, start=1):
+        weight.grad = gradient.repeat(20_000, 1)
+        optimizer.step(step, 1e-2, not_finite=finite())
+    expected = naive_odd(start.float(), [gradient.float() for gradient in gradients])
+    torch.testing.assert_close(weight.detach().float().mean(0), expected, rtol=0, atol=2e-4)
+    moments = optimizer.tensors()
+    assert {moments[f"w.{key}"].dtype for key in ("exp_avg", "exp_avg_sq")} == {torch.float32}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16-stochastic"])

@@ -180,15 +180,15 @@ def test_two_steps_and_two_more_have_the_bits_of_four(open_tiny, tiny_config, tm
     architecture = with_dropout(tiny_config) if case == "dropout" else None
     settings = {"training.precision": "fp32" if case == "dropout" else case, "training.micro_batch_size": 3}
     settings |= {"training.max_steps": 4, "training.learning_rate": 0.02, **UNVALIDATED}
-    logs = {}
-    states = {}
+    logs, states, tokens = {}, {}, {}
     for name, stops in (("whole", [4]), ("resumed", [2, 4])):
         logs[name] = Recorder()
         for stop in stops:
             torch.manual_seed(stop)  # what else a process may have drawn before
             run = open_tiny(architecture, **{"run_dir": tmp_path / name, "training.stop_after_steps": stop, **settings})
             train(run, [logs[name]])
-        states[name] = tensors_of(run)
+        states[name], tokens[name] = tensors_of(run), run.tokens
+    assert tokens == dict.fromkeys(tokens, 4 * 6 * 32)
     assert states["resumed"].keys() == states["whole"].keys()
     differing = [name for name, found in states["resumed"].items() if not torch.equal(found, states["whole"][name])]
     assert differing == []
