@@ -10,9 +10,12 @@ from evaluation_models import Naive, Quiet
 from tsugiki.errors import ModelError
 from tsugiki.evaluation import quick
 from tsugiki.evaluation.models import find_model
-from tsugiki.evaluation.quick import evaluate_quick
+from tsugiki.evaluation.quick import evaluate_quick, score_sharing_contexts
 from tsugiki.evaluation.results import read_records, read_results
 from tsugiki.evaluation.run import Settings, evaluate
+from tsugiki.model.bits_per_byte import score_documents
+from tsugiki.model.cached import CachedModel
+from tsugiki.model.loss import TrainingModel
 from tsugiki.statistics import score_interval
 
 TEXTS = {
@@ -73,6 +76,26 @@ def test_bits_per_byte_of_texts_equal_a_plain_loop(found, language_model):
 def _logprobs(naive, ids):
     logits = naive.logits(ids)[:-1].log_softmax(-1)
     return [float(logits[place, token]) for place, token in enumerate(ids[1:])]
+
+
+def test_shared_contexts_change_no_score_and_are_computed_once(language_model):
+    """Choices and whole texts, some of them longer than the window, against the windows that share nothing."""
+    hf = Naive(language_model()).hf
+    random = np.random.default_rng(0)
+    stem, long = random.integers(3, 60, 30), random.integers(3, 60, 90)
+    documents = [[*stem, *random.integers(3, 60, 5)] for _ in range(8)] + [[*long, 5, 6], [*long, 7], [*long[:9]]]
+    starts = [30] * 8 + [90, 90, 0]
+    computed = []
+    cached = CachedModel(hf, batch_tokens=256, stop_ids=frozenset())
+    hook = hf.get_input_embeddings().register_forward_hook(lambda _, ids, __: computed.append(ids[0].numel()))
+    for context, share in ((200, 0.5), (40, 0.9)):
+        alone = score_documents(TrainingModel(hf), documents, bos_id=1, context=context, scored_from=starts)
+        computed.clear()
+        shared = score_sharing_contexts(cached, 1, context, documents, starts)
+        np.testing.assert_allclose(shared.nats, alone.nats, rtol=1e-5)
+        np.testing.assert_array_equal(shared.tokens, alone.tokens)
+        assert sum(computed) < share * sum(min(len(ids), context) for ids in documents)
+    hook.remove()
 
 
 def test_results_are_read_back_with_the_header(found):

@@ -1,10 +1,12 @@
 """The suite `quick` on a model by itself: built-in probes and bits per byte of texts, without data and extras.
 
-The same questions are asked in the middle of training (`probes/while_training.py`) through the same function.
+The same questions are asked in the middle of training (`probes/while_training.py`), where the model is sharded and has
+no cache. Here the choices of an item share their context, and items what they begin with: a third of the tokens.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from tsugiki.evaluation.probes.items import Probe
 from tsugiki.evaluation.probes.score import ProbeResult, TextResult, probe_model
 from tsugiki.evaluation.probes.suite import WRITTEN, quick_suite
 from tsugiki.evaluation.results import Record, TaskResult
+from tsugiki.model.bits_per_byte import DocumentScores, Ids, plan_windows, score_documents
+from tsugiki.model.cached import CachedModel, Continuation, LogLikelihood
 from tsugiki.model.cached.requests import require_finite
 from tsugiki.model.load import read_pretrained
 from tsugiki.model.loss import TrainingModel
@@ -60,15 +64,23 @@ def evaluate_quick(
     asked = f"the model {model.source} and {batch_tokens:,} tokens at a time"
     with model.weights(scratch) as folder, enough_memory(asked):
         hf, _ = read_pretrained(folder, dtype=DTYPES[dtype])
-        wrapped = TrainingModel(hf.to(device))
+        model_of_texts = TrainingModel(hf.to(device))
         with torch.no_grad():
-            wrapped.probe_head(torch.arange(8, device=device)[None])
-        found = probe_model(
-            wrapped, tokenizer, context=min(max_positions(model.files), LONGEST_CONTEXT), batch_tokens=batch_tokens,
-            bos_id=tokenizer.bos_id if add_bos else tokenizer.eos_id, probes=probes,
-            texts={name: documents[:limit] for name, (_, documents) in texts.items()},
-        )  # fmt: skip
-    assert found is not None  # nothing asked it to stop
+            model_of_texts.probe_head(torch.arange(8, device=device)[None])
+        bos_id = tokenizer.bos_id if add_bos else tokenizer.eos_id
+        context = min(max_positions(model.files), LONGEST_CONTEXT)
+
+        def of_texts(documents: Sequence[Ids], starts: Sequence[int]) -> DocumentScores | None:
+            return score_documents(
+                model_of_texts, documents, bos_id=bos_id, context=context, scored_from=starts, batch_tokens=batch_tokens
+            )
+
+        cached = CachedModel(hf, batch_tokens=batch_tokens, stop_ids=frozenset())
+        shared = probe_model(partial(score_sharing_contexts, cached, bos_id, context), tokenizer, probes)
+        alone = probe_model(
+            of_texts, tokenizer, (), {name: documents[:limit] for name, (_, documents) in texts.items()}
+        )
+    found = [*(shared or ()), *(alone or ())]  # nothing asked them to stop
     for one in found:
         values = one.choice_bits if isinstance(one, ProbeResult) else one.nats
         require_finite(bool(np.isfinite(values).all()))
@@ -83,6 +95,28 @@ def evaluate_quick(
             scored = _text_result(one, texts[one.name][0], len(texts[one.name][1]))
             results.append((scored, list(_text_records(scored))))
     return results
+
+
+def score_sharing_contexts(
+    model: CachedModel, bos_id: int | None, context: int, documents: Sequence[Ids], starts: Sequence[int]
+) -> DocumentScores:
+    """As `score_documents`, over the same windows, with what documents begin with in common computed once."""
+    first = [] if bos_id is None else [bos_id]
+    texts = [[*first, *(int(token) for token in ids)] for ids in documents]
+    windows = plan_windows([len(text) for text in texts], context, None, [len(first) + start for start in starts])
+    scores = DocumentScores(np.zeros(len(texts)), np.zeros(len(texts), np.int64))
+
+    def done(i: int, found: LogLikelihood) -> None:
+        window = windows[i]
+        scores.nats[window.document] -= found.logprob
+        scores.tokens[window.document] += window.end - window.scored_from
+
+    requests = []
+    for one in windows:
+        text = texts[one.document]
+        requests.append(Continuation(text[one.start : one.scored_from], text[one.scored_from : one.end]))
+    model.score(requests, done)
+    return scores
 
 
 def _probe_result(one: ProbeResult, total: int) -> TaskResult:

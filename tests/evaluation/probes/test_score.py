@@ -1,7 +1,8 @@
 """Probes and texts against a loop over the plain model's logits, choice by choice."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tsugiki.evaluation.probes import score as score_module
 from tsugiki.evaluation.probes.items import Probe, ProbeItem
 from tsugiki.evaluation.probes.score import ProbeResult, TextResult, figures, probe_model
 from tsugiki.evaluation.probes.suite import quick_suite
+from tsugiki.model.bits_per_byte import score_documents
 from tsugiki.model.loss import TrainingModel
 
 PROBES = [
@@ -27,6 +29,14 @@ TEXTS = {
 }
 
 
+def ask(
+    model: TrainingModel, tokenizer: TextTokenizer, *, probes: Sequence[Probe] = (), texts: Any = None, **settings: Any
+) -> list[ProbeResult | TextResult] | None:
+    """Through the model as training holds it."""
+    score = partial(score_documents, model, **{"bos_id": tokenizer.bos_id} | settings)
+    return probe_model(lambda documents, starts: score(documents, scored_from=starts), tokenizer, probes, texts)
+
+
 def naive_nats(plain: Any, context: list[int], continuation: list[int]) -> float:
     """Of the continuation, in one forward of everything."""
     ids = [*context, *continuation]
@@ -37,7 +47,7 @@ def naive_nats(plain: Any, context: list[int], continuation: list[int]) -> float
 
 @pytest.fixture(scope="module")
 def results(model: TrainingModel, tokenizer: TextTokenizer) -> list[ProbeResult | TextResult]:
-    found = probe_model(model, tokenizer, context=400, batch_tokens=1000, probes=PROBES, texts=TEXTS)
+    found = ask(model, tokenizer, context=400, batch_tokens=1000, probes=PROBES, texts=TEXTS)
     assert found is not None
     return found
 
@@ -91,7 +101,7 @@ def test_texts_are_scored_whole_and_empty_ones_left_out(
 def test_batches_of_another_size_give_the_same_scores(
     results: list[ProbeResult | TextResult], model: TrainingModel, tokenizer: TextTokenizer
 ) -> None:
-    one = probe_model(model, tokenizer, context=400, batch_tokens=1, probes=PROBES[:2])
+    one = ask(model, tokenizer, context=400, batch_tokens=1, probes=PROBES[:2])
     assert one is not None
     for alone, batched in zip(one, results[:2], strict=True):
         np.testing.assert_allclose(alone.nats, batched.nats, rtol=1e-5)
@@ -99,7 +109,7 @@ def test_batches_of_another_size_give_the_same_scores(
 
 def test_a_long_context_loses_its_beginning(model: TrainingModel, plain: Any, tokenizer: TextTokenizer) -> None:
     item = ProbeItem("1", "The valley remembers the river. " * 20 + "So", (" do I.", " does he."), 0)
-    found = probe_model(model, tokenizer, context=40, batch_tokens=80, probes=[Probe("long", "", "en", 1, (item,))])
+    found = ask(model, tokenizer, context=40, batch_tokens=80, probes=[Probe("long", "", "en", 1, (item,))])
     assert found is not None
     context, choice = tokenizer.encode(item.context), tokenizer.encode(" do I.")
     ids = [*context, *choice][-41:]
@@ -114,38 +124,32 @@ def test_choices_that_score_alike_share_the_point(
     with torch.no_grad():
         level.hf.get_output_embeddings().weight.zero_()
     digits = ProbeItem("1", "x", ("5", "6", "7", "8"), 2)
-    found = probe_model(level, tokenizer, context=64, batch_tokens=64, probes=[Probe("p", "", "en", 1, (digits,))])
+    found = ask(level, tokenizer, context=64, batch_tokens=64, probes=[Probe("p", "", "en", 1, (digits,))])
     assert found is not None
     assert found[0].figures()["accuracy"] == pytest.approx(0.25)
 
 
-def test_what_stands_before_a_text_is_bos_or_the_end_of_another(
-    model: TrainingModel, plain: Any, tiny_language_model_folder: Path
+def test_what_stands_before_a_text_is_what_was_asked_for(
+    model: TrainingModel, plain: Any, tokenizer: TextTokenizer
 ) -> None:
-    """As in the token stores of a tokenizer whose rule puts no BOS."""
-    tokenizer = TextTokenizer.from_folder(tiny_language_model_folder)
-    tokenizer.default_add_bos = False
     ids = tokenizer.encode("朝の市場")
-    for given, before in ((None, tokenizer.eos_id), (7, 7)):
-        found = probe_model(model, tokenizer, context=64, batch_tokens=64, texts={"ja": ["朝の市場"]}, bos_id=given)
+    for before in (tokenizer.eos_id, 7):
+        found = ask(model, tokenizer, context=64, batch_tokens=64, texts={"ja": ["朝の市場"]}, bos_id=before)
         assert found is not None
         assert found[0].nats[0] == pytest.approx(naive_nats(plain, [before], ids), rel=1e-5)
 
 
 def test_a_stop_gives_none_and_nothing_gives_nothing(model: TrainingModel, tokenizer: TextTokenizer) -> None:
     answers = iter([False, True])
-    assert (
-        probe_model(model, tokenizer, context=64, batch_tokens=64, probes=PROBES[:1], stop=lambda: next(answers))
-        is None
-    )
-    assert probe_model(model, tokenizer, context=64, batch_tokens=64) == []
+    assert ask(model, tokenizer, context=64, batch_tokens=64, probes=PROBES[:1], stop=lambda: next(answers)) is None
+    assert ask(model, tokenizer, context=64, batch_tokens=64) == []
 
 
 def test_random_state_and_mode_of_the_model_are_left_alone(model: TrainingModel, tokenizer: TextTokenizer) -> None:
     model.train()
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    assert probe_model(model, tokenizer, context=64, batch_tokens=640, probes=PROBES[:3]) is not None
+    assert ask(model, tokenizer, context=64, batch_tokens=640, probes=PROBES[:3]) is not None
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())

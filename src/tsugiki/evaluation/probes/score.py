@@ -1,4 +1,4 @@
-"""Probes and texts through a model as training holds it: sharded, without cache, on all its processes at once.
+"""Probes and texts through any scorer of documents: a model as training holds it, or one by itself with a cache.
 
 Choices are compared by their summed log-likelihood divided by the UTF-8 bytes of the continuation. Sums alone would
 favour short continuations; a mean over tokens would change with the tokenizer, and the same sentence in more pieces
@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from numpy.typing import NDArray
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.evaluation.encoding import Encoder
 from tsugiki.evaluation.probes.items import Probe
-from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
-from tsugiki.model.loss import TrainingModel
+from tsugiki.model.bits_per_byte import DocumentScores, Ids, bits_per_byte
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,46 +78,22 @@ class _Text:
     """UTF-8 bytes of what is scored."""
 
 
-def probe_model(
-    model: TrainingModel,
-    tokenizer: TextTokenizer,
-    *,
-    context: int,
-    batch_tokens: int,
-    probes: Sequence[Probe] = (),
-    texts: Mapping[str, Sequence[str]] | None = None,
-    bos_id: int | None = None,
-    group: dist.ProcessGroup | None = None,
-    stop: Callable[[], bool] | None = None,
-) -> list[ProbeResult | TextResult] | None:
-    """Score `probes`, then `texts` (documents by source or language). Collective over all processes.
+Score = Callable[[Sequence[Ids], Sequence[int]], DocumentScores | None]
+"""Scores of documents, each from the token on that the second list names; None when asked to stop meanwhile."""
 
-    Args:
-        context: longest window in tokens; a longer context loses its beginning.
-        batch_tokens: tokens of one call on one process.
-        bos_id: what stands before every text; None: the tokenizer's BOS where its own rule puts one, else its EOS,
-            as between the documents of a token store.
-        group: a gloo group that adds up the ranks' scores; None is the default group.
-        stop: asked before each round of calls, alike on all ranks; once true, None is returned.
+
+def probe_model(
+    score: Score, tokenizer: TextTokenizer, probes: Sequence[Probe], texts: Mapping[str, Sequence[str]] | None = None
+) -> list[ProbeResult | TextResult] | None:
+    """Score `probes`, then `texts` (documents by source or language); None where `score` was asked to stop.
 
     An empty document or source is left out. Raises ModelError on an item whose continuation has no token.
     """
-    if bos_id is None:
-        bos_id = tokenizer.bos_id if tokenizer.default_add_bos else tokenizer.eos_id
     kept = {name: [text for text in documents if text] for name, documents in (texts or {}).items()}
     parts = [_choices(probe, tokenizer) for probe in probes]
     parts += [[_Text(tokenizer.encode(text), 0, len(text.encode())) for text in kept[name]] for name in kept]
     every = [text for part in parts for text in part]
-    scores = score_documents(
-        model,
-        [text.ids for text in every],
-        bos_id=bos_id,
-        context=context,
-        scored_from=[text.scored_from for text in every],
-        batch_tokens=batch_tokens,
-        group=group,
-        stop=stop,
-    )
+    scores = score([text.ids for text in every], [text.scored_from for text in every])
     if scores is None:
         return None
     bounds = np.cumsum([len(part) for part in parts])[:-1]

@@ -1,6 +1,7 @@
 """`training.evaluate`: the quick suite as the training loop calls it."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from tsugiki.corpus.fingerprint import boundaries
@@ -9,6 +10,7 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.evaluation.probes.items import Probe
 from tsugiki.evaluation.probes.score import figures, probe_model
 from tsugiki.evaluation.probes.suite import WRITTEN, quick_suite
+from tsugiki.model.bits_per_byte import score_documents
 from tsugiki.recipe import Recipe
 
 HELD_OUT_DOCUMENTS = 200
@@ -30,16 +32,13 @@ def questions(
     length = recipe.data.sequence_length
 
     def evaluate(run: Any) -> dict[str, dict[str, float]] | None:
-        results = probe_model(
-            run.model,
-            tokenizer,
-            context=length,
-            batch_tokens=recipe.training.micro_batch_size * length,
-            probes=probes,
+        score = partial(
+            score_documents, run.model,
             bos_id=tokenizer.bos_id if before else tokenizer.eos_id,  # as in validation
-            group=run.processes.control,
+            context=length, batch_tokens=recipe.training.micro_batch_size * length, group=run.processes.control,
             stop=run.asked_to_stop,
-        )
+        )  # fmt: skip
+        results = probe_model(lambda texts, starts: score(texts, scored_from=starts), tokenizer, probes)
         return None if results is None else figures(results)
 
     return evaluate
