@@ -59,6 +59,8 @@ class _Writing(NamedTuple):
     """The text of a prompt that the task's own rule has made shorter."""
     limit: int
     """Most new tokens."""
+    expected: int
+    """What the task expects an answer to take."""
     answer: Answer
 
 
@@ -124,7 +126,8 @@ class JournalLM(TemplateLM):
                 finish(index, {"text": text, "ended": reason} | _sizes(one.prompt, len(new)) | asked)
                 self.on_advance(sizes[index])
 
-            self.engine.generate([Prompt(one.prompt.prompt, one.limit, one.answer.is_over) for one in writing], done)
+            prompts = [Prompt(one.prompt.prompt, one.limit, one.answer.is_over, one.expected) for one in writing]
+            self.engine.generate(prompts, done)
 
         return [answer["text"] for answer in self._answers(requests, ask)]
 
@@ -195,7 +198,7 @@ class JournalLM(TemplateLM):
             one = self.encoder.prompts([shortened], room=room)[0]._replace(cut=cut)
         limit = room if characters is None else max(room, TOKENS_A_CHARACTER * characters)
         return _Writing(
-            one, shortened, min(limit, self.encoder.max_length - len(one.prompt)),
+            one, shortened, min(limit, self.encoder.max_length - len(one.prompt)), room,
             Answer(self.text_tokenizer, one.prompt, until, characters),
         )  # fmt: skip
 

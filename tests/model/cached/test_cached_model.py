@@ -282,6 +282,33 @@ def test_finished_rows_leave_and_waiting_prompts_move_up(
     assert steps[-1] == 1
 
 
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_room_is_reckoned_by_what_answers_are_expected_to_take(
+    kind: str, model: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four rows fit where one would if each could take all that it may, and one that does changes no answer."""
+    hf, source = model(kind), random.Random(5)
+    cached, meter = CachedModel(hf, batch_tokens=4 * 24, stop_ids=frozenset()), Meter(hf, monkeypatch)
+    tokens = [[number + 10, *words(source, 19)] for number in range(8)]
+    budgets = [4, 4, 40, 4, 4, 4, 4, 4]
+
+    def asked(expected: int | None) -> list[list[int]]:
+        meter.calls.clear()
+        return continuations(
+            cached,
+            [
+                Prompt(one, 60, lambda new, budget=budget: len(new) == budget, expected)  # type: ignore[misc]
+                for one, budget in zip(tokens, budgets, strict=True)
+            ],
+        )
+
+    alone = asked(None)
+    assert max(rows for rows, _ in meter.calls) == 1
+    assert asked(4) == alone
+    assert max(rows for rows, columns in meter.calls if columns == 1) == 4
+    assert [len(new) for new in alone] == budgets
+
+
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,9 @@ class _Outputs:
     def last(self, i: int) -> int:
         return self._new[i][-1]
 
+    def count(self, i: int) -> int:
+        return len(self._new.get(i, ()))
+
 
 def generate_sharing(
     call: CachedCall,
@@ -80,7 +83,7 @@ def _continue_all(
     started = 0
     while queue or members:
         if queue and len(members) <= started // 2:
-            joining = _fitting(queue, members, prompts, sizes.batch)
+            joining = _fitting(queue, members, prompts, outputs, sizes.batch)
             for chosen, arrived in _first_tokens(call, plan, past, prefix, joining, outputs, sizes):
                 members += chosen
                 batch = arrived if batch is None else batch.join(arrived)
@@ -97,17 +100,21 @@ def _continue_all(
             batch = None
 
 
-def _fitting(queue: deque[int], members: Sequence[int], prompts: Sequence[Prompt], batch_tokens: int) -> list[int]:
-    """As many from the queue as have room beside `members` when all are as long as they may become; one at least if
-    there are none."""
+def _fitting(
+    queue: deque[int], members: Sequence[int], prompts: Sequence[Prompt], outputs: _Outputs, batch_tokens: int
+) -> list[int]:
+    """As many from the queue as have room beside `members` when all are as long as expected; one at least if there are
+    none. (Answers longer than that take room beyond `batch_tokens`; should memory not have it, batches are halved.)"""
 
-    def longest(i: int) -> int:
-        return len(prompts[i].tokens) + prompts[i].max_new_tokens
+    def length(i: int) -> int:
+        prompt = prompts[i]
+        expected = prompt.max_new_tokens if prompt.expected_new_tokens is None else prompt.expected_new_tokens
+        return len(prompt.tokens) + max(min(expected, prompt.max_new_tokens), outputs.count(i))
 
-    width = max(map(longest, members), default=0)
+    width = max(map(length, members), default=0)
     chosen: list[int] = []
     while queue:
-        width = max(width, longest(queue[0]))
+        width = max(width, length(queue[0]))
         rows = len(members) + len(chosen)
         if rows and (rows + 1) * width > batch_tokens:
             break

@@ -38,3 +38,5 @@ class Prompt:
     tokens: Sequence[int]
     max_new_tokens: int
     stop: Callable[[list[int]], bool]
+    expected_new_tokens: int | None = None
+    """What room in a batch is reckoned by, where answers seldom take all that they may. None: `max_new_tokens`."""
