@@ -98,7 +98,7 @@ def test_a_model_beside_its_baseline(run, make, model, data, tmp_path):
     assert table["rows"][1]["tasks"]["tsugiki_openbookqa"]["items"] == 4
     assert (tmp_path / "evaluation/table.md").exists()
 
-    first, second = (next(Path("evaluation").glob(f"{name}-*/default")) for name in ("base", "after"))
+    first, second = (next(Path("evaluation").glob(f"{name}-*/default-1-shots-first-4")) for name in ("base", "after"))
     code, out, err = run("evaluate", "diff", first, second, "--json")
     assert (code, err) == (0, "")
     for line in out.splitlines():
@@ -125,7 +125,7 @@ def test_the_quick_suite_needs_no_data_and_keeps_texts_of_one_name_apart(run, mo
         "evaluate", model, "--suite", "quick", "--limit", 2, "--text", "ja=ja/held.txt", "--text", "en=en/held.txt"
     )
     assert (code, err) == (0, "")
-    (scores,) = (json.loads(path.read_text("utf-8")) for path in Path("evaluation").glob("*/quick/scores.json"))
+    (scores,) = (json.loads(path.read_text("utf-8")) for path in Path("evaluation").glob("*/quick-first-2/scores.json"))
     texts = {name: len(scores["items"][name]) for name in scores["items"] if "held" in name}
     assert texts == {"text_held.txt": 1, "text_en/held.txt": 1}
 

@@ -77,7 +77,7 @@ def test_final_model_and_chosen_steps_stand_in_one_table(
         },
     )  # fmt: skip
     said, shown = evaluated(recipe)
-    found = folders(run_dir, "default")
+    found = folders(run_dir, "default-0-shots-first-3")
     assert set(found) == {"tiny@2", "tiny"}
     assert "tiny@2" in shown
     assert "HellaS" in shown

@@ -2,6 +2,7 @@
 formats, and tiny models."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from evaluation_data import write_official_data
 from evaluation_models import POSITIONS, join_folders
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,15 @@ def language_model(tiny_model_folder, tiny_tokenizer_folder, tmp_path_factory) -
         return made[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def diverged(language_model, tmp_path_factory):
+    """A model of which one matrix in the middle has become NaN."""
+    folder = tmp_path_factory.mktemp("diverged") / "model"
+    shutil.copytree(language_model(), folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if "down_proj" in name)
+    weights[name].fill_(float("nan"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

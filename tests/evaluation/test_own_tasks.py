@@ -45,7 +45,9 @@ def evaluate(model, data: Path, place: Path, task: str = RIVERS, score: str = SC
     (own / "rivers.yaml").write_text(task.format(folder=own), encoding="utf-8")
     (own / "rivers.py").write_text(score, encoding="utf-8")
     settings = Settings(tasks=[tasks], data_dir=data, limit=2, task_dir=own, allow_task_code=True)
-    ((folder, _),) = run.evaluate([find_model(str(model))], settings, place / "out", [].append, Quiet(), {})
+    ((folder, result),) = run.evaluate([find_model(str(model))], settings, place / "out", [].append, Quiet(), {})
+    if result.failures:
+        raise result.failures[0]
     return list(read_records(folder, tasks))
 
 
@@ -80,6 +82,21 @@ def test_a_task_that_would_be_taken_for_one_of_ours_is_refused(language_model, o
 def test_whatever_scoring_of_ones_own_raises_is_one_message(fault, told, language_model, official_data, tmp_path):
     with pytest.raises(RecipeError, match=told):
         evaluate(language_model(), official_data, tmp_path, score=f"def score(doc, results):\n    return {fault}\n")
+
+
+def test_a_task_in_error_ends_itself_alone(language_model, official_data, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "rivers.jsonl").write_text('{"question": "Where?", "answer": "there"}\n', encoding="utf-8")
+    (own / "rivers.yaml").write_text(RIVERS.format(folder=own), encoding="utf-8")
+    (own / "rivers.py").write_text("def score(doc, results):\n    return 1 / 0\n", encoding="utf-8")
+    settings = Settings(
+        tasks=["rivers", "openbookqa"], data_dir=official_data, limit=2, task_dir=own, allow_task_code=True
+    )
+    ((_, result),) = run.evaluate([find_model(str(language_model()))], settings, tmp_path, [].append, Quiet(), {})
+    assert list(result.scored()) == ["tsugiki_openbookqa"]
+    assert "ZeroDivisionError" in result.tasks["rivers"].reason
+    assert [type(failure) for failure in result.failures] == [RecipeError]
 
 
 def test_a_defect_of_ours_is_not_called_a_fault_of_the_task(language_model, official_data, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What an evaluation leaves behind is read as it was written, and damage is named."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,13 +100,17 @@ def test_records_of_other_items_are_refused_and_nothing_is_called_finished(tmp_p
     assert not (tmp_path / "scores.json").exists()
 
 
-def test_new_results_take_the_place_of_all_of_the_old(tmp_path):
+def test_new_results_join_the_old_where_they_were_made_alike_and_else_take_their_place(tmp_path):
     first, second = task(), task("niilc")
     write_results(tmp_path / "r", result(first), {"jemhopqa": records_of(first)})
     with pytest.raises(ValueError, match="not those of its items"):
         write_results(tmp_path / "r", result(first, second), {"jemhopqa": records_of(first)})
     assert list(read_results(tmp_path / "r").tasks) == ["jemhopqa"]
     write_results(tmp_path / "r", result(second), {"niilc": records_of(second)})
+    assert read_results(tmp_path / "r").scored().keys() == {"jemhopqa", "niilc"}
+    assert len(list(read_records(tmp_path / "r", "jemhopqa"))) == 3
+    otherwise = replace(result(second), header={"suite": "other"})
+    write_results(tmp_path / "r", otherwise, {"niilc": records_of(second)})
     assert list(read_results(tmp_path / "r").tasks) == ["niilc"]
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["niilc.jsonl", "r", "records", "scores.json"]
 

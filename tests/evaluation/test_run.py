@@ -187,6 +187,26 @@ def test_another_limit_asks_only_for_what_is_new_and_other_shots_for_all(languag
     assert requests(limit=5, add_bos=False) == 5
 
 
+def test_what_is_asked_in_several_runs_comes_together(language_model, official_data, tmp_path, monkeypatch):
+    """A later run takes nothing from an earlier one: a smaller one lies beside it, other tasks come to it."""
+
+    def run_of(tasks, **settings):
+        folder, _ = evaluate(language_model(), official_data, tmp_path, tasks, **settings)
+        found = read_results(folder)
+        assert {path.stem for path in (folder / "records").iterdir()} == found.scored().keys()
+        assert found.header["tasks"].keys() == found.tasks.keys()
+        return folder, found
+
+    whole, first = run_of(["openbookqa"], shots=1)
+    small, _ = run_of(["openbookqa"], shots=1, limit=2)
+    other, both = run_of(["xwinograd_en"], shots=1)
+    assert (whole.name, small.name, other) == ("default-1-shots", "default-1-shots-first-2", whole)
+    assert list(both.tasks) == ["tsugiki_openbookqa", "tsugiki_xwinograd_en"]
+    assert both.scored()["tsugiki_openbookqa"].ids == first.scored()["tsugiki_openbookqa"].ids
+    monkeypatch.setattr(run, "versions", lambda: {"torch": "another"})  # whose header cannot speak for what is there
+    assert list(run_of(["xwinograd_en"], shots=1)[1].tasks) == ["tsugiki_xwinograd_en"]
+
+
 def test_other_weights_in_the_same_folder_are_another_model(language_model, official_data, tmp_path):
     model = shutil.copytree(language_model(), tmp_path / "model")
     first, _ = evaluate(model, official_data, tmp_path, ["openbookqa"], limit=1)
@@ -331,7 +351,9 @@ def test_bos_of_a_tokenizer_that_has_none_is_refused(language_model, tiny_tokeni
     state = json.loads((model / "tokenizer.json").read_text("utf-8")) | {"post_processor": None}
     (model / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
     (model / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
-    with pytest.raises(ModelError, match=r"model: BOS was asked for, and this tokenizer has none; leave out --add-bos"):
-        evaluate(model, official_data, tmp_path, ["openbookqa"], limit=1, add_bos=True)
+    _, result = evaluate(model, official_data, tmp_path, ["openbookqa"], limit=1, add_bos=True)
+    (failure,) = result.failures
+    assert isinstance(failure, ModelError)
+    assert "model: BOS was asked for, and this tokenizer has none; leave out --add-bos" in str(failure)
     _, result = evaluate(model, official_data, tmp_path, ["openbookqa"], limit=1)  # its own rule: none
     assert result.header["add_bos"] is False

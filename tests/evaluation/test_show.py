@@ -10,7 +10,7 @@ pytest.importorskip("lm_eval")
 from evaluation_models import Quiet
 from rich.console import Console
 
-from tsugiki.errors import DataError, RecipeError
+from tsugiki.errors import DataError, ModelError, RecipeError
 from tsugiki.evaluation.models import find_model
 from tsugiki.evaluation.run import Settings
 from tsugiki.evaluation.show import evaluate_and_show, show_diff, without_score
@@ -64,7 +64,7 @@ def test_scores_and_differences_are_those_of_the_items(compared):
 
 def test_the_items_that_changed_are_those_whose_scores_differ(compared):
     output, results, _, _ = compared
-    folders = [next(output.glob(f"{result.name}-*/default")) for result in results]
+    folders = [next(output.glob(f"{result.name}-*/default-1-shots")) for result in results]
     expected = {
         (name, item)
         for name in results[0].tasks
@@ -89,6 +89,16 @@ def test_the_items_that_changed_are_those_whose_scores_differ(compared):
     assert "HellaS" not in drawn.get()
     with pytest.raises(DataError, match="no common score for tsugiki_nothing"):
         show_diff(*folders, console, tasks=["tsugiki_nothing"], limit=5, json_lines=False)
+
+
+def test_a_model_that_cannot_be_used_ends_itself_alone(language_model, official_data, diverged, tmp_path):
+    settings = Settings(tasks=["openbookqa"], data_dir=official_data, limit=2)
+    with pytest.raises(ModelError, match="not finite"):
+        shown([diverged, language_model()], tmp_path, settings)
+    rows = json.loads((tmp_path / "table.json").read_text("utf-8"))["rows"]
+    scores = {row["name"]: row["tasks"]["tsugiki_openbookqa"]["score"] for row in rows}
+    assert scores["model"] is None
+    assert scores["mistral"] is not None
 
 
 def test_published_rows_stand_beside_ones_own_under_the_published_suite(language_model, official_data, tmp_path):

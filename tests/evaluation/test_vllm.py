@@ -173,7 +173,5 @@ def test_without_vllm_the_command_that_installs_it_is_named(language_model, tmp_
     monkeypatch.setitem(sys.modules, "vllm", None)
     model = find_model(str(language_model()))
     tokenizer = TextTokenizer.from_folder(model.files)
-    with ExitStack() as held:
-        backend = open_backend("vllm", model, tokenizer, tmp_path, held, batch_tokens=64, dtype=None)
-        with pytest.raises(RecipeError, match=r"--backend vllm needs vLLM .*: pip install vllm"):
-            answers(backend, "score", [Continuation([1], [2])])
+    with ExitStack() as held, pytest.raises(RecipeError, match=r"vllm is needed .*: pip install vllm"):
+        open_backend("vllm", model, tokenizer, tmp_path, held, batch_tokens=64, dtype=None)

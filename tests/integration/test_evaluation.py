@@ -46,7 +46,7 @@ def results(output: Path) -> tuple[dict, int]:
     lines = [json.loads(line) for line in journal.read_text("utf-8").splitlines()]
     assert len({(one["task"], one["item"], one["part"], one["digest"]) for one in lines}) == len(lines)
     records = {}
-    for path in sorted(output.glob("*/default/records/*.jsonl")):
+    for path in sorted(output.glob("*/default-*/records/*.jsonl")):
         records[path.stem] = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         for record in records[path.stem]:
             for choice in record.get("choices", []):

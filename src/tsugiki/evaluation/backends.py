@@ -11,7 +11,9 @@ from typing import Any
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError
+from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.models import NamedModel
+from tsugiki.evaluation.vllm import VllmEngine
 from tsugiki.files import read_json
 from tsugiki.model.cached import CachedModel, Continuation, LogLikelihood, Prompt
 from tsugiki.model.cached.check import is_out_of_memory
@@ -81,17 +83,18 @@ def open_backend(
         raise RecipeError(f"--backend {name}: it is one of {', '.join(BACKENDS)}")
     chosen, device = place(dtype)
     positions = max_positions(model.files)
+    # No extra brings it: its builds go with those of CUDA.
+    vllm = need("vllm", install="vllm") if name == "vllm" else None
 
     def load() -> Any:
         folder = held.enter_context(model.weights(scratch))
-        if name == "vllm":
-            from tsugiki.evaluation.vllm import VllmEngine
-
-            return VllmEngine(folder, dtype=chosen, max_length=positions, stop_ids=configured_stops(folder, tokenizer))
+        stops = configured_stops(folder, tokenizer)
+        if vllm is not None:
+            return VllmEngine(vllm, folder, dtype=chosen, max_length=positions, stop_ids=stops)
         with enough_memory(f"the model {model.source}"):
             hf, _ = read_pretrained(folder, dtype=DTYPES[chosen])
             hf.to(device)
-            return CachedModel(hf, batch_tokens=batch_tokens, stop_ids=configured_stops(folder, tokenizer))
+            return CachedModel(hf, batch_tokens=batch_tokens, stop_ids=stops)
 
     # vLLM reads the last token of a continuation, too, and writes one more whether it is wanted or not.
     usable = positions - 2 if name == "vllm" else positions

@@ -25,7 +25,7 @@ from tsugiki.evaluation.metrics.rouge import rouge2
 from tsugiki.evaluation.metrics.words import words
 from tsugiki.evaluation.prompts import shorten
 from tsugiki.evaluation.results import Record, TaskResult
-from tsugiki.evaluation.shots import describe
+from tsugiki.evaluation.shots import TASK_FILE_SEED, describe
 from tsugiki.evaluation.suites import SUITES
 from tsugiki.evaluation.tasks import FOLDER
 from tsugiki.evaluation.tasks.scoring import Scoring
@@ -74,7 +74,7 @@ class Harness:
         if name not in self._tasks:
             self._tasks[name] = self._make(name)
         task = self._tasks[name]
-        task.set_fewshot_seed(seed=SHOT_SEED)  # each model is shown the same draws
+        task.set_fewshot_seed(seed=TASK_FILE_SEED)  # each model is shown the same draws
         return task
 
     def _make(self, name: str) -> Any:
@@ -233,8 +233,6 @@ def _check_gold(task: Any, sample: Mapping[str, Any]) -> None:
 
 
 MODEL_ROUGE = "rouge2_model_tokens"
-SHOT_SEED = 1234
-"""Of lm-eval's random shots where a task file names no rule of its own: lm-eval's default."""
 
 
 def _traits(task: Any, lm: JournalLM) -> Traits:

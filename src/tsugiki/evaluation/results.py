@@ -4,11 +4,15 @@
 comparison needs no other file. A line of `records/TASK.jsonl` is one item with its prompt, output, parsed answer and
 gold. The folder appears when all tasks are done, whole: what an evaluation that was stopped has answered stands in the
 journal alone.
+
+A folder belongs to one model and one way of asking. A later run there adds its tasks to those of an earlier one, unless
+something moved meanwhile that moves numbers (the header says what that is): then it begins anew.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +20,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from tsugiki.errors import DataError, StorageError
+from tsugiki.errors import DataError, StorageError, TsugikiError
 from tsugiki.evaluation.combine import COMBINATIONS, LOWER_IS_BETTER
 from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
 from tsugiki.folders import made_anew, only_one
@@ -93,12 +97,14 @@ class MissingTask:
 
 @dataclass(frozen=True, eq=False)
 class ModelResult:
-    """One model's evaluation; `tasks` in the order of the suite."""
+    """One model's evaluation; `tasks` in the order in which they were asked."""
 
     name: str
     header: dict[str, Any]
     """What it takes to reproduce the numbers (JSON values); `suite` names the suite."""
     tasks: dict[str, TaskResult | MissingTask]
+    failures: list[TsugikiError] = field(default_factory=list)
+    """What went wrong in this run besides data that is not there; not stored."""
 
     @property
     def suite(self) -> str:
@@ -113,12 +119,17 @@ class ModelResult:
 def write_results(folder: Path, result: ModelResult, records: Mapping[str, Iterable[Record]]) -> None:
     """Make the folder with `scores.json` and the records of every task, in the place of a former one.
 
-    Raises ValueError if a task has no records or those of other items, StorageError when the disk refuses.
+    What an earlier run scored in the same way stays, and nothing else. Raises ValueError if a task has no records or
+    those of other items, StorageError when the disk refuses.
     """
-    scored = result.scored()
     with only_one(folder), made_anew(folder) as work:
+        result, earlier = _with_earlier(folder, result)
+        scored = result.scored()
         (work / "records").mkdir()
         for name, task in scored.items():
+            if name in earlier:
+                shutil.copyfile(records_file(folder, name), records_file(work, name))
+                continue
             lines = list(records.get(name, ()))
             if [record["item"] for record in lines] != task.ids:
                 raise ValueError(f"task {name}: its records are not those of its items")
@@ -129,6 +140,32 @@ def write_results(folder: Path, result: ModelResult, records: Mapping[str, Itera
             "tasks": {name: _summary(task) for name, task in result.tasks.items()},
             "items": {name: dict(zip(task.ids, _plain(task.values), strict=True)) for name, task in scored.items()},
         })  # fmt: skip
+
+
+def _with_earlier(folder: Path, result: ModelResult) -> tuple[ModelResult, Collection[str]]:
+    """A result with what an earlier run in its folder scored in the same way and this one has not, and its tasks."""
+    try:
+        earlier = read_results(folder)
+    except TsugikiError:  # there is none, or none that can be read
+        return result, ()
+    if _way(earlier.header) != _way(result.header):
+        return result, ()
+    scored = result.scored()
+    kept = {
+        name: task for name, task in earlier.scored().items()
+        if name not in scored and records_file(folder, name).exists()
+    }  # fmt: skip
+    facts = {name: stated for name, stated in earlier.header.get("tasks", {}).items() if name in kept}
+    header = {**result.header, **({"tasks": {**facts, **result.header.get("tasks", {})}} if facts else {})}
+    tasks = {**kept, **{name: task for name, task in result.tasks.items() if name not in kept}}
+    return replace(result, header=header, tasks=tasks), kept.keys()
+
+
+def _way(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for scores of two runs to stand under one header: all of it but the date, what is said of
+    single tasks, and where and in which batches it was computed."""
+    backend = {key: header.get("backend", {}).get(key) for key in ("name", "dtype")}
+    return {**header, "date": None, "tasks": None, "backend": backend}
 
 
 def read_results(folder: Path) -> ModelResult:

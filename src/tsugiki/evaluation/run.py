@@ -1,7 +1,12 @@
 """Evaluate models: each task of a suite on each model, answers to a journal, scores to a folder of the model's own.
 
     <output>/<name>-<fingerprint>/journal.jsonl     every answer, as it came: resuming rests on it
-    <output>/<name>-<fingerprint>/<suite>/          scores.json and records/, one line an item
+    <output>/<name>-<fingerprint>/<way>/            scores.json and records/, one line an item
+
+The way is the suite's name with whatever was asked for otherwise than it says (`default-2-shots-first-10`), so that a
+smaller run takes nothing from a larger one; tasks that are asked in several runs come together in one `scores.json`.
+
+An error of one task, or of one model, ends that task or model alone: the others are asked all the same.
 
 Weights are loaded when the first answer is missing, so that asking again for what is known costs seconds.
 """
@@ -17,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import DataError, RecipeError
+from tsugiki.errors import DataError, ModelError, RecipeError
 from tsugiki.evaluation.backends import LazyBackend, open_backend
 from tsugiki.evaluation.encoding import ContextTooShort, Encoder
 from tsugiki.evaluation.extras import need
@@ -25,6 +30,7 @@ from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.quick import Texts
 from tsugiki.evaluation.results import MissingTask, ModelResult, Record, TaskResult, write_results
+from tsugiki.evaluation.shots import TASK_FILE_SEED
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
 from tsugiki.recipe_evaluation import CODE_TASKS
 from tsugiki.statistics import score_interval
@@ -58,6 +64,18 @@ class Settings:
     """A folder of task files of the user's own."""
     allow_task_code: bool = False
 
+    @property
+    def way(self) -> str:
+        """The name of a folder for results: the suite, and what decides a score and is asked for otherwise."""
+        others = [
+            None if self.shots is None else f"{self.shots}-shots",
+            None if self.limit is None else f"first-{self.limit}",
+            None if self.add_bos is None else "bos" if self.add_bos else "no-bos",
+            self.dtype,
+            None if self.backend == "hf" else self.backend,
+        ]
+        return "-".join([self.suite, *(other for other in others if other is not None)])
+
 
 class Progress(Protocol):
     """Told how far the work is."""
@@ -71,7 +89,8 @@ def evaluate(
 ) -> list[tuple[Path, ModelResult]]:
     """The folder and the result of each model, in the order given. `texts` are for the suite quick.
 
-    Raises RecipeError for unknown tasks or a missing extra; a data set that is not there makes a `MissingTask`.
+    Raises RecipeError for unknown tasks or a missing extra. A data set that is not there makes a `MissingTask`, as does
+    a task that cannot be asked; that, and a model that cannot be used, is among its result's `failures`.
     """
     if settings.suite == QUICK:
         if settings.backend != "hf" and settings.tasks is None:
@@ -88,15 +107,21 @@ def evaluate(
     for model, label in zip(models, labels(models), strict=True):
         say(f"model      {label}: {model.source}")
         folder = output / f"{model.label}-{model.fingerprint[:8]}"  # the same whatever it is evaluated beside
-        with ExitStack() as held:
-            journal = held.enter_context(Journal(folder / "journal.jsonl"))
-            asked = _open(model, label, settings, journal, folder, output, held, say, progress)
-            ask(asked)
+        result = ModelResult(label, {"suite": settings.suite}, {})
+        found.append((folder / settings.way, result))
+        try:
+            with ExitStack() as held:
+                journal = held.enter_context(Journal(folder / "journal.jsonl"))
+                asked = _open(model, result, settings, journal, folder, output, held, say, progress)
+                ask(asked)
+        except ModelError as error:
+            say(f"failed     {label}: {error}")
+            result.failures.append(error)
+            continue
         if asked.backend.why_plain is not None:
-            asked.result.header["backend"]["why_plain"] = asked.backend.why_plain
+            result.header["backend"]["why_plain"] = asked.backend.why_plain
             say(f"slow       nothing is shared between requests: {asked.backend.why_plain}")
-        write_results(asked.folder, asked.result, asked.records)
-        found.append((asked.folder, asked.result))
+        write_results(asked.folder, result, asked.records)
     return found
 
 
@@ -117,12 +142,14 @@ class Asked:
     records: dict[str, list[Record]] = field(default_factory=dict)
 
     def score(self, name: str, title: str, language: str, work: Callable[[], tuple[TaskResult, list[Record]]]) -> None:
-        """Put what `work` gives into the result; data that is not there, or a model whose positions do not
-        suffice, makes a `MissingTask`."""
+        """Put what `work` gives into the result; where data is not there, the model's positions do not suffice or the
+        task is in error, a `MissingTask`."""
         started = time.monotonic()
         try:
             scored, records = work()
-        except (DataError, ContextTooShort) as error:
+        except (DataError, ContextTooShort, RecipeError) as error:
+            if isinstance(error, RecipeError):
+                self.result.failures.append(error)
             self.result.tasks[name] = MissingTask(name, title, language, str(error))
             self.say(f"missing    {title}: {error}")
             return
@@ -154,7 +181,6 @@ def _open_harness(settings: Settings) -> Any:
 
 def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[str]) -> None:
     """The tasks of these names, through lm-eval."""
-    from tsugiki.evaluation.harness import SHOT_SEED
     from tsugiki.evaluation.lm import JournalLM
 
     lm = JournalLM(
@@ -162,7 +188,6 @@ def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[s
         numerics=asked.backend.facts.numerics,
     )  # fmt: skip
     lm.on_advance = asked.progress.advance
-    asked.result.header["seed"] = SHOT_SEED
     stated = asked.result.header["tasks"] = {}
     for number, name in enumerate(names, start=1):
         title = harness.title(name)
@@ -247,8 +272,8 @@ def versions() -> dict[str, str]:
 
 
 def _open(
-    model: NamedModel, label: str, settings: Settings, journal: Journal, folder: Path, scratch: Path, held: ExitStack,
-    say: Say, progress: Progress,
+    model: NamedModel, result: ModelResult, settings: Settings, journal: Journal, folder: Path, scratch: Path,
+    held: ExitStack, say: Say, progress: Progress,
 ) -> Asked:  # fmt: skip
     """A model to be asked, with the header of its results."""
     tokenizer = TextTokenizer.from_folder(model.files)
@@ -259,8 +284,7 @@ def _open(
     backend = open_backend(
         settings.backend, model, tokenizer, scratch, held, batch_tokens=settings.batch_tokens, dtype=settings.dtype
     )
-    header = {
-        "suite": settings.suite,
+    result.header.update({
         "model": {
             "source": model.source, "fingerprint": model.fingerprint, "commit": model.commit,
             "tokenizer": tokenizer.fingerprint,
@@ -271,10 +295,10 @@ def _open(
         "max_length": backend.max_length,
         "decoding": "greedy",
         "limit": settings.limit,
+        **({"seed": TASK_FILE_SEED} if settings.suite in SUITES else {}),
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }  # fmt: skip
-    result = ModelResult(label, header, {})
+    })  # fmt: skip
     return Asked(
-        model, backend, tokenizer, add_bos, journal, scratch, folder / settings.suite, result, say, progress
+        model, backend, tokenizer, add_bos, journal, scratch, folder / settings.way, result, say, progress
     )  # fmt: skip

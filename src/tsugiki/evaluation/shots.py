@@ -29,6 +29,8 @@ RESERVED = 16
 """Test items that leave the evaluation where shots come from nowhere else (at most half of the items)."""
 
 SEED = 42
+TASK_FILE_SEED = 1234
+"""Of lm-eval's random shots where a task file names no rule of its own: lm-eval's default."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,10 @@ def evaluate_and_show(
     published: bool = False,
     texts: Texts | None = None,
 ) -> list[ModelResult]:
-    """Evaluate, print the table, and write it as table.md and table.json into `output`. Raises TsugikiError."""
+    """Evaluate, print the table, and write it as table.md and table.json into `output`.
+
+    Raises TsugikiError: what ended a task or a model, after the table of all others; what ends everything, at once.
+    """
     if published and settings.suite != SUITE:
         raise RecipeError(f"published scores are those of the suite {SUITE}: add --suite {SUITE} (suite: {SUITE})")
     every = [baseline, *models] if baseline is not None else list(models)
@@ -48,6 +51,8 @@ def evaluate_and_show(
     say(f"table      {output / 'table.md'}, table.json")
     if missing := without_score(results):
         say(f"no score   {', '.join(missing)}: see above")
+    if failures := [failure for result in results for failure in result.failures]:
+        raise failures[0]
     return results
 
 

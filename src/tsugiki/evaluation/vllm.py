@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tsugiki.errors import RecipeError
 from tsugiki.model.cached import Continuation, LogLikelihood, Prompt
 
 ROUND_TOKENS = 32
@@ -23,12 +22,8 @@ REQUESTS = 1024
 class VllmEngine:
     """`CachedModel`'s interface over `vllm.LLM`."""
 
-    def __init__(self, folder: Path, *, dtype: str, max_length: int, stop_ids: frozenset[int]):
-        """Load the model of a folder. Raises RecipeError when vLLM is not installed."""
-        try:
-            import vllm
-        except ImportError as error:  # no extra brings it: its builds go with those of CUDA
-            raise RecipeError(f"--backend vllm needs vLLM ({error}): pip install vllm") from None
+    def __init__(self, vllm: Any, folder: Path, *, dtype: str, max_length: int, stop_ids: frozenset[int]):
+        """Load the model of a folder by the module `vllm`."""
         self._parameters = vllm.SamplingParams
         self._stop_ids = sorted(stop_ids)
         self._model = vllm.LLM(
