@@ -73,9 +73,9 @@ def evaluate(
 ) -> None:
     """Evaluate models; goes on where it was stopped, answer by answer."""
     from tsugiki.evaluation.models import find_model
-    from tsugiki.evaluation.progress import EvaluationProgress
     from tsugiki.evaluation.run import Settings
     from tsugiki.evaluation.show import evaluate_and_show, without_score
+    from tsugiki.progress import EvaluationProgress
     from tsugiki.recipe_file import load_recipe
 
     try:
@@ -132,8 +132,8 @@ def fetch(
 
 def evaluate_recipe(recipe: Any) -> None:
     """The stage `evaluate` of a recipe, on the terminal."""
-    from tsugiki.evaluation.progress import EvaluationProgress
     from tsugiki.pipeline import run_evaluation
+    from tsugiki.progress import EvaluationProgress
 
     try:
         with EvaluationProgress(console) as progress:

@@ -1,63 +1,77 @@
-"""What a person sees while corpora are prepared: how far, how fast, how long still.
+"""What a person sees while corpora are prepared or models evaluated: how far, how fast, how long still.
 
-On a terminal a bar for the source at hand; elsewhere (a log file, a pipe) a line now and then. Bytes are those of the
-files as they lie on disk, compressed or not, since nothing else is known before the end.
+On a terminal a bar for the work at hand; elsewhere (a log file, a pipe) a line now and then. Corpora are counted in
+bytes of the files as they lie on disk, since nothing else is known before the end; evaluation in tokens, since requests
+differ a hundredfold in length.
 """
 
 import time
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 SILENCE_SECONDS = 20.0
-"""Between two lines of a long source where there is no terminal."""
+"""Between two lines of long work where there is no terminal."""
 
 
-class PrepareProgress:
-    """Draws what `corpus.prepare` reports (`corpus.inputs.Progress`). A context manager, so that a bar never outlives
-    its work; nothing is drawn before the first source starts or after the last one ends."""
+class _Drawn:
+    """A bar or lines for one piece of work after another. A context manager, so that a bar never outlives its work."""
 
     def __init__(self, console: Console):
         self.console = console
         self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._total = self._bytes = self._documents = 0
         self._started = self._spoke = 0.0
 
-    def __enter__(self) -> "PrepareProgress":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
+
+    def _open(self, what: str, total: int, *columns: ProgressColumn) -> None:
+        """Work begins, of `total` units (0: nobody knows)."""
+        self._close()
+        self._started = self._spoke = time.monotonic()
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.fields[what]}", markup=False), BarColumn(), TextColumn("{task.fields[done]}"),
+                *columns, TimeRemainingColumn(), console=self.console, transient=True,
+            )  # fmt: skip
+            self._bar.start()
+            self._bar.add_task("", total=total or None, what=what, done="")
+
+    def _advance(self, units: int, done: str, line: Callable[[float], str]) -> None:
+        """`units` more are done, `done` of it beside the bar; `line` says so by the seconds since the beginning."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], advance=units, done=done)
+        elif time.monotonic() - self._spoke >= SILENCE_SECONDS:
+            self._spoke = time.monotonic()
+            self._say(line(self._spoke - self._started))
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = None
+
+
+class PrepareProgress(_Drawn):
+    """Draws what `corpus.prepare` reports (`corpus.inputs.Progress`)."""
 
     def start(self, source: str, total_bytes: int) -> None:
         """A source begins; `total_bytes` is 0 where its size is not known."""
-        self._close()
-        self._total, self._bytes, self._documents = total_bytes, 0, 0
-        self._started = self._spoke = time.monotonic()
-        self._source = source
-        if self.console.is_terminal:
-            self._bar = Progress(
-                TextColumn("prepare    {task.fields[source]}", markup=False), BarColumn(),
-                TextColumn("{task.fields[documents]} documents"), TransferSpeedColumn(), TimeRemainingColumn(),
-                console=self.console, transient=True,
-            )  # fmt: skip
-            self._bar.start()
-            self._task = self._bar.add_task("", total=total_bytes or None, source=source, documents="0")
+        self._source, self._total, self._bytes, self._documents = source, total_bytes, 0, 0
+        self._open(f"prepare    {source}", total_bytes, TransferSpeedColumn())
 
     def advance(self, read_bytes: int, documents: int) -> None:
         """`read_bytes` more bytes and `documents` more documents have been read."""
         self._bytes += read_bytes
         self._documents += documents
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=read_bytes, documents=f"{self._documents:,}")
-        elif time.monotonic() - self._spoke >= SILENCE_SECONDS:
-            self._spoke = time.monotonic()
-            self._say(f"prepare    {self._source}: {self._so_far()}")
+        self._advance(read_bytes, f"{self._documents:,} documents", self._so_far)
 
     def finish(self, source: str, skipped: bool) -> None:
         """A source is done, or was up to date and has been skipped."""
@@ -71,22 +85,34 @@ class PrepareProgress:
                 f"({size(self._bytes / seconds)}/s)"
             )
 
-    def _so_far(self) -> str:
-        seconds = time.monotonic() - self._started
+    def _so_far(self, seconds: float) -> str:
+        text = f"prepare    {self._source}: {self._documents:,} documents, {size(self._bytes)}"
         rate = self._bytes / max(seconds, 1e-3)
-        text = f"{self._documents:,} documents, {size(self._bytes)}"
         if self._total and rate:
             left = max(self._total - self._bytes, 0) / rate
             text += f" of {size(self._total)} ({size(rate)}/s, {left:.0f} s left)"
         return text
 
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
 
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = self._task = None
+class EvaluationProgress(_Drawn):
+    """Draws what `evaluation.run` reports."""
+
+    def begin(self, what: str, requests: int, tokens: int) -> None:
+        """`requests` requests of `tokens` tokens are to be answered; `what` names them."""
+        self._what, self._requests, self._total, self._tokens, self._done = what, requests, tokens, 0, 0
+        self._open(f"evaluate   {what}", tokens)
+
+    def advance(self, tokens: int) -> None:
+        """One more request, of `tokens` tokens, has been answered."""
+        self._tokens += tokens
+        self._done += 1
+        self._advance(tokens, f"{self._done:,} of {self._requests:,}", self._so_far)
+        if self._done >= self._requests:
+            self._close()
+
+    def _so_far(self, seconds: float) -> str:
+        left = (self._total - self._tokens) * seconds / max(self._tokens, 1)
+        return f"evaluate   {self._what}: {self._done:,} of {self._requests:,} requests, {left:,.0f} s left"
 
 
 def describe_manifest(name: str, manifest: Any) -> str:
