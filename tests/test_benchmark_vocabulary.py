@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from small_extensions import ENGLISH, JAPANESE, byte_level_pair
+from extended_tokenizers import ENGLISH, JAPANESE, byte_level_pair
 
 from tsugiki.recipe_file import load_recipe
 from tsugiki.scripts import TargetCharacters

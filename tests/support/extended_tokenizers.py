@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from tsugiki.corpus.tokenizer import TextTokenizer
+
 CHARACTERS = ["覚", "瓜", "瞭", "鍬", "吾", "輩", "猫", "籠", "は", "で", "あ", "る"]
 WORDS = ["吾輩", "吾輩は", "である", "ある", "猫で", "覚瞭"]
 TEXTS = [
@@ -175,17 +177,44 @@ def extend_byte_level(base: Path, folder: Path, merges: Iterable[tuple[str, int]
 
 
 def add_merge(model: dict[str, Any], text: str, cut: int) -> None:
-    """One merge and its piece: with cut 2 the first two bytes of a character, else `text` cut after that many."""
+    """One merge and its piece: with cut 2 the first two bytes of a character, else `text` cut after that many (its last
+    byte, where it has three)."""
     letters = spelled(text)
-    left, right = (
-        (letters[0], letters[1])
-        if cut == 2
-        else (letters[:-1], letters[-1])
-        if len(letters) == 3
-        else (
-            letters[:cut],
-            letters[cut:],
-        )
-    )
-    model["merges"].append([left, right])
-    model["vocab"].setdefault(left + right, max(model["vocab"].values()) + 1)
+    if cut == 2:
+        letters = letters[:2]
+    cut = {2: 1, 3: 2}.get(len(letters), cut)
+    model["merges"].append([letters[:cut], letters[cut:]])
+    model["vocab"].setdefault(letters, max(model["vocab"].values()) + 1)
+
+
+# --- pairs ----------------------------------------------------------------------------------------------------------
+
+JAPANESE = [
+    "川は自分が作った谷を覚えていて、谷もまた川を覚えている。",
+    "ペンギンのパンは、朝の市場では売っていない。\n人々の声が響いていた。",
+]
+ADDED = ["覚", "響", "汽", "鬱", "川は", "の市場", "ている"]
+"""Pieces that the extension of Mistral's tokenizer has; no text above holds the fourth."""
+BYTE_MERGES = [*((character, cut) for character in "川は谷の。鬱" for cut in (2, 3)), ("川は", 3)]
+
+
+def sentencepiece_pair(folder: Path) -> tuple[TextTokenizer, TextTokenizer]:
+    """Mistral 7B v0.1's own tokenizer (32,000 ids), and one with `ADDED`, by SentencePiece."""
+    base = sentencepiece_base(folder / "base")
+
+    def edit(model: Any) -> None:
+        for index, piece in enumerate(ADDED):
+            model.pieces.add(piece=piece, score=-40_000.0 - index)
+
+    extended = edit_model(shutil.copytree(base, folder / "extended"), edit)
+    return TextTokenizer.from_folder(base), TextTokenizer.from_folder(extended)
+
+
+def byte_level_pair(folder: Path) -> tuple[TextTokenizer, TextTokenizer]:
+    """The byte-level base, and one in which six characters and two of them together are one token each."""
+    base = byte_level_base(folder / "base")
+    extended = extend_byte_level(base, folder / "extended", BYTE_MERGES)
+    return TextTokenizer.from_folder(base), TextTokenizer.from_folder(extended)
+
+
+PAIRS = {"sentencepiece": sentencepiece_pair, "byte-level": byte_level_pair}

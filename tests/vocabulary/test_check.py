@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from extended_tokenizers import PAIRS
 from extension_project import lines_of
-from small_extensions import PAIRS
 
 from tsugiki import cli
 from tsugiki.terminal import Terminal

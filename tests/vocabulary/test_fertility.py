@@ -7,10 +7,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from extended_tokenizers import ENGLISH, JAPANESE, PAIRS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from small_extensions import ENGLISH, JAPANESE, PAIRS
 
 from tsugiki.errors import DataError
 from tsugiki.vocabulary.fertility import Comparison, Fertility, compare, draw_comparison, measure, measure_together

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from small_extensions import ADDED, ENGLISH, JAPANESE, PAIRS, byte_level_pair, sentencepiece_pair, spelling
+from extended_tokenizers import ADDED, ENGLISH, JAPANESE, PAIRS, byte_level_pair, sentencepiece_pair, spelled
 
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.fertility import Fertility
@@ -30,7 +30,7 @@ def report(pair):
 def has_own_piece(tokenizer, character: str) -> bool:
     """By a look into the vocabulary."""
     if tokenizer.engine.path.name == "tokenizer.json":
-        return tokenizer.engine.token_id(spelling(character)) is not None
+        return tokenizer.engine.token_id(spelled(character)) is not None
     return tokenizer.engine.token_id(character) is not None
 
 
@@ -136,7 +136,7 @@ def test_character_replaced_by_its_equivalent_is_judged_by_that(tmp_path):
     compatibility = "\ufa10"  # its canonical form is U+585A
     assert not is_one_token(TextTokenizer.from_folder(tmp_path / "nfc"), compatibility)
     vocabulary = json.loads(tokenizer.to_str())
-    first, second, third = spelling("\u585a")
+    first, second, third = spelled("\u585a")
     for left, right in ((first, second), (first + second, third)):
         vocabulary["model"]["vocab"].setdefault(left + right, len(vocabulary["model"]["vocab"]))
         vocabulary["model"]["merges"].append([left, right])

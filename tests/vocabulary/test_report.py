@@ -8,8 +8,8 @@ import struct
 from types import SimpleNamespace
 
 import pytest
+from extended_tokenizers import ENGLISH, JAPANESE, PAIRS
 from rich.console import Console
-from small_extensions import ENGLISH, JAPANESE, PAIRS
 
 from tsugiki.errors import StorageError
 from tsugiki.scripts import TargetCharacters

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_extensions import byte_level_pair, sentencepiece_pair
+from extended_tokenizers import byte_level_pair, sentencepiece_pair
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.evaluation.probes import score as score_module
