@@ -83,7 +83,9 @@ def open_lm(
     hf, _ = read_pretrained(folder, dtype=torch.float32)
     engine = CachedModel(hf, batch_tokens=batch_tokens, stop_ids=configured_stops(folder, tokenizer))
     with Journal(scratch / "journal.jsonl") as journal:
-        yield JournalLM(engine, tokenizer, journal, add_bos=add_bos, max_length=max_length or max_positions(folder))
+        yield JournalLM(
+            engine, tokenizer, journal, add_bos=add_bos, max_length=max_length or max_positions(folder), numerics=()
+        )
 
 
 class Quiet:

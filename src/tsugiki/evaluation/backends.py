@@ -22,6 +22,7 @@ from tsugiki.model.load import read_pretrained
 from tsugiki.model.precision import DTYPES, default_device, default_dtype
 from tsugiki.model.safe_config import build_config, read_config
 from tsugiki.model.weight_files import CONFIGURATION_FILES
+from tsugiki.recipe_checks import POSITION_KEYS
 
 BACKENDS = ("hf", "vllm")
 
@@ -133,7 +134,7 @@ def max_positions(folder: Path) -> int:
     """How many tokens the model of a folder can read. Raises ModelError where its configuration does not say."""
     values, _ = read_config(folder)
     config = build_config(values, str(folder / "config.json")).get_text_config()
-    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
+    for key in POSITION_KEYS:
         found = getattr(config, key, None)
         if isinstance(found, int) and found > 0:
             return found

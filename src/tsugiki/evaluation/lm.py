@@ -8,10 +8,10 @@ knows are not asked for again.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -20,6 +20,7 @@ from tsugiki.evaluation.encoding import Encoded, Encoder
 from tsugiki.evaluation.journal import Journal, Key, digest_of
 from tsugiki.evaluation.stopping import Answer
 from tsugiki.model.cached import Continuation, LogLikelihood, Prompt
+from tsugiki.model.cached.requests import Engine
 
 MAX_NEW_TOKENS = 256
 """lm-eval's own budget where a task names none."""
@@ -30,13 +31,6 @@ TOKENS_A_CHARACTER = 3
 
 Finish = Callable[[int, dict[str, Any]], None]
 """Told the answer to a request, by its number among those that are asked."""
-
-
-class Engine(Protocol):
-    """What computes: `model.cached.CachedModel`, or a server of the same answers."""
-
-    def score(self, requests: Sequence[Continuation], done: Callable[[int, LogLikelihood], None]) -> None: ...
-    def generate(self, requests: Sequence[Prompt], done: Callable[[int, list[int]], None]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -64,14 +58,12 @@ class _Writing(NamedTuple):
     answer: Answer
 
 
-class JournalLM(TemplateLM):
+class JournalLM(LM):
     """lm-eval's interface over an engine and a journal; one task at a time, which `begin` announces."""
-
-    backend = "causal"
 
     def __init__(
         self, engine: Engine, tokenizer: TextTokenizer, journal: Journal, *, add_bos: bool, max_length: int,
-        numerics: Sequence[str] = (),
+        numerics: Sequence[str],
     ):  # fmt: skip
         """`numerics`: see `backends.Facts`."""
         super().__init__()
@@ -137,18 +129,6 @@ class JournalLM(TemplateLM):
             "tasks of the type loglikelihood_rolling are not run: held-out text is scored in bits per byte by "
             "--suite quick"
         )
-
-    def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
-        raise NotImplementedError("requests come through `loglikelihood`, whose answers go to the journal")
-
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        """Ids as a prompt has them."""
-        return [*self.encoder.before, *self.text_tokenizer.encode(string)]
-
-    @property
-    def eot_token_id(self) -> int:
-        """EOS, or -1 where the tokenizer has none; lm-eval asks only for reports."""
-        return -1 if self.text_tokenizer.eos_id is None else self.text_tokenizer.eos_id
 
     # --- answers ----------------------------------------------------------------------------------------------------
 

@@ -56,11 +56,11 @@ class NamedModel:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def find_model(name: str, revision: str | None = None) -> NamedModel:
+def find_model(name: str) -> NamedModel:
     """The model that a path or hub id names. Raises ModelError or StorageError when there is none."""
     path = Path(name).expanduser()
     if not path.exists():
-        folder, commit = resolve_model_folder(name, revision)
+        folder, commit = resolve_model_folder(name)
         return _of_folder(folder, label=name.rpartition("/")[2], source=name, commit=commit)
     if not path.is_dir():
         raise ModelError(f"{path} is a file: name a model's folder, a checkpoint, a run directory or a hub id")

@@ -11,14 +11,13 @@ from transformers import AutoModelForCausalLM
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError
 from tsugiki.evaluation.code.functions import own_problems
-from tsugiki.evaluation.code.guard import Limits
-from tsugiki.evaluation.code.judge import greedy, judge_code
+from tsugiki.evaluation.code.judge import greedy
 from tsugiki.evaluation.code.problems import Case, CodeProblem
+from tsugiki.evaluation.code.tasks import run_code
 from tsugiki.evaluation.encoding import Encoder
 from tsugiki.evaluation.journal import Journal
 from tsugiki.model.cached.model import CachedModel
 
-QUICK = Limits(cpu_seconds=1)
 PROMPT = 'def twice(n: int) -> int:\n    """Return n times two."""\n'
 CASES = (Case((2,), ["int", 4]), Case((0,), ["int", 0]))
 
@@ -27,22 +26,22 @@ def test_a_perfect_author_passes_and_others_are_told_why() -> None:
     right = own_problems()[:4]
     bodies = {problem.prompt: problem.solution + "\n\nprint('never run')\n" for problem in right}
     answers = {
-        "wrong": "    return n + 2\n", "raises": "    return n.value\n", "loops": "    while True:\n        pass\n", "nothing": "",
+        "wrong": "    return n + 2\n", "raises": "    return n.value\n", "nothing": "",
     }  # fmt: skip
     others = [CodeProblem(name, f"# {name}\n{PROMPT}", "twice", "    return 2 * n\n", CASES) for name in answers]
     bodies |= {problem.prompt: answers[problem.id] for problem in others}
-    result = judge_code(
+    result, records = run_code(
+        "code",
         [*right, *others],
         lambda prompts: [bodies[prompt] for prompt in prompts],
+        limit=None,
         allow_code_execution=True,
-        limits=QUICK,
     )
-    assert result.passed.tolist() == [1] * 4 + [0] * 4
+    assert result.values.tolist() == [[1]] * 4 + [[0]] * 3
     assert result.ids == [problem.id for problem in [*right, *others]]
-    found = {record["item"]: record for record in result.records}
+    found = {record["item"]: record for record in records}
     assert found["wrong"]["error"] == "twice(0) gave ['int', 2], not ['int', 0]"
     assert found["raises"]["error"] == "AttributeError: 'int' object has no attribute 'value'"
-    assert "processor time" in found["loops"]["error"]
     assert found["nothing"]["error"] == "twice(2) gave ['None', None], not ['int', 4]"
     assert found[right[0].id]["answer"] == right[0].solution
     assert found[right[0].id]["output"].endswith("print('never run')\n")
@@ -51,7 +50,7 @@ def test_a_perfect_author_passes_and_others_are_told_why() -> None:
 
 def test_nothing_is_written_and_nothing_runs_without_permission() -> None:
     with pytest.raises(RecipeError, match="off by default"):
-        judge_code(own_problems()[:1], lambda _: pytest.fail("asked"))
+        run_code("code", own_problems(), lambda _: pytest.fail("asked"), limit=1, allow_code_execution=False)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +76,11 @@ def test_greedy_completion_is_the_likeliest_token_each_time(
         Encoder(tokenizer, add_bos=True, max_length=400),
     )
     with Journal(tmp_path / "journal.jsonl") as journal:
-        completed = greedy(engine, encoder, journal, "code", 40)(prompts)
+        completed = greedy(engine, encoder, journal, "code", numerics=())(prompts)
         for found, expected in zip(completed, written, strict=True):
             assert found[: len(expected)] == expected
             assert expected
-        assert greedy(None, encoder, journal, "code", 40)(prompts) == completed, (
+        assert greedy(None, encoder, journal, "code", numerics=())(prompts) == completed, (
             "an answer in the journal is not asked again"
         )
 
@@ -102,5 +101,5 @@ def test_a_generator_that_writes_on_is_stopped_when_the_body_is_over(
 
     encoder = Encoder(tokenizer, add_bos=True, max_length=400)
     with Journal(tmp_path / "journal.jsonl") as journal:
-        (written,) = greedy(Recited(), encoder, journal, "code")(["def f(x):\n"])
+        (written,) = greedy(Recited(), encoder, journal, "code", numerics=())(["def f(x):\n"])
     assert written == "    return x\n\n\nd"

@@ -85,7 +85,7 @@ def test_a_model_that_repeats_a_digit_for_ever_breaks_nothing():
     ],
 )
 def test_the_option_that_is_chosen(output, option):
-    assert option_answer(output, 5) == option
+    assert option_answer(output) == option
 
 
 @pytest.mark.parametrize(

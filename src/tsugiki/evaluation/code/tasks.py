@@ -6,8 +6,9 @@ import numpy as np
 
 from tsugiki.errors import DataError
 from tsugiki.evaluation.code.functions import own_problems
-from tsugiki.evaluation.code.judge import Complete, judge_code
-from tsugiki.evaluation.code.problems import CodeProblem, read_problems
+from tsugiki.evaluation.code.guard import require_permission
+from tsugiki.evaluation.code.judge import Complete, why_wrong
+from tsugiki.evaluation.code.problems import CodeProblem, cut_body, read_problems
 from tsugiki.evaluation.journal import digest_of
 from tsugiki.evaluation.results import Record, TaskResult
 
@@ -36,15 +37,21 @@ def problems_of(name: str, data_dir: Path | None) -> list[CodeProblem]:
 def run_code(
     name: str, problems: list[CodeProblem], complete: Complete, *, limit: int | None, allow_code_execution: bool
 ) -> tuple[TaskResult, list[Record]]:
-    """pass@1 of the greedy completions. Raises RecipeError where running them is not allowed."""
+    """Let `complete` write each function, and run it: pass@1. Raises RecipeError, before anything is written, unless
+    `allow_code_execution` says that what a model writes may run here."""
+    require_permission(allow_code_execution)
     asked = problems[:limit]
-    found = judge_code(asked, complete, allow_code_execution=allow_code_execution)
-    records: list[Record] = [
-        {"task": name, "prompt_hash": digest_of(problem.prompt), "gold": problem.solution, **record}
-        for problem, record in zip(asked, found.records, strict=True)
-    ]
+    records: list[Record] = []
+    for problem, output in zip(asked, complete([problem.prompt for problem in asked]), strict=True):
+        body = cut_body(output)
+        error = why_wrong(problem, body, allow_code_execution=allow_code_execution)
+        records.append({
+            "task": name, "item": problem.id, "prompt_hash": digest_of(problem.prompt), "prompt": problem.prompt,
+            "output": output, "answer": body, "gold": problem.solution, "score": float(error is None), "error": error,
+        })  # fmt: skip
+    passed = np.array([[record["score"]] for record in records], np.float64)
     result = TaskResult(
-        task=name, title=TITLES[name], language="code", metric="pass@1", combine="mean", ids=found.ids,
-        values=np.asarray(found.passed, np.float64)[:, None], total=len(problems), shots=0,
+        task=name, title=TITLES[name], language="code", metric="pass@1", combine="mean",
+        ids=[problem.id for problem in asked], values=passed, total=len(problems), shots=0,
     )  # fmt: skip
     return result, records

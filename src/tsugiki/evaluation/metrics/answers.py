@@ -33,8 +33,8 @@ def number_answer(output: str) -> str | None:
     return numbers[-1] if numbers else kanji_number_at_start(text)
 
 
-def option_answer(output: str, options: int) -> int | None:
-    """The first lone digit below `options`, after "答えは" or the like where that is said; None where there is none.
+def option_answer(output: str) -> int | None:
+    """The first lone digit from 0 to 4, after "答えは" or the like where that is said; None where there is none.
 
     A digit within a longer number or a decimal is not lone. ③ and ３ are 3.
     """
@@ -42,7 +42,7 @@ def option_answer(output: str, options: int) -> int | None:
     starts = [announcement.end() for announcement in _ANNOUNCEMENT.finditer(text)]
     for start in [*reversed(starts), 0]:
         for digit in _DIGIT.findall(text[start:]):
-            if int(digit) < options:
+            if int(digit) < 5:
                 return int(digit)
     return None
 

@@ -11,13 +11,12 @@ from random import Random
 from tsugiki.evaluation.probes.items import Probe, ProbeItem, shuffled
 
 VERSION = 1
-TITLES = {"en": "cloze en", "ja": "cloze ja"}
 SEPARATORS = {"en": " ", "ja": ""}
 """What stands between words: it belongs to the continuation."""
 
 
 def cloze(language: str) -> Probe:
-    """The sentences of one language of TITLES."""
+    """The sentences of one language of SEPARATORS."""
     items: list[ProbeItem] = []
     lines = Path(__file__).with_name(f"cloze_{language}.txt").read_text(encoding="utf-8").splitlines()
     for line in lines:
@@ -27,4 +26,4 @@ def cloze(language: str) -> Probe:
         truth, *others = (SEPARATORS[language] + end for end in ends)
         number = f"{kind}-{len(items) + 1:03}"
         items.append(shuffled(number, context, truth, others, Random(f"cloze/{language}/{number}")))
-    return Probe(f"cloze_{language}", TITLES[language], language, VERSION, tuple(items))
+    return Probe(f"cloze_{language}", f"cloze {language}", language, VERSION, tuple(items))

@@ -47,9 +47,9 @@ def copying_from(name: str, language: str, documents: Iterable[str]) -> Probe | 
     return rows(name, language, pool[0], pool[-1], ends="") if pool else None
 
 
-def _chosen(parts: Iterable[str], count: int = 32) -> list[str]:
+def _chosen(parts: Iterable[str]) -> list[str]:
     """Different ones, as the hash of each says: the same whatever order they come in."""
-    return sorted(set(parts), key=lambda part: xxhash.xxh3_64_intdigest(part.encode()))[:count]
+    return sorted(set(parts), key=lambda part: xxhash.xxh3_64_intdigest(part.encode()))[:32]
 
 
 def rows(name: str, language: str, words: Sequence[str], letters: Sequence[str], *, ends: str) -> Probe:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from tsugiki.evaluation.probes import arithmetic, cloze, copying, next_sentence, order
 from tsugiki.evaluation.probes.items import Probe
 
-WRITTEN = tuple(cloze.TITLES)
+WRITTEN = tuple(cloze.SEPARATORS)
 """Languages whose probes come with this package."""
 
 

@@ -99,7 +99,7 @@ published_gsm8k = Scoring(
 
 _JAPANESE = {"char_f1": character_f1, "exact": japanese_exact}
 
-option = Scoring(lambda output: option_answer(output, 5), prompts.label, {"acc": _equal})
+option = Scoring(option_answer, prompts.label, {"acc": _equal})
 jemhopqa = Scoring(lambda output: yes_or_no(output) or short_answer(output), lambda item: [item["answer"]], _JAPANESE)
 # The instruction asks for all answers joined by commas, and the shots show that; one of them is right, too.
 niilc = Scoring(short_answer, lambda item: [*item["answers"], prompts.joined_answers(item)], _JAPANESE)

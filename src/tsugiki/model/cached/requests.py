@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tsugiki.errors import ModelError
 
@@ -40,3 +41,10 @@ class Prompt:
     stop: Callable[[list[int]], bool]
     expected_new_tokens: int | None = None
     """What room in a batch is reckoned by, where answers seldom take all that they may. None: `max_new_tokens`."""
+
+
+class Engine(Protocol):
+    """What answers, in any order: `done` gets a request's number and its answer."""
+
+    def score(self, requests: Sequence[Continuation], done: Callable[[int, LogLikelihood], None]) -> None: ...
+    def generate(self, requests: Sequence[Prompt], done: Callable[[int, list[int]], None]) -> None: ...
