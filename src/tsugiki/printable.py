@@ -18,6 +18,11 @@ def printable(text: str, marks: dict[str, str]) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Text on one line, its white space as single spaces, what cannot be seen as escapes."""
+    return printable(" ".join(text.split()), {})
+
+
 def escape_markdown(text: str) -> str:
     """A line of text that Markdown shows as it is, also in a table: marks that mean something to it get a backslash."""
     return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", text)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tsugiki.evaluation.results import MissingTask, TaskResult
 from tsugiki.evaluation.table import Block, Cell, Row, ScoreTable
-from tsugiki.printable import escape_markdown, printable
+from tsugiki.printable import escape_markdown, one_line
 from tsugiki.statistics import Interval
 
 AGAINST = "− "
@@ -28,11 +28,11 @@ def draw(table: ScoreTable, width: int = 120) -> Group:
         columns = len(block.titles) + 1
         for start in range(0, columns, fitting):
             parts += [_drawn_block(table, block, slice(start, start + fitting)), Text("")]
-    return Group(*parts, *(Text(_plain(note)) for note in table.notes))
+    return Group(*parts, *(Text(one_line(note)) for note in table.notes))
 
 
 def _drawn_block(table: ScoreTable, block: Block, columns: slice) -> Table:
-    title = f"{block.name}, suite {_plain(table.suite)}" + (", continued" if columns.start else "")
+    title = f"{block.name}, suite {one_line(table.suite)}" + (", continued" if columns.start else "")
     drawn = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("model", overflow="fold")
     for heading in _headings(block)[columns]:
@@ -44,9 +44,9 @@ def _drawn_block(table: ScoreTable, block: Block, columns: slice) -> Table:
             drawn.add_row(Text("published:", style="italic"))
         published = row.published
         cells = _cells(row, block)[columns]
-        drawn.add_row(Text(_plain(row.name)), *map(_drawn_score, cells))
+        drawn.add_row(Text(one_line(row.name)), *map(_drawn_score, cells))
         if any(cell.difference for cell in cells):
-            against = Text(f"{AGAINST}{_plain(table.baseline or '')}", style="dim")
+            against = Text(f"{AGAINST}{one_line(table.baseline or '')}", style="dim")
             drawn.add_row(against, *map(_drawn_difference, cells))
     return drawn
 
@@ -146,7 +146,7 @@ def _json_cell(cell: Cell) -> dict[str, Any]:
 
 def _headings(block: Block) -> list[str]:
     average = f"average\nof {len(block.averaged)}" if block.averaged else "average"
-    return [average, *(_plain(title) for title in block.titles.values())]
+    return [average, *(one_line(title) for title in block.titles.values())]
 
 
 def _rows(table: ScoreTable, block: Block) -> list[Row]:
@@ -169,9 +169,4 @@ def _mark(difference: Interval) -> str:
 
 def _escape(text: str) -> str:
     """Text on one line that Markdown shows as it is."""
-    return escape_markdown(_plain(text))
-
-
-def _plain(text: str) -> str:
-    """On one line, with control characters as escapes."""
-    return printable(" ".join(text.split()), {})
+    return escape_markdown(one_line(text))

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tsugiki.files import write_atomically, write_json
-from tsugiki.printable import escape_markdown, printable
+from tsugiki.printable import escape_markdown, one_line
 from tsugiki.vocabulary.chart import plot
 from tsugiki.vocabulary.gains import Change, Coverage, NewPiece, VocabularyReport
 
@@ -266,7 +266,7 @@ def _plain(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return printable(" ".join(str(value).split()), {})
+    return one_line(str(value))
 
 
 def _percent(share: float) -> str:
