@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError
+from tsugiki.evaluation.code import judge
 from tsugiki.evaluation.code.functions import own_problems
 from tsugiki.evaluation.code.judge import greedy
 from tsugiki.evaluation.code.problems import Case, CodeProblem
@@ -59,9 +60,10 @@ def model(tiny_language_model_folder: Path) -> Any:
 
 
 def test_greedy_completion_is_the_likeliest_token_each_time(
-    model: Any, tiny_language_model_folder: Path, tmp_path: Path
+    model: Any, tiny_language_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until the body is over, which is soon with a model that writes what comes."""
+    monkeypatch.setattr(judge, "MAX_NEW_TOKENS", 40)
     tokenizer = TextTokenizer.from_folder(tiny_language_model_folder)
     prompts, written = ["def f(x):\n", "def g(y):\n    return y\n\n\ndef f(x):\n    "], []
     for prompt in prompts:

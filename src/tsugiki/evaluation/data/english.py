@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from tsugiki.errors import DataError
-from tsugiki.evaluation.data.items import DataFiles, Item, Splits
+from tsugiki.evaluation.data.items import DataFiles, Item, Splits, hub_names, splits
 from tsugiki.evaluation.data.rows import Row, read_lines, read_object, read_rows
 from tsugiki.evaluation.data.squad import read_questions
 
@@ -27,7 +27,7 @@ def load_gsm8k(files: DataFiles) -> Splits:
     """{id (row number), question, answer (the rationale, ending in `#### N`)}."""
     test = files.need("gsm8k/test.jsonl", f"gsm8k/{_hub_file('test')}", f"gsm8k/main/{_hub_file('test')}")
     train = files.find("gsm8k/train.jsonl", f"gsm8k/{_hub_file('train')}", f"gsm8k/main/{_hub_file('train')}")
-    return Splits(_solutions(test), _solutions(train) if train else [], published_shots=train is not None)
+    return splits(_solutions, test, train)
 
 
 def _solutions(path: Path) -> list[Item]:
@@ -45,20 +45,16 @@ def load_hellaswag(files: DataFiles) -> Splits:
 
     The validation split is the test: the labels of the test split are secret.
     """
-    official = files.find("hellaswag/hellaswag_val.jsonl", *_hub_names("hellaswag", "validation"))
-    train = files.find("hellaswag/hellaswag_train.jsonl", *_hub_names("hellaswag", "train"))
-    shots = _endings(train) if train else []
+    official = files.find("hellaswag/hellaswag_val.jsonl", *hub_names("hellaswag", "validation"))
+    train = files.find("hellaswag/hellaswag_train.jsonl", *hub_names("hellaswag", "train"))
     if official:
-        return Splits(_endings(official), shots, published_shots=train is not None)
+        return splits(_endings, official, train)
     joined = files.need("hellaswag/hellaswag_val.jsonl", "hellaswag/hellaswag_val_full.txt.bz2")
     note = "contexts are joined in the file given, the sentence to be ended without its capital"
+    shots = _endings(train) if train else []
     return Splits(
         _joined_endings(joined), shots, published_shots=train is not None, published_items=False, notes=[note]
     )
-
-
-def _hub_names(folder: str, split: str) -> list[str]:
-    return [f"{folder}/{_hub_file(split)}", f"{folder}/data/{_hub_file(split)}"]
 
 
 def _endings(path: Path) -> list[Item]:
@@ -111,11 +107,10 @@ def load_openbookqa(files: DataFiles) -> Splits:
     """{id, question, choices (4), label}. The `main` configuration: questions without the book's facts."""
     official = files.find(*_open_book_names("test"))
     train = files.find(*_open_book_names("train"))
-    shots = _open_book(train) if train else []
     if official:
-        return Splits(_open_book(official), shots, published_shots=train is not None)
+        return splits(_open_book, official, train)
     short = files.need(*_open_book_names("test"), "openbookqa/openbook_qa.jsonl")
-    return Splits(_short_open_book(short), shots, published_shots=train is not None)
+    return Splits(_short_open_book(short), _open_book(train) if train else [], published_shots=train is not None)
 
 
 def _open_book_names(split: str) -> list[str]:
@@ -127,7 +122,7 @@ def _open_book_names(split: str) -> list[str]:
 def _open_book(path: Path) -> list[Item]:
     items: list[Item] = []
     for row in read_rows(path):
-        if row.has("question_stem"):  # the hub's form: columns of texts and of letters
+        if row.values.get("question_stem") is not None:  # the hub's form: columns of texts and of letters
             question, columns = row.text("question_stem"), row.row("choices")
             choices, letters = columns.texts("text"), columns.texts("label")
         else:
@@ -162,14 +157,13 @@ def load_triviaqa(files: DataFiles) -> Splits:
     """
     hub = files.find(*_trivia_names("validation"))
     train = files.find(*_trivia_names("train"))
-    shots = numbered_repeats([_hub_trivia(row) for row in read_rows(train)]) if train else []
-    published = train is not None
     if hub:
-        return Splits(numbered_repeats([_hub_trivia(row) for row in read_rows(hub)]), shots, published_shots=published)
+        return splits(_hub_trivia, hub, train)
+    shots, published = _hub_trivia(train) if train else [], train is not None
     official = ["triviaqa/qa/web-dev.json", "triviaqa/qa/wikipedia-dev.json"]
     if both := files.find_all(*official):
-        rows = [row for path in both for row in read_object(path).rows("Data")]
-        return Splits(numbered_repeats([_trivia(row) for row in rows]), shots, published_shots=published)
+        rows = [_trivia(row) for path in both for row in read_object(path).rows("Data")]
+        return Splits(numbered_repeats(rows), shots, published_shots=published)
     subset = files.find("triviaqa/triviaqa_sm_sub.jsonl") or files.missing(
         *_trivia_names("validation"), *official, "triviaqa/triviaqa_sm_sub.jsonl"
     )
@@ -191,15 +185,20 @@ def _trivia(row: Row) -> Item:
     }
 
 
-def _hub_trivia(row: Row) -> Item:
-    answer = row.row("answer")
-    return {
-        "id": row.text("question_id"),
-        "question": row.text("question"),
-        "answer": answer.text("value"),
-        "aliases": answer.texts("aliases"),
-        "normalized_aliases": answer.texts("normalized_aliases"),
-    }
+def _hub_trivia(path: Path) -> list[Item]:
+    items: list[Item] = []
+    for row in read_rows(path):
+        answer = row.row("answer")
+        items.append(
+            {
+                "id": row.text("question_id"),
+                "question": row.text("question"),
+                "answer": answer.text("value"),
+                "aliases": answer.texts("aliases"),
+                "normalized_aliases": answer.texts("normalized_aliases"),
+            }
+        )
+    return numbered_repeats(items)
 
 
 def _short_trivia(path: Path) -> list[Item]:
@@ -235,7 +234,7 @@ def load_squad2(files: DataFiles) -> Splits:
     """{id, title, context, question, answers (empty: unanswerable)}. The dev split is the test."""
     test = files.need("squadv2/dev-v2.0.json", *_squad_names("validation"))
     train = files.find("squadv2/train-v2.0.json", *_squad_names("train"))
-    return Splits(read_questions(test), read_questions(train) if train else [], published_shots=train is not None)
+    return splits(read_questions, test, train)
 
 
 def _squad_names(split: str) -> list[str]:

@@ -1,9 +1,9 @@
 """What loading an evaluation set gives, and the files that it was loaded from."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tsugiki.errors import DataError
 from tsugiki.files import explain_os_error, xxh3_file
@@ -45,6 +45,19 @@ class Splits:
     published_shots: bool = False
     published_items: bool = True
     notes: list[str] = field(default_factory=list)
+
+
+def splits(read: Callable[[Path], list[Item]], test: Path, examples: Path | None, **facts: Any) -> Splits:
+    """The splits of two files of one form. Examples that are there are those of the published set-up, unless `facts`
+    (fields of Splits) say otherwise."""
+    facts.setdefault("published_shots", examples is not None)
+    return Splits(read(test), read(examples) if examples else [], **facts)
+
+
+def hub_names(folder: str, split: str, *forms: str) -> list[str]:
+    """Where a split may lie, as files of `forms` or in the hub's Parquet form: in the folder or in its `data`."""
+    names = [*forms, f"{split}-00000-of-00001.parquet"]
+    return [f"{folder}/{place}{name}" for name in names for place in ("", "data/")]
 
 
 class DataFiles:

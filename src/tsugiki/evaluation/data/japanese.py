@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from tsugiki.errors import DataError
-from tsugiki.evaluation.data.items import DataFiles, Item, Splits
+from tsugiki.evaluation.data.items import DataFiles, Item, Splits, hub_names, splits
 from tsugiki.evaluation.data.rows import Row, read_lines, read_object, read_rows, read_text
 from tsugiki.evaluation.data.squad import read_questions
 
@@ -23,33 +23,30 @@ def load_jcommonsenseqa(files: DataFiles) -> Splits:
     """{id, question, choices (5), label}. JGLUE v1.1; its valid split is the test (the test split came in 2025)."""
     test = files.need("jcommonsenseqa/valid-v1.1.json")
     train = files.find("jcommonsenseqa/train-v1.1.json")
-    return Splits(
-        [_commonsense(row) for row in read_rows(test)],
-        [_commonsense(row) for row in read_rows(train)] if train else [],
-        published_shots=train is not None,
-    )
+    return splits(_commonsense, test, train)
 
 
-def _commonsense(row: Row) -> Item:
-    choices = [row.text(f"choice{index}") for index in range(5)]
-    return {
-        "id": str(row.integer("q_id")),
-        "question": row.text("question"),
-        "choices": choices,
-        "label": row.label("label", 5),
-    }
+def _commonsense(path: Path) -> list[Item]:
+    return [
+        {
+            "id": str(row.integer("q_id")),
+            "question": row.text("question"),
+            "choices": [row.text(f"choice{index}") for index in range(5)],
+            "label": row.label("label", 5),
+        }
+        for row in read_rows(path)
+    ]
 
 
 def load_jemhopqa(files: DataFiles) -> Splits:
     """{id, question, answer, type}. Version 1.0, as published; version 1.2 (12 of 120 answers differ) without it."""
     old = files.find("jemhopqa/dev.json")
     if old:
-        train = files.find("jemhopqa/train.json")
-        return Splits(_multi_hop(old), _multi_hop(train) if train else [], published_shots=train is not None)
+        return splits(_multi_hop, old, files.find("jemhopqa/train.json"))
     new = files.need("jemhopqa/dev.json", "jemhopqa/dev_ver1.2.json")
     train = files.find("jemhopqa/train_ver1.2.json")
     note = "JEMHopQA version 1.2; published results are on version 1.0 (12 of its 120 items differ)"
-    return Splits(_multi_hop(new), _multi_hop(train) if train else [], published_items=False, notes=[note])
+    return splits(_multi_hop, new, train, published_shots=False, published_items=False, notes=[note])
 
 
 def _multi_hop(path: Path) -> list[Item]:
@@ -144,14 +141,9 @@ def _quoted_example(number: int, row: Row) -> Item:
 
 def load_xlsum_ja(files: DataFiles) -> Splits:
     """{id (row number), text, summary}. The Japanese part of XL-Sum, filtered by overlap (mkshing/xlsum_ja)."""
-    test = files.need(*_hub_names("xlsum_ja", "test"))
-    train = files.find(*_hub_names("xlsum_ja", "train"))
-    return Splits(_articles(test), _articles(train) if train else [], published_shots=train is not None)
-
-
-def _hub_names(folder: str, split: str) -> list[str]:
-    parquet = f"{split}-00000-of-00001.parquet"
-    return [f"{folder}/{split}.csv", f"{folder}/data/{split}.csv", f"{folder}/{parquet}", f"{folder}/data/{parquet}"]
+    test = files.need(*hub_names("xlsum_ja", "test", "test.csv"))
+    train = files.find(*hub_names("xlsum_ja", "train", "train.csv"))
+    return splits(_articles, test, train)
 
 
 def _articles(path: Path) -> list[Item]:

@@ -31,10 +31,6 @@ class Row:
         """An error at this place."""
         return DataError(f"{self.place}: {what}. Put the set's original file there (`tsugiki data fetch`)")
 
-    def has(self, key: str) -> bool:
-        """Whether the key is there with a value."""
-        return self.values.get(key) is not None
-
     def text(self, key: str) -> str:
         """A string that says something, exactly as it stands."""
         return self._checked(self._value(key), repr(key))
