@@ -15,7 +15,7 @@ import torch
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.evaluation.backends import enough_memory, max_positions
-from tsugiki.evaluation.code.functions import own_problems
+from tsugiki.evaluation.code.problems import own_problems
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.probes.items import Probe
 from tsugiki.evaluation.probes.score import ProbeResult, TextResult, probe_model

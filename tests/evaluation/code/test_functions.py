@@ -4,9 +4,8 @@ import ast
 
 import pytest
 
-from tsugiki.evaluation.code.functions import own_problems
 from tsugiki.evaluation.code.judge import why_wrong
-from tsugiki.evaluation.code.problems import CodeProblem, cut_body
+from tsugiki.evaluation.code.problems import CodeProblem, cut_body, own_problems
 
 PROBLEMS = own_problems()
 

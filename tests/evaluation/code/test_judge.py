@@ -11,9 +11,8 @@ from transformers import AutoModelForCausalLM
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError
 from tsugiki.evaluation.code import judge
-from tsugiki.evaluation.code.functions import own_problems
 from tsugiki.evaluation.code.judge import greedy
-from tsugiki.evaluation.code.problems import Case, CodeProblem
+from tsugiki.evaluation.code.problems import Case, CodeProblem, own_problems
 from tsugiki.evaluation.code.tasks import run_code
 from tsugiki.evaluation.encoding import Encoder
 from tsugiki.evaluation.journal import Journal

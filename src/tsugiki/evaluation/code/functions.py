@@ -1,50 +1,26 @@
 """Small functions to complete, written for this project, from one line to ten.
 
-Each stands here whole. What a model gets is its source down to the end of the docstring; its body is the solution, and
-the inputs that it is tried on are made by the decorator's function from a seed.
+Each stands here whole, and what it is tried on is made from a seed by its decorator's function: `problems.own_problems`
+makes tasks of them.
 """
 
-import ast
-import copy
-import inspect
 from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from tsugiki.evaluation.code.child import encode
-from tsugiki.evaluation.code.problems import Case, CodeProblem
-
-CASES = 12
 Inputs = Callable[[Random], tuple[Any, ...]]
-_MADE_BY: dict[Callable[..., Any], Inputs] = {}
+MADE_BY: dict[Callable[..., Any], Inputs] = {}
+"""Every function, in order, and what makes its arguments."""
 
 
 def tried_on(inputs: Inputs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Mark a function as one to complete."""
 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
-        _MADE_BY[function] = inputs
+        MADE_BY[function] = inputs
         return function
 
     return mark
-
-
-def own_problems() -> list[CodeProblem]:
-    """All functions of this file as problems, in order."""
-    return [_problem(function, inputs) for function, inputs in _MADE_BY.items()]
-
-
-def _problem(function: Callable[..., Any], inputs: Inputs) -> CodeProblem:
-    lines = inspect.getsource(function).splitlines(keepends=True)
-    lines = lines[next(number for number, line in enumerate(lines) if line.startswith("def ")) :]
-    definition = ast.parse("".join(lines)).body[0]
-    assert isinstance(definition, ast.FunctionDef)
-    end = definition.body[0].end_lineno  # of the docstring
-    cases = []
-    for number in range(CASES):
-        arguments = inputs(Random(f"code/{function.__name__}/{number}"))
-        cases.append(Case(arguments, encode(function(*copy.deepcopy(arguments)))))
-    return CodeProblem(function.__name__, "".join(lines[:end]), function.__name__, "".join(lines[end:]), tuple(cases))
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------------

@@ -5,16 +5,25 @@ test}: `prompt` ends after the function's docstring, `test` defines check(candid
 a prompt in Japanese, under `prompt` or, beside an English one, under `prompt_ja`.
 """
 
+import ast
+import copy
 import gzip
+import inspect
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from tsugiki.errors import DataError
+from tsugiki.evaluation.code.child import encode
+from tsugiki.evaluation.code.functions import MADE_BY, Inputs
 
 DEDENT = re.compile(r"^(?=\S)", re.MULTILINE)
+CASES = 12
+"""Inputs that each of our functions is tried on."""
 KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 
 
@@ -37,6 +46,25 @@ class CodeProblem:
     """A body that is right."""
     cases: tuple[Case, ...] = ()
     test: str | None = None
+
+
+def own_problems() -> list[CodeProblem]:
+    """The functions of `functions.py`: what a model gets is the source down to the docstring's end, the solution the
+    body."""
+    return [_own(function, inputs) for function, inputs in MADE_BY.items()]
+
+
+def _own(function: Callable[..., Any], inputs: Inputs) -> CodeProblem:
+    lines = inspect.getsource(function).splitlines(keepends=True)
+    lines = lines[next(number for number, line in enumerate(lines) if line.startswith("def ")) :]
+    definition = ast.parse("".join(lines)).body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    end = definition.body[0].end_lineno  # of the docstring
+    cases = []
+    for number in range(CASES):
+        arguments = inputs(Random(f"code/{function.__name__}/{number}"))
+        cases.append(Case(arguments, encode(function(*copy.deepcopy(arguments)))))
+    return CodeProblem(function.__name__, "".join(lines[:end]), function.__name__, "".join(lines[end:]), tuple(cases))
 
 
 def read_problems(path: Path) -> list[CodeProblem]:

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from tsugiki.errors import DataError
-from tsugiki.evaluation.code.functions import own_problems
 from tsugiki.evaluation.code.guard import require_permission
 from tsugiki.evaluation.code.judge import Complete, why_wrong
-from tsugiki.evaluation.code.problems import CodeProblem, cut_body, read_problems
+from tsugiki.evaluation.code.problems import CodeProblem, cut_body, own_problems, read_problems
 from tsugiki.evaluation.journal import digest_of
 from tsugiki.evaluation.results import Record, TaskResult
 
