@@ -272,7 +272,7 @@ def test_copies_of_matrices_are_not_counted(tiny_model_folder, tmp_path):
     embedding = tensors["model.embed_tokens.weight"]
     save_file({**tensors, "lm_head.weight": embedding.clone()}, tmp_path / "model.safetensors")
     names = ("lm_head.weight", "model.embed_tokens.weight")
-    size = stage.model_size(tmp_path, ResizeFacts(names, 101, 101, True, "float32", 0))
+    size = stage.model_size(tmp_path, ResizeFacts(names, 101, 101, True, "float32"))
     assert size.parameters == sum(tensor.numel() for tensor in tensors.values())
 
 

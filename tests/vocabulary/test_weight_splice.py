@@ -39,8 +39,7 @@ def test_rows_are_put_where_they_belong_and_nothing_else_changes(
     monkeypatch.setattr(weight_splice, "CHUNK", chunk)
     tensors = make_file(tmp_path / "in.safetensors")
     grown = {"b": NewRows(at, torch.randn(count, 3).bfloat16()), "c": NewRows(at, torch.randn(count).half())}
-    size = copy_with_rows(tmp_path / "in.safetensors", tmp_path / "out.safetensors", grown)
-    assert size == (tmp_path / "out.safetensors").stat().st_size
+    copy_with_rows(tmp_path / "in.safetensors", tmp_path / "out.safetensors", grown)
     made = load_file(tmp_path / "out.safetensors")
     assert made.keys() == tensors.keys()
     for name, tensor in tensors.items():

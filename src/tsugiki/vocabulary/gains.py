@@ -205,16 +205,9 @@ def build_report(
     held_out: Mapping[str, Iterable[str]],
     target: TargetCharacters,
     weights: Mapping[str, float],
-    *,
-    model: ModelSize | None = None,
-    seconds: Mapping[str, float] | None = None,
-    proofs: "Sequence[Proof]" = (),
-    trials: "Sequence[Trial]" = (),
-    threshold: int | None = None,
-    initialisation: Mapping[str, Any] | None = None,
 ) -> VocabularyReport:
     """Measure both tokenizers on whole documents by source, each read once. New ids are those from
-    `base.vocabulary_size` on."""
+    `base.vocabulary_size` on. Whoever extended the vocabulary fills in the fields that have defaults."""
     sample, uses, sample_characters = _measure_sources(base, extended, samples)
     held, _, held_characters = _measure_sources(base, extended, held_out)
     uses = uses[base.vocabulary_size :]
@@ -237,12 +230,6 @@ def build_report(
         most_used=pieces(most_used),
         unused=len(unused),
         first_unused=pieces(unused[:PIECES_NAMED]),
-        model=model,
-        seconds=dict(seconds or {}),
-        proofs=proofs,
-        trials=trials,
-        threshold=threshold,
-        initialisation=dict(initialisation or {}),
     )
 
 

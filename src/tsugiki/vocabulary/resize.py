@@ -40,14 +40,13 @@ COMPANIONS = (
 
 @dataclass(frozen=True)
 class ResizeFacts:
-    """What was done. matrices: their names in the files. bytes_copied: size of the weight files written."""
+    """What was done. matrices: their names in the files."""
 
     matrices: tuple[str, ...]
     old_rows: int
     new_rows: int
     tied: bool
     dtype: str
-    bytes_copied: int
 
 
 def resize_model(
@@ -95,9 +94,9 @@ def resize_model(
         matrices = find_matrices(config, resized_config, shapes, str(base))
         grown, tied = _grow(base, headers, matrices, used, pieces, method, noise, seed)
     with _storage_errors(output, "write"):
-        written = _write(base, output, headers, grown, resized, token_ids or {})
+        _write(base, output, headers, grown, resized, token_ids or {})
     dtype = str(next(iter(grown.values())).rows.dtype).removeprefix("torch.")
-    return ResizeFacts(tuple(sorted(grown)), rows, size, tied, dtype, written)
+    return ResizeFacts(tuple(sorted(grown)), rows, size, tied, dtype)
 
 
 def _grow(
@@ -143,15 +142,14 @@ def _write(
     grown: Mapping[str, NewRows],
     config: Any,
     token_ids: Mapping[str, int | None],
-) -> int:
-    """All files into `output`, the configuration last; bytes of the weight files. Raises OSError."""
+) -> None:
+    """All files into `output`, the configuration last. Raises OSError."""
     output.mkdir(parents=True, exist_ok=True)
     for path in [output / "config.json", *output.glob("*.safetensors"), *output.glob("*.safetensors.index.json")]:
         path.unlink(missing_ok=True)
-    written = 0
     for name, header in headers.items():
         mine = {tensor: new for tensor, new in grown.items() if tensor in header.tensors}
-        written += copy_with_rows(base / name, output / name, mine)
+        copy_with_rows(base / name, output / name, mine)
     if SINGLE not in headers:
         _write_json(output / INDEX, _resized_index(read_json(base / INDEX), headers, grown))
     for name in COMPANIONS:
@@ -163,7 +161,6 @@ def _write(
         _write_json(output / "generation_config.json", generation)
     fsync_directory(output)
     _write_json(output / "config.json", config)
-    return written
 
 
 def _weight_files(base: Path) -> list[str]:

@@ -134,12 +134,13 @@ def _make(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path, output: P
             {name: (text.text for text in sample.training) for name, sample in samples.items()},
             {name: (text.text for text in sample.held_out) for name, sample in samples.items()},
             target, {name: source.weight for name, source in recipe.data.sources.items()},
-            model=model_size(output, facts), proofs=proofs, trials=learnt.trials, threshold=learnt.threshold,
-            initialisation={
-                "method": vocabulary.initialise, "noise": vocabulary.noise, **asdict(facts),
-                "matrices": ", ".join(facts.matrices), "tied": "yes" if facts.tied else "no",
-            },
         )  # fmt: skip
+    report.model, report.proofs = model_size(output, facts), proofs
+    report.trials, report.threshold = learnt.trials, learnt.threshold
+    report.initialisation = {
+        "method": vocabulary.initialise, "noise": vocabulary.noise, **asdict(facts),
+        "matrices": ", ".join(facts.matrices), "tied": "yes" if facts.tied else "no",
+    }  # fmt: skip
     report.seconds = clock.seconds
     return report
 

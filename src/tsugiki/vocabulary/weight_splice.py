@@ -77,8 +77,8 @@ def read_header(path: Path) -> Header:
     return Header(tensors, metadata, 8 + length)
 
 
-def copy_with_rows(source: Path, target: Path, grown: Mapping[str, NewRows]) -> int:
-    """Copy a safetensors file with the rows of `grown`, durably; bytes written. Without any, it is a plain copy.
+def copy_with_rows(source: Path, target: Path, grown: Mapping[str, NewRows]) -> None:
+    """Copy a safetensors file with the rows of `grown`, durably. Without any, it is a plain copy.
 
     Raises ModelError as `read_header` does; OSError.
     """
@@ -95,7 +95,6 @@ def copy_with_rows(source: Path, target: Path, grown: Mapping[str, NewRows]) -> 
             else:
                 _copy(file, out, tensor.end - tensor.begin)
     fsync_file(target)
-    return target.stat().st_size
 
 
 def grown_shape(tensor: StoredTensor, new: NewRows) -> tuple[int, ...]:
