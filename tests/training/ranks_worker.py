@@ -89,7 +89,7 @@ class EmbeddingsFirst(Setup):
             self.step += 1
             loss(self.model).backward()
             self.ours.drop_frozen_gradients(self.step)
-            clip_global_norm(self.ours.trainable(), CLIP)
+            clip_global_norm(self.ours.parameters.values(), CLIP)
             self.ours.step(self.step, RATE, not_finite=torch.tensor(0.0))
 
     def tensors(self) -> dict[str, torch.Tensor]:

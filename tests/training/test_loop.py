@@ -19,6 +19,7 @@ from tsugiki.model.export import export
 from tsugiki.recipe_inputs import Inputs, record_inputs
 from tsugiki.training import batches as batches_module
 from tsugiki.training import loop as loop_module
+from tsugiki.training import validation as validation_module
 from tsugiki.training.checkpoint_writer import Stager
 from tsugiki.training.loop import train, train_step
 from tsugiki.training.optimizer import Optimizer
@@ -273,6 +274,19 @@ def test_validation_runs_before_the_first_step_at_intervals_and_at_the_end(open_
     for name, score in first.items():
         assert score["bits_per_byte"] == pytest.approx(score["nats"] / math.log(2) / score["bytes"])
         assert last[name]["bits_per_byte"] < score["bits_per_byte"]
+
+
+def test_a_long_validation_says_where_it_is(open_tiny, monkeypatch):
+    run = open_tiny()
+    validation_module.validate(run)
+    quick = len(run.said)
+    monkeypatch.setattr(validation_module, "SILENCE_SECONDS", 0)
+    validation_module.validate(run)
+    lines = [line.rpartition(", ")[0] for line in run.said[quick:]]
+    assert list(dict.fromkeys(lines)) == [
+        "step 0  held-out text of en (1 of 2 sources)", "step 0  held-out text of ja (2 of 2 sources)",
+    ]  # fmt: skip
+    assert not any("held-out" in line for line in run.said[:quick])
 
 
 def test_stop_after_steps_ends_early_with_a_checkpoint(open_tiny):

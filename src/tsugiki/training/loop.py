@@ -48,7 +48,8 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
         objective(run, output, micro, targets).backward()
         sums.add(micro, output)  # stays on the device
     run.optimizer.drop_frozen_gradients(step)
-    norm = clip_global_norm(run.optimizer.trainable(), run.recipe.training.max_grad_norm).to(run.processes.device)
+    norm = clip_global_norm(run.optimizer.parameters.values(), run.recipe.training.max_grad_norm)
+    norm = norm.to(run.processes.device)  # of no gradient at all, torch makes it on the CPU
     loss = sums.over_ranks() / max(targets, 1)
     run.checkpointer.wait_copied()  # what a save that began after the last step still reads
     if targets:
@@ -74,7 +75,7 @@ def objective(run: Run, output: LossOutput, micro: MicroBatch, targets: int) -> 
     return loss
 
 
-def clip_global_norm(parameters: Sequence[torch.Tensor], max_norm: float) -> torch.Tensor:
+def clip_global_norm(parameters: Collection[torch.Tensor], max_norm: float) -> torch.Tensor:
     """Scale all gradients by the norm over all parameters *and* ranks; returns that norm, before clipping."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)

@@ -139,9 +139,6 @@ class Optimizer:
         for name in self.frozen(step):
             self.parameters[name].grad = None
 
-    def trainable(self) -> list[nn.Parameter]:
-        return list(self.parameters.values())
-
     def step(self, step: int, learning_rate: float, *, not_finite: torch.Tensor) -> None:
         """Make update `step`; where `not_finite` (a 0-dim tensor on the device) is 1, change nothing.
 

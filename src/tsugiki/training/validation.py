@@ -6,9 +6,14 @@ model knows no BOS. Sums stand beside the ratios, so that a reader can pool sour
 """
 
 import math
+import time
 
 from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
+from tsugiki.training.metrics import duration
 from tsugiki.training.run import Run
+
+SILENCE_SECONDS = 20.0
+"""Between two lines on a validation that takes long."""
 
 
 def validate(run: Run) -> dict[str, dict[str, float]] | None:
@@ -19,6 +24,16 @@ def validate(run: Run) -> dict[str, dict[str, float]] | None:
     """
     settings, context = run.recipe.training, run.recipe.data.sequence_length
     scores: dict[str, dict[str, float]] = {}
+    started = spoke = time.monotonic()
+
+    def asked_to_stop() -> bool:
+        nonlocal spoke
+        if time.monotonic() - spoke >= SILENCE_SECONDS:
+            spoke = time.monotonic()
+            place = f"{list(run.sources).index(name) + 1} of {len(run.sources)}"
+            run.say(f"step {run.step:,}  held-out text of {name} ({place} sources), {duration(spoke - started)} so far")
+        return run.asked_to_stop()
+
     for name, source in run.sources.items():
         count = min(settings.eval_documents, source.held_out.document_count)
         if count == 0:
@@ -31,7 +46,7 @@ def validate(run: Run) -> dict[str, dict[str, float]] | None:
             context=context,
             batch_tokens=settings.micro_batch_size * context,
             group=run.processes.control,
-            stop=run.asked_to_stop,
+            stop=asked_to_stop,
         )
         if found is None:
             return None

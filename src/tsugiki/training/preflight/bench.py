@@ -60,8 +60,9 @@ class Watcher:
         self.optimizer.drop_frozen_gradients(step)
         self.plant(self.optimizer.parameters)
 
-    def trainable(self) -> list[nn.Parameter]:
-        return self.optimizer.trainable()
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        return self.optimizer.parameters
 
     def step(self, step: int, learning_rate: float, *, not_finite: Tensor) -> None:
         self.clipped(self.optimizer.parameters)

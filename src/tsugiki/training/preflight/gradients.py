@@ -79,7 +79,7 @@ def clipping(bench: Bench) -> Finding:
         return warn("nothing moves at this step: every parameter is frozen", explains_itself=True)
     ratios = [after[name] * planted / limit / norm for name, norm in before.items() if norm > 1e-12 * planted]
     uneven = max((abs(ratio - 1) for ratio in ratios), default=0.0)
-    full = all(parameter.dtype == torch.float32 for parameter in bench.run.optimizer.trainable())
+    full = all(parameter.dtype == torch.float32 for parameter in bench.run.optimizer.parameters.values())
     tolerance = 1e-3 if full else 0.02
     measured = f"norm {planted:.4g} became {norms[1]:.4g}, reported {record.grad_norm:.4g}"
     if uneven > tolerance:
