@@ -47,8 +47,8 @@ class TrainingModel(nn.Module):
         self.hf: PreTrainedModel = hf
         self.chunk_tokens = chunk_tokens
         text = text_config(hf)
-        self.has_router = hasattr(text, "output_router_logits")
-        """Whether the model computes a load-balancing loss; the first call settles it."""
+        self.has_router = self._router_is_open = hasattr(text, "output_router_logits")
+        """Whether the model computes a load-balancing loss; the first call settles it, once and for all."""
         configured = configured_router_coefficient(text)
         self.router_coefficient = configured if router_coefficient is None else router_coefficient
         self.flattens_packed = str(getattr(text, "_attn_implementation", "")).startswith("flash")
@@ -102,10 +102,11 @@ class TrainingModel(nn.Module):
                 arguments["input_ids"], positions = inputs.reshape(1, -1), positions.reshape(1, -1)
             arguments["position_ids"] = to_device(positions, inputs.device)
         output = self.hf(**arguments)
-        # A configuration may speak of router logits where no loss is computed: DeepSeek-V3 balances experts by a bias.
-        # One that is asked for by a coefficient and does not come is for preflight to name.
-        room, loss = hasattr(output, "aux_loss"), getattr(output, "aux_loss", None)
-        self.has_router = self.has_router and room and (loss is not None or self.router_coefficient > 0)
+        if self._router_is_open:
+            # A configuration may speak of router logits where no loss is computed: DeepSeek-V3 balances experts by a
+            # bias. One that is asked for by a coefficient and does not come is for preflight to name.
+            room, loss = hasattr(output, "aux_loss"), getattr(output, "aux_loss", None)
+            self.has_router, self._router_is_open = room and (loss is not None or self.router_coefficient > 0), False
         return output
 
     def sum_over_replicas(self, wanted: bool) -> None:

@@ -224,14 +224,12 @@ class Bench:
 
     @contextmanager
     def router_coefficient(self, value: float) -> Iterator[None]:
-        """Within the context the router's loss counts with `value`. Called so, a model that gives no such loss, though
-        its own coefficient asks for one, takes itself for one without a router: that is put back, too."""
-        model = self.run.model
-        former, model.router_coefficient = (model.router_coefficient, model.has_router), value
+        """Within the context the router's loss counts with `value`."""
+        former, self.run.model.router_coefficient = self.run.model.router_coefficient, value
         try:
             yield
         finally:
-            model.router_coefficient, model.has_router = former
+            self.run.model.router_coefficient = former
 
     @cached_property
     def labelled(self) -> "HeadGradient | None":
