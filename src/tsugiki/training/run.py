@@ -32,7 +32,7 @@ from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import launch_errors, total_steps
 from tsugiki.schedule import Schedule, make_schedule
 from tsugiki.training.batches import Cut
-from tsugiki.training.checkpoint import Checkpointer, Found, check_disk_space, size_estimate
+from tsugiki.training.checkpoint import Checkpointer, check_disk_space, size_estimate
 from tsugiki.training.distributed import Processes
 from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
 from tsugiki.training.resume import require_same_run, software_versions
@@ -188,26 +188,37 @@ def open_run(
         tokenizer=tokenizer, checkpointer=checkpointer, total_steps=steps, stop=stop, say=say,
         model_folder=model_folder,
     )  # fmt: skip
-    found = checkpointer.newest_whole()
-    for warning in checkpointer.warnings:
-        say(f"warning: {warning}")
-    if found:
-        _continue_from(run, found)
-    elif processes.broadcast(bool(list_names(checkpointer.directory))):
-        raise StorageError(
-            f"{recipe.run_dir}/checkpoints holds checkpoints but none is whole: {'; '.join(checkpointer.warnings)}. "
-            "Move the directory away to start anew; a run with history never starts again at step 0 by itself"
-        )
-    elif reached := processes.broadcast(reached_step(recipe.run_dir)):
-        raise StorageError(
-            f"{recipe.run_dir} has reached step {reached:,}, but its checkpoints are gone. Bring them back, or remove "
-            "the directory to start anew; a run with history never starts again at step 0 by itself"
-        )
-    else:
-        checkpointer.lineage = processes.broadcast(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}")
+    _continue_or_begin(run)
     run.checkpoint_bytes = size_estimate(run.tensors())
     _check_disk(run)
     return run
+
+
+def _continue_or_begin(run: Run) -> None:
+    """Bring the run to its newest whole checkpoint, or make it a new one where there is no history."""
+    checkpointer, run_dir = run.checkpointer, run.recipe.run_dir
+    found = checkpointer.newest_whole()
+    for warning in checkpointer.warnings:
+        run.say(f"warning: {warning}")
+    if found:
+        require_same_run(run, found)
+        checkpointer.load(found, run.tensors())
+        checkpointer.lineage = found.manifest["lineage"]
+        run.step, run.tokens, run.bad_steps = (found.state[key] for key in ("step", "tokens", "bad_steps"))
+        run.say(f"continuing from {found.path} after step {run.step:,}")
+    elif run.processes.broadcast(bool(list_names(checkpointer.directory))):
+        raise StorageError(
+            f"{run_dir}/checkpoints holds checkpoints but none is whole: {'; '.join(checkpointer.warnings)}. "
+            "Move the directory away to start anew; a run with history never starts again at step 0 by itself"
+        )
+    elif reached := run.processes.broadcast(reached_step(run_dir)):
+        raise StorageError(
+            f"{run_dir} has reached step {reached:,}, but its checkpoints are gone. Bring them back, or remove "
+            "the directory to start anew; a run with history never starts again at step 0 by itself"
+        )
+    else:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+        checkpointer.lineage = run.processes.broadcast(name)
 
 
 def _check_disk(run: Run) -> None:
@@ -223,12 +234,3 @@ def _check_disk(run: Run) -> None:
             raise StorageError(explain_os_error(error, directory)) from error
 
     on_first_rank(look, run.processes.control)
-
-
-def _continue_from(run: Run, found: Found) -> None:
-    """Bring weights, moments and counters to the checkpoint's, if it is one of this run."""
-    require_same_run(run, found)
-    run.checkpointer.load(found, run.tensors())
-    run.checkpointer.lineage = found.manifest["lineage"]
-    run.step, run.tokens, run.bad_steps = (found.state[key] for key in ("step", "tokens", "bad_steps"))
-    run.say(f"continuing from {found.path} after step {run.step:,}")
