@@ -5,6 +5,7 @@ JOB is a folder with jobs.json; rank 0 leaves gradients there as safetensors and
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tsugiki.corpus.windows import IGNORE
-from tsugiki.errors import ModelError
 from tsugiki.model.bits_per_byte import score_documents
 from tsugiki.model.load import load_model
 from tsugiki.model.loss import TrainingModel
+from tsugiki.model.ranks import on_first_rank
 from tsugiki.model.shard import make_mesh
 from tsugiki.training.loop import clip_global_norm, objective
 
@@ -71,6 +72,21 @@ def settings(**values: Any) -> SimpleNamespace:
     return SimpleNamespace(**{**defaults, "allow_pickle": False, **values})
 
 
+def gathered(mine: Any) -> list[Any]:
+    everybody: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everybody, mine)
+    return everybody
+
+
+def told(work: Callable[[], Any]) -> list[list[str]]:
+    """The class and the text of the error of each rank."""
+    try:
+        work()
+    except Exception as error:
+        return gathered([type(error).__name__, str(error)])
+    return gathered(["", ""])
+
+
 def main(job: Path, rank: int, world: int) -> None:
     dist.init_process_group("gloo", store=dist.FileStore(str(job / "store"), world), rank=rank, world_size=world)
     torch.set_num_threads(1)
@@ -97,14 +113,11 @@ def main(job: Path, rank: int, world: int) -> None:
 
     drawn = load_model(settings(architecture=jobs["drawn"]), mesh=make_mesh("full"), precision="fp32", seed=3)
     weights = {name: value.full_tensor().clone() for name, value in drawn.named_hf_parameters()}
-    try:
-        load_model(settings(name_or_path=jobs["broken"]), mesh=make_mesh("full"))
-        error = ""
-    except ModelError as caught:
-        error = str(caught)
-    errors: list[str] = [""] * world
-    dist.all_gather_object(errors, error)
-    facts["errors"] = errors
+    facts["errors"] = {
+        "broken": told(lambda: load_model(settings(name_or_path=jobs["broken"]), mesh=make_mesh("full"))),
+        "not ours": told(lambda: on_first_rank(lambda: [1, 2][3])),
+    }
+    facts["answers"] = gathered(on_first_rank(lambda: {"rank": rank}))
     if rank == 0:
         save_file(weights, job / "drawn.safetensors")
         (job / "facts.json").write_text(json.dumps(facts))

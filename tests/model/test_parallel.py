@@ -152,9 +152,18 @@ def test_random_weights_do_not_depend_on_the_number_of_processes(
 
 
 def test_rank_zeros_load_error_is_raised_on_every_rank(two_processes: Path) -> None:
-    errors = json.loads((two_processes / "facts.json").read_text())["errors"]
-    assert errors[0] == errors[1]
-    assert "model.layers.1.self_attn.q_proj.weight" in errors[0]
+    first, second = json.loads((two_processes / "facts.json").read_text())["errors"]["broken"]
+    assert first == second
+    assert first[0] == "ModelError"
+    assert "model.layers.1.self_attn.q_proj.weight" in first[1]
+
+
+def test_what_rank_0_answers_or_fails_at_is_known_to_all(two_processes: Path):
+    facts = json.loads((two_processes / "facts.json").read_text())
+    assert facts["answers"] == [{"rank": 0}, {"rank": 0}]
+    own, other = facts["errors"]["not ours"]
+    assert own == ["IndexError", "list index out of range"]
+    assert other == ["TsugikiError", "rank 0 failed: IndexError('list index out of range')"]
 
 
 def test_scores_of_documents_do_not_depend_on_the_number_of_processes(
