@@ -85,7 +85,10 @@ class SoftCap(NamedTuple):
         return f"soft cap {self.cap:g}" + ("" if self.scale == 1.0 else f", scale {self.scale:g}")
 
 
-TRANSFORMS: list[type[Transform]] = [Scale, SoftCap]
+TRANSFORMS: list[type[Transform]] = [
+    Scale,
+    SoftCap,
+]
 """The kinds that are known, in the order in which they are tried."""
 
 
