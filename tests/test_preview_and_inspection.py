@@ -60,9 +60,30 @@ def test_validate_reads_on_where_two_hundred_short_documents_fill_no_window(reci
     assert "sample 0: source both" in shown
 
 
+def test_validate_finds_what_prepare_would_refuse_in_every_small_source_at_once(recipe, tmp_path):
+    """Before a minute of vocabulary extension is spent on it."""
+    from tsugiki.pipeline import run_prepare
+
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps({"text": text * 50}) + "\n" for text in TEXTS[:50]))
+    (tmp_path / "bad.jsonl").write_text('{"text": ""}\n' + '{"text": "A river."}\n' * 40)
+    source = recipe.data.sources["both"]
+    sources = {name: source.model_copy(update={"path": [str(tmp_path / f"{name}.jsonl")]}) for name in ("few", "bad")}
+    data = recipe.data.model_copy(update={"sources": recipe.data.sources | sources})
+    with pytest.raises(DataError) as caught:
+        list(preview_samples(recipe.model_copy(update={"data": data}), 1))
+    few, bad, *_ = str(caught.value).splitlines()
+    assert "1 of 41 documents cannot be used (1 empty)" in bad
+    assert "raise it to leave them out" in bad
+    data = data.model_copy(update={"sources": {"few": sources["few"]}})
+    with pytest.raises(DataError) as prepared:
+        run_prepare(recipe.model_copy(update={"data": data}))
+    assert few == str(prepared.value)
+    assert "set data.sources.few.held_out to 0." in few
+
+
 def test_validate_names_a_source_that_is_too_small_for_a_window(recipe, tmp_path):
     (tmp_path / "text.jsonl").write_text('{"text": "short"}\n' * 300, encoding="utf-8")
-    data = recipe.data.model_copy(update={"sequence_length": 16_384})
+    data = recipe.data.model_copy(update={"sequence_length": 16_384, "held_out": 0.0})
     with pytest.raises(DataError, match="too little text to fill a single window"):
         list(preview_samples(recipe.model_copy(update={"data": data}), 1))
 

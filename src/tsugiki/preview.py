@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tsugiki.corpus.audit import describe_sample, render_sample
 from tsugiki.corpus.fingerprint import boundaries
+from tsugiki.corpus.held_out import below, check_held_out, enough_to_hold_out, held_out_draw
 from tsugiki.corpus.inputs import SourceDocuments
 from tsugiki.corpus.mixture import Mixture
-from tsugiki.corpus.prepared import open_prepared
+from tsugiki.corpus.prepared import Counts, open_prepared
 from tsugiki.corpus.store import StoreWriter, TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
@@ -31,6 +34,8 @@ PREVIEW_DOCUMENTS = 200
 """Of each source, and more where they fill no window."""
 PREVIEW_CHARACTERS = 1_000_000
 """Of each source at most, or what surely fills a window where that is more."""
+DRAW = [("draw", np.uint64), ("bytes", np.int64)]
+"""Of a document what decides whether it is held out, and its size."""
 CHARACTERS_A_TOKEN = 16
 """More than a token of ordinary text stands for (about 4 in English)."""
 
@@ -85,8 +90,16 @@ def _open(recipe: Recipe, tokenizer: TextTokenizer) -> Iterator[tuple[dict[str, 
     if all(current_manifest(recipe, name, tokenizer) for name in recipe.data.sources):
         yield dict(open_prepared(recipe, tokenizer)), True
         return
+    found, problems = {}, []
     with tempfile.TemporaryDirectory(prefix="tsugiki-preview-") as folder:
-        yield {name: _excerpt(recipe, name, tokenizer, Path(folder)) for name in recipe.data.sources}, False
+        for name in recipe.data.sources:
+            try:
+                found[name] = _excerpt(recipe, name, tokenizer, Path(folder))
+            except DataError as error:
+                problems.append(str(error))
+        if problems:  # of all sources together: each may cost its reader a look at the files
+            raise DataError("\n".join(problems))
+        yield found, False
 
 
 def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, folder: Path) -> _Excerpt:
@@ -96,13 +109,21 @@ def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, folder: Path) 
     length = recipe.data.sequence_length
     most = max(PREVIEW_CHARACTERS, CHARACTERS_A_TOKEN * length)
     taken = characters = filled = 0
+    draws: list[tuple[int, int]] = []
     for file, _, line, text in (item for batch in documents.batches() for item in batch):
-        tokens = [*before, *tokenizer.encode(text), *after]
-        writer.add_document(tokens, file, line, len(text.encode("utf-8")), len(text))
+        tokens, content = [*before, *tokenizer.encode(text), *after], text.encode("utf-8")
+        writer.add_document(tokens, file, line, len(content), len(text))
+        draws.append((held_out_draw(content), len(content)))
         taken, characters, filled = taken + 1, characters + len(text), filled + len(tokens)
         # A window needs one token more than its length. Short documents in long windows are a sound source.
         if (taken >= PREVIEW_DOCUMENTS and filled > length) or characters >= most:
             break
+    else:  # the whole source has been read
+        share, records = recipe.held_out_share(name), np.array(draws, DRAW)
+        chosen = records[below(records["draw"], share)]
+        if share > 0:
+            counts = Counts(documents=len(chosen), bytes=int(chosen["bytes"].sum()))
+            check_held_out(name, counts, enough_to_hold_out(records))
     if not taken:
         raise DataError(f"source {name}: no document can be read from it")
     writer.close()

@@ -214,8 +214,8 @@ class SourceDocuments:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.bad.items()))
         return DataError(
             f"source {self.name}: {sum(self.bad.values()):,} of {self.seen:,} documents cannot be used ({kinds}), more "
-            f"than data.max_bad_documents = {self.tolerated:g} tolerates. First of them:\n  "
-            + "\n  ".join(self.bad_examples)
+            f"than data.max_bad_documents = {self.tolerated:g} tolerates: mend them, or raise it to leave "
+            "them out. First of them:\n  " + "\n  ".join(self.bad_examples)
         )
 
 
