@@ -78,13 +78,6 @@ def _show(error: TsugikiError) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(plain(f"error: {error}"))
 
 
-def show_vocabulary(report: Any) -> None:
-    """Print the report of the vocabulary stage."""
-    from tsugiki.vocabulary.report import draw
-
-    console.print(draw(report))
-
-
 def _load(recipe: Path, overrides: list[str] | None, *, check_files: bool = True) -> Any:
     from tsugiki.recipe_file import load_recipe
 
@@ -137,12 +130,7 @@ def vocabulary_extend(recipe: RecipeFile, overrides: Overrides = None) -> None:
     """Learn pieces for the recipe's language, prove the tokenizer, resize the model; skipped when up to date."""
     from tsugiki.pipeline import run_vocabulary
 
-    checked = _load(recipe, overrides)
-    report = run_vocabulary(checked, say)
-    if report is not None:
-        show_vocabulary(report)
-        say(f"model      {checked.vocabulary_dir / 'model'}")
-        say(f"report     {checked.vocabulary_dir / 'report.md'}, report.json, fertility.png")
+    run_vocabulary(_load(recipe, overrides), say)
 
 
 TextFiles = Annotated[
@@ -205,13 +193,11 @@ def _folders_and_files(arguments: list[Path], text: list[Path]) -> tuple[list[Pa
 def prepare(recipe: RecipeFile, overrides: Overrides = None) -> None:
     """Tokenise the corpora into token stores; does only what is not up to date."""
     from tsugiki.pipeline import run_prepare
-    from tsugiki.progress import PrepareProgress, describe_manifest
+    from tsugiki.progress import PrepareProgress
 
     checked = _load(recipe, overrides)
     with PrepareProgress(console) as progress:
-        manifests = run_prepare(checked, progress)
-    for name, manifest in manifests.items():
-        say(describe_manifest(name, manifest))
+        run_prepare(checked, progress, say)
 
 
 @app.command()
@@ -222,7 +208,7 @@ def run(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
     checked = _load(recipe, overrides)
     with PrepareProgress(console) as progress:
-        finished = run_all(checked, say, progress, show_vocabulary, cli_evaluation.evaluate_recipe)
+        finished = run_all(checked, say, progress, cli_evaluation.evaluate_recipe)
     end(FINISHED if finished else RESUMABLE)
 
 

@@ -28,6 +28,7 @@ from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json
 from tsugiki.folders import only_one, tidy
+from tsugiki.progress import describe_manifest
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_evaluation import DATA_DIR
@@ -43,6 +44,10 @@ from tsugiki.recipe_inputs import (
 from tsugiki.vocabulary.made_from import is_up_to_date, section_of
 
 Say = Callable[[str], None]
+
+
+def _silent(_text: str) -> None:
+    return
 
 
 def run_vocabulary(recipe: Recipe, say: Say) -> Any:
@@ -66,9 +71,10 @@ def run_vocabulary(recipe: Recipe, say: Say) -> Any:
     return None
 
 
-def run_prepare(recipe: Recipe, progress: Progress | None = None) -> dict[str, Any]:
-    """Tokenise every source that is not up to date; returns the manifests by source."""
-    return prepare(recipe, load_tokenizer(recipe), progress=progress)
+def run_prepare(recipe: Recipe, progress: Progress | None = None, say: Say = _silent) -> None:
+    """Tokenise every source that is not up to date, and say what each one holds."""
+    for name, manifest in prepare(recipe, load_tokenizer(recipe), progress=progress).items():
+        say(describe_manifest(name, manifest))
 
 
 def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> bool:
@@ -122,21 +128,19 @@ def run_all(
     recipe: Recipe,
     say: Say,
     progress: Progress | None = None,
-    show_report: Callable[[Any], None] | None = None,
     evaluate: Callable[[Recipe], None] | None = None,
 ) -> bool:
     """Every stage in order; returns whether the run is finished (False: stopped on request, resumable).
 
-    `show_report` prints the report of a vocabulary that was extended now. `evaluate` is called last, where the recipe
-    has a section of that name: it calls `run_evaluation` with what shows its progress."""
+    `evaluate` is called last, where the recipe has a section of that name: it calls `run_evaluation` with what shows
+    its progress."""
     from tsugiki.training.distributed import read_place
 
     first = read_place(os.environ).rank == 0
     if first:
-        report = run_vocabulary(recipe, say) if recipe.vocabulary is not None else None
-        if report is not None and show_report is not None:
-            show_report(report)
-        run_prepare(recipe, progress)
+        if recipe.vocabulary is not None:
+            run_vocabulary(recipe, say)
+        run_prepare(recipe, progress, say)
     else:
         _wait_for_data(recipe)
     finished = run_training(recipe, say)
@@ -221,7 +225,3 @@ def _wait_for_data(recipe: Recipe) -> None:
     tokenizer = load_tokenizer(recipe)
     while any(current_manifest(recipe, name, tokenizer) is None for name in recipe.data.sources):
         time.sleep(2)
-
-
-def _silent(_text: str) -> None:
-    return

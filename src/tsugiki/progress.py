@@ -120,7 +120,7 @@ def describe_manifest(name: str, manifest: Any) -> str:
     train, held = manifest.train, manifest.held_out
     around = [token for token, added in (("BOS", manifest.add_bos), ("EOS", manifest.add_eos)) if added]
     text = (
-        f"{name}: {train.documents:,} documents, {train.tokens:,} tokens, {size(train.bytes)} to train on "
+        f"prepared   {name}: {train.documents:,} documents, {train.tokens:,} tokens, {size(train.bytes)} to train on "
         f"({train.bytes / max(train.tokens, 1):.2f} bytes a token, "
         f"{' and '.join(around) or 'no control tokens'} added); "
         f"{held.documents:,} documents, {size(held.bytes)} held out"

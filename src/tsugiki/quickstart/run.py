@@ -25,7 +25,7 @@ from rich.console import Console
 from tsugiki.errors import FINISHED, RESUMABLE
 from tsugiki.files import read_json, write_json
 from tsugiki.plots import plot_runs
-from tsugiki.progress import PrepareProgress, describe_manifest
+from tsugiki.progress import PrepareProgress
 from tsugiki.quickstart.base import write_tokenizer
 from tsugiki.quickstart.corpora import Corpus, embedded_corpora
 from tsugiki.quickstart.machine import choose_threads
@@ -96,26 +96,17 @@ def run_recipe(path: Path, console: Console, *, show_data: bool) -> bool:
         say(f"up to date: {recipe.run_dir}")
         return True
     if recipe.vocabulary is not None:
-        show_vocabulary(recipe, run_vocabulary(recipe, say), say)
+        run_vocabulary(recipe, say)
     say(f"threads    {choose_threads()}")
     with PrepareProgress(console) as progress:
-        manifests = run_prepare(recipe, progress if show_data else None)
-    for name, manifest in manifests.items() if show_data else ():
-        say("prepared   " + describe_manifest(name, manifest))
+        if show_data:
+            run_prepare(recipe, progress, say)
+        else:
+            run_prepare(recipe)
     if not run_training(recipe, say):
         return False
     export_final(recipe, say)
     return True
-
-
-def show_vocabulary(recipe: Any, report: Any, say: Any) -> None:
-    """What the new pieces save, in a line a source, where they were made now, and where the whole report lies."""
-    for name, change in report.held_out.items() if report is not None else ():
-        say(
-            f"fertility  {name}: {change.before.tokens_per_character:.3f} -> {change.after.tokens_per_character:.3f} "
-            f"tokens a character ({change.ratio:.3f} of the tokens)"
-        )
-    say(f"report     {recipe.vocabulary_dir / 'report.md'}, report.json, fertility.png")
 
 
 def is_finished(recipe: Any) -> bool:

@@ -1,18 +1,9 @@
-"""The report of a vocabulary extension, for the terminal and as files.
-
-The facts are those of `gains.py`. Both forms show the same sections, so that none says what the other leaves out.
-"""
+"""The report of a vocabulary extension, whole as files, in short for the terminal. The facts are from `gains.py`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.columns import Columns
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from tsugiki.files import write_atomically, write_json
 from tsugiki.printable import escape_markdown, one_line
@@ -32,7 +23,6 @@ class Section:
 
     title: str
     headings: Sequence[str] = ()
-    """`\\n` breaks a heading in the terminal."""
     rows: Sequence[Sequence[str]] = ()
     texts: int = 1
     """How many columns, from the left, hold words; the others hold figures."""
@@ -51,28 +41,13 @@ def write_report(report: VocabularyReport, folder: Path) -> list[Path]:
     return [folder / "report.json", folder / "report.md", chart]
 
 
-def draw(report: VocabularyReport) -> Group:
-    """The report as a terminal shows it, from 80 columns on."""
-    parts: list[RenderableType] = [Text(_headline(report), style="bold")]
-    for section in _sections(report):
-        parts.append(Text(""))
-        if section.headings:
-            table = Table(title=Text(section.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-            for index, heading in enumerate(section.headings):
-                if index < section.texts:
-                    table.add_column(heading, overflow="fold")
-                else:
-                    table.add_column(heading, justify="right", no_wrap=True)
-            for row in section.rows:
-                table.add_row(*map(Text, row))
-            parts.append(table)
-        else:
-            parts.append(Text(section.title, style="italic"))
-        if section.pieces:
-            named = [f"{piece.text} {piece.uses:,}" if piece.uses else piece.text for piece in section.pieces]
-            parts.append(Columns(map(Text, named), padding=(0, 2)))
-        parts += [Text(note) for note in section.notes]
-    return Group(*parts)
+def in_short(report: VocabularyReport) -> Iterator[str]:
+    """What the new pieces save, a line a source: of held-out text, or of the sample where none is held out."""
+    for name, change in report.judged.items():
+        yield (
+            f"fertility  {name}: {change.before.tokens_per_character:.3f} -> {change.after.tokens_per_character:.3f} "
+            f"tokens a character ({change.ratio:.3f} of the tokens)"
+        )
 
 
 def to_markdown(report: VocabularyReport) -> str:
@@ -81,8 +56,7 @@ def to_markdown(report: VocabularyReport) -> str:
     for section in _sections(report):
         blocks.append(f"## {section.title}")
         if section.headings:
-            headings = [heading.replace("\n", " ").strip() for heading in section.headings]
-            blocks.append(_markdown_table(headings, section.rows, section.texts))
+            blocks.append(_markdown_table(section.headings, section.rows, section.texts))
         if section.pieces:
             blocks.append(_markdown_pieces(section.pieces))
         blocks += [escape_markdown(note) for note in section.notes]
@@ -143,10 +117,10 @@ def _fertility(title: str, changes: Mapping[str, Change]) -> Section:
     if len(rows) > 1:
         first, *others = changes.values()
         rows.append(("all", sum(others, first)))
-    quotients = ("tokens/char\nbefore", "\nafter", "bytes/token\nbefore", "\nafter", "tokens\nratio")
+    quotients = ("tokens/char before", "after", "bytes/token before", "after", "tokens ratio")
     return Section(
         title,
-        ("source", "size\n(chars)", *quotients),
+        ("source", "size (chars)", *quotients),
         [
             (
                 name, _short(change.before.characters),
@@ -170,7 +144,7 @@ def _savings(report: VocabularyReport) -> Section:
         (name, _percent(1 - ratio), f"{1 / ratio:.2f} x") + ((f"{100 * ratio * flops:.1f} %",) if flops else ())
         for name, ratio in ratios
     ]
-    headings = ("source", "tokens\nsaved", "text in a\nsequence") + (("FLOPs of the\nsame text",) if flops else ())
+    headings = ("source", "tokens saved", "text in a sequence") + (("FLOPs of the same text",) if flops else ())
     return Section("What it saves in training and generation", headings, rows, notes=list(_in_words(report)))
 
 
@@ -212,7 +186,7 @@ def _in_words(report: VocabularyReport) -> Iterator[str]:
 def _coverage(title: str, coverages: Sequence[Coverage]) -> Section:
     return Section(
         title,
-        ("script", "distinct", "one token\nbefore", "\nafter", "occurrences", "one token\nbefore", "\nafter"),
+        ("script", "distinct", "one token before", "after", "occurrences", "one token before", "after"),
         [_coverage_row(coverage) for coverage in coverages],
     )
 
@@ -237,7 +211,7 @@ def _unused(report: VocabularyReport) -> Section:
 def _trials(report: VocabularyReport) -> Section:
     return Section(
         "How many single characters",
-        ("seen at\nleast", "characters", "tokens per character\nof held-out text", "chosen"),
+        ("seen at least", "characters", "tokens per character of held-out text", "chosen"),
         [
             (
                 f"{trial.threshold:,}", f"{trial.characters:,}", f"{trial.tokens_per_character:.4f}",

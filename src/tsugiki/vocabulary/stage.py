@@ -28,7 +28,7 @@ from tsugiki.vocabulary.learn import Learnt, learn
 from tsugiki.vocabulary.made_from import MADE_FROM, MANIFEST, held_out_of, learned_from, made_from, section_of
 from tsugiki.vocabulary.pieces import Base, old_pieces
 from tsugiki.vocabulary.proofs import Proof, prove
-from tsugiki.vocabulary.report import write_report
+from tsugiki.vocabulary.report import CHART, in_short, write_report
 from tsugiki.vocabulary.sample import Sample, even_share, first_characters, keep_back, read_sample
 from tsugiki.vocabulary.words import word_divider
 
@@ -81,6 +81,10 @@ def extend(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path, say: Say
         report = _make(recipe, tokenizer, base_folder, work / "model", say)
         write_report(report, work)
         write_json(work / MANIFEST, {MADE_FROM: origin})
+    for line in in_short(report):
+        say(line)
+    say(f"model      {folder / 'model'}")
+    say(f"report     {folder / 'report.md'}, report.json, {CHART}")
     return report
 
 
