@@ -1,6 +1,7 @@
 """What the pages say exists: verbs, options, keys, targets, links, probes; and their recipes are valid."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from tsugiki.cli import app
 from tsugiki.recipe import Recipe
@@ -36,11 +38,11 @@ def code_in(text: str) -> list[str]:
 def commands(text: str) -> list[list[str]]:
     """The words after `tsugiki` of every command in a page, without comments."""
     found = [re.search(r"(?:^|-m |\s)tsugiki ([a-z].*)", code.split(" #")[0]) for code in code_in(text)]
-    return [match[1].split() for match in found if match]
+    return [shlex.split(match[1]) for match in found if match]
 
 
-def command_named(words: list[str]) -> click.Command:
-    """The verb, or the sub-verb, that a command line calls."""
+def command_named(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The verb, or the sub-verb, that a command line calls, and the words after it."""
     command = typer.main.get_command(app)
     while isinstance(command, click.Group) or hasattr(command, "commands"):
         stage = next((verb for verb in ("extend", "models") if verb in command.commands), None)
@@ -50,7 +52,7 @@ def command_named(words: list[str]) -> click.Command:
         command, words = command.commands[words[0]], words[1:]
         if not words:
             break
-    return command
+    return command, words
 
 
 def test_the_readme_is_under_a_thousand_words():
@@ -79,10 +81,26 @@ def test_links_to_headings_resolve(page):
 @every_page
 def test_every_verb_and_option_that_is_named_exists(page):
     for words in commands(page.read_text("utf-8")):
-        command = command_named(words)
-        options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-        for option in (word for word in words if word.startswith("--")):
-            assert option.split("=")[0] in options | {"--help"}, words
+        command, rest = command_named(words)
+        if rest and rest != ["--help"]:  # more than a name in a sentence: what the command line would make of it
+            command.make_context(words[0], ["0" if word == "G" else word for word in rest])
+
+
+def test_the_readmes_table_has_every_verb_in_the_order_of_the_help():
+    table = re.search(r"^\| command \|.*?\n\n", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    assert table
+    rows = [row.split("|")[1] for row in table[0].strip().splitlines()]
+    named = list(dict.fromkeys(words[0] for row in rows for words in commands(row)))
+    group = typer.main.get_command(app)
+    verbs = group.list_commands(click.Context(group))
+    assert ["quickstart", *named] == verbs
+    assert set(verbs) == set(group.commands)
+
+
+def test_the_help_cuts_no_sentence_in_two_on_eighty_columns():
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    assert "inspect" in shown
+    assert "..." not in shown.split("Commands:")[1]
 
 
 def test_commands_are_found_in_backticks_and_in_blocks():
@@ -234,7 +252,7 @@ def rows_of(page: Path, heading: str) -> dict[str, list[str]]:
 def test_every_option_of_evaluation_is_on_its_page():
     page = EVALUATION.read_text("utf-8")
     for words in (["evaluate"], ["evaluate", "diff"], ["data", "fetch"]):
-        for parameter in command_named([*words, "X"] if words == ["evaluate"] else words).params:
+        for parameter in command_named([*words, "X"] if words == ["evaluate"] else words)[0].params:
             for option in (*parameter.opts, *parameter.secondary_opts):
                 assert not option.startswith("--") or option == "--help" or f"`{option}" in page, (words, option)
 
@@ -300,8 +318,6 @@ def test_every_probe_of_the_quick_suite_is_on_the_page():
 def test_the_task_on_the_page_runs(tiny_language_model_folder, tmp_path, monkeypatch):
     """A reader who copies its two files and its command gets a score of three items."""
     pytest.importorskip("lm_eval")
-    from typer.testing import CliRunner
-
     from tsugiki.evaluation.results import read_records, read_results
 
     section = EVALUATION.read_text("utf-8").split("\n## Your own tasks\n")[1]

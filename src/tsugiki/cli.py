@@ -13,26 +13,42 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from tsugiki import __version__, cli_evaluation
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error
 from tsugiki.terminal import console, end, plain, say, stage_group
 
+VERBS = (
+    "quickstart", "init", "validate", "run", "vocabulary", "prepare", "preflight", "train", "evaluate", "data",
+    "export", "inspect", "sample", "generate", "recipe",
+)  # fmt: skip
+"""In the order in which they are needed, which is that of the README."""
+
+
+class Verbs(TyperGroup):
+    """Typer would list verbs that have further verbs after all others."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+
 app = typer.Typer(
     name="tsugiki",
+    cls=Verbs,
     help="Graft a new language onto an open-weight language model: continual pretraining from one recipe.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-recipe_app = typer.Typer(help="Look at recipes: their JSON Schema, or one fully resolved.", no_args_is_help=True)
+recipe_app = typer.Typer(help="Print a recipe fully resolved, or the JSON Schema of all.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 
 
 vocabulary_app = typer.Typer(
     cls=stage_group("extend"),
-    help="Extend the base's vocabulary: tsugiki vocabulary RECIPE. Or check and compare tokenizers.",
+    help="Extend a base's vocabulary; check, compare tokenizers.",
     no_args_is_help=True,
     subcommand_metavar="RECIPE | COMMAND [ARGS]...",
 )
@@ -115,7 +131,10 @@ def validate(
     ] = False,
     samples: Annotated[int, typer.Option(help="How many training samples to show.", min=0)] = 3,
 ) -> None:
-    """Check all that can be checked without a GPU, and show training samples with inputs beside targets."""
+    """Check a recipe and its inputs, and show training samples.
+
+    All that can be checked without a GPU; samples have their inputs beside their targets.
+    """
     from tsugiki.preview import preview_samples
 
     checked = _load(recipe, overrides, check_files=not schema)
@@ -191,7 +210,7 @@ def _folders_and_files(arguments: list[Path], text: list[Path]) -> tuple[list[Pa
 
 @app.command()
 def prepare(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Tokenise the corpora into token stores; does only what is not up to date."""
+    """Tokenise the corpora, where that is not up to date."""
     from tsugiki.pipeline import run_prepare
     from tsugiki.progress import PrepareProgress
 
@@ -202,7 +221,7 @@ def prepare(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def run(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """All stages in order, skipping what is up to date and continuing what was interrupted."""
+    """All stages in order; continues what was interrupted."""
     from tsugiki.pipeline import run_all
     from tsugiki.progress import PrepareProgress
 
@@ -214,7 +233,7 @@ def run(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def train(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Train on prepared data; continues from the newest whole checkpoint.
+    """Train on prepared data, from the newest checkpoint on.
 
     For several processes: torchrun --nproc-per-node N -m tsugiki train RECIPE
     """
@@ -226,7 +245,7 @@ def train(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def preflight(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Run the checks that precede training, on the recipe's own model and data, and stop."""
+    """The checks before training, on your model and data."""
     from tsugiki.pipeline import run_training
 
     run_training(_load(recipe, overrides), say, only_preflight=True)
@@ -238,7 +257,10 @@ def export(
     output: Annotated[Path, typer.Argument(help="The Hugging Face folder to write.")],
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
 ) -> None:
-    """Write a checkpoint as a Hugging Face folder that AutoModelForCausalLM.from_pretrained opens."""
+    """Write a checkpoint as a Hugging Face folder.
+
+    AutoModelForCausalLM.from_pretrained opens it; the tokenizer is included.
+    """
     from tsugiki.checkpoint_files import newest_name
     from tsugiki.model.export import export as export_checkpoint
 
@@ -258,7 +280,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="A token store, a prepared source, a checkpoint or a run directory.")],
     verify: Annotated[bool, typer.Option(help="Compare every file with its digest.")] = True,
 ) -> None:
-    """Say what a path is: sizes, counts, source shares, digests verified."""
+    """Say what a path is, its counts, and verify its digests."""
     from tsugiki.inspection import inspect_path
 
     lines, sound = inspect_path(path, verify=verify)
@@ -273,7 +295,7 @@ def sample(
     number: Annotated[int, typer.Argument(metavar="G", help="Global sample number, from 0.", min=0, max=2**62)],
     overrides: Overrides = None,
 ) -> None:
-    """Show which document text is global sample G: the audit of the data order."""
+    """Show which text of which documents is global sample G."""
     from tsugiki.preview import show_sample
 
     for line in show_sample(_load(recipe, overrides), number):
@@ -306,7 +328,10 @@ def quickstart(
     ] = None,
     minutes: Annotated[float, typer.Option(help="How long to train with --corpora.", min=1.0)] = 30.0,
 ) -> None:
-    """The whole job on a small built-in text, offline, in minutes: what is gained and what is forgotten."""
+    """The whole job offline, in minutes, on a built-in text.
+
+    It ends with what was gained and what was forgotten.
+    """
     from tsugiki.quickstart.run import run_quickstart
 
     directory = directory or Path(f"quickstart-{corpora.resolve().name}" if corpora else "quickstart-run")

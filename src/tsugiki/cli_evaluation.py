@@ -11,11 +11,11 @@ from tsugiki.terminal import console, end, say, stage_group
 
 evaluate_app = typer.Typer(
     cls=stage_group("models"),
-    help="Evaluate models on tasks in two languages: tsugiki evaluate MODEL... Or compare two results by item (diff).",
+    help="Evaluate models on tasks; compare results by item.",
     no_args_is_help=True,
     subcommand_metavar="MODEL... | RECIPE | diff A B",
 )
-data_app = typer.Typer(help="The data of the evaluation tasks.", no_args_is_help=True)
+data_app = typer.Typer(help="Fetch the data of the evaluation tasks.", no_args_is_help=True)
 
 
 @evaluate_app.command("models", hidden=True)

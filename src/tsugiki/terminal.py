@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from tsugiki.printable import printable
 
-KEPT = {letter: letter for letter in "\n\t\u3000"}
+KEPT = {letter: letter for letter in "\n\t"}
 """What a terminal shows as it is, besides letters, marks and spaces."""
 
 
