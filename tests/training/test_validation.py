@@ -8,9 +8,19 @@ import pytest
 import torch
 from tiny_project import plain_model
 
+from tsugiki.training.stage import describe_run
 from tsugiki.training.validation import validate
 
 DOCUMENTS = 3
+
+
+def test_what_a_validation_will_read_is_said_before_the_first_step(open_tiny):
+    run = open_tiny(**{"training.eval_documents": DOCUMENTS, "training.eval_steps": 1})
+    said: list[str] = []
+    run.say = said.append
+    describe_run(run)
+    for name, scores in validate(run).items():
+        assert f"held out   {name}: {DOCUMENTS} documents, {scores['tokens']:,} tokens at each validation" in said
 
 
 def lines_of(store) -> list[int]:

@@ -27,6 +27,11 @@ def describe_run(run: Run) -> None:
     say("schedule   " + "  ".join(f"{step:,}: {rate:.3g}" for step, rate in schedule_table(settings, run.total_steps)))
     for plan in run.mixture.plan(run.total_steps * settings.global_batch_size):
         say(f"data       {plan.name}: {plan.share:.2%}, {plan.samples:,} windows, {plan.epochs:.2f} epochs")
+    for name, source in run.sources.items() if settings.eval_steps else ():
+        count = min(settings.eval_documents, source.held_out.document_count)
+        around = source.manifest.add_bos + source.manifest.add_eos
+        tokens = int(source.held_out.document_starts[count]) - count * around  # from these one reckons what it costs
+        say(f"held out   {name}: {count:,} documents, {tokens:,} tokens at each validation")
     world = run.processes.world
     micro = min(settings.micro_batch_size, settings.global_batch_size // world)
     say(
