@@ -1,7 +1,7 @@
 """Pieces on one line, whatever bytes they are made of."""
 
 import pytest
-from small_extensions import PAIRS, byte_level_pair
+from extended_tokenizers import PAIRS, byte_level_pair
 
 from tsugiki.corpus.readable import readable
 from tsugiki.printable import escape_markdown
