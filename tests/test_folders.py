@@ -67,6 +67,10 @@ def test_a_former_folder_whose_name_was_taken_by_a_killed_process_gets_it_back(t
 def test_leftovers_beside_a_whole_folder_go(tmp_path: Path) -> None:
     for name, text in (("folder", "new"), (".folder.old", "old"), (".folder.new", "half")):
         make(tmp_path / name, text)
+    (tmp_path / ".folder.lock").touch()
+    tidy(tmp_path / "folder")
+    assert contents(tmp_path) == {"folder/below/file": "new"}
+    (tmp_path / ".folder.lock").touch()
     tidy(tmp_path / "folder")
     assert contents(tmp_path) == {"folder/below/file": "new"}
 

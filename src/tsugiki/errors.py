@@ -44,6 +44,12 @@ class DivergedError(TsugikiError):
     exit_code = 4
 
 
+class LostProcessError(TsugikiError):
+    """Another process of the run has ended or does not answer; what it says itself is the cause."""
+
+    exit_code = 6
+
+
 class StorageError(TsugikiError):
     """A checkpoint or another artefact cannot be written, read or trusted."""
 

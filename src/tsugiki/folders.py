@@ -41,7 +41,7 @@ def only_one(target: Path, *, wait: bool = True) -> Iterator[None]:
 
 def tidy(target: Path) -> None:
     """Put right what a killed process left, where there is such a thing, nobody is at work, and this user may."""
-    if any(os.path.lexists(_beside(target, ending)) for ending in ("new", "old")):
+    if any(os.path.lexists(_beside(target, ending)) for ending in ("new", "old", "lock")):
         with contextlib.suppress(StorageError), only_one(target, wait=False):
             return
 

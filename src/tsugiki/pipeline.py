@@ -25,7 +25,7 @@ from tsugiki.corpus.inputs import Progress
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.up_to_date import current_manifest
-from tsugiki.errors import RecipeError, StorageError, TsugikiError
+from tsugiki.errors import LostProcessError, RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json
 from tsugiki.folders import only_one, tidy
 from tsugiki.progress import describe_manifest
@@ -85,7 +85,7 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     """
     from tsugiki.evaluation.probes.while_training import questions
     from tsugiki.model.ranks import on_first_rank
-    from tsugiki.training.distributed import start_processes, stop_processes
+    from tsugiki.training.distributed import others_alive, start_processes, stop_processes
     from tsugiki.training.preflight import check_run
     from tsugiki.training.run import open_run
     from tsugiki.training.run_lock import lock_run
@@ -98,11 +98,13 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     processes = start_processes(recipe.parallel.timeout_minutes)
     say = say if processes.is_first else _silent
     try:
-        commits = on_first_rank(lambda: resolve_commits(recipe), processes.control)
-        tokenizer = load_tokenizer(recipe, commits)
-        sources = open_prepared(recipe, tokenizer)
-        inputs = Inputs(tokenizer, model_folder(recipe, commits), commits)
-        with StopRequest() as stop, ExitStack() as held:
+        with ExitStack() as held:
+            held.enter_context(others_alive(recipe.parallel.timeout_minutes))
+            commits = on_first_rank(lambda: resolve_commits(recipe), processes.control)
+            tokenizer = load_tokenizer(recipe, commits)
+            sources = open_prepared(recipe, tokenizer)
+            inputs = Inputs(tokenizer, model_folder(recipe, commits), commits)
+            stop = held.enter_context(StopRequest())
             on_first_rank(lambda: held.enter_context(lock_run(recipe.run_dir)), processes.control)
             run = open_run(recipe, sources, tokenizer, inputs.folder, processes, stop, say)
             describe_run(run)
@@ -115,8 +117,8 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
             return train_and_record(run, questions(recipe, sources, tokenizer))
     except TsugikiError as error:
         # Not for a StorageError: another run may hold the directory, or the disk may be full. Not for a RecipeError:
-        # the run stands as it stood, and goes on with the recipe that it was begun with.
-        stands = only_preflight or isinstance(error, StorageError | RecipeError)
+        # the run stands as it stood, and goes on with the recipe that it was begun with. Nor for a lost process.
+        stands = only_preflight or isinstance(error, StorageError | RecipeError | LostProcessError)
         if processes.is_first and not stands and recipe.run_dir.exists():
             write_state(recipe.run_dir, "failed", reached_step(recipe.run_dir), str(error).splitlines()[0])
         raise

@@ -83,6 +83,24 @@ def test_a_signal_to_one_rank_stops_both_after_the_same_step(prepared, launch):
     assert json.loads((run_dir / "state.json").read_text())["status"] == "resumable"
 
 
+@pytest.mark.parametrize(
+    ("number", "minutes", "words"),
+    [(signal.SIGKILL, 30, "has ended"), (signal.SIGSTOP, 0.05, "has not answered for 0.05 minutes")],
+)
+def test_a_process_that_dies_or_stops_is_named_by_the_other(prepared, launch, number, minutes, words):
+    steps = {"training.max_steps": 2000, "training.save_steps": 1000, "training.eval_steps": None}
+    recipe, run_dir = recipe_for(prepared, f"lost-{number}", **steps)
+    running = launch("train", recipe, f"parallel.timeout_minutes={minutes}", world=2)
+    running.wait_for("step 3/")
+    running.signal(number, ranks=[1])
+    running.processes[0].join(timeout=120)
+    running.signal(signal.SIGKILL, ranks=[1])
+    assert running.wait() == [6, -signal.SIGKILL], running.output()
+    assert f"error: another process of this run {words}" in running.output()
+    assert "Traceback" not in running.output()
+    assert json.loads((run_dir / "state.json").read_text())["status"] == "running"
+
+
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_signal_during_validation_ends_it_and_the_next_start_makes_it(prepared, launch, world):
     """A window a batch makes the validation of step 6 take seconds; the signal comes with its first batches."""

@@ -5,8 +5,9 @@ other environment variables, which are read here and nowhere else. Alone, a proc
 there is one path through sharding, clipping and checkpoints.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tsugiki.errors import RecipeError
+from tsugiki.errors import LostProcessError, RecipeError
 
 # (rank, world size, local rank) as each launcher spells them, in order of precedence: torchrun under Slurm sets both.
 LAUNCHERS = {
@@ -98,7 +99,8 @@ class Processes:
 
 
 def start_processes(timeout_minutes: float = 30.0) -> Processes:
-    """Join the other processes and choose this one's device. Raises RecipeError when the launch is incomplete."""
+    """Join the other processes and choose this one's device. Raises RecipeError when the launch is incomplete,
+    LostProcessError when the others do not come."""
     place = read_place(os.environ)
     cuda = torch.cuda.is_available()
     if cuda and place.local_rank >= torch.cuda.device_count():
@@ -110,16 +112,33 @@ def start_processes(timeout_minutes: float = 30.0) -> Processes:
     if cuda:
         torch.cuda.set_device(device)
     timeout = timedelta(minutes=timeout_minutes)
-    if not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        if place.world == 1 and place.launcher != "torchrun":
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
-        else:
-            _name_meeting_point(place)
-            dist.init_process_group(backend, rank=place.rank, world_size=place.world, timeout=timeout)
-    control = dist.new_group(backend="gloo", timeout=timeout)
-    storage = dist.new_group(backend="gloo", timeout=timeout)
+    with others_alive(timeout_minutes):
+        if not dist.is_initialized():
+            backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+            if place.world == 1 and place.launcher != "torchrun":
+                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+            else:
+                _name_meeting_point(place)
+                dist.init_process_group(backend, rank=place.rank, world_size=place.world, timeout=timeout)
+        control = dist.new_group(backend="gloo", timeout=timeout)
+        storage = dist.new_group(backend="gloo", timeout=timeout)
     return Processes(place, device, control, storage)
+
+
+@contextlib.contextmanager
+def others_alive(timeout_minutes: float) -> Iterator[None]:
+    """Raise LostProcessError in place of what torch says when another process has ended, or is silent for too long."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        silent = "timed out" in str(error).lower()
+        what = f"has not answered for {timeout_minutes:g} minutes (parallel.timeout_minutes)" if silent else "has ended"
+        raise LostProcessError(
+            f"another process of this run {what}: its own output says why. The last checkpoint stands; the same "
+            "command goes on from there"
+        ) from error
 
 
 def stop_processes() -> None:
