@@ -10,17 +10,15 @@ One process, no process group, no GPU; the host memory needed is that of the exp
 """
 
 import shutil
-import warnings
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tsugiki.checkpoint_files import STATE, read_manifest, verify
+from tsugiki.checkpoint_tensors import read_tensors
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import free_bytes, read_json, write_json
 from tsugiki.folders import made_anew, only_one
@@ -127,12 +125,7 @@ def _read_weights(checkpoint: Path, model: PreTrainedModel, dtype: torch.dtype) 
     for name, entry in stored.items():
         own = getattr(torch, entry["dtype"])
         tensors[PREFIX + name] = torch.empty(entry["shape"], dtype=dtype if name in parameters else own)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(checkpoint)), no_dist=True)
-    except (Exception, CheckpointException) as error:
-        raise StorageError(f"cannot read the tensors of {checkpoint}: {error}") from error
+    read_tensors(checkpoint, tensors)
     return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
 
 

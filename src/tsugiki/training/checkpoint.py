@@ -41,6 +41,7 @@ from tsugiki.checkpoint_files import (
     free_name,
     list_names,
     list_temporary,
+    list_trash,
     newest_name,
     parse_name,
     read_manifest,
@@ -49,9 +50,10 @@ from tsugiki.checkpoint_files import (
     tensor_differences,
     verify,
 )
+from tsugiki.checkpoint_tensors import explain_failure, read_tensors
 from tsugiki.errors import StorageError, TsugikiError
 from tsugiki.files import explain_os_error, free_bytes, fsync_directory, read_json, write_atomically
-from tsugiki.training.checkpoint_writer import ShardWriter, Stager, describe_tensors, explain_failure
+from tsugiki.training.checkpoint_writer import ShardWriter, Stager, describe_tensors
 from tsugiki.training.retention import own_names, set_aside, superseded, sweep
 
 __all__ = ["Checkpointer", "Found", "check_disk_space", "newest_name", "size_estimate", "verify"]
@@ -302,6 +304,9 @@ class Checkpointer:
         """Rank 0: these checkpoints are gone at once; a thread frees their bytes while training goes on."""
         self._finish_deleting()
         self.warnings += set_aside(self.directory, names)
+        self._sweep()
+
+    def _sweep(self) -> None:
         self._sweeper = threading.Thread(target=lambda: self.warnings.extend(sweep(self.directory)), name="sweep")
         self._sweeper.start()
 
@@ -322,6 +327,9 @@ class Checkpointer:
         names, failure = self._from_first(self._list_names() if self.rank == 0 else None)
         if failure:
             raise StorageError(failure)
+        if self.rank == 0 and list_trash(self.directory):  # of a run that was killed at its end, and saves no more
+            self._finish_deleting()
+            self._sweep()
         for name in names:
             path = self.directory / name
             manifest, problems = self._from_first(self._look_at(path) if self.rank == 0 else None)
@@ -347,12 +355,9 @@ class Checkpointer:
         self._agree(tensor_differences(found.path, stored, asked))
         failure = None
         try:
-            dcp.load(
-                dict(tensors), storage_reader=dcp.HuggingFaceStorageReader(str(found.path)),
-                process_group=self._io, no_dist=self._io is None,
-            )  # fmt: skip
-        except (Exception, CheckpointException) as error:
-            failure = f"cannot load {found.path}: {explain_failure(error)}"
+            read_tensors(found.path, tensors, self._io)
+        except StorageError as error:
+            failure = str(error)
         self._agree(failure)
         self._line = [found.path.name, *found.manifest["ancestors"]][:_LONGEST_LINE]
 

@@ -18,14 +18,13 @@ from typing import Any, cast
 import torch
 import xxhash
 from torch.distributed.checkpoint import HuggingFaceStorageWriter, SavePlan, SavePlanner
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.planner import WriteItem, WriteItemType
 from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 from torch.futures import Future
 
-from tsugiki.errors import StorageError, TsugikiError
+from tsugiki.errors import StorageError
 from tsugiki.files import explain_os_error, fsync_directory, write_atomically, xxh3_file
 
 FILE_BYTES = 2 << 30
@@ -42,19 +41,6 @@ _SAFETENSORS_TYPE = {
 def dtype_name(dtype: torch.dtype) -> str:
     """`float32` for torch.float32."""
     return str(dtype).removeprefix("torch.")
-
-
-def explain_failure(error: BaseException) -> str:
-    """One line for a failure in torch's checkpoint code, which wraps causes by rank: ours first, if there is one."""
-    if isinstance(error, CheckpointException) and error.failures:
-        causes = [(rank, cause) for rank, (cause, _) in sorted(error.failures.items())]
-        rank, cause = ([pair for pair in causes if isinstance(pair[1], TsugikiError)] or causes)[0]
-        return f"{explain_failure(cause)} [rank {rank}]"
-    if isinstance(error, TsugikiError):
-        return str(error)
-    if isinstance(error, OSError):
-        return explain_os_error(error, error.filename or "a file of the checkpoint")
-    return repr(error)
 
 
 def describe_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
