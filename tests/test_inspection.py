@@ -56,7 +56,8 @@ def write_checkpoint(path, step):
         file.name: {"size": file.stat().st_size, "xxh3": xxhash.xxh3_128_hexdigest(file.read_bytes())}
         for file in path.iterdir()
     }
-    (path / "manifest.json").write_text(render_manifest({"format": 1, "step": step, "files": files}), encoding="utf-8")
+    manifest = {"format": 1, "step": step, "lineage": "x", "ancestors": [], "files": files, "tensors": {}}
+    (path / "manifest.json").write_text(render_manifest(manifest), encoding="utf-8")
 
 
 def flip(path):

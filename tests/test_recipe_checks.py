@@ -222,7 +222,7 @@ def test_a_model_folder_is_looked_into(project):
     model.mkdir()
     assert "has no config.json" in problems("model.name_or_path=model", check_files=True)[0]
     (model / "config.json").write_text("{")
-    assert "cannot be read" in problems("model.name_or_path=model", check_files=True)[0]
+    assert "is not valid JSON" in problems("model.name_or_path=model", check_files=True)[0]
     (model / "config.json").write_text('{"max_position_embeddings": 128}')
     (line,) = problems("model.name_or_path=model", check_files=True)
     assert line.startswith("r:5: data.sequence_length: 512 is more than the model's 128 positions")

@@ -17,15 +17,18 @@ Nothing here needs torch, so that `inspect` stays quick.
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xxhash
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
-from tsugiki.errors import StorageError
+from tsugiki.errors import DataError, StorageError
 from tsugiki.files import explain_os_error, free_bytes, xxh3_file
+from tsugiki.shapes import FileName, parse_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -34,6 +37,32 @@ STATE = "state.json"
 _NAME = re.compile(r"step_(\d{8,})(?:_(\d+))?")
 _TEMPORARY = re.compile(r"step_\d{8,}(?:_\d+)?\.tmp-[0-9a-f]{12}")
 _TRASH = re.compile(r"\.trash-step_\d{8,}(?:_\d+)?(?:\.tmp-[0-9a-f]{12})?-[0-9a-f]{12}")
+
+
+class StoredFile(TypedDict):
+    """A file of a checkpoint: bytes, and digest of the content."""
+
+    size: int
+    xxh3: str
+
+
+class StoredTensor(TypedDict):
+    """A tensor of a checkpoint."""
+
+    dtype: str
+    shape: list[int]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Manifest(TypedDict):
+    """What readers ask of a checkpoint's manifest."""
+
+    format: int
+    step: int
+    lineage: str | None
+    ancestors: list[str]
+    files: dict[FileName, StoredFile]
+    tensors: dict[str, StoredTensor]
 
 
 @dataclass(frozen=True, order=True)
@@ -96,7 +125,7 @@ def render_manifest(content: dict[str, Any]) -> str:
     return json.dumps(body | {"digest": digest}, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
-def read_manifest(checkpoint: Path) -> dict[str, Any]:
+def read_manifest(checkpoint: Path) -> Manifest:
     """The manifest of a checkpoint directory.
 
     Raises StorageError, saying what is wrong, when there is none, it is damaged, or its format is not ours.
@@ -119,10 +148,13 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
             f"{path} has format {content.get('format')!r}, this version of Tsugiki reads {FORMAT}: "
             "use the version that wrote it"
         )
-    return content
+    try:
+        return parse_json(text, Manifest, str(path))
+    except DataError as error:
+        raise StorageError(str(error)) from None
 
 
-def size_problems(checkpoint: Path, manifest: dict[str, Any]) -> list[str]:
+def size_problems(checkpoint: Path, manifest: Manifest) -> list[str]:
     """What is missing or has another size than the manifest says; one text a file, naming it."""
     problems = []
     for name, entry in manifest["files"].items():
@@ -138,7 +170,7 @@ def size_problems(checkpoint: Path, manifest: dict[str, Any]) -> list[str]:
     return problems
 
 
-def digest_problems(checkpoint: Path, manifest: dict[str, Any], names: Iterable[str] | None = None) -> list[str]:
+def digest_problems(checkpoint: Path, manifest: Manifest, names: Iterable[str] | None = None) -> list[str]:
     """Which of the files (default: all) hold other bytes than were written; one text a file, naming it."""
     problems = []
     for name in manifest["files"] if names is None else names:
@@ -150,7 +182,7 @@ def digest_problems(checkpoint: Path, manifest: dict[str, Any], names: Iterable[
     return problems
 
 
-def tensor_differences(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> str | None:
+def tensor_differences(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
     """In words, what keeps the tensors of a checkpoint from being loaded into those asked for, or None.
 
     Both by name: {"dtype", "shape"}, as in the manifest.

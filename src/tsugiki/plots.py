@@ -4,12 +4,12 @@ A column a run, three rows: training loss by source (nats a token, the mean of a
 byte by source, learning rate. Rows share their axis, so that runs can be compared by eye.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tsugiki.errors import DataError
+from tsugiki.metrics_file import read_logged
 
 # Okabe and Ito's palette, which colour-blind readers tell apart; markers differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
@@ -21,20 +21,10 @@ def read_metrics(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
 
     Raises DataError when the file is missing or holds neither.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; the run has not logged anything yet") from None
-    records = []
-    for line in lines:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    steps = [record for record in records if record.get("kind") == "step"]
-    validations = [record for record in records if record.get("kind") == "validation"]
+    records: list[Any] = list(read_logged(path))
     if not records:
-        raise DataError(f"{path}: no metrics in it")
+        raise DataError(f"{path}: no metrics there; the run has not logged anything yet")
+    steps, validations = ([record for record in records if record["kind"] == kind] for kind in ("step", "validation"))
     return steps, validations
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import codecs
 import glob
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
+from tsugiki.errors import TsugikiError
+from tsugiki.files import read_json
 from tsugiki.recipe import CorpusSection, Recipe
 from tsugiki.recipe_evaluation import CODE_TASKS, task_names
 from tsugiki.schedule import SHAPES
@@ -365,16 +366,14 @@ def looks_like_hub_id(name: str) -> bool:
 
 
 def _model_folder(recipe: Recipe, folder: FilePath) -> Iterator[Problem]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path = folder / "config.json"
+    if not path.exists():
         yield Problem(("model", "name_or_path"), f"{folder} has no config.json; is it a Hugging Face model folder?")
         return
-    except (OSError, ValueError, RecursionError) as error:
-        yield Problem(("model", "name_or_path"), f"{folder / 'config.json'} cannot be read: {error}")
-        return
-    if isinstance(config, dict):
-        yield from _positions(recipe, config, str(folder / "config.json"))
+    try:
+        yield from _positions(recipe, read_json(path), str(path))
+    except TsugikiError as error:
+        yield Problem(("model", "name_or_path"), str(error))
 
 
 # --- at launch ------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from typing_extensions import TypedDict
+
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError
@@ -19,6 +21,14 @@ from tsugiki.vocabulary.made_from import extended_folder
 
 SOURCE = "source.json"
 """In <run_dir>/model: where model and tokenizer came from, with the commits that later starts take again."""
+
+
+class Origin(TypedDict):
+    """What `SOURCE` says of model or tokenizer."""
+
+    name: str
+    revision: str | None
+    commit: str | None
 
 
 def hub_names(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
@@ -39,11 +49,11 @@ def resolve_commits(recipe: Recipe) -> dict[str, str | None]:
     """The hub commit of `model` and `tokenizer`, None for folders: what this run has recorded, else the newest now."""
     names = hub_names(recipe)
     path = recipe.run_dir / "model" / SOURCE
-    recorded = read_json(path) if path.exists() else {}
+    recorded = read_json(path, dict[str, Origin]) if path.exists() else {}
     commits: dict[str, str | None] = {}
     for role, (name, revision) in names.items():
-        before = recorded.get(role, {})
-        known = before.get("commit") if (before.get("name"), before.get("revision")) == (name, revision) else None
+        before = recorded.get(role)
+        known = before["commit"] if before and (before["name"], before["revision"]) == (name, revision) else None
         if role == "tokenizer" and names["tokenizer"] == names.get("model"):
             known = commits["model"]  # both from one commit
         commits[role] = resolve_model_folder(name, revision, files="tokenizer", known_commit=known)[1]

@@ -11,7 +11,7 @@ from extension_project import extension_recipe, make_base
 
 from tsugiki.checkpoint_files import render_manifest
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import RecipeError
+from tsugiki.errors import DataError, RecipeError
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.vocabulary import made_from as module
@@ -58,7 +58,8 @@ class Folder:
         """A checkpoint."""
         place = recipe.run_dir / "checkpoints/step_00000002"
         place.mkdir(parents=True)
-        (place / "manifest.json").write_text(render_manifest({"format": 1, "step": 2, "files": {}}))
+        manifest = {"format": 1, "step": 2, "lineage": "x", "ancestors": [], "files": {}, "tensors": {}}
+        (place / "manifest.json").write_text(render_manifest(manifest))
 
 
 @pytest.fixture
@@ -165,10 +166,14 @@ def test_a_model_that_is_not_whole_is_none(folder):
     (recipe.vocabulary_dir / "model/config.json").unlink()
     assert not folder.up_to_date(recipe)
     folder.mark(recipe)
-    for content in ('{"made_from": null}', "[]", "{}"):
+    for content in ('{"made_from": null}', "{}"):
         (recipe.vocabulary_dir / "manifest.json").write_text(content)
         assert not folder.up_to_date(recipe)
         with pytest.raises(RecipeError, match="holds no extended model yet: run tsugiki vocabulary RECIPE first"):
+            extended_folder(recipe)
+    for content in ("[]", '{"made_from": {}}', '{"made_from": {"base": []}}'):
+        (recipe.vocabulary_dir / "manifest.json").write_text(content)
+        with pytest.raises(DataError, match=r"vocabulary/manifest\.json: "):
             extended_folder(recipe)
 
 

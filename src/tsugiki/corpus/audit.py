@@ -13,6 +13,7 @@ import numpy as np
 
 from tsugiki.corpus.readable import readable
 from tsugiki.corpus.windows import IGNORE, WindowReader
+from tsugiki.errors import DataError
 from tsugiki.printable import printable
 
 if TYPE_CHECKING:
@@ -110,8 +111,13 @@ def documents_in_window(source: "PreparedSource", first: int, count: int) -> lis
             continue
         path, line = None, None
         if document < len(origins):
-            entry = source.manifest.files[int(origins[document]["file"])]
-            path, line = str(entry.get("path", entry["name"])), int(origins[document]["line"])
+            file, files = int(origins[document]["file"]), source.manifest.files
+            if file >= len(files):
+                raise DataError(
+                    f"{source.train.prefix}.documents.npy names file {file + 1} of {len(files)}: it was damaged, or is "
+                    "of another store. Remove the folder and run tsugiki prepare"
+                )
+            path, line = files[file]["path"], int(origins[document]["line"])
         parts.append(
             DocumentPart(document, path, line, max(begin - first, 0), tokens, max(first - begin, 0), end - begin)
         )

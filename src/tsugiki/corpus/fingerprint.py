@@ -1,8 +1,9 @@
 """What decides the bytes of a prepared source: a recipe's settings, the tokenizer, and the files that were read."""
 
-from typing import Any
+from typing import NotRequired
 
 import xxhash
+from typing_extensions import TypedDict
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError
@@ -10,6 +11,19 @@ from tsugiki.recipe import Recipe
 
 RULE_VERSION = 1
 """Of the order of documents, the held-out rule and what surrounds a document. Part of every fingerprint."""
+
+
+class InputRecord(TypedDict):
+    """A file that was read, as the manifest of a prepared source keeps it."""
+
+    name: str
+    """Below the folder that the recipe's patterns share: the same where the corpus is moved as a whole."""
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+    commit: NotRequired[str | None]
+    """Of a hub data set."""
 
 
 def boundaries(recipe: Recipe, tokenizer: TextTokenizer) -> tuple[list[int], list[int]]:
@@ -31,7 +45,7 @@ def _asked_for(wanted: bool, token: int | None, key: str, tokenizer: TextTokeniz
     return [token] if wanted and token is not None else []
 
 
-def fingerprint(recipe: Recipe, name: str, tokenizer: TextTokenizer, files: list[dict[str, Any]]) -> str:
+def fingerprint(recipe: Recipe, name: str, tokenizer: TextTokenizer, files: list[InputRecord]) -> str:
     """Of everything that decides the bytes of a prepared source. File contents enter by size and digest."""
     source = recipe.data.sources[name]
     before, after = boundaries(recipe, tokenizer)

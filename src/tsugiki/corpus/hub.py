@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
 from tsugiki.corpus.compression import FileDigest
+from tsugiki.corpus.fingerprint import InputRecord
 from tsugiki.corpus.readers import FORMATS, either, read_documents
 from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.errors import DataError, ModelError, RecipeError, TsugikiError
@@ -178,7 +179,7 @@ class HubFile:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(f"{self.path}: {reason}; run the same command again") from None
 
-    def record(self, digest: FileDigest) -> dict[str, Any]:
+    def record(self, digest: FileDigest) -> InputRecord:
         """The manifest's entry."""
         size = self.size if self.commit else Path(self.path).stat().st_size
         return {"name": self.name, "path": self.path, "size": size, "commit": self.commit, "mtime_ns": 0,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tsugiki.corpus.compression import FileDigest, compression_of
+from tsugiki.corpus.fingerprint import InputRecord
 from tsugiki.corpus.readers import format_of, read_documents
 from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.errors import DataError
@@ -118,7 +119,7 @@ class SourceDocuments:
         self.seen = self.replaced_surrogates = 0
         self.bad: dict[str, int] = {}
         self.bad_examples: list[str] = []
-        self.records: list[dict[str, Any]] = []
+        self.records: list[InputRecord] = []
         """Of each file that was read to its end: name, path, size, time of change, digest."""
         self.files: list[Any] = []  # InputFile, or HubFile
         self.total_bytes = self.expected_bytes = 0
@@ -219,7 +220,7 @@ class SourceDocuments:
         )
 
 
-def _record(file: InputFile, before: os.stat_result, digest: FileDigest) -> dict[str, Any]:
+def _record(file: InputFile, before: os.stat_result, digest: FileDigest) -> InputRecord:
     """The manifest's entry of a file that was read. Raises DataError when it changed meanwhile."""
     after = file.path.stat()
     if (after.st_size, after.st_mtime_ns, after.st_ino) != (before.st_size, before.st_mtime_ns, before.st_ino):

@@ -10,14 +10,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from tsugiki.corpus.fingerprint import RULE_VERSION, boundaries, fingerprint
+from tsugiki.corpus.fingerprint import RULE_VERSION, InputRecord, boundaries, fingerprint
 from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, xxh3_file
 from tsugiki.recipe import Recipe
+from tsugiki.shapes import FileName
 
 MANIFEST = "manifest.json"
 LEFT_OUT = "left_out.jsonl"
@@ -48,7 +48,7 @@ class SourceManifest:
     add_eos: bool
     bos_id: int | None
     eos_id: int | None
-    files: list[dict[str, Any]]
+    files: list[InputRecord]
     train: Counts
     held_out: Counts
     bad: dict[str, int] = field(default_factory=dict)
@@ -57,17 +57,13 @@ class SourceManifest:
     replaced_surrogates: int = 0
     odd: dict[str, int] = field(default_factory=dict)
     """Documents that were kept and hold control characters, U+FFFD or typical mojibake."""
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: dict[FileName, str] = field(default_factory=dict)
     rule_version: int = RULE_VERSION
 
     @classmethod
     def read(cls, path: Path) -> "SourceManifest":
         """Raises DataError when the file is not such a manifest, StorageError when it cannot be read."""
-        values = read_json(path)
-        try:
-            return cls(**values | {"train": Counts(**values["train"]), "held_out": Counts(**values["held_out"])})
-        except (TypeError, KeyError) as error:
-            raise DataError(f"{path}: not the manifest of a prepared source ({error})") from None
+        return read_json(path, cls)
 
 
 @dataclass(frozen=True)

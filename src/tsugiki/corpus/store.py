@@ -204,7 +204,7 @@ class TokenStore:
             return np.zeros(0, DOCUMENT)
         try:
             rows = np.load(self._side_path, mmap_mode="r" if self.document_count else None, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except Exception as error:  # numpy's reader of headers raises whatever Python's own parser does
             raise DataError(f"{self._side_path}: damaged ({error})") from None
         if rows.dtype != DOCUMENT or rows.shape != (self.document_count,):
             raise DataError(f"{self._side_path}: not the side file of a store of {self.document_count:,} documents")

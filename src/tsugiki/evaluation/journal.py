@@ -84,7 +84,9 @@ class Journal:
             try:
                 entry = json.loads(line)
                 key = Key(entry.pop("task"), entry.pop("item"), entry.pop("part"), entry.pop("digest"))
-            except (ValueError, KeyError, AttributeError, TypeError):
+                if [type(part) for part in key] != [str, str, int, str]:
+                    raise TypeError(key)
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
                 raise StorageError(
                     f"{self.path}, line {number}: not a line of this journal; delete that line (its request will be "
                     "asked again), or the whole file to begin anew"

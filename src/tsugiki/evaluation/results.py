@@ -14,16 +14,19 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, final
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Discriminator, Tag, with_config
+from typing_extensions import TypedDict
 
 from tsugiki.errors import DataError, StorageError, TsugikiError
 from tsugiki.evaluation.combine import COMBINATIONS, LOWER_IS_BETTER
 from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
 from tsugiki.folders import made_anew, only_one
+from tsugiki.shapes import parse_json
 from tsugiki.statistics import Sample, score_interval
 
 SCORES = "scores.json"
@@ -174,16 +177,16 @@ def read_results(folder: Path) -> ModelResult:
     Raises StorageError if there is no `scores.json` and DataError if it is damaged, both naming it.
     """
     path = Path(folder) / SCORES
-    content = read_json(path)
+    content = read_json(path, _Scores)
+    if content["format"] != FORMAT:
+        raise DataError(f"{path} has format {content['format']}, and this version of Tsugiki reads {FORMAT}.")
     try:
-        if content["format"] != FORMAT:
-            raise DataError(f"{path} has format {content['format']}, and this version of Tsugiki reads {FORMAT}.")
         tasks = {
             name: _task(name, summary, content["items"].get(name)) for name, summary in content["tasks"].items()
         }  # fmt: skip
-        return ModelResult(content["name"], dict(content["header"]), tasks)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is damaged ({error!r}). Evaluate the model again.") from None
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}). Evaluate the model again.") from None
+    return ModelResult(content["name"], content["header"], tasks)
 
 
 def read_records(folder: Path, task: str) -> Iterator[dict[str, Any]]:
@@ -195,7 +198,7 @@ def read_records(folder: Path, task: str) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                yield _record(line, f"{path}, line {number}")
+                yield dict(parse_json(line, _Item, f"{path}, line {number}"))
     except OSError as error:
         raise StorageError(explain_os_error(error, path, "read")) from error
 
@@ -234,24 +237,56 @@ def _summary(task: TaskResult | MissingTask) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _task(name: str, summary: dict[str, Any], items: dict[str, Any] | None) -> TaskResult | MissingTask:
+@final
+class _Missing(TypedDict):
+    title: str
+    language: str
+    missing: str
+
+
+@final
+class _Scored(TypedDict):
+    title: str
+    language: str
+    metric: str
+    combine: str
+    total: int
+    shots: int
+    chance: float | None
+    comparable: bool
+    notes: list[str]
+
+
+def _kind(summary: Any) -> str:
+    return "missing" if isinstance(summary, dict) and "missing" in summary else "scored"
+
+
+class _Scores(TypedDict):
+    """What is read of `scores.json`."""
+
+    format: int
+    name: str
+    header: dict[str, Any]
+    tasks: dict[
+        str, Annotated[Annotated[_Missing, Tag("missing")] | Annotated[_Scored, Tag("scored")], Discriminator(_kind)]
+    ]
+    items: dict[str, dict[str, float | list[float]]]
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Item(TypedDict):
+    """What is asked of every record."""
+
+    item: str
+
+
+def _task(name: str, summary: _Missing | _Scored, items: dict[str, Any] | None) -> TaskResult | MissingTask:
     if "missing" in summary:
         return MissingTask(name, summary["title"], summary["language"], summary["missing"])
     if items is None:
         raise ValueError(f"no items of task {name}")
     values = np.array(list(items.values()), dtype=np.float64).reshape(len(items), -1)
-    keys = ("title", "language", "metric", "combine", "total", "shots", "chance", "comparable", "notes")
-    return TaskResult(task=name, ids=list(items), values=values, **{key: summary[key] for key in keys})
-
-
-def _record(line: bytes, place: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: not a record ({error}). Evaluate the model again.") from None
-    if not isinstance(record, dict) or "item" not in record:
-        raise DataError(f"{place}: not a record (no item). Evaluate the model again.")
-    return record
+    return TaskResult(task=name, ids=list(items), values=values, **summary)
 
 
 def _plain(values: NDArray[np.float64]) -> list[Any]:

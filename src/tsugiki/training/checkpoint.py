@@ -35,6 +35,7 @@ from tsugiki.checkpoint_files import (
     FORMAT,
     MANIFEST,
     STATE,
+    Manifest,
     Name,
     check_disk_space,
     digest_problems,
@@ -72,7 +73,7 @@ class Found:
     path: Path
     step: int
     state: dict[str, Any]
-    manifest: dict[str, Any]
+    manifest: Manifest
     warnings: list[str] = field(default_factory=list)
 
 
@@ -275,7 +276,7 @@ class Checkpointer:
             "tensors": flight.tensors,
         }
         write_atomically(flight.temporary / MANIFEST, render_manifest(manifest))
-        problems = size_problems(flight.temporary, manifest)
+        problems = size_problems(flight.temporary, read_manifest(flight.temporary))
         if problems:
             raise StorageError("; ".join(problems))
         final = self.directory / str(flight.name)
@@ -369,7 +370,7 @@ class Checkpointer:
         except StorageError as error:
             return [], str(error)
 
-    def _look_at(self, path: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    def _look_at(self, path: Path) -> tuple[Manifest | None, list[str]]:
         """Manifest of a checkpoint that looks whole from outside, or None and what is wrong."""
         try:
             manifest = read_manifest(path)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from tsugiki.errors import RecipeError
 from tsugiki.files import write_atomically
+from tsugiki.metrics_file import read_logged
 from tsugiki.recipe import Recipe
 from tsugiki.training.metrics import duration, quantity
 
@@ -114,15 +115,8 @@ class JsonLines:
         """Drop what a run that was cut off had logged beyond the checkpoint: those steps are made again."""
         if not self.path.exists():
             return
-        kept = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the half line of a killed process
-            if record["step"] <= step and not (step == 0 and record["step"] == 0):
-                kept.append(line + "\n")
-        write_atomically(self.path, "".join(kept))
+        kept = [record for record in read_logged(self.path) if step > 0 and record["step"] <= step]
+        write_atomically(self.path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
 
     def after_step(self, figures: dict[str, Any]) -> None:
         self._write({"kind": "step", **figures})
@@ -219,15 +213,7 @@ def require_trackers(recipe: Recipe) -> None:
 
 def logged_at(path: Path, step: int) -> set[str]:
     """The kinds of records (`step`, `validation`, `evaluation`) that a `metrics.jsonl` holds of a step."""
-    kinds: set[str] = set()
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if record["step"] == step:
-            kinds.add(record["kind"])
-    return kinds
+    return {record["kind"] for record in read_logged(path) if record["step"] == step}
 
 
 def make_listeners(

@@ -6,9 +6,11 @@ base by what its files hold; of weights a few megabytes are read.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NotRequired
 
 import xxhash
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
 from tsugiki.checkpoint_files import newest_name
 from tsugiki.corpus.inputs import input_files
@@ -21,10 +23,19 @@ VERSION = 1
 """Raised when the same sample would give another vocabulary."""
 MANIFEST = "manifest.json"
 """In the vocabulary's folder: what is there is told under `MADE_FROM`."""
-MADE_FROM = "made_from"
+MADE_FROM: Final = "made_from"
 SKETCH = 1 << 20
 """Bytes at the beginning, middle and end of a weight file that stand for all: no two trained models share them."""
 OTHERWISE_READ = ("hub", "subset", "split", "revision", "text_key", "format", "encoding")
+
+
+@with_config(ConfigDict(extra="allow"))
+class _MadeFrom(TypedDict):
+    base: dict[str, Any]
+
+
+class _Manifest(TypedDict):
+    made_from: NotRequired[_MadeFrom | None]
 
 
 def made_from(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path | None) -> dict[str, Any]:
@@ -101,13 +112,12 @@ def _digest(path: Path) -> str:
         raise StorageError(explain_os_error(error, path, "read")) from error
 
 
-def recorded(recipe: Recipe) -> dict[str, Any] | None:
+def recorded(recipe: Recipe) -> Mapping[str, Any] | None:
     """What the extended model that is there was made from; None where there is none."""
     folder = recipe.vocabulary_dir
     if not (folder / MANIFEST).exists() or not (folder / "model" / "config.json").exists():
         return None
-    content = read_json(folder / MANIFEST)
-    return content.get(MADE_FROM) if isinstance(content, dict) else None
+    return read_json(folder / MANIFEST, _Manifest).get(MADE_FROM)
 
 
 def is_up_to_date(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path | None) -> bool:

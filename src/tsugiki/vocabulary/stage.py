@@ -92,7 +92,7 @@ def _require_ours(folder: Path) -> None:
     """Refuse to replace a folder that is not of this stage."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     content = read_json(folder / MANIFEST) if MANIFEST in names else None
-    ours = isinstance(content, dict) and MADE_FROM in content
+    ours = content is not None and MADE_FROM in content
     foreign = [name for name in names if not ours or name not in FILE_NAMES]
     if foreign:
         raise StorageError(

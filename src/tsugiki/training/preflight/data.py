@@ -1,6 +1,5 @@
 """Are the stores those of this tokenizer and this model, clean, and mixed so that the old language survives?"""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import DataError
 from tsugiki.files import read_json, xxh3_file
 from tsugiki.training.preflight.bench import Bench
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
@@ -163,13 +161,9 @@ def control_tokens(tokenizer: TextTokenizer) -> np.ndarray:
 
 def _unknown(folder: Path) -> str | None:
     path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8")).get("unk_token")
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
-    return value.get("content") if isinstance(value, dict) else value
+    value = read_json(path).get("unk_token") if path.is_file() else None
+    piece = value.get("content") if isinstance(value, dict) else value
+    return piece if isinstance(piece, str) else None
 
 
 def _size(source: PreparedSource) -> int:
