@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLS ?= 30
 
-.PHONY: quickstart test lint types unit soak gpu real benchmark vocabulary clean
+.PHONY: quickstart test lint types unit soak mutations gpu real benchmark vocabulary clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tsugiki quickstart
@@ -26,9 +26,13 @@ types: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-# kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run
-soak: $(VENV)/.installed-dev
+# kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run; and mutations
+soak: $(VENV)/.installed-dev mutations
 	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py
+
+# the program made wrong in some 130 ways, one at a time, in a copy: the test that names each must fail; about ten minutes
+mutations: $(VENV)/.installed-dev
+	$(BIN)/python tests/mutations/mutate.py
 
 # what only a GPU can show: numbers against the CPU's, every precision, bitwise resumption
 gpu: $(VENV)/.installed-dev

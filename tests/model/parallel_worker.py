@@ -45,16 +45,17 @@ def documents() -> list[list[int]]:
     return [torch.randint(3, 80, (n,), generator=generator).tolist() for n in (1, 40, 7, 23, 3)]
 
 
-def run_step(model: TrainingModel, rank: int, world: int) -> tuple[float, dict[str, Tensor]]:
-    """One step's loss and full gradients by the loop's own objective, a micro-batch a row."""
+def run_step(model: TrainingModel, rank: int, world: int, micro_batch: int = 1) -> tuple[float, dict[str, Tensor]]:
+    """One step's loss and full gradients by the loop's own objective, `micro_batch` rows at a time."""
     inputs, targets = batch()
     total = int((targets != IGNORE).sum())
-    rows = range(rank * 4 // world, (rank + 1) * 4 // world)
+    starts = range(rank * 4 // world, (rank + 1) * 4 // world, micro_batch)
     loss = torch.zeros(())
-    for row in rows:
-        model.sum_over_replicas(row == rows[-1])
-        output = model(inputs[row : row + 1], targets[row : row + 1])
-        micro = SimpleNamespace(target_count=int((targets[row] != IGNORE).sum()))
+    for start in starts:
+        model.sum_over_replicas(start == starts[-1])
+        rows = slice(start, start + micro_batch)
+        output = model(inputs[rows], targets[rows])
+        micro = SimpleNamespace(target_count=int((targets[rows] != IGNORE).sum()))
         part = objective(SimpleNamespace(model=model), output, micro, total)
         part.backward()
         loss += part.detach()
@@ -97,11 +98,11 @@ def main(job: Path, rank: int, world: int) -> None:
         model = load_model(
             settings(name_or_path=entry["folder"]),
             mesh=mesh,
-            precision="fp32",
+            precision=entry.get("precision", "fp32"),
             loss_chunk_tokens=4,
             router_coefficient=ROUTER_COEFFICIENT,
         )
-        loss, gradients = run_step(model, rank, world)
+        loss, gradients = run_step(model, rank, world, entry.get("micro_batch", 1))
         norm = clip_global_norm(list(model.parameters()), max_norm=1e9)
         facts[entry["name"]] = {"loss": loss, "norm": float(norm), **model.describe()}
         if rank == 0:

@@ -87,6 +87,8 @@ def two_processes(
         {"name": key, "folder": str(tiny_model_folder(name)), "shard": shard, "replicas": replicas}
         for key, (name, shard, replicas) in MESHES.items()
     ]
+    mixed = {"precision": "fp32-master", "micro_batch": 2}
+    steps.append({"name": "mixed", "folder": str(tiny_model_folder("mistral")), "shard": "full", **mixed})
     jobs = {"steps": steps, "scored": "mistral", "drawn": tiny_config("mistral"), "broken": str(broken_folder)}
     (job / "jobs.json").write_text(json.dumps(jobs))
     script = Path(__file__).with_name("parallel_worker.py")
@@ -137,6 +139,15 @@ def test_step_on_two_processes_with_uneven_targets_equals_plain_hugging_face(
     assert_same_gradients(load_file(two_processes / f"{name}.safetensors"), expected_gradients)
     norm = torch.stack([value.norm() for value in expected_gradients.values()]).norm()
     assert facts["norm"] == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_bf16_gradients_of_two_processes_are_added_up_in_fp32(references: Any, two_processes: Path) -> None:
+    """The sum of two bf16 numbers of unlike size is none: one that was rounded to bf16 would be."""
+    found, (_, expected) = load_file(two_processes / "mixed.safetensors"), references["mistral"]
+    for name, gradient in found.items():
+        assert (gradient - expected[name]).norm() < 0.1 * expected[name].norm(), name
+        if name.endswith("proj.weight"):
+            assert (gradient != gradient.bfloat16()).float().mean() > 0.3, name
 
 
 def test_random_weights_do_not_depend_on_the_number_of_processes(
