@@ -34,6 +34,7 @@ from tsugiki.schedule import Schedule, make_schedule
 from tsugiki.training.batches import Cut
 from tsugiki.training.checkpoint import Checkpointer, check_disk_space, size_estimate
 from tsugiki.training.distributed import Processes
+from tsugiki.training.host_memory import keep_freed_memory
 from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
 from tsugiki.training.resume import require_same_run, software_versions
 from tsugiki.training.signals import StopRequest
@@ -149,6 +150,8 @@ def open_run(
     training = recipe.training
     if training.deterministic:
         use_deterministic_kernels()
+    if processes.device.type == "cpu":
+        keep_freed_memory()
     mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
     steps = total_steps(recipe)
     mixture.check(steps * training.global_batch_size)
