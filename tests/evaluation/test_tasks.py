@@ -77,7 +77,8 @@ def config(name):
         pass
 
     Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
-    return yaml.load((FOLDER / profile / f"{file}.yaml").read_text("utf-8"), Loader)
+    (path,) = (FOLDER / profile).rglob(f"{file}.yaml")
+    return yaml.load(path.read_text("utf-8"), Loader)
 
 
 def perfect_text(profile, name):

@@ -6,9 +6,8 @@ validation split of HellaSwag, those that other projects record. Where there is 
 Addresses name a commit or a tag where the file can change under its name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from tsugiki.evaluation.data import english, japanese, translation, winograd
 from tsugiki.evaluation.data.items import DataFiles, Splits
@@ -61,8 +60,6 @@ class EvaluationSet:
     title: str
     items: int
     """Items of the test split in published results (NIILC: without the two questions that have no answer)."""
-    published_examples: Literal["train", "test"]
-    """The split that the published set-up draws few-shot examples from."""
     licence: str
     citation: str
     files: tuple[OriginalFile, ...]
@@ -78,7 +75,6 @@ def _wmt20(source: str, target: str, items: int, examples: tuple[str, str]) -> E
         load=lambda files: translation.load_wmt20(files, source, target),
         title=f"WMT20 {source}-{target}",
         items=items,
-        published_examples="test",
         licence=WMT_TERMS,
         citation="Barrault et al., Findings of the 2020 Conference on Machine Translation, WMT 2020",
         files=(
@@ -91,116 +87,83 @@ def _wmt20(source: str, target: str, items: int, examples: tuple[str, str]) -> E
     )
 
 
+def _files(folder: str, address: str, digests: Mapping[str, str | None]) -> tuple[OriginalFile, ...]:
+    """Files of one address, by name their digests, and their place in a folder."""
+    return tuple(OriginalFile(f"{folder}/{name}", f"{address}/{name}", digest) for name, digest in digests.items())
+
+
 _ALL = (
     EvaluationSet(
         name="jcommonsenseqa",
         load=japanese.load_jcommonsenseqa,
         title="JCommonsenseQA",
         items=1_119,
-        published_examples="train",
         licence=CC_BY_SA,
         citation="Kurihara et al., JGLUE: Japanese General Language Understanding Evaluation, LREC 2022",
-        files=(
-            OriginalFile(
-                "jcommonsenseqa/valid-v1.1.json",
-                f"{JGLUE}/jcommonsenseqa-v1.1/valid-v1.1.json",
-                "sha256:0d8d76f3bfa0d174866939882faccdd01fbc2bcd5a76c43748ba0c40a7b3b8d4",
-            ),
-            OriginalFile(
-                "jcommonsenseqa/train-v1.1.json",
-                f"{JGLUE}/jcommonsenseqa-v1.1/train-v1.1.json",
-                "sha256:9b55fae5ecb3aedd6f8ce5bc09196c3b629864668ec6c18eee4d65c0aa48229e",
-            ),
-        ),
+        files=_files("jcommonsenseqa", f"{JGLUE}/jcommonsenseqa-v1.1", {
+            "valid-v1.1.json": "sha256:0d8d76f3bfa0d174866939882faccdd01fbc2bcd5a76c43748ba0c40a7b3b8d4",
+            "train-v1.1.json": "sha256:9b55fae5ecb3aedd6f8ce5bc09196c3b629864668ec6c18eee4d65c0aa48229e",
+        }),
     ),
     EvaluationSet(
         name="jemhopqa",
         load=japanese.load_jemhopqa,
         title="JEMHopQA",
         items=120,
-        published_examples="train",
         licence=CC_BY_SA,
         citation="Ishii et al., JEMHopQA: Dataset for Japanese Explainable Multi-Hop QA, LREC-COLING 2024",
-        files=(
-            OriginalFile(
-                "jemhopqa/dev.json",
-                f"{JEMHOPQA}/dev.json",
-                "sha256:2f3b8a518ca3051fc002f343ba3c26f6f3be902464061b43c30c5a1d37a9269a",
-            ),
-            OriginalFile(
-                "jemhopqa/train.json",
-                f"{JEMHOPQA}/train.json",
-                "sha256:c64392b4087299bcfaa02fe2584128b5dc50fe5ea83e1bd600cadfc984669e65",
-            ),
-        ),
+        files=_files("jemhopqa", JEMHOPQA, {
+            "dev.json": "sha256:2f3b8a518ca3051fc002f343ba3c26f6f3be902464061b43c30c5a1d37a9269a",
+            "train.json": "sha256:c64392b4087299bcfaa02fe2584128b5dc50fe5ea83e1bd600cadfc984669e65",
+        }),
     ),
     EvaluationSet(
         name="niilc",
         load=japanese.load_niilc,
         title="NIILC",
         items=198,
-        published_examples="train",
         licence=CC_BY_SA,
         citation="Sekine, NIILC-ECQA2015: questions on an encyclopaedia (Development of a QA system, NLP 2003)",
-        files=(
-            OriginalFile(
-                "niilc/NIILC-ECQA2015_test.xml",
-                f"{NIILC}/NIILC-ECQA2015_test.xml",
-                "sha256:4a787463961db87e56e496c49cb40ca59f26d220e3ccc48588ad65b0dd4ce0d2",
-            ),
-            OriginalFile(
-                "niilc/NIILC-ECQA2015_dev.xml",
-                f"{NIILC}/NIILC-ECQA2015_dev.xml",
-                "sha256:983dcaeb9ef38ca45d1114e8b420fdd4b358e827c235b1bfb4fc5e50ca70caf3",
-            ),
-        ),
+        files=_files("niilc", NIILC, {
+            "NIILC-ECQA2015_test.xml": "sha256:4a787463961db87e56e496c49cb40ca59f26d220e3ccc48588ad65b0dd4ce0d2",
+            "NIILC-ECQA2015_dev.xml": "sha256:983dcaeb9ef38ca45d1114e8b420fdd4b358e827c235b1bfb4fc5e50ca70caf3",
+        }),
     ),
     EvaluationSet(
         name="jsquad",
         load=japanese.load_jsquad,
         title="JSQuAD",
         items=4_442,
-        published_examples="train",
         licence=CC_BY_SA,
         citation="Kurihara et al., JGLUE: Japanese General Language Understanding Evaluation, LREC 2022",
-        files=(
-            OriginalFile(
-                "jsquad/valid-v1.1.json",
-                f"{JGLUE}/jsquad-v1.1/valid-v1.1.json",
-                "sha256:fb0a57a35281ff03bbe7f0e878cff5b577985fbe6fcb242e7e8ddb63d1c0ab11",
-            ),
-            OriginalFile("jsquad/train-v1.1.json", f"{JGLUE}/jsquad-v1.1/train-v1.1.json"),
-        ),
+        files=_files("jsquad", f"{JGLUE}/jsquad-v1.1", {
+            "valid-v1.1.json": "sha256:fb0a57a35281ff03bbe7f0e878cff5b577985fbe6fcb242e7e8ddb63d1c0ab11",
+            "train-v1.1.json": None,
+        }),
     ),
     EvaluationSet(
         name="xlsum_ja",
         load=japanese.load_xlsum_ja,
         title="XL-Sum ja",
         items=766,
-        published_examples="train",
         licence=CC_BY_NC_SA,
         citation="Hasan et al., XL-Sum: Large-Scale Multilingual Abstractive Summarization for 44 Languages, 2021",
-        files=(
-            OriginalFile("xlsum_ja/test.csv", f"{XLSUM}/test.csv"),
-            OriginalFile("xlsum_ja/train.csv", f"{XLSUM}/train.csv"),
-        ),
+        files=_files("xlsum_ja", XLSUM, {
+            "test.csv": None,
+            "train.csv": None,
+        }),
     ),
     EvaluationSet(
         name="mgsm_ja",
         load=japanese.load_mgsm_ja,
         title="MGSM ja",
         items=250,
-        published_examples="train",
         licence=CC_BY,
         citation="Shi et al., Language Models are Multilingual Chain-of-Thought Reasoners, ICLR 2023",
-        files=(
-            OriginalFile(
-                "mgsm/mgsm_ja.tsv",
-                f"{MGSM}/mgsm_ja.tsv",
-                "sha256:59a2b50debe77981fd784cb3b2bef1505e3abf2a37116dc9d7a366ab029b4637",
-            ),
-            OriginalFile("mgsm/exemplars.py", f"{MGSM}/exemplars.py"),
-        ),
+        files=_files("mgsm", MGSM, {
+            "mgsm_ja.tsv": "sha256:59a2b50debe77981fd784cb3b2bef1505e3abf2a37116dc9d7a366ab029b4637",
+            "exemplars.py": None,
+        }),
     ),
     _wmt20(
         "en",
@@ -225,103 +188,73 @@ _ALL = (
         load=english.load_openbookqa,
         title="OpenBookQA",
         items=500,
-        published_examples="train",
         licence=APACHE,
         citation="Mihaylov et al., Can a Suit of Armor Conduct Electricity?, EMNLP 2018",
-        files=tuple(
-            OriginalFile(f"openbookqa/{split}-00000-of-00001.parquet", f"{OPENBOOKQA}/{split}-00000-of-00001.parquet")
-            for split in ("test", "train")
-        ),
+        files=_files("openbookqa", OPENBOOKQA, {
+            "test-00000-of-00001.parquet": None,
+            "train-00000-of-00001.parquet": None,
+        }),
     ),
     EvaluationSet(
         name="triviaqa",
         load=english.load_triviaqa,
         title="TriviaQA",
         items=17_944,
-        published_examples="train",
         licence=APACHE,
         citation="Joshi et al., TriviaQA: A Large Scale Distantly Supervised Challenge Dataset, ACL 2017",
-        files=tuple(
-            OriginalFile(f"triviaqa/{split}-00000-of-00001.parquet", f"{TRIVIAQA}/{split}-00000-of-00001.parquet")
-            for split in ("validation", "train")
-        ),
+        files=_files("triviaqa", TRIVIAQA, {
+            "validation-00000-of-00001.parquet": None,
+            "train-00000-of-00001.parquet": None,
+        }),
     ),
     EvaluationSet(
         name="hellaswag",
         load=english.load_hellaswag,
         title="HellaSwag",
         items=10_042,
-        published_examples="train",
         licence=MIT,
         citation="Zellers et al., HellaSwag: Can a Machine Really Finish Your Sentence?, ACL 2019",
-        files=(
-            OriginalFile(
-                "hellaswag/hellaswag_val.jsonl",
-                f"{HELLASWAG}/hellaswag_val.jsonl",
-                "sha256:0aa3b88843990f3f10a97b9575c94d7b71fb2205240ba04ae4884d9e9c992588",
-            ),
-            OriginalFile("hellaswag/hellaswag_train.jsonl", f"{HELLASWAG}/hellaswag_train.jsonl"),
-        ),
+        files=_files("hellaswag", HELLASWAG, {
+            "hellaswag_val.jsonl": "sha256:0aa3b88843990f3f10a97b9575c94d7b71fb2205240ba04ae4884d9e9c992588",
+            "hellaswag_train.jsonl": None,
+        }),
     ),
     EvaluationSet(
         name="squad2",
         load=english.load_squad2,
         title="SQuAD2",
         items=11_873,
-        published_examples="train",
         licence=CC_BY_SA,
         citation="Rajpurkar et al., Know What You Don't Know: Unanswerable Questions for SQuAD, ACL 2018",
-        files=(
-            OriginalFile(
-                "squadv2/dev-v2.0.json",
-                f"{SQUAD}/dev-v2.0.json",
-                "sha256:80a5225e94905956a6446d296ca1093975c4d3b3260f1d6c8f68bc2ab77182d8",
-            ),
-            OriginalFile(
-                "squadv2/train-v2.0.json",
-                f"{SQUAD}/train-v2.0.json",
-                "sha256:68dcfbb971bd3e96d5b46c7177b16c1a4e7d4bdef19fb204502738552dede002",
-            ),
-        ),
+        files=_files("squadv2", SQUAD, {
+            "dev-v2.0.json": "sha256:80a5225e94905956a6446d296ca1093975c4d3b3260f1d6c8f68bc2ab77182d8",
+            "train-v2.0.json": "sha256:68dcfbb971bd3e96d5b46c7177b16c1a4e7d4bdef19fb204502738552dede002",
+        }),
     ),
     EvaluationSet(
         name="xwinograd_en",
         load=winograd.load_xwinograd_en,
         title="XWinograd en",
         items=2_325,
-        published_examples="test",
         licence=APACHE,
         citation="Tikhonov and Ryabinin, It's All in the Heads, Findings of ACL 2021",
-        files=(
-            OriginalFile(
-                "xwinograd/dataset.tsv",
-                f"{XWINOGRAD}/dataset.tsv",
-                "sha256:2c4cdad50f7a35523ce16f4437b7d5c814ebf7a49ad10f618468eeb32f08a873",
-            ),
-        ),
+        files=_files("xwinograd", XWINOGRAD, {
+            "dataset.tsv": "sha256:2c4cdad50f7a35523ce16f4437b7d5c814ebf7a49ad10f618468eeb32f08a873",
+        }),
     ),
     EvaluationSet(
         name="gsm8k",
         load=english.load_gsm8k,
         title="GSM8K",
         items=1_319,
-        published_examples="train",
         licence=MIT,
         citation="Cobbe et al., Training Verifiers to Solve Math Word Problems, 2021",
-        files=(
-            OriginalFile(
-                "gsm8k/test.jsonl",
-                f"{GSM8K}/test.jsonl",
-                "sha256:3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
-            ),
-            OriginalFile(
-                "gsm8k/train.jsonl",
-                f"{GSM8K}/train.jsonl",
-                "sha256:17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
-            ),
-        ),
+        files=_files("gsm8k", GSM8K, {
+            "test.jsonl": "sha256:3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+            "train.jsonl": "sha256:17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+        }),
     ),
-)
+)  # fmt: skip
 
 SETS: dict[str, EvaluationSet] = {entry.name: entry for entry in _ALL}
 """Every set by its name, in the order of the tables."""
