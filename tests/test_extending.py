@@ -83,12 +83,12 @@ def test_the_format_of_the_page_is_prepared_as_json_lines_are(seen: dict[str, An
 
 
 def test_the_task_of_the_page_is_one_of_the_suite_and_scores_a_model(seen: dict[str, Any]):
-    assert seen["suite"][-2:] == ["tsugiki_gsm8k", "tsugiki_capitals"]
+    assert seen["suite"][-2:] == ["tsugiki_gsm8k", "tsugiki_currencies"]
     records = {record["item"]: record for record in seen["records"]}
-    assert sorted(records) == ["egypt", "italy", "peru"]
-    examples = {"質問: 日本の首都は?\n答え:東京", "質問: フランスの首都は?\n答え:パリ"}
-    *shown, asked = records["peru"]["prompt"].split("\n\n")
-    assert (set(shown), asked) == (examples, "質問: ペルーの首都は?\n答え:")
+    assert sorted(records) == ["india", "korea", "thailand"]
+    examples = {"質問: 日本の通貨は?\n答え:円", "質問: イギリスの通貨は?\n答え:ポンド"}
+    *shown, asked = records["korea"]["prompt"].split("\n\n")
+    assert (set(shown), asked) == (examples, "質問: 韓国の通貨は?\n答え:")
     assert all(record["score"] == float(record["output"] == record["gold"]) for record in records.values())
 
 

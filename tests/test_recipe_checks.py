@@ -57,7 +57,7 @@ def edited(*changes):
         ("min_lr: 1e-6", "min_lr: 3e-5", "r:18: training.min_lr: 3e-05 is above learning_rate 2e-05"),
         ("min_lr: 1e-6", "warmup_steps: 101", "r:18: training.warmup_steps: 101 is longer than the run (100 steps)"),
         ("min_lr: 1e-6", "lr_scheduler: wsd", "r:18: training.lr_scheduler: wsd needs decay_steps"),
-        ("min_lr: 1e-6", "decay_steps: 5", "r:18: training.decay_steps: belongs to wsd; lr_scheduler is cosine"),
+        ("min_lr: 1e-6", "decay_steps: 5", "r:18: training.decay_steps: belongs to wsd"),
         (
             "min_lr: 1e-6",
             "lr_scheduler: wsd\n  warmup_steps: 60\n  decay_steps: 41",

@@ -1,6 +1,7 @@
 """The task files under lm-eval itself: what perfect, empty, inverted and random models score on all fourteen sets."""
 
 import random
+import shutil
 from functools import cache
 
 import pytest
@@ -11,8 +12,10 @@ import yaml
 from evaluation_tasks import load_task, manager, requests, task_name
 from lm_eval.api.model import LM
 
-from tsugiki.errors import DataError
+from tsugiki.errors import DataError, RecipeError
+from tsugiki.evaluation import harness
 from tsugiki.evaluation.data import SETS, MissingData, load_set
+from tsugiki.evaluation.harness import Harness
 from tsugiki.evaluation.shots import published_shots
 from tsugiki.evaluation.suites import SUITES, full_names
 from tsugiki.evaluation.tasks import FOLDER
@@ -210,6 +213,26 @@ def test_a_suite_is_its_folder_in_the_order_of_the_sets_without_what_must_be_nam
     assert full_names(suite, None, known)[: len(SETS)] == [suite.prefix + name for name in SETS]
     assert "jcommonsenseqa_generate" not in task_names(suite.name, extra=False)
     assert ("jcommonsenseqa_generate" in task_names(suite.name)) == (suite.name == "default")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("task: tsugiki_rivers", "task: tsugiki_river", "its `task` is not tsugiki_rivers"),
+        ("task: tsugiki_rivers", "task: rivers", "its `task` is not tsugiki_rivers"),
+        ("include: ", "include ", "its `task` is not tsugiki_rivers"),
+        ("profile: default", "profile: swallow", "must say profile: default"),
+        ("items: gsm8k", "version: 2", "under items which set it asks"),
+    ],
+)
+def test_a_file_that_is_not_what_its_place_says_is_named(old, new, said, tmp_path, monkeypatch):
+    shutil.copytree(FOLDER, tmp_path / "tasks")
+    text = (FOLDER / "default/gsm8k.yaml").read_text("utf-8").replace("tsugiki_gsm8k", "tsugiki_rivers")
+    assert old in text
+    (tmp_path / "tasks/default/rivers.yaml").write_text(text.replace(old, new), "utf-8")
+    monkeypatch.setattr(harness, "FOLDER", tmp_path / "tasks")
+    with pytest.raises(RecipeError, match=f"rivers.yaml: .*{said}"):
+        Harness("default", None, own=None, shots=None)
 
 
 def test_a_set_without_a_reader_of_its_own_is_read_as_it_stands(tmp_path):

@@ -86,10 +86,10 @@ def schedule_and_format(model: Path) -> dict[str, Any]:
 
 def task(model: Path) -> dict[str, Any]:
     suite = SUITES["default"]
-    run("evaluate", str(model), "--tasks", "capitals")
+    run("evaluate", str(model), "--tasks", "currencies")
     (folder,) = Path("evaluation").glob("*/default")
     known = [suite.prefix + name for name in task_names("default")]
-    return {"suite": full_names(suite, None, known), "records": list(read_records(folder, "tsugiki_capitals"))}
+    return {"suite": full_names(suite, None, known), "records": list(read_records(folder, "tsugiki_currencies"))}
 
 
 class Padded(MistralForCausalLM):

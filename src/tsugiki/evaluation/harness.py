@@ -49,6 +49,22 @@ class Harness:
         self._manager = TaskManager(
             include_path=folders + ([str(own)] if own else []), include_defaults=False, metadata=metadata
         )
+        if profile:
+            self._check_suite(profile)
+
+    def _check_suite(self, profile: str) -> None:
+        """Raise RecipeError for a file of the suite that lm-eval left out, or that is not what its place says."""
+        for path in sorted((FOLDER / profile).rglob("*.yaml")):
+            name = SUITES[profile].prefix + path.stem
+            if name not in self._manager.task_index:
+                raise RecipeError(
+                    f"{path}: no task file that can be read, or its `task` is not {name}, as it must be here"
+                )
+            facts = self._facts(name)
+            if facts.get("profile") != profile or not facts.get("items"):
+                raise RecipeError(
+                    f"{path}: its metadata must say profile: {profile}, and under items which set it asks"
+                )
 
     @property
     def names(self) -> list[str]:
