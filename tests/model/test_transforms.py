@@ -168,7 +168,7 @@ class BiasInside(Odd):
         (LearnedScale, "plain: it changes the outputs of that layer by weights that are trained, too"),
         (Twice, "plain: it calls its output layer 2 times"),
         (Unasked, "plain: it calls its output layer 0 times"),
-        (CutPadding, "plain: it changes the outputs of that layer in an unknown way, some to infinity or NaN"),
+        (CutPadding, "plain: it turns [1, 8, 101] outputs into [1, 8, 90] logits"),
         (HiddenTemperature, "plain: it changes the outputs of that layer by weights that are trained, too"),
         (TwoLayers, "plain: its output layer is a Sequential, not a linear layer"),
         (UnnamedCap, "chunked, soft cap 3, scale 2"),

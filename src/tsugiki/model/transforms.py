@@ -100,16 +100,20 @@ def probe_values(tokens: int, vocabulary: int, device: torch.device) -> Tensor:
 def recognise_transform(given: Tensor, returned: Tensor) -> Transform | str:
     """What lies between output layer and logits, from `probe_values` given and logits returned (both [1, tokens,
     vocabulary] fp32; fewer columns where the model cuts padding off); or in words why it is unknown."""
-    if returned.shape[:-1] != given.shape[:-1] or returned.shape[-1] > given.shape[-1]:
-        return f"it turns {list(given.shape)} outputs into {list(returned.shape)} logits"
-    returned = torch.nn.functional.pad(returned, (0, given.shape[-1] - returned.shape[-1]), value=-math.inf)
+    narrower = given.shape[-1] - returned.shape[-1]
+    reshaped = f"it turns {list(given.shape)} outputs into {list(returned.shape)} logits"
+    if returned.shape[:-1] != given.shape[:-1] or narrower < 0:
+        return reshaped
+    returned = torch.nn.functional.pad(returned, (0, narrower), value=-math.inf)
     given, returned = given.double()[0], returned.double()[0]
     for kind in TRANSFORMS:
         found = kind.fit(given, returned)
         if found is not None and _gives(found, given, returned):
             return found
-    finite = bool(torch.isfinite(returned).all())
-    return f"it changes the outputs of that layer in an unknown way{'' if finite else ', some to infinity or NaN'}"
+    if narrower:
+        return reshaped
+    infinite = "" if bool(torch.isfinite(returned).all()) else ", some to infinity or NaN"
+    return f"it changes the outputs of that layer in an unknown way{infinite}"
 
 
 def _gives(transform: Transform, given: Tensor, returned: Tensor) -> bool:
