@@ -154,7 +154,7 @@ def test_validate_shows_the_bases_division_until_the_vocabulary_is_extended(tmp_
 
     base = make_base(tmp_path / "base", "qwen3", tiny_model_folder)
     recipe = parse_recipe(json.dumps(extension_recipe(tmp_path, base)))
-    said = "vocabulary  not extended with these settings yet: samples are shown as the base's tokenizer divides them"
+    said = "vocabulary not extended with these settings yet: samples are shown as the base's tokenizer divides them"
     before = list(preview_samples(recipe, 1))
     assert before[0] == said
     monkeypatch.setattr(stage, "prove", lambda *_, **__: [])

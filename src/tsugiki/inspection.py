@@ -172,6 +172,7 @@ def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
     for name, what in (
         ("recipe.yaml", "recipe, fully resolved"), ("preflight.json", "checks before the first step"),
         ("metrics.jsonl", "metrics"), ("data", "prepared sources"), ("export", "Hugging Face folder"),
+        ("evaluation", "answers, records and tables"),
     ):  # fmt: skip
         if (path / name).exists():
             lines.append(f"  {name}: {what}")
@@ -185,8 +186,12 @@ def _model(path: Path, _verify: bool) -> tuple[list[str], bool]:
     kind = ", ".join(config.get("architectures") or []) or config.get("model_type", "unknown")
     lines = [f"Hugging Face folder {path}: {kind}, {size / 1e6:,.1f} MB in {len(weights)} safetensors file(s)"]
     tokenizer = [name for name in ("tokenizer.json", "tokenizer.model") if (path / name).exists()]
-    lines.append(f"  vocabulary {config.get('vocab_size', '?')}, tokenizer {', '.join(tokenizer) or 'none'}")
+    lines.append(f"  vocabulary {_grouped(config.get('vocab_size', '?'))}, tokenizer {', '.join(tokenizer) or 'none'}")
     return lines, bool(weights)
+
+
+def _grouped(count: Any) -> str:
+    return f"{count:,}" if isinstance(count, int) else str(count)
 
 
 def _with_problems(lines: list[str], problems: list[str] | None, files: int) -> tuple[list[str], bool]:

@@ -56,7 +56,7 @@ class _Files:
 def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
     """Lines that show the first `count` training samples, inputs beside targets, and the planned shares."""
     if recipe.vocabulary is not None and not is_made(recipe):
-        yield "vocabulary  not extended with these settings yet: samples are shown as the base's tokenizer divides them"
+        yield "vocabulary not extended with these settings yet: samples are shown as the base's tokenizer divides them"
         tokenizer = load_base_tokenizer(recipe)
     else:
         tokenizer = load_tokenizer(recipe)
@@ -66,9 +66,9 @@ def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
             samples = total_steps(recipe) * recipe.training.global_batch_size
             mixture.check(samples)
             for plan in mixture.plan(samples):
-                yield f"data  {plan.name}: {plan.share:.2%}, {plan.samples:,} windows, {plan.epochs:.2f} epochs"
+                yield f"data       {plan}"
         else:
-            yield "not prepared yet: the samples below come from the first documents of each source"
+            yield "data       not prepared yet: the samples below come from the first documents of each source"
         reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
         for sample in range(count):
             yield ""

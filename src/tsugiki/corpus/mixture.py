@@ -65,6 +65,9 @@ class SourcePlan:
     epochs: float  # samples / windows that the source has
     share: float  # samples / all samples
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.share:.2%}, {self.samples:,} windows, {self.epochs:.2f} epochs"
+
 
 class Mixture:
     """Windows of several sources in one order.

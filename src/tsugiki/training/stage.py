@@ -26,7 +26,7 @@ def describe_run(run: Run) -> None:
         say(f"optimizer  up to step {settings.embedding_warmup_steps:,} only {', '.join(sorted(alone))}")
     say("schedule   " + "  ".join(f"{step:,}: {rate:.3g}" for step, rate in schedule_table(settings, run.total_steps)))
     for plan in run.mixture.plan(run.total_steps * settings.global_batch_size):
-        say(f"data       {plan.name}: {plan.share:.2%}, {plan.samples:,} windows, {plan.epochs:.2f} epochs")
+        say(f"data       {plan}")
     for name, source in run.sources.items() if settings.eval_steps else ():
         count = min(settings.eval_documents, source.held_out.document_count)
         around = source.manifest.add_bos + source.manifest.add_eos

@@ -73,7 +73,7 @@ def gradient_scale(bench: Bench) -> Finding:
 
 def targets(bench: Bench) -> Finding:
     """Every token is a target but those that open a document when documents are isolated; ends of documents too."""
-    threshold = "every token once, </s> included"
+    threshold = "every token once, ends of documents included"
     batch, windows = bench.own_batch, bench.store_windows(bench.own_samples()[:WINDOWS_COMPARED])
     _, found = _joined(batch, len(windows))
     scored = found != IGNORE
