@@ -136,10 +136,10 @@ def pooled(rows: Sequence[Row], role: str, figure: str) -> float:
     return sum(getattr(row, figure) * row.size for row in chosen) / sum(row.size for row in chosen)
 
 
-def pooled_extension(rows: Sequence[Row], role: str) -> tuple[float, float] | None:
+def pooled_extension(rows: Sequence[Row]) -> tuple[float, float] | None:
     """Tokens with the larger vocabulary over tokens before, and bits per byte after training without it; over all
-    sources of a role. None where the vocabulary stayed as it was."""
-    chosen = [(row.extension, row.size) for row in rows if row.role == role and row.extension is not None]
+    sources of the new language. None where the vocabulary stayed as it was."""
+    chosen = [(row.extension, row.size) for row in rows if row.role == "target" and row.extension is not None]
     if not chosen:
         return None
     ratio = sum(e.tokens_after for e, _ in chosen) / sum(e.tokens_before for e, _ in chosen)
@@ -167,7 +167,7 @@ def broken_promises(
             f"without replay English is only {forgetting:.3f} bits per byte worse than with it, "
             f"less than {LEAST_FORGETTING:g}"
         )
-    extension = pooled_extension(rows, "target")
+    extension = pooled_extension(rows)
     if extension is not None:
         tokens, without = extension
         if not tokens <= most_tokens:
@@ -195,7 +195,7 @@ def lesson(rows: Sequence[Row]) -> str:
         f"Kept: {names['replay']} {figures['replay', 'before']:.2f} -> {figures['replay', 'after']:.2f} with replay; "
         f"forgotten without it: -> {figures['replay', 'without_replay']:.2f}."
     )
-    extension = pooled_extension(rows, "target")
+    extension = pooled_extension(rows)
     if extension is None:
         return learnt
     tokens, without = extension
