@@ -8,6 +8,7 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 KILLS ?= 30
+INPUTS ?= 10000
 
 .PHONY: quickstart test lint types unit soak mutations gpu real benchmark vocabulary clean
 
@@ -26,9 +27,11 @@ types: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-# kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run; and mutations
+# kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run; INPUTS
+# wrong recipes, and as many of every kind of corpus and header; and mutations
 soak: $(VENV)/.installed-dev mutations
 	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py
+	TSUGIKI_SOAK_INPUTS=$(INPUTS) $(BIN)/pytest -n auto tests/test_bad_recipes.py tests/test_bad_headers.py tests/corpus/test_bad_documents.py
 
 # the program made wrong in some 130 ways, one at a time, in a copy: the test that names each must fail; about ten minutes
 mutations: $(VENV)/.installed-dev
