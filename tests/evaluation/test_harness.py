@@ -73,7 +73,8 @@ def test_generation_tasks_equal_a_plain_loop_and_are_scored_from_it(language_mod
 
 def test_two_contexts_of_one_continuation_stand_in_the_record(language_model, official_data, tmp_path):
     with open_lm(language_model(), tmp_path) as lm:
-        _, (record,) = run(lm, "tsugiki_xwinograd_en", official_data, limit=1, shots=0)
+        _, (record, *others) = run(lm, "tsugiki_xwinograd_en", official_data, limit=3, shots=0)
+    assert all(each["score"] == float(each["answer"] == each["gold"]) for each in (record, *others))
     one, other = record["choices"]
     assert one["text"] == other["text"]
     assert record["prompt"] != other["prompt"]

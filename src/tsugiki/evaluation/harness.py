@@ -302,6 +302,8 @@ def _record(
         record["answer"] = max(range(len(answers)), key=lambda index: answers[index]["logprob"])
     value = sample[headline]
     record["gold"] = scoring.gold(doc) if isinstance(scoring, Scoring) else sample["target"]
+    if not written and task.multiple_input:
+        record["gold"] = task.doc_to_text(doc)  # which context is right; what follows it is lm-eval's target
     record |= {"statistics": [float(part) for part in value]} if isinstance(value, list | tuple) else {
         "score": float(value)
     }  # fmt: skip
