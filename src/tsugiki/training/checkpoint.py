@@ -13,6 +13,7 @@ CheckpointException is no Exception, and a failed background save is silent unti
 """
 
 import json
+import logging
 import os
 import threading
 import time
@@ -21,14 +22,15 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.logging_handlers import DCP_LOGGER_NAME
 from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse
 
 from tsugiki.checkpoint_files import (
@@ -60,6 +62,8 @@ from tsugiki.training.retention import own_names, set_aside, superseded, sweep
 __all__ = ["Checkpointer", "Found", "check_disk_space", "newest_name", "size_estimate", "verify"]
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # said when used without, as asked
+# torch makes two records for each tensor of a save, for nobody: half of the time that training stands still for one.
+logging.getLogger(f"c10d-NullHandler-{DCP_LOGGER_NAME}").setLevel(logging.WARNING)
 
 _SLOW_DISK = 200e6
 """Bytes a second that a process is taken to write before a save has been timed."""
@@ -123,7 +127,7 @@ class Checkpointer:
         self.warnings: list[str] = []
         """What newest_whole() passed over, and what retention could not delete."""
         self._longest_save: float | None = None
-        self._control, self._io = control_group, io_group
+        self._control, self._io = (control_group if world > 1 else None), io_group
         self._stager = Stager(self._agree)
         self._flight: _Flight | None = None
         self._sweeper: threading.Thread | None = None
@@ -270,7 +274,7 @@ class Checkpointer:
             "parent": self._line[0] if self._line else None,
             "ancestors": self._line,
             "world_size": self.world,
-            "versions": {package: version(package) for package in ("torch", "safetensors")},
+            "versions": {"torch": torch.__version__, "safetensors": safetensors.__version__},
             "bytes": sum(entry["size"] for entry in files.values()),
             "files": dict(sorted(files.items())),
             "tensors": flight.tensors,

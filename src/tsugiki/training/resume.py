@@ -1,5 +1,6 @@
 """Whether a run may go on from a checkpoint: what must be as it was, and what may have changed and is announced."""
 
+import functools
 import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -72,6 +73,7 @@ def _base_changes(run: "Run") -> str | None:
     return f"{path} computes otherwise: {'; '.join(changes)}" if changes else None
 
 
+@functools.cache  # every save asks, and reading packages' metadata takes milliseconds
 def software_versions() -> dict[str, str]:
     """What a resumed run must share with the run it continues to get the same bits."""
     packages = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
