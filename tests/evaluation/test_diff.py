@@ -100,7 +100,6 @@ def test_json_lines_hold_both_records_whole(folders):
     assert lines[0]["records"][0] == record("niilc", "i1")
     assert lines[0]["records"][1]["answer"] == "大阪"
     assert (lines[0]["before"], lines[0]["after"]) == (1, 0)
-    assert len(list(to_json_lines(diff, limit=1))) == 4
 
 
 def test_choices_show_the_likeliest(tmp_path):

@@ -63,10 +63,8 @@ class TaskDiff:
         """Items that became worse: with right and wrong alone, from right to wrong."""
         return sum(change.after < change.before for change in self.changes)
 
-    def first(self, limit: int | None) -> list[Change]:
-        """The first `limit` falls and as many rises; all of them without a limit."""
-        if limit is None:
-            return list(self.changes)
+    def first(self, limit: int) -> list[Change]:
+        """The first `limit` falls and as many rises."""
         return [*self.changes[: self.falls][:limit], *self.changes[self.falls :][:limit]]
 
 
@@ -224,10 +222,10 @@ def _short(value: Any) -> str:
     return _plain(text[:TAIL]) + ("…" if len(text) > TAIL else "")
 
 
-def to_json_lines(diff: Diff, limit: int | None = None) -> Iterator[str]:
+def to_json_lines(diff: Diff) -> Iterator[str]:
     """A line an item whose score changed, with both records whole."""
     for task in diff.tasks:
-        for change in task.first(limit):
+        for change in task.changes:
             yield json.dumps(
                 {
                     "task": task.task, "item": change.item, "before": change.before, "after": change.after,

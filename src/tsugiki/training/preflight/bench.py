@@ -33,6 +33,8 @@ from tsugiki.training.metrics import StepRecord
 from tsugiki.training.optimizer import Optimizer
 from tsugiki.training.run import Run
 
+STRIDED = 4096
+"""Elements of a tensor that stand for all."""
 LENGTH = 64
 """Tokens of a window that go through the model: enough to see every trap, few enough for a model of 70 B."""
 
@@ -223,9 +225,9 @@ class Bench:
             handle.remove()
 
     @contextmanager
-    def router_coefficient(self, value: float) -> Iterator[None]:
-        """Within the context the router's loss counts with `value`."""
-        former, self.run.model.router_coefficient = self.run.model.router_coefficient, value
+    def without_router_loss(self) -> Iterator[None]:
+        """Within the context the router's loss counts nothing."""
+        former, self.run.model.router_coefficient = self.run.model.router_coefficient, 0.0
         try:
             yield
         finally:
@@ -259,7 +261,7 @@ class Bench:
             if gradient is not None:
                 kept.append(whole(gradient[:, :tokens]).to(torch.float32, copy=True))  # before it is clipped in place
 
-        with self.router_coefficient(0.0), self.hidden_states(one_by_one):
+        with self.without_router_loss(), self.hidden_states(one_by_one):
             self.step(batch, gradients=look)
         (micro,) = batch.micro_batches
         expected = np.stack([window.tokens[: length + 3] for window in self.store_windows(np.arange(2))])
@@ -319,10 +321,10 @@ def over_ranks(total: Tensor) -> Tensor:
     return total
 
 
-def strided(tensor: Tensor, count: int = 4096) -> Tensor:
-    """A copy of up to `count` elements spread evenly over this rank's part of a tensor, fp32 on the CPU."""
+def strided(tensor: Tensor) -> Tensor:
+    """A copy of up to STRIDED elements spread evenly over this rank's part of a tensor, fp32 on the CPU."""
     flat = local(tensor.detach()).flatten()
-    return flat[:: max(1, len(flat) // count)][:count].to("cpu", torch.float32, copy=True)
+    return flat[:: max(1, len(flat) // STRIDED)][:STRIDED].to("cpu", torch.float32, copy=True)
 
 
 def finish_forward(run: Run) -> None:

@@ -34,7 +34,7 @@ def accumulation(bench: Bench) -> Finding:
     def look(parameters: Mapping[str, nn.Parameter]) -> None:
         seen.append({name: strided(p.grad) for name, p in parameters.items() if p.grad is not None})
 
-    with bench.router_coefficient(0.0):
+    with bench.without_router_loss():
         one = bench.step(bench.batch_of([joined], batch), gradients=look)
         many = bench.step(batch, gradients=look)
     squares = torch.zeros(2, dtype=torch.float64)
