@@ -3,10 +3,23 @@
 import os
 import signal
 import sys
+from pathlib import Path
+
+from file_faults import FileCalls
 
 
-def run_command_line(arguments: list[str], environment: dict[str, str], log: str) -> None:
-    """Run `tsugiki ARGUMENTS` in this process, with `environment` on top and both outputs appended to `log`."""
+def run_command_line(
+    arguments: list[str],
+    environment: dict[str, str],
+    log: str,
+    folder: str | None = None,
+    strike: tuple[int, str | None] | None = None,
+) -> None:
+    """Run `tsugiki ARGUMENTS` in this process, with `environment` on top and both outputs appended to `log`.
+
+    folder: the working directory. strike: number and manner of a strike at the file calls below it (see `file_faults`);
+    what calls there were is written to `log` with the ending .calls.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would we
     os.environ.update(environment)
     stream = open(log, "a", buffering=1, encoding="utf-8")  # noqa: PTH123, SIM115 - must outlive this function
@@ -19,4 +32,15 @@ def run_command_line(arguments: list[str], environment: dict[str, str], log: str
     torch.set_num_threads(1)
     from tsugiki.cli import main
 
-    main()
+    if folder is not None:
+        os.chdir(folder)
+    if folder is None or strike is None:
+        main()
+        return
+    calls = FileCalls(folder, *strike)
+    calls.install()
+    try:
+        main()
+    finally:
+        calls.active = False
+        Path(log + ".calls").write_text("\n".join(calls.trace), encoding="utf-8")

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,12 +161,19 @@ class _Scalars:
         self.log({f"probes/{key}/{name}": found[key] for name, found in figures.items() for key in keys}, step)
 
 
+def _without_refusals(failure: threading.ExceptHookArgs) -> None:
+    """No traceback where the disk refuses TensorBoard's thread: the next call of its writer raises that error."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
+
+
 class TensorBoard(_Scalars):
     """Event files in a directory."""
 
     def __init__(self, directory: Path, resumed_step: int):
         from torch.utils.tensorboard import SummaryWriter
 
+        threading.excepthook = _without_refusals
         # What a run that was cut off had logged beyond its checkpoint is made again.
         self._writer = SummaryWriter(str(directory), purge_step=resumed_step + 1 if resumed_step else None)
 
