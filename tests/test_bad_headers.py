@@ -213,8 +213,8 @@ def test_a_damaged_file_is_named_in_one_message(place, name):
             path.write_bytes(bad)
             said = refusal(use, place, seed)
             if said is not None:
-                # Results of several suites are told by the models' names.
-                assert path.name in said or str(place) in said or "several suites" in said, f"seed {seed}: {said}"
+                # Results of other suites or metrics are told by the models' names.
+                assert path.name in said or str(place) in said or "cannot be compared" in said, f"seed {seed}: {said}"
                 assert len(said) < 1500, f"seed {seed}: {said[:200]}"
             if use is not use_journal:  # which cuts off the half line of a killed process
                 assert path.read_bytes() == bad, f"seed {seed}: written over"

@@ -141,6 +141,10 @@ def validate(
     if not schema:
         for line in preview_samples(checked, samples):
             say(line)
+        if checked.model.architecture is not None:  # last, since it takes seconds to import transformers
+            from tsugiki.model.safe_config import check_architecture
+
+            check_architecture(checked.model.architecture)
     say(f"{recipe}: valid")
 
 

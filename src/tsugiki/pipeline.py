@@ -136,10 +136,13 @@ def run_all(
 
     `evaluate` is called last, where the recipe has a section of that name: it calls `run_evaluation` with what shows
     its progress."""
+    from tsugiki.model.safe_config import check_architecture
     from tsugiki.training.distributed import read_place
 
     first = read_place(os.environ).rank == 0
     if first:
+        if recipe.model.architecture is not None:
+            check_architecture(recipe.model.architecture)  # before hours of preparing
         if recipe.vocabulary is not None:
             run_vocabulary(recipe, say)
         run_prepare(recipe, progress, say)

@@ -29,12 +29,15 @@ from tsugiki.recipe_values import (
     Count,
     CountOrZero,
     FilePath,
+    Listed,
     OneOf,
     PathList,
     PathText,
+    Processes,
     Section,
     Share,
     SourceName,
+    Steps,
     Text,
     Weight,
     whole_number,
@@ -130,11 +133,11 @@ class VocabularySection(Section):
     """New pieces for the base's tokenizer, with rows in the model. One of `target_size` and `add`, one of `language`
     and `scripts`. Leave the section out to train with the base's vocabulary."""
 
-    target_size: Count | None = Field(
+    target_size: Listed | None = Field(
         default=None,
         description="Size of the vocabulary afterwards, rounded up to a multiple of 64, by pieces and not by padding.",
     )
-    add: Count | None = Field(
+    add: Listed | None = Field(
         default=None,
         description="Instead of target_size: how many pieces to add. Rounded up likewise, and at least to the rows that"
         " the base model has (Qwen has spare ones).",
@@ -236,7 +239,7 @@ class StageSection(Section):
 class DataSection(Section):
     """What the model reads."""
 
-    sequence_length: Annotated[int, Field(ge=2, le=10**15), BeforeValidator(whole_number)] = Field(
+    sequence_length: Annotated[int, Field(ge=2, le=2**24), BeforeValidator(whole_number)] = Field(
         description="Tokens a window; every window is a full one. At most what the model's positions allow."
     )
     isolate_documents: bool = Field(
@@ -267,7 +270,7 @@ class DataSection(Section):
         default=67_108_864,
         description="Longest document in bytes (64 MiB); guards memory against a file without line ends.",
     )
-    workers: Count | None = Field(
+    workers: Processes | None = Field(
         default=None,
         description="Processes that prepare. Default: the number of cores.",
         json_schema_extra=FREE,
@@ -311,7 +314,7 @@ class PreflightSection(Section):
 class TrainingSection(Section):
     """How the weights move. Exactly one of `max_steps` and `max_tokens`."""
 
-    max_steps: Count | None = Field(
+    max_steps: Steps | None = Field(
         default=None, description="Length of the run in steps.", json_schema_extra=EXTENDING
     )
     max_tokens: Count | None = Field(
@@ -319,10 +322,10 @@ class TrainingSection(Section):
         description="Length of the run in tokens, rounded up to whole steps.",
         json_schema_extra=EXTENDING,
     )
-    global_batch_size: Count = Field(
+    global_batch_size: Listed = Field(
         description="Windows a step over all processes; gradient accumulation follows from it."
     )
-    micro_batch_size: Count = Field(
+    micro_batch_size: Listed = Field(
         description="Windows at a time on one process: as many as fit in memory. Changes nothing but rounding, and a"
         " router loss (mixture of experts), which is a mean over each micro-batch.",
         json_schema_extra=FREE,

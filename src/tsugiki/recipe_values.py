@@ -64,6 +64,11 @@ def _source_name(value: str) -> str:
 
 Count = Annotated[int, Field(ge=1, le=10**15), BeforeValidator(whole_number)]
 CountOrZero = Annotated[int, Field(ge=0, le=10**15), BeforeValidator(whole_number)]
+Steps = Annotated[int, Field(ge=1, le=10**12), BeforeValidator(whole_number)]
+Listed = Annotated[int, Field(ge=1, le=10**6), BeforeValidator(whole_number)]
+"""Of what is held in a list: the windows of a step, new pieces. With `Steps`, every window of a run has a number below
+2^62."""
+Processes = Annotated[int, Field(ge=1, le=1024), BeforeValidator(whole_number)]
 Text = Annotated[str, Field(min_length=1)]
 PathText = Annotated[str, Field(min_length=1), BeforeValidator(_expand_home)]
 FilePath = Annotated[

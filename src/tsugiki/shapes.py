@@ -98,7 +98,8 @@ def explain(details: ErrorDetails) -> str:
         return "must not be empty text; leave the key out instead"
     for name, words in _LIMITS.items():
         if name in limits:
-            return f"must be {words} {limits[name]:g}, not {given}"
+            limit = limits[name]
+            return f"must be {words} {f'{limit:,}' if isinstance(limit, int) else f'{limit:g}'}, not {given}"
     return f"{details['msg'][:1].lower()}{details['msg'][1:]} (given: {given})"
 
 

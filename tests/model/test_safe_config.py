@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tsugiki.errors import ModelError
-from tsugiki.model.safe_config import build_config, clean_config, read_config
+from tsugiki.model.safe_config import build_config, check_architecture, clean_config, read_config
 
 GOOD = {"model_type": "mistral", "hidden_size": 16, "vocab_size": 101}
 
@@ -44,6 +44,38 @@ def test_the_same_in_a_nested_part(key: str) -> None:
     values, dropped = clean_config(raw, "config.json")
     assert values == {"model_type": "gemma3", "text_config": {"vocab_size": 101}, "parts": [{}]}
     assert dropped == [f"text_config.{key}", f"parts[0].{key}"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hiddn_size": 16}, "model.architecture.hiddn_size: MistralConfig has no such key; did you mean hidden_size?"),
+        ({"Vocab_size": 16}, "model.architecture.Vocab_size: MistralConfig has no such key; did you mean vocab_size?"),
+        ({"model_type": "mistrl"}, "model_type 'mistrl' is not one that the installed transformers knows"),
+        ({"vocab_size": -1}, "model.architecture: vocab_size must be from 1 to 10,000,000, not -1"),
+        (
+            {"num_hidden_layers": 10**12},
+            "model.architecture: num_hidden_layers must be from 1 to 1,000, not 1000000000000",
+        ),
+        ({"num_attention_heads": 6, "num_key_value_heads": 4, "head_dim": 4}, "num_key_value_heads 4 must divide"),
+        ({"hidden_size": "16"}, "model.architecture is refused by transformers"),
+    ],
+)
+def test_an_architecture_that_cannot_be_meant_is_refused_by_key(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_architecture({**GOOD, **change})
+    assert said in str(caught.value)
+
+
+def test_a_misspelt_key_of_a_part_is_named_with_its_place() -> None:
+    with pytest.raises(ModelError, match=r"architecture\.text_config\.hiden_size: .* did you mean hidden_size\?"):
+        check_architecture({"model_type": "gemma3", "text_config": {"hiden_size": 16}})
+
+
+def test_architectures_that_classes_take_are_taken(tiny_config: Any, tiny_names: list[str]) -> None:
+    for name in tiny_names:  # with keys that a class uses without declaring them, and as transformers writes them back
+        check_architecture(tiny_config(name))
+        check_architecture(build_config(clean_config(tiny_config(name), name)[0], name).to_dict())
 
 
 def test_numbers_with_kernel_in_their_name_stay() -> None:

@@ -24,7 +24,7 @@ from tsugiki.model.blocks import checkpoint_activations, class_name, compile_blo
 from tsugiki.model.loss import TrainingModel, text_config
 from tsugiki.model.precision import Precision, get_precision
 from tsugiki.model.ranks import on_first_rank
-from tsugiki.model.safe_config import build_config, clean_config, read_config
+from tsugiki.model.safe_config import build_config, check_architecture, clean_config, read_config
 from tsugiki.model.shard import allow_unused_parameters, is_tied, local, shard_model
 from tsugiki.model.transformers_calls import in_words, quiet
 from tsugiki.model.weight_files import check_weight_files
@@ -157,6 +157,7 @@ def _read_source(
             allow_pickle=settings.allow_pickle,
         )
     else:
+        check_architecture(settings.architecture)
         values, dropped = clean_config(settings.architecture, "model.architecture")
         with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(seed)

@@ -20,6 +20,10 @@ from tsugiki.errors import ModelError
 
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 40
+SIZES = {"vocab_size": 10**7, "hidden_size": 10**6, "num_hidden_layers": 1000, "num_attention_heads": 10**4}
+"""The largest that is believed; far above any model that there is."""
+A_LETTER_AWAY = 0.9
+"""Likeness of two keys; `moe_intermediate_size` and `intermediate_size` are 0.89."""
 _CODE_KEYS = re.compile(r"auto_map|trust_remote_code|kernel|_implementation|custom_pipelines|custom_generate")
 # Convolution widths (`conv_kernel`, `kernel_size`, `short_conv_kernel_size`) are numbers and stay.
 _NUMBERS = (int, float, list, type(None))
@@ -65,11 +69,50 @@ def clean_config(raw: Any, where: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def build_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
-    """The configuration object of cleaned `values`; ModelError with transformers' reason where it refuses them."""
+    """The configuration object of cleaned `values`; ModelError with transformers' reason where it refuses them, or
+    where no model can have the sizes that they give."""
     try:
-        return CONFIG_MAPPING[values["model_type"]].from_dict(values)
+        config = CONFIG_MAPPING[values["model_type"]].from_dict(values)
     except Exception as error:  # each configuration class raises what it likes
         raise ModelError(f"{where} is refused by transformers: {_one_line(error)}") from error
+    _check_sizes(config.get_text_config(), where)
+    return config
+
+
+def _check_sizes(config: PreTrainedConfig, where: str) -> None:
+    """torch would say it later, after minutes for a long list of layers, and without a key."""
+    for key, most in SIZES.items():
+        size = getattr(config, key, None)
+        if isinstance(size, int) and not 0 < size <= most:
+            raise ModelError(f"{where}: {key} must be from 1 to {most:,}, not {str(size)[:40]}")
+    heads, groups = (getattr(config, key, None) for key in ("num_attention_heads", "num_key_value_heads"))
+    if isinstance(heads, int) and isinstance(groups, int) and (groups < 1 or heads % groups):
+        raise ModelError(
+            f"{where}: num_key_value_heads {str(groups)[:40]} must divide num_attention_heads {str(heads)[:40]}"
+        )
+
+
+def check_architecture(raw: Any) -> None:
+    """Refuse a `model.architecture` that cannot be built, or that has a misspelt key.
+
+    transformers takes any key and uses none that it does not know, so that the model would be trained with a default.
+    Not every unknown key is a mistake (Qwen3-MoE reads a `head_dim` that its class does not declare), but one that is a
+    letter away from a known one is. Raises ModelError.
+    """
+    where = "model.architecture"
+    values, _ = clean_config(raw, where)
+    _require_well_spelt(values, build_config(values, where), where)
+
+
+def _require_well_spelt(values: dict[str, Any], config: PreTrainedConfig, where: str) -> None:
+    known = [name for name in {*dir(type(config)()), *config.attribute_map} if not name.startswith("_")]
+    for key, value in values.items():
+        near = difflib.get_close_matches(key[:80], known, n=1, cutoff=A_LETTER_AWAY)
+        if near and key not in known and not key.startswith("_"):
+            raise ModelError(f"{where}.{key[:80]}: {type(config).__name__} has no such key; did you mean {near[0]}?")
+        part = getattr(config, key, None)
+        if isinstance(value, dict) and isinstance(part, PreTrainedConfig):
+            _require_well_spelt(value, part, f"{where}.{key}")
 
 
 def _clean(value: Any, key: str, dropped: list[str], where: str, depth: int) -> Any:

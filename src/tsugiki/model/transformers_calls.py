@@ -17,7 +17,7 @@ def in_words(what: str) -> Iterator[None]:
         yield
     except pickle.UnpicklingError:  # torch's own text proposes to run the code
         raise ModelError(f"{what}: a pickled file holds more than tensors, which is never run") from None
-    except (OSError, ValueError, ImportError, RuntimeError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, AttributeError, KeyError, TypeError, MemoryError) as error:
         raise ModelError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:500]}") from error
     except Exception as error:
         if type(error).__module__.startswith("safetensors"):
