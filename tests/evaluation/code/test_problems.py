@@ -50,7 +50,8 @@ def test_a_japanese_prompt_is_taken_wherever_it_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ((), "no problem in it"),
+        ((), "the file is empty"),
+        (("",), "no problem in it"),
         ((ROW, "{"), "line 2: not JSON"),
         ((ROW, "[1]"), "line 2: not a JSON object"),
         (({**ROW, "test": None},), "line 1: no text under test"),
@@ -66,8 +67,20 @@ def test_what_is_wrong_with_a_file_is_said_with_its_line(tmp_path: Path, rows: t
 
 @pytest.mark.parametrize(
     "content",
-    [None, b"plain, not gzip", gzip.compress(b"x" * 99)[:-12], gzip.compress(b"\xff\xfe\n")],
-    ids=["absent", "plain", "cut off", "not UTF-8"],  # bytes would name the second in which they were compressed
+    [
+        None,
+        b"plain, not gzip",
+        gzip.compress(b"x" * 99)[:-12],
+        gzip.compress(b"x" * 99)[:12] + b"\xff" * 30,
+        gzip.compress(b"\xff\xfe\n"),
+    ],
+    ids=[
+        "absent",
+        "plain",
+        "cut off",
+        "damaged",
+        "not UTF-8",
+    ],  # bytes would name the second in which they were compressed
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "HumanEval.jsonl.gz"

@@ -7,7 +7,6 @@ a prompt in Japanese, under `prompt` or, beside an English one, under `prompt_ja
 
 import ast
 import copy
-import gzip
 import inspect
 import json
 import re
@@ -20,6 +19,7 @@ from typing import Any
 from tsugiki.errors import DataError
 from tsugiki.evaluation.code.child import encode
 from tsugiki.evaluation.code.functions import MADE_BY, Inputs
+from tsugiki.evaluation.data.rows import read_text
 
 DEDENT = re.compile(r"^(?=\S)", re.MULTILINE)
 CASES = 12
@@ -69,12 +69,7 @@ def _own(function: Callable[..., Any], inputs: Inputs) -> CodeProblem:
 
 def read_problems(path: Path) -> list[CodeProblem]:
     """Problems of a file of HumanEval or JHumanEval. Raises DataError with the line of what is wrong."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            lines = [(number, line) for number, line in enumerate(file, start=1) if line.strip()]
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"{path}: cannot be read ({reason}); give HumanEval.jsonl.gz or a file of its format") from None
+    lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
     problems = [_problem(line, f"{path}, line {number}") for number, line in lines]
     if not problems:
         raise DataError(f"{path}: no problem in it")
@@ -84,7 +79,7 @@ def read_problems(path: Path) -> list[CodeProblem]:
 def _problem(line: str, place: str) -> CodeProblem:
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise DataError(f"{place}: not a JSON object")
