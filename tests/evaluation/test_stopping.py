@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from extended_tokenizers import extend_sentencepiece, sentencepiece_base
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_bases import llama3_like, qwen_like, real_mistral
 
@@ -21,9 +21,9 @@ def extended(folder: Path) -> Path:
 MAKERS = [real_mistral, llama3_like, qwen_like, extended]
 
 
-@pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)
-def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> TextTokenizer:
-    return TextTokenizer.from_folder(request.param(tmp_path / "tokenizer"))
+@pytest.fixture(params=MAKERS, ids=lambda make: make.__name__, scope="module")
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    return TextTokenizer.from_folder(request.param(tmp_path_factory.mktemp("tokenizer") / "tokenizer"))
 
 
 def written(answer: Answer, ids: list[int]) -> tuple[list[int], bool]:
@@ -84,7 +84,7 @@ def test_without_stop_the_reason_is_the_end_token_or_the_budget(tokenizer: TextT
     assert answer.text([], ended=True) == ("", "end")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(max_examples=40)
 @given(text=st.text("猫でáあ🙂 ab\n", min_size=1, max_size=12), limit=st.integers(min_value=1, max_value=12))
 def test_budget_is_in_whole_characters(tokenizer: TextTokenizer, text: str, limit: int):
     prompt = "答え:"
