@@ -104,3 +104,14 @@ def test_what_another_process_is_making_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(StorageError), only_one(target, wait=False):
             pass
     assert contents(tmp_path) == {"folder/file": ""}
+
+
+def test_a_link_to_a_folder_elsewhere_stays_and_its_folder_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/folder").symlink_to(tmp_path / "disk/folder")
+    for text in ("first", "second", "third"):
+        make(tmp_path / "run/folder", text)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["folder"]
+    assert (tmp_path / "run/folder").is_symlink()
+    assert contents(tmp_path / "disk") == {"folder/below/file": "third"}

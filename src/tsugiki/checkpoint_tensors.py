@@ -1,7 +1,8 @@
 """Tensors out of a checkpoint, and what torch's checkpoint code says when it fails, in words."""
 
+import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -14,24 +15,36 @@ from tsugiki.errors import StorageError, TsugikiError
 from tsugiki.files import explain_os_error
 
 
-class HeadersFirst(dcp.HuggingFaceStorageReader):
-    """Reads the files' headers at once: what fails there while torch asks for them is logged with its traceback."""
+class TensorReader(dcp.HuggingFaceStorageReader):
+    """The tensors of a checkpoint, to be read. The files' headers are read at once: what fails there while torch asks
+    for them is logged with its traceback, and other ranks would wait for this one.
+
+    Raises StorageError where a header cannot be read.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
-        self._read = super().read_metadata()
+        with _told(path):
+            self._read = super().read_metadata()
 
     def read_metadata(self) -> Metadata:
         return self._read
 
 
-def read_tensors(path: Path, tensors: Mapping[str, torch.Tensor], group: dist.ProcessGroup | None = None) -> None:
+def read_tensors(
+    reader: TensorReader, tensors: Mapping[str, torch.Tensor], group: dist.ProcessGroup | None = None
+) -> None:
     """Fill the given tensors (plain or sharded) with those of the checkpoint; another dtype is cast. Collective over
     `group`, if there is one. Raises StorageError, with several processes on those alone that failed."""
+    with _told(Path(reader.path)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as asked
+        dcp.load(dict(tensors), storage_reader=reader, process_group=group, no_dist=group is None)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as asked
-            dcp.load(dict(tensors), storage_reader=HeadersFirst(path), process_group=group, no_dist=group is None)
+        yield
     except (Exception, CheckpointException) as error:
         raise StorageError(f"cannot read the tensors of {path}: {explain_failure(error)}") from error
 

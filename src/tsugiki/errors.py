@@ -1,11 +1,12 @@
 """What a user reads when something is wrong, and the exit code that goes with it.
 
 Every error that a user can cause or meet is one of these classes: `cli.main` prints its message (which names
-the file, line or key, and what to do) without a traceback and exits with its code. Anything else is a defect of
-ours, is shown with its traceback and exits with `INTERNAL`.
+the file, line or key, and what to do) without a traceback and exits with its code. An OSError that nobody
+has put into words is told as a StorageError. Anything else is a defect of ours, is shown with its traceback and exits
+with `INTERNAL`.
 
 torchrun returns 1 for any non-zero code of a worker, so a scheduler reads the state file in the run directory
-instead (see `training/signals.py`).
+instead (see `training/state_file.py`).
 """
 
 FINISHED = 0

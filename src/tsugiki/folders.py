@@ -4,7 +4,8 @@
     .NAME.new      what it fills
     .NAME.old      the former folder, while the new one takes its name
 
-A process that is killed leaves these beside the folder; the next one that makes or looks for it puts things right.
+A process that is killed leaves these beside the folder; the next one that makes or looks for it puts things right. A
+link to a folder stands for the folder: where it lies is where the new one is made.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ def only_one(target: Path, *, wait: bool = True) -> Iterator[None]:
 
     Raises StorageError where the place cannot be written, and with wait=False where another holds the lock.
     """
+    target = target.resolve()
     lock = _beside(target, "lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +43,7 @@ def only_one(target: Path, *, wait: bool = True) -> Iterator[None]:
 
 def tidy(target: Path) -> None:
     """Put right what a killed process left, where there is such a thing, nobody is at work, and this user may."""
+    target = target.resolve()
     if any(os.path.lexists(_beside(target, ending)) for ending in ("new", "old", "lock")):
         with contextlib.suppress(StorageError), only_one(target, wait=False):
             return
@@ -53,6 +56,7 @@ def made_anew(target: Path) -> Iterator[Path]:
 
     Raises StorageError, naming the file, where the disk refuses, also for an OSError of the block.
     """
+    target = target.resolve()
     new, old = _beside(target, "new"), _beside(target, "old")
     try:
         new.mkdir()
@@ -80,5 +84,4 @@ def _put_right(target: Path) -> None:
 
 
 def _beside(target: Path, ending: str) -> Path:
-    place = target if target.name else target.absolute()  # "."
-    return place.with_name(f".{place.name}.{ending}")
+    return target.with_name(f".{target.name}.{ending}")

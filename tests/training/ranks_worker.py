@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -181,6 +182,11 @@ def main(directory: Path, rank: int) -> None:
         found = two.checkpointer.newest_whole()
         assert found is not None
         assert found.step == 3
+        with pytest.MonkeyPatch.context() as patch:
+            if rank == 1:  # the other would wait for it in a collective
+                patch.setattr(dcp.HuggingFaceStorageReader, "read_metadata", fail)
+            with pytest.raises(StorageError, match=r"cannot read the tensors of .*the disk is full"):
+                two.checkpointer.load(found, two.tensors())
 
         # Replicated parameters are stored once, and load like any others.
         copies = Setup(directory / "replicated", 2, replicated, groups[2], seed=4)

@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tsugiki.checkpoint_files import STATE, read_manifest, verify
-from tsugiki.checkpoint_tensors import read_tensors
+from tsugiki.checkpoint_tensors import TensorReader, read_tensors
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import free_bytes, read_json, write_json
 from tsugiki.folders import made_anew, only_one
@@ -125,7 +125,7 @@ def _read_weights(checkpoint: Path, model: PreTrainedModel, dtype: torch.dtype) 
     for name, entry in stored.items():
         own = getattr(torch, entry["dtype"])
         tensors[PREFIX + name] = torch.empty(entry["shape"], dtype=dtype if name in parameters else own)
-    read_tensors(checkpoint, tensors)
+    read_tensors(TensorReader(checkpoint), tensors)
     return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
 
 

@@ -19,8 +19,9 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ from tsugiki.checkpoint_files import (
     tensor_differences,
     verify,
 )
-from tsugiki.checkpoint_tensors import explain_failure, read_tensors
+from tsugiki.checkpoint_tensors import TensorReader, explain_failure, read_tensors
 from tsugiki.errors import StorageError, TsugikiError
 from tsugiki.files import explain_os_error, free_bytes, fsync_directory, read_json, write_atomically
 from tsugiki.training.checkpoint_writer import ShardWriter, Stager, describe_tensors
@@ -332,9 +333,6 @@ class Checkpointer:
         names, failure = self._from_first(self._list_names() if self.rank == 0 else None)
         if failure:
             raise StorageError(failure)
-        if self.rank == 0 and list_trash(self.directory):  # of a run that was killed at its end, and saves no more
-            self._finish_deleting()
-            self._sweep()
         for name in names:
             path = self.directory / name
             manifest, problems = self._from_first(self._look_at(path) if self.rank == 0 else None)
@@ -358,18 +356,20 @@ class Checkpointer:
         """
         stored, asked = found.manifest["tensors"], describe_tensors(dict(tensors))
         self._agree(tensor_differences(found.path, stored, asked))
-        failure = None
-        try:
-            read_tensors(found.path, tensors, self._io)
-        except StorageError as error:
-            failure = str(error)
-        self._agree(failure)
+        with self._on_all():
+            reader = TensorReader(found.path)
+        with self._on_all():
+            read_tensors(reader, tensors, self._io)
         self._line = [found.path.name, *found.manifest["ancestors"]][:_LONGEST_LINE]
 
     def _list_names(self) -> tuple[list[str], str | None]:
+        """Rank 0: what there is, newest first, or why that cannot be said; what was being deleted goes."""
         try:
             for entry in list_temporary(self.directory):
                 self.warnings.append(f"{entry} is a save that was cut off; it is removed after the next good one")
+            if list_trash(self.directory):  # of a run that was killed at its end, and saves no more
+                self._finish_deleting()
+                self._sweep()
             return [str(name) for name in list_names(self.directory)], None
         except StorageError as error:
             return [], str(error)
@@ -415,6 +415,16 @@ class Checkpointer:
         failures = [text for text in self._gather(failure) if text]
         if failures:
             raise StorageError(failures[0])
+
+    @contextmanager
+    def _on_all(self) -> Iterator[None]:
+        """A StorageError of the block, on whichever rank, is raised on every rank."""
+        failure = None
+        try:
+            yield
+        except StorageError as error:
+            failure = str(error)
+        self._agree(failure)
 
     # Failures in words
 

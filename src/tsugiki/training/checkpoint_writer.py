@@ -26,6 +26,7 @@ from torch.futures import Future
 
 from tsugiki.errors import StorageError
 from tsugiki.files import explain_os_error, fsync_directory, write_atomically, xxh3_file
+from tsugiki.model.shard import local
 
 FILE_BYTES = 2 << 30
 """A rank's shard is cut into files of about this size, so that ranks can share the work of verifying them."""
@@ -107,7 +108,7 @@ class Stager(AsyncStager):
             if stream is not None:
                 stream.wait_event(ready)
             for name, tensor in tensors.items():
-                _local(self._buffers[name]).copy_(_local(tensor), non_blocking=True)
+                local(self._buffers[name]).copy_(local(tensor), non_blocking=True)
             if stream is not None:
                 stream.synchronize()
         return dict(self._buffers)
@@ -115,10 +116,6 @@ class Stager(AsyncStager):
 
 def _any_cuda(tensors: dict[str, torch.Tensor]) -> bool:
     return any(tensor.is_cuda for tensor in tensors.values())
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _alike(buffer: torch.Tensor, tensor: torch.Tensor) -> bool:
@@ -132,12 +129,12 @@ def _alike(buffer: torch.Tensor, tensor: torch.Tensor) -> bool:
 
 def _twin(tensor: torch.Tensor, pin: bool) -> torch.Tensor:
     """A tensor of the same kind (a DTensor keeps its mesh and placement) whose memory is on the CPU and its own."""
-    local = _local(tensor)
-    memory = torch.empty(local.shape, dtype=local.dtype, pin_memory=pin and local.numel() > 0)
+    mine = local(tensor)
+    memory = torch.empty(mine.shape, dtype=mine.dtype, pin_memory=pin and mine.numel() > 0)
     if not isinstance(tensor, DTensor):
         return memory
     # The public constructor moves a shard to the mesh's device; torch's own staging sets this attribute too.
-    twin: Any = tensor.detach() if local.device.type == "cpu" else tensor.detach().to("cpu")
+    twin: Any = tensor.detach() if mine.device.type == "cpu" else tensor.detach().to("cpu")
     twin._local_tensor = memory
     return twin
 
@@ -147,7 +144,7 @@ def _worth_pinning(tensors: dict[str, torch.Tensor]) -> bool:
     where all GPUs of this machine together ask for less than a quarter of its memory."""
     if not _any_cuda(tensors):
         return False
-    mine = sum(_local(tensor).nbytes for tensor in tensors.values())
+    mine = sum(local(tensor).nbytes for tensor in tensors.values())
     return mine * torch.cuda.device_count() < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
 
 
