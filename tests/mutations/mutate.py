@@ -101,7 +101,9 @@ def run_test(root: Path, test: str) -> None:
         del sys.modules[name]  # of the program as it is, where another test has had it loaded
     import pytest
 
-    sys.exit(int(pytest.main(["-x", "-q", "--tb=short", "-rf", "-p", "no:cacheprovider", test])))
+    status = int(pytest.main(["-x", "-q", "--tb=short", "-rf", "-p", "no:cacheprovider", test]))
+    sys.stdout.flush()
+    os._exit(status)  # whatever threads and handlers the test has left
 
 
 def main(words: list[str]) -> int:
