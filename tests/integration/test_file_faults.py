@@ -100,6 +100,8 @@ class Stage:
     """Good states between the old one and the new."""
     code: int = 0
     """Of a good end."""
+    spared: str = "-"
+    """Calls of files below this folder are not struck."""
 
 
 class Workshop:
@@ -114,7 +116,8 @@ class Workshop:
         self.new, self.names = self._all(), self._names()
 
     def strikes(self) -> list[Strike]:
-        return [(number, how) for number, call in enumerate(self.calls, 1) for how in strikes_of(call)]
+        return [(number, how) for number, call in enumerate(self.calls, 1)
+                if f" {self.stage.spared}/" not in call for how in strikes_of(call)]  # fmt: skip
 
     def struck(self, number: int, how: str) -> list[str]:
         """What is wrong after a strike, and after the next call."""
@@ -242,7 +245,8 @@ class Stages:
         write_official_data(folder / "sets")
         tasks = ["--tasks", "openbookqa,jemhopqa", "--shots", "0", "--data", "sets", "--output", "out"]
         self.run(folder, "evaluate", "model", *tasks, "--limit", "2")
-        return Stage(["evaluate", "model", *tasks, "--limit", "3"], folder, results)
+        # A set that cannot be read makes a task without a score, as it should: results, but others.
+        return Stage(["evaluate", "model", *tasks, "--limit", "3"], folder, results, spared="sets")
 
 
 @pytest.fixture
