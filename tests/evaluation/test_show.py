@@ -95,10 +95,13 @@ def test_a_model_that_cannot_be_used_ends_itself_alone(language_model, official_
     settings = Settings(tasks=["openbookqa"], data_dir=official_data, limit=2)
     with pytest.raises(ModelError, match="not finite"):
         shown([diverged, language_model()], tmp_path, settings)
-    rows = json.loads((tmp_path / "table.json").read_text("utf-8"))["rows"]
-    scores = {row["name"]: row["tasks"]["tsugiki_openbookqa"]["score"] for row in rows}
+    table = json.loads((tmp_path / "table.json").read_text("utf-8"))
+    scores = {row["name"]: row["tasks"]["tsugiki_openbookqa"]["score"] for row in table["rows"]}
     assert scores["model"] is None
     assert scores["mistral"] is not None
+    averages = {row["name"]: row["averages"]["en"]["score"] for row in table["rows"]}
+    assert averages == {"model": None, "mistral": scores["mistral"]}
+    assert any(note.startswith("–  ended early: ") and note.endswith("(model).") for note in table["notes"])
 
 
 def test_published_rows_stand_beside_ones_own_under_the_published_suite(language_model, official_data, tmp_path):

@@ -47,7 +47,7 @@ def evaluate_and_show(
     console.print(table_forms.draw(table, console.width))
     write_atomically(output / "table.md", table_forms.to_markdown(table))
     write_json(output / "table.json", table_forms.to_json(table))
-    say(f"records    {', '.join(str(folder) for folder, _ in found)}")
+    say(f"records    {', '.join(str(folder) for folder, _ in found if folder.is_dir())}")
     say(f"table      {output / 'table.md'}, table.json")
     if missing := without_score(results):
         say(f"no score   {', '.join(missing)}: see above")

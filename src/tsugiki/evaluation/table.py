@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tsugiki.errors import ModelError
 from tsugiki.evaluation.published import COLUMNS, SOURCES, SUITE, PublishedRow
 from tsugiki.evaluation.results import MissingTask, ModelResult, TaskResult, require_one_suite, require_same_metric
 from tsugiki.statistics import Interval, average_interval, difference_interval, score_interval
@@ -86,7 +87,7 @@ def make_table(
     suite = require_one_suite(results)
     blocks, on_averages = [], []
     for block in _columns(results):
-        averaged, problems = _averaged(block, results)
+        averaged, problems = _averaged(block, [result for result in results if result.tasks])  # asked anything at all
         blocks.append(Block(block.language, block.name, block.titles, averaged))
         on_averages += problems
     rows = [_row(result, blocks, baseline) for result in results]
@@ -235,6 +236,7 @@ def _lines(result: ModelResult, base: Mapping[str, TaskResult]) -> Iterator[str]
     for task in result.tasks.values():
         if isinstance(task, MissingTask):
             yield f"–  {task.title}: {task.reason}"
+    yield from (f"–  ended early: {failure}" for failure in result.failures if isinstance(failure, ModelError))
     scored = result.scored().values()
     off = [task.title for task in scored if _is_off(task, result.suite)]
     if result.suite != SUITE and not all(task.comparable for task in scored):
