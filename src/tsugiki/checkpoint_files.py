@@ -33,6 +33,8 @@ from tsugiki.shapes import FileName, parse_json
 FORMAT = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
+EXPORT_MARK = "tsugiki.json"
+"""In an exported folder: which checkpoint it is of."""
 
 _NAME = re.compile(r"step_(\d{8,})(?:_(\d+))?")
 _TEMPORARY = re.compile(r"step_\d{8,}(?:_\d+)?\.tmp-[0-9a-f]{12}")

@@ -198,15 +198,15 @@ def held_out_texts(recipe: Recipe) -> dict[str, tuple[str, list[str]]]:
 
 def export_final(recipe: Recipe, say: Say) -> Path:
     """The newest checkpoint as a Hugging Face folder in `<run_dir>/export`, unless it is there already."""
-    from tsugiki.checkpoint_files import newest_name
-    from tsugiki.model.export import MARK, export
+    from tsugiki.checkpoint_files import EXPORT_MARK, newest_name
+    from tsugiki.model.export import export
 
     output = recipe.run_dir / "export"
     tidy(output)
     name = newest_name(recipe.run_dir / "checkpoints")
     if name is None:
         raise TsugikiError(f"{recipe.run_dir}/checkpoints has no checkpoint to export")
-    mark = output / MARK
+    mark = output / EXPORT_MARK
     if mark.exists() and read_json(mark).get("checkpoint") == name:
         say(f"export     {output} is up to date ({name})")
         return output

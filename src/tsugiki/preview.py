@@ -121,7 +121,7 @@ def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, folder: Path) 
     else:  # the whole source has been read
         share, records = recipe.held_out_share(name), np.array(draws, DRAW)
         chosen = records[below(records["draw"], share)]
-        if share > 0:
+        if share > 0 and taken:
             counts = Counts(documents=len(chosen), bytes=int(chosen["bytes"].sum()))
             check_held_out(name, counts, enough_to_hold_out(records))
     if not taken:

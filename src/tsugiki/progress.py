@@ -12,6 +12,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from tsugiki.terminal import plain
+
 SILENCE_SECONDS = 20.0
 """Between two lines of long work where there is no terminal."""
 
@@ -51,7 +53,7 @@ class _Drawn:
             self._say(line(self._spoke - self._started))
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(plain(text))
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -17,9 +17,9 @@ from tsugiki.evaluation.vllm import VllmEngine
 from tsugiki.files import read_json
 from tsugiki.model.cached import CachedModel, Continuation, LogLikelihood, Prompt
 from tsugiki.model.cached.check import is_out_of_memory
+from tsugiki.model.device import DTYPES, default_device, default_dtype
 from tsugiki.model.generate import end_tokens
 from tsugiki.model.load import read_pretrained
-from tsugiki.model.precision import DTYPES, default_device, default_dtype
 from tsugiki.model.safe_config import build_config, read_config
 from tsugiki.model.weight_files import CONFIGURATION_FILES
 from tsugiki.recipe_checks import POSITION_KEYS

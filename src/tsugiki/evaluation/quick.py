@@ -24,9 +24,9 @@ from tsugiki.evaluation.results import Record, TaskResult
 from tsugiki.model.bits_per_byte import DocumentScores, Ids, plan_windows, score_documents
 from tsugiki.model.cached import CachedModel, Continuation, LogLikelihood
 from tsugiki.model.cached.requests import require_finite
+from tsugiki.model.device import DTYPES
 from tsugiki.model.load import read_pretrained
 from tsugiki.model.loss import TrainingModel
-from tsugiki.model.precision import DTYPES
 
 LONGEST_CONTEXT = 4096
 """Tokens of a window: with more before it, a token of a document hardly gets likelier."""

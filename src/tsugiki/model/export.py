@@ -17,19 +17,17 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tsugiki.checkpoint_files import STATE, read_manifest, verify
+from tsugiki.checkpoint_files import EXPORT_MARK, STATE, read_manifest, verify
 from tsugiki.checkpoint_tensors import TensorReader, read_tensors
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import free_bytes, read_json, write_json
 from tsugiki.folders import made_anew, only_one
-from tsugiki.model.precision import DTYPES
+from tsugiki.model.device import DTYPES
 from tsugiki.model.safe_config import build_config, read_config
 from tsugiki.model.transformers_calls import quiet
 
 PREFIX = "model."
 """Which of a checkpoint's tensors are weights: what follows is the name in the transformers model."""
-MARK = "tsugiki.json"
-"""File of an exported folder that names its checkpoint."""
 
 
 def export(
@@ -68,7 +66,7 @@ def export(
                 f"cannot write {output}: {error} (is the disk full? {free / 1e6:,.0f} MB are free)"
             ) from error
         _copy_companions(source, work)
-        write_json(work / MARK, {"checkpoint": checkpoint.name})
+        write_json(work / EXPORT_MARK, {"checkpoint": checkpoint.name})
         for path in work.iterdir():
             shutil.copymode(work / "config.json", path)  # safetensors makes files that no group may read
 

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError
 from tsugiki.model.cached.call import own_cache_logits
+from tsugiki.model.device import DTYPES, default_device, default_dtype
 from tsugiki.model.load import read_pretrained
-from tsugiki.model.precision import DTYPES, default_device, default_dtype
 
 
 def generate_text(

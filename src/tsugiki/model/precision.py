@@ -12,16 +12,12 @@ Why the default: of weights drawn from N(0, 0.02) a bf16 Adam step of 2e-5 moves
 2 %, and norm weights near 1 never move.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from tsugiki.errors import RecipeError
-
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-"""The number formats of a finished model, by the names that commands take."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +51,3 @@ def get_precision(name: str) -> Precision:
     if name not in PRESETS:
         raise RecipeError(f"training.precision is {name!r}; it can be {', '.join(PRESETS)}")
     return PRESETS[name]
-
-
-def matmul_seconds(dtype: torch.dtype) -> float:
-    """Best of three products of 192 x 192 matrices on the CPU: whether it has instructions for a format."""
-    matrix = torch.ones(192, 192, dtype=dtype)
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        matrix @ matrix
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
-
-
-def default_device() -> torch.device:
-    """Where a finished model is run when nobody says: a GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def default_dtype(device: torch.device) -> str:
-    """A key of DTYPES: bf16 on a GPU, fp32 on a CPU, whose bf16 products are far slower."""
-    return "bfloat16" if device.type == "cuda" else "float32"

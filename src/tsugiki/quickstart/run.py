@@ -22,6 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
+from tsugiki.checkpoint_files import EXPORT_MARK
 from tsugiki.errors import FINISHED, RESUMABLE
 from tsugiki.files import read_json, write_json
 from tsugiki.plots import plot_runs
@@ -33,6 +34,7 @@ from tsugiki.quickstart.recipes import EMBEDDED, write_recipes
 from tsugiki.quickstart.table import Row, broken_promises, draw, draw_extension, lesson, make_rows
 from tsugiki.quickstart.yardsticks import bytes_read, measure, scored_texts
 from tsugiki.recipe_file import load_recipe, show
+from tsugiki.terminal import plain
 
 TITLES = {
     "base": "base", "continued": "continued, 30 % replay", "without-extension": "with the base's vocabulary",
@@ -80,7 +82,7 @@ def run_quickstart(directory: Path, console: Console, corpora: Path | None = Non
 
 def _plain(console: Console) -> Any:
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
+        console.print(plain(text))
 
     return say
 
@@ -117,7 +119,7 @@ def is_finished(recipe: Any) -> bool:
         and read_json(state).get("status") == "finished"
         and written.exists()
         and written.read_text(encoding="utf-8") == show(recipe)
-        and (recipe.run_dir / "export" / "tsugiki.json").exists()
+        and (recipe.run_dir / "export" / EXPORT_MARK).exists()
     )
 
 

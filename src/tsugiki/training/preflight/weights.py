@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tsugiki.files import read_json
-from tsugiki.model.precision import matmul_seconds
+from tsugiki.model.device import matmul_seconds
 from tsugiki.model.safe_config import build_config, clean_config
 from tsugiki.model.shard import is_tied, local
 from tsugiki.training.preflight.bench import Bench, over_ranks, strided
