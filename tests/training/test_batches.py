@@ -55,7 +55,7 @@ def test_a_steps_micro_batches_hold_its_windows_and_count_their_targets(reader):
 
 
 def test_windows_that_micro_batches_do_not_divide_end_in_a_smaller_one(reader):
-    batch = read_step(reader, 2, **CUT | {"micro_batch": 4})
+    batch = read_step(reader, 2, replace(CUT, micro_batch=4))
     assert [len(micro.inputs) for micro in batch.micro_batches] == [4, 2]
     inputs = torch.cat([micro.inputs for micro in batch.micro_batches])
     assert np.array_equal(inputs.numpy(), reader.read(np.arange(6, 12)).inputs)
