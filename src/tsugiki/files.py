@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, overload
 
@@ -22,7 +23,7 @@ from tsugiki.shapes import parse_json
 
 T = TypeVar("T")
 
-NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 """What a file system without locks answers (for Lustre, one mounted without `flock`)."""
 _HASH_BLOCK = 8 << 20  # bytes read at a time: large enough that the disk, not Python, sets the pace
 
@@ -72,14 +73,34 @@ def hold_file(path: Path, *, wait: bool = True) -> BinaryIO:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, wait: bool) -> None:
+def lock_at_once(file: BinaryIO | int, path: Path) -> bool:
+    """Lock an open file until it is closed, or say at once (False) that another process has done so.
+
+    Warns, and goes on, on a file system without locks. Raises StorageError.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if not _lock(file, wait=False):
+            warnings.warn(
+                f"the file system of {path.parent} has no locks (for Lustre: mount option flock): see to it yourself "
+                "that nothing else writes there",
+                stacklevel=3,
+            )
     except BlockingIOError:
-        raise
+        return False
     except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
+        raise StorageError(explain_os_error(error, path, "lock")) from error
+    return True
+
+
+def _lock(file: BinaryIO | int, wait: bool) -> bool:
+    """Whether the file system has locks. Raises OSError, without `wait` BlockingIOError where the lock is taken."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -109,10 +109,12 @@ def test_new_results_join_the_old_where_they_were_made_alike_and_else_take_their
     write_results(tmp_path / "r", result(second), {"niilc": records_of(second)})
     assert read_results(tmp_path / "r").scored().keys() == {"jemhopqa", "niilc"}
     assert len(list(read_records(tmp_path / "r", "jemhopqa"))) == 3
+    (tmp_path / "r/notes.md").write_text("mine")
     otherwise = replace(result(second), header={"suite": "other"})
     write_results(tmp_path / "r", otherwise, {"niilc": records_of(second)})
     assert list(read_results(tmp_path / "r").tasks) == ["niilc"]
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["niilc.jsonl", "r", "records", "scores.json"]
+    names = sorted(path.name for path in tmp_path.rglob("*"))
+    assert names == ["niilc.jsonl", "notes.md", "r", "records", "scores.json"]
 
 
 def test_a_task_name_that_is_no_file_name(tmp_path):

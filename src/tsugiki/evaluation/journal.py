@@ -8,10 +8,8 @@ next start; a line in the middle that cannot be read is an error, since what sta
 The folder belongs to one model (see `models.py`), so that the key needs no model.
 """
 
-import fcntl
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import xxhash
 
 from tsugiki.errors import StorageError
-from tsugiki.files import NO_LOCKS, explain_os_error
+from tsugiki.files import explain_os_error, lock_at_once
 
 
 class Key(NamedTuple):
@@ -53,27 +51,14 @@ class Journal:
         except OSError as error:
             raise StorageError(explain_os_error(error, path)) from None
         try:
-            self._lock()
+            if not lock_at_once(self._file, path):
+                raise StorageError(
+                    f"{path}: another evaluation of this model is writing there; wait for it, or give another --output"
+                )
             self._read()
         except BaseException:
             self._file.close()
             raise
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StorageError(
-                f"{self.path}: another evaluation of this model is writing there; wait for it, or give another --output"
-            ) from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise StorageError(explain_os_error(error, self.path, "lock")) from None
-            warnings.warn(
-                f"the file system of {self.path.parent} has no locks (for Lustre: mount option flock): see to it "
-                "yourself that no second evaluation writes there",
-                stacklevel=3,
-            )
 
     def _read(self) -> None:
         self._file.seek(0)

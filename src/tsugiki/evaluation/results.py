@@ -30,6 +30,7 @@ from tsugiki.shapes import parse_json
 from tsugiki.statistics import Sample, score_interval
 
 SCORES = "scores.json"
+RECORDS = "records"
 FORMAT = 1
 """Of `scores.json`; another number is another layout."""
 
@@ -128,7 +129,10 @@ def write_results(folder: Path, result: ModelResult, records: Mapping[str, Itera
     with only_one(folder), made_anew(folder) as work:
         result, earlier = _with_earlier(folder, result)
         scored = result.scored()
-        (work / "records").mkdir()
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in (SCORES, RECORDS):  # somebody's notes
+                (shutil.copytree if path.is_dir() else shutil.copyfile)(path, work / path.name)
+        (work / RECORDS).mkdir()
         for name, task in scored.items():
             if name in earlier:
                 shutil.copyfile(records_file(folder, name), records_file(work, name))
@@ -205,7 +209,7 @@ def read_records(folder: Path, task: str) -> Iterator[dict[str, Any]]:
 
 def records_file(folder: Path, task: str) -> Path:
     """Where a task's records lie; a name that is no file name is written with % and digits."""
-    return folder / "records" / f"{quote(task, safe='')}.jsonl"
+    return folder / RECORDS / f"{quote(task, safe='')}.jsonl"
 
 
 def require_one_suite(results: Iterable[ModelResult]) -> str:

@@ -6,17 +6,15 @@ descriptor it inherited, so children close it.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
-import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tsugiki.errors import StorageError
-from tsugiki.files import NO_LOCKS, explain_os_error
+from tsugiki.files import explain_os_error, lock_at_once
 
 LOCK_FILE = ".lock"
 
@@ -46,7 +44,11 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(explain_os_error(error, path)) from error
     try:
-        _lock(descriptor, path)
+        if not lock_at_once(descriptor, path):
+            raise StorageError(
+                f"another run writes into {path.parent}: {_holder(descriptor)}. Wait for it or stop it, or give this "
+                "run another run_dir"
+            )
         _held.add(descriptor)
         owner = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         with contextlib.suppress(OSError):  # it is for people; on a full disk the first save says so
@@ -56,24 +58,6 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     finally:
         _held.discard(descriptor)
         os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StorageError(
-            f"another run writes into {path.parent}: {_holder(descriptor)}. Wait for it or stop it, or give this run "
-            "another run_dir"
-        ) from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise StorageError(explain_os_error(error, path, "lock")) from error
-        warnings.warn(
-            f"the file system of {path.parent} has no locks (for Lustre: mount option flock): see to it yourself "
-            "that no second run writes there",
-            stacklevel=3,
-        )
 
 
 def _holder(descriptor: int) -> str:
