@@ -209,12 +209,12 @@ def _continue_or_begin(run: Run) -> None:
         checkpointer.lineage = found.manifest["lineage"]
         run.step, run.tokens, run.bad_steps = (found.state[key] for key in ("step", "tokens", "bad_steps"))
         run.say(f"continuing from {found.path} after step {run.step:,}")
-    elif run.processes.broadcast(bool(list_names(checkpointer.directory))):
+    elif on_first_rank(lambda: bool(list_names(checkpointer.directory)), run.processes.control):
         raise StorageError(
             f"{run_dir}/checkpoints holds checkpoints but none is whole: {'; '.join(checkpointer.warnings)}. "
             "Move the directory away to start anew; a run with history never starts again at step 0 by itself"
         )
-    elif reached := run.processes.broadcast(reached_step(run_dir)):
+    elif reached := on_first_rank(lambda: reached_step(run_dir), run.processes.control):
         raise StorageError(
             f"{run_dir} has reached step {reached:,}, but its checkpoints are gone. Bring them back, or remove "
             "the directory to start anew; a run with history never starts again at step 0 by itself"

@@ -6,6 +6,7 @@ The numerics are in `loop.py`; what is trained has been put together by `run.ope
 from typing import Any
 
 from tsugiki.errors import RecipeError
+from tsugiki.model.ranks import on_first_rank
 from tsugiki.schedule import schedule_table
 from tsugiki.training.loop import Evaluate, measures_due, train
 from tsugiki.training.run import Run
@@ -73,7 +74,7 @@ def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
     at_end = run.step >= run.total_steps
     owed = measures_due(run, at_end=at_end)
     if run.step > 0:
-        owed -= run.processes.broadcast(logged_at(run_dir / "metrics.jsonl", run.step))
+        owed -= on_first_rank(lambda: logged_at(run_dir / "metrics.jsonl", run.step), run.processes.control)
     nothing_left = at_end and not owed
     if first:
         write_state(run_dir, "finished" if nothing_left else "running", run.step)
