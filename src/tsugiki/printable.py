@@ -18,9 +18,11 @@ def printable(text: str, marks: dict[str, str]) -> str:
     )
 
 
-def one_line(text: str) -> str:
-    """Text on one line, its white space as single spaces, what cannot be seen as escapes."""
-    return printable(" ".join(text.split()), {})
+def one_line(said: object, limit: int | None = None) -> str:
+    """Text, or that of an error or value, on one line of at most `limit` characters: white space as single spaces,
+    what cannot be seen as escapes."""
+    flat = printable(" ".join(str(said).split()), {})
+    return flat if limit is None or len(flat) <= limit else flat[: limit - 1] + "…"
 
 
 def escape_markdown(text: str) -> str:

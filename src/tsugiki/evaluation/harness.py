@@ -29,6 +29,7 @@ from tsugiki.evaluation.shots import TASK_FILE_SEED, describe
 from tsugiki.evaluation.suites import SUITES
 from tsugiki.evaluation.tasks import FOLDER
 from tsugiki.evaluation.tasks.scoring import Scoring
+from tsugiki.printable import one_line
 
 
 class Harness:
@@ -113,7 +114,9 @@ class Harness:
             cause = next((one for one in _causes(error) if isinstance(one, TsugikiError)), None)
             if cause is not None:
                 raise cause from None
-            raise RecipeError(f"task {name} cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
+            raise RecipeError(
+                f"task {name} cannot be loaded: {type(error).__name__}: {one_line(error, 500)}"
+            ) from error
         return task
 
     def facts(self, task: Any) -> dict[str, Any]:
@@ -155,7 +158,7 @@ class Harness:
         except Exception as error:
             if _is_ours(task):
                 raise  # a defect of Tsugiki
-            raise RecipeError(f"task {name} failed: {type(error).__name__}: {_one_line(error)}") from error
+            raise RecipeError(f"task {name} failed: {type(error).__name__}: {one_line(error, 500)}") from error
 
     def _result(
         self, task: Any, facts: Mapping[str, Any], samples: list[dict[str, Any]], lm: JournalLM
@@ -203,7 +206,7 @@ def _check_task_files(folder: Path) -> None:
         try:
             name = str(load_yaml(path, resolve_func=False).get("task"))
         except Exception as error:  # of the file, of one that it includes, of YAML
-            raise RecipeError(f"{path}: no task file: {type(error).__name__}: {_one_line(error)}") from None
+            raise RecipeError(f"{path}: no task file: {type(error).__name__}: {one_line(error, 500)}") from None
         if name.startswith(tuple(suite.prefix for suite in SUITES.values())):
             raise RecipeError(f"{path}: the name {name} is kept for the suites' own tasks: give this one another")
 
@@ -337,7 +340,3 @@ def _causes(error: BaseException | None) -> Any:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tsugiki.errors import ModelError
+from tsugiki.printable import one_line
 
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 40
@@ -74,7 +75,9 @@ def build_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
     try:
         config = CONFIG_MAPPING[values["model_type"]].from_dict(values)
     except Exception as error:  # each configuration class raises what it likes
-        raise ModelError(f"{where} is refused by transformers: {_one_line(error)}") from error
+        raise ModelError(
+            f"{where} is refused by transformers: {one_line(error, 300) or type(error).__name__}"
+        ) from error
     _check_sizes(config.get_text_config(), where)
     return config
 
@@ -150,7 +153,3 @@ def _is_path(value: Any) -> bool:
         or value.startswith("~")
         or "://" in value
     )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import transformers
 
 from tsugiki.errors import ModelError
+from tsugiki.printable import one_line
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def in_words(what: str) -> Iterator[None]:
     except pickle.UnpicklingError:  # torch's own text proposes to run the code
         raise ModelError(f"{what}: a pickled file holds more than tensors, which is never run") from None
     except (OSError, ValueError, ImportError, RuntimeError, AttributeError, KeyError, TypeError, MemoryError) as error:
-        raise ModelError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:500]}") from error
+        raise ModelError(f"{what}: {type(error).__name__}: {one_line(error, 500)}") from error
     except Exception as error:
         if type(error).__module__.startswith("safetensors"):
             raise ModelError(f"{what}: damaged safetensors file: {error}") from error

@@ -21,6 +21,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from tsugiki.errors import ModelError
+from tsugiki.printable import one_line
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _build(config: PreTrainedConfig, where: str) -> PreTrainedModel:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:  # each model class raises what it likes
-        reason = " ".join(str(error).split())
+        reason = one_line(error, 500)
         raise ModelError(f"{where}: the model cannot be built from its configuration: {reason}") from error
 
 

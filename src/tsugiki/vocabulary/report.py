@@ -240,7 +240,7 @@ def _plain(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return one_line(str(value))
+    return one_line(value)
 
 
 def _percent(share: float) -> str:

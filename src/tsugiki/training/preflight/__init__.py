@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from tsugiki.errors import ModelError, TsugikiError
 from tsugiki.files import write_json
+from tsugiki.printable import one_line
 from tsugiki.training.preflight import attention, data, gradients, labels, optimizer, weights
 from tsugiki.training.preflight.bench import Bench, finish_forward, nothing_changed
-from tsugiki.training.preflight.report import Entry, Finding, Report, fail, one_line
+from tsugiki.training.preflight.report import Entry, Finding, Report, fail
 from tsugiki.training.run import Run
 
 __all__ = ["PROBES", "Finding", "Report", "check_run"]
@@ -104,7 +105,7 @@ def _measure(probe: Probe, bench: Bench) -> Finding:
         log.debug("preflight probe %s", probe.name, exc_info=True)
         finish_forward(bench.run)
         kind = "" if isinstance(error, TsugikiError) else f"{type(error).__name__}: "
-        return fail(f"could not be measured: {kind}{one_line(error)}")
+        return fail(f"could not be measured: {kind}{one_line(error, 300)}")
 
 
 def _agreed(run: Run, finding: Finding) -> Finding:

@@ -1,6 +1,5 @@
 """What a probe found, what all of them found, and how it is shown."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -121,9 +120,3 @@ class Report:
             + ", ".join(entry.name for entry in self.failed)
             + "]"
         )
-
-
-def one_line(text: object, limit: int = 300) -> str:
-    """Any text as one line of bounded length."""
-    flat = re.sub(r"\s+", " ", str(text)).strip()
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
