@@ -32,6 +32,7 @@ OTHERWISE_READ = ("hub", "subset", "split", "revision", "text_key", "format", "e
 @with_config(ConfigDict(extra="allow"))
 class _MadeFrom(TypedDict):
     base: dict[str, Any]
+    corpora: NotRequired[dict[str, dict[str, Any]]]
 
 
 class _Manifest(TypedDict):
