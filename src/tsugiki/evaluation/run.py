@@ -112,7 +112,7 @@ def evaluate(
         try:
             with ExitStack() as held:
                 journal = held.enter_context(Journal(folder / "journal.jsonl"))
-                asked = _open(model, result, settings, journal, folder, output, held, say, progress)
+                asked = _open(model, result, settings, journal, output, held, say, progress)
                 ask(asked)
         except ModelError as error:
             say(f"failed     {label}: {error}")
@@ -121,7 +121,7 @@ def evaluate(
         if asked.backend.why_plain is not None:
             result.header["backend"]["why_plain"] = asked.backend.why_plain
             say(f"slow       nothing is shared between requests: {asked.backend.why_plain}")
-        write_results(asked.folder, result, asked.records)
+        write_results(folder / settings.way, result, asked.records)
     return found
 
 
@@ -135,7 +135,6 @@ class Asked:
     add_bos: bool
     journal: Journal
     scratch: Path
-    folder: Path
     result: ModelResult
     say: Say
     progress: Progress
@@ -272,8 +271,8 @@ def versions() -> dict[str, str]:
 
 
 def _open(
-    model: NamedModel, result: ModelResult, settings: Settings, journal: Journal, folder: Path, scratch: Path,
-    held: ExitStack, say: Say, progress: Progress,
+    model: NamedModel, result: ModelResult, settings: Settings, journal: Journal, scratch: Path, held: ExitStack,
+    say: Say, progress: Progress,
 ) -> Asked:  # fmt: skip
     """A model to be asked, with the header of its results."""
     tokenizer = TextTokenizer.from_folder(model.files)
@@ -299,6 +298,4 @@ def _open(
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     })  # fmt: skip
-    return Asked(
-        model, backend, tokenizer, add_bos, journal, scratch, folder / settings.way, result, say, progress
-    )  # fmt: skip
+    return Asked(model, backend, tokenizer, add_bos, journal, scratch, result, say, progress)
