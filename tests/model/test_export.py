@@ -136,7 +136,9 @@ def test_large_models_are_cut_into_shards_with_an_index(tmp_path: Path, tiny_mod
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "out")), logits(model))
 
 
-def test_refusals_leave_nothing_behind(tmp_path: Path, tiny_model_folder: Callable[..., Path]) -> None:
+def test_refusals_leave_nothing_behind(
+    tmp_path: Path, tiny_model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, checkpoint = make_run(tmp_path / "run", tiny_model_folder("llama"))
     taken = tmp_path / "taken"
     taken.mkdir()
@@ -146,6 +148,12 @@ def test_refusals_leave_nothing_behind(tmp_path: Path, tiny_model_folder: Callab
     assert [path.name for path in taken.iterdir()] == ["mine.txt"]
     with pytest.raises(RecipeError, match="int8"):
         export(checkpoint, tmp_path / "out", dtype="int8")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(RecipeError, match="the folder that this command runs in"):
+        export(checkpoint, Path())
+    monkeypatch.undo()
+    (tmp_path / "here").rmdir()
 
     config = tmp_path / "run" / "model" / "config.json"
     values = json.loads(config.read_text())

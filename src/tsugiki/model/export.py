@@ -39,14 +39,17 @@ def export(
     max_shard_size: larger models are cut into several files with an index, as on the hub. replace: `output` may be a
     folder with files, which the new one takes the place of when it is whole.
 
-    `output` appears whole or not at all. Raises RecipeError for an unknown dtype or an `output` that is not empty,
-    StorageError for a damaged checkpoint or a full disk, ModelError when tensors and configuration do not match.
+    `output` appears whole or not at all. Raises RecipeError for an unknown dtype or an `output` that is not empty or
+    the current folder, StorageError for a damaged checkpoint or a full disk, ModelError when tensors and configuration
+    do not match.
     """
     checkpoint, output = Path(checkpoint), Path(output)
     if dtype not in DTYPES:
         raise RecipeError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     if output.exists() and not (output.is_dir() and (replace or not any(output.iterdir()))):
         raise RecipeError(f"{output} exists already and is not an empty folder: move it away or name another")
+    if output.resolve() == Path.cwd():  # a shell would go on in the folder that was replaced, and see nothing
+        raise RecipeError(f"{output} is the folder that this command runs in: name one inside it, or call from outside")
     problems = verify(checkpoint)
     if problems:
         raise StorageError(f"{checkpoint} cannot be exported: {'; '.join(problems)}")
