@@ -13,7 +13,7 @@ ABOVE = {"pipeline", "recipe_inputs", "cli", "cli_evaluation", "quickstart", "pr
 PARTS = [
     "recipe", "recipe_values", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
     "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "checkpoint_files",
-    "checkpoint_tensors", "folders", "metrics_file",
+    "checkpoint_tensors", "folders", "metrics_file", "model_folder",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 

@@ -15,6 +15,7 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
 from tsugiki.model.weight_files import CONFIGURATION_FILES
+from tsugiki.model_folder import own_files
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import show
 from tsugiki.vocabulary.made_from import extended_folder
@@ -106,12 +107,11 @@ class Inputs(NamedTuple):
 def record_inputs(recipe: Recipe, inputs: Inputs) -> None:
     """Copy what an export needs besides weights, byte for byte, where it came from, and the resolved recipe."""
     target = recipe.run_dir / "model"
-    companions = [inputs.folder / name for name in CONFIGURATION_FILES] if inputs.folder else []
+    companions = own_files(inputs.folder, CONFIGURATION_FILES) if inputs.folder else []
     try:
         target.mkdir(parents=True, exist_ok=True)
         for path in [*inputs.tokenizer.files, *companions]:
-            if path.exists():
-                write_atomically(target / path.name, path.read_bytes())
+            write_atomically(target / path.name, path.read_bytes())
     except OSError as error:
         raise StorageError(explain_os_error(error, target)) from error
     if inputs.folder is None:

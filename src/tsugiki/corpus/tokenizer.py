@@ -17,6 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from tsugiki.errors import ModelError
+from tsugiki.model_folder import own_files
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -257,7 +258,9 @@ class TextTokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "TextTokenizer":
-        """The tokenizer in a model's folder. Raises ModelError when there is none that can be read."""
+        """The tokenizer in a model's folder. Raises ModelError when there is none that can be read, or when one of its
+        files is a link out of the folder."""
+        own_files(folder, TOKENIZER_FILES)
         config = _configuration(folder)
         for name in ("tokenizer.json", "tokenizer.model"):
             if (folder / name).exists():
@@ -280,7 +283,7 @@ class TextTokenizer:
     @property
     def files(self) -> list[Path]:
         """The tokenizer's files, for copying byte for byte."""
-        return [self.folder / name for name in TOKENIZER_FILES if (self.folder / name).exists()]
+        return own_files(self.folder, TOKENIZER_FILES)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -25,6 +25,7 @@ from tsugiki.folders import made_anew, only_one
 from tsugiki.model.device import DTYPES
 from tsugiki.model.safe_config import build_config, read_config
 from tsugiki.model.transformers_calls import quiet
+from tsugiki.model_folder import own_files
 
 PREFIX = "model."
 """Which of a checkpoint's tensors are weights: what follows is the name in the transformers model."""
@@ -152,6 +153,6 @@ def _require_same_tensors(checkpoint: Path, stored: dict[str, Any], model: PreTr
 def _copy_companions(source: Path, target: Path) -> None:
     """Tokenizer files and the generation configuration, byte for byte. The configuration of the model is not copied:
     transformers has just written it with the exported dtype."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.name not in ("config.json", "source.json"):
-            shutil.copyfile(path, target / path.name)
+    names = {path.name for path in source.iterdir()} - {"config.json", "source.json"}
+    for path in own_files(source, sorted(names)):
+        shutil.copyfile(path, target / path.name)

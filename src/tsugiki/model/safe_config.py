@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tsugiki.errors import ModelError
+from tsugiki.model_folder import own_files
 from tsugiki.printable import one_line
 
 MAX_BYTES = 16 * 2**20
@@ -33,9 +34,11 @@ _NUMBERS = (int, float, list, type(None))
 def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """`config.json` of `folder` without what is dangerous, and the dotted keys that were dropped.
 
-    Raises ModelError where it is missing, damaged, of an unknown `model_type`, quantised, or an adapter's.
+    Raises ModelError where it is missing, damaged, a link out of the folder, of an unknown `model_type`, quantised, or
+    an adapter's.
     """
     path = folder / "config.json"
+    own_files(folder, [path.name])
     if (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder} holds an adapter (adapter_config.json): merge it into its base model first")
     try:

@@ -26,6 +26,7 @@ from tsugiki.errors import ModelError, StorageError
 from tsugiki.files import explain_os_error, fsync_directory, read_json, write_atomically
 from tsugiki.model.safe_config import build_config, clean_config, read_config
 from tsugiki.model.weight_files import check_weight_files
+from tsugiki.model_folder import own_files
 from tsugiki.vocabulary.matrices import VocabularyMatrices, find_matrices
 from tsugiki.vocabulary.rows import Method, new_rows
 from tsugiki.vocabulary.weight_splice import Header, NewRows, copy_with_rows, grown_shape, read_header, row_bytes
@@ -152,11 +153,10 @@ def _write(
         copy_with_rows(base / name, output / name, mine)
     if SINGLE not in headers:
         _write_json(output / INDEX, _resized_index(read_json(base / INDEX), headers, grown))
-    for name in COMPANIONS:
-        if (base / name).is_file():
-            write_atomically(output / name, (base / name).read_bytes())
-    if (base / "generation_config.json").is_file():
-        generation = read_json(base / "generation_config.json")
+    for path in own_files(base, COMPANIONS):
+        write_atomically(output / path.name, path.read_bytes())
+    for path in own_files(base, ["generation_config.json"]):
+        generation = read_json(path)
         _fill(generation, token_ids, "bos_token_id", "eos_token_id", "pad_token_id")
         _write_json(output / "generation_config.json", generation)
     fsync_directory(output)
