@@ -176,6 +176,7 @@ FILES: dict[str, tuple[Damage, list[Callable[[Path], None]]]] = {
     "run/checkpoints/step_00000002/manifest.json": (damaged_json, [use_checkpoint, inspect_run]),
     "run/checkpoints/step_00000002/manifest.json forged": (forged, [use_checkpoint, inspect_run]),
     "run/checkpoints/step_00000002/state.json": (damaged_json, [use_checkpoint, inspect_run]),
+    "model/model.safetensors": (damaged, [use_model]),
     "model/config.json": (damaged_json, [use_model, recipe_of, lambda place: inspect_path(place / "model")]),
     "model/generation_config.json": (damaged_json, [use_model]),
     "model/tokenizer.json": (damaged_json, [use_tokenizer]),

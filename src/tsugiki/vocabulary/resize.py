@@ -25,13 +25,12 @@ from transformers import PreTrainedConfig
 from tsugiki.errors import ModelError, StorageError
 from tsugiki.files import explain_os_error, fsync_directory, read_json, write_atomically
 from tsugiki.model.safe_config import build_config, clean_config, read_config
-from tsugiki.model.weight_files import check_weight_files
+from tsugiki.model.weight_files import INDEX, SINGLE, Header, check_weight_files, read_headers
 from tsugiki.model_folder import own_files
 from tsugiki.vocabulary.matrices import VocabularyMatrices, find_matrices
 from tsugiki.vocabulary.rows import Method, new_rows
-from tsugiki.vocabulary.weight_splice import Header, NewRows, copy_with_rows, grown_shape, read_header, row_bytes
+from tsugiki.vocabulary.weight_splice import NewRows, copy_with_rows, grown_shape, row_bytes
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 COMPANIONS = (
     "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
     "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md",
@@ -90,7 +89,7 @@ def resize_model(
     resized = _resized_config(read_json(base / "config.json"), config, size, token_ids or {})
     resized_config = build_config(clean_config(resized, place)[0], place)
     with _storage_errors(base, "read"):
-        headers = {name: read_header(base / name) for name in _weight_files(base)}
+        headers = read_headers(base)
         shapes = {name: tensor.shape for header in headers.values() for name, tensor in header.tensors.items()}
         matrices = find_matrices(config, resized_config, shapes, str(base))
         grown, tied = _grow(base, headers, matrices, used, pieces, method, noise, seed)
@@ -161,13 +160,6 @@ def _write(
         _write_json(output / "generation_config.json", generation)
     fsync_directory(output)
     _write_json(output / "config.json", config)
-
-
-def _weight_files(base: Path) -> list[str]:
-    """Names of the files that transformers reads: one, or those of the index."""
-    if (base / SINGLE).is_file():
-        return [SINGLE]
-    return sorted(set(read_json(base / INDEX)["weight_map"].values()))
 
 
 def _text_config(config: PreTrainedConfig, place: str) -> PreTrainedConfig:

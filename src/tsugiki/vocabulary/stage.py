@@ -238,10 +238,9 @@ def model_size(folder: Path, facts: "ResizeFacts") -> ModelSize:
     The parameters are left open for mixtures of experts, of which a token visits some, and for models with parts for
     pictures or sounds.
     """
-    from tsugiki.vocabulary.weight_splice import read_header
+    from tsugiki.model.weight_files import read_headers
 
-    headers = [read_header(path) for path in folder.glob("*.safetensors")]
-    shapes = {name: tensor.shape for header in headers for name, tensor in header.tensors.items()}
+    shapes = {name: tensor.shape for header in read_headers(folder).values() for name, tensor in header.tensors.items()}
     matrices = [shapes[name] for name in facts.matrices if len(shapes[name]) == 2]  # a bias has one dimension
     width = matrices[0][1]
     parameters = None

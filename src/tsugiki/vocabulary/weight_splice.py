@@ -1,8 +1,7 @@
 """Copy safetensors files, with rows added to some of their tensors, without holding any tensor in memory.
 
-A safetensors file is 8 bytes (the length of the header, unsigned, little endian), the header in JSON and the tensors'
-bytes, one after the other without gaps (https://huggingface.co/docs/safetensors). A matrix is stored row by row, so
-adding rows puts their bytes between others' and changes nothing but the header.
+A matrix is stored row by row, so adding rows puts their bytes between others' and changes nothing but the header
+(`model/weight_files.py` says what else is in such a file).
 """
 
 import json
@@ -15,31 +14,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from tsugiki.errors import ModelError
 from tsugiki.files import fsync_file
+from tsugiki.model.weight_files import Header, StoredTensor, read_header
 
 CHUNK = 8 << 20
 """Bytes copied at a time."""
-_MAX_HEADER = 100_000_000  # what the safetensors library accepts
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where a tensor lies: bytes [begin, end) after the header."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """Header of a safetensors file: its tensors in the order of their bytes, and where these begin in the file."""
-
-    tensors: dict[str, StoredTensor]
-    metadata: dict[str, str] | None
-    start: int
 
 
 @dataclass(frozen=True)
@@ -50,37 +29,10 @@ class NewRows:
     rows: Tensor
 
 
-def read_header(path: Path) -> Header:
-    """Raises ModelError, naming the file, where it is damaged or cut short; OSError."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(_MAX_HEADER, size):
-                raise ValueError(f"a header of {length} bytes")
-            values = json.loads(file.read(length))
-        metadata = values.pop("__metadata__", None)
-        stored = {
-            name: StoredTensor(entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
-            for name, entry in values.items()
-        }
-        tensors = dict(sorted(stored.items(), key=lambda item: (item[1].begin, item[1].end)))
-        place = 0
-        for name, tensor in tensors.items():
-            if tensor.begin != place or tensor.end < place:
-                raise ValueError(f"{name} does not follow the tensor before it")
-            place = tensor.end
-        if size != 8 + length + place:
-            raise ValueError(f"{size} bytes instead of {8 + length + place}")
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is no whole safetensors file ({error}): fetch the model again") from None
-    return Header(tensors, metadata, 8 + length)
-
-
 def copy_with_rows(source: Path, target: Path, grown: Mapping[str, NewRows]) -> None:
     """Copy a safetensors file with the rows of `grown`, durably. Without any, it is a plain copy.
 
-    Raises ModelError as `read_header` does; OSError.
+    Raises ModelError and StorageError as `read_header` does; OSError.
     """
     header = read_header(source)
     with source.open("rb") as file, target.open("wb") as out:

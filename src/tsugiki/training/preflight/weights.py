@@ -11,6 +11,7 @@ from tsugiki.files import read_json
 from tsugiki.model.device import matmul_seconds
 from tsugiki.model.safe_config import build_config, clean_config
 from tsugiki.model.shard import is_tied, local
+from tsugiki.model.weight_files import read_headers
 from tsugiki.training.preflight.bench import Bench, over_ranks, strided
 from tsugiki.training.preflight.optimizer import describe_peak
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
@@ -162,17 +163,9 @@ def tensor_class(bench: Bench, name: str, parameter: nn.Parameter) -> str:
 
 
 def tensor_files(folder: Path) -> dict[str, Path]:
-    """The safetensors file of each tensor name in a model's folder; empty where there is none."""
-    from safetensors import safe_open
-
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return {name: folder / file for name, file in read_json(index)["weight_map"].items()}
-    single = folder / "model.safetensors"
-    if not single.is_file():
-        return {}
-    with safe_open(single, framework="pt") as file:
-        return dict.fromkeys(file.keys(), single)
+    """The safetensors file of each tensor name in a model's folder; empty where there is none. Raises ModelError where
+    one is damaged."""
+    return {name: folder / file for file, header in read_headers(folder).items() for name in header.tensors}
 
 
 def _same_rows(path: Path, name: str, parameter: nn.Parameter) -> bool | None:
