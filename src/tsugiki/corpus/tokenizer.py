@@ -59,7 +59,9 @@ class _TokenizersEngine:
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
             self._plain = Tokenizer.from_str(_without_control_tokens(self._tokenizer.to_str(), self._named(config)))
-        except Exception as error:  # the library raises bare Exception for every malformed file
+        except BaseException as error:  # the library raises bare Exception for every malformed file, or Rust panics
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             reason = str(error)[:300]  # it may quote the whole vocabulary
             raise ModelError(f"{path}: not a tokenizer that the installed tokenizers library reads: {reason}") from None
         self.vocabulary_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
