@@ -264,9 +264,15 @@ def test_an_export_is_written_once_for_each_checkpoint_and_over_nothing_else(rec
     assert "up to date (step_00000001)" in said[0]
 
     run_training(recipe_of(**changes, **{"training.stop_after_steps": 2}), silent)
+    (output / "README.md").write_text("a card of mine")
+    with pytest.raises(StorageError, match=r"export/README\.md was not written by this run: move it away"):
+        export_final(recipe, silent)
+    (output / "README.md").unlink()
     export_final(recipe, silent)
     assert (output / "model.safetensors").read_bytes() != weights
-    assert json.loads((output / "tsugiki.json").read_text()) == {"checkpoint": "step_00000002"}
+    mark = json.loads((output / "tsugiki.json").read_text())
+    assert mark["checkpoint"] == "step_00000002"
+    assert {*mark["files"], "tsugiki.json"} == {path.name for path in output.iterdir()}
 
 
 def test_running_a_finished_project_again_does_nothing(recipe_of, tmp_path, monkeypatch, capsys):

@@ -41,6 +41,13 @@ _TEMPORARY = re.compile(r"step_\d{8,}(?:_\d+)?\.tmp-[0-9a-f]{12}")
 _TRASH = re.compile(r"\.trash-step_\d{8,}(?:_\d+)?(?:\.tmp-[0-9a-f]{12})?-[0-9a-f]{12}")
 
 
+class ExportMark(TypedDict):
+    """What an export says of itself: the checkpoint that it was made from, and the files that it has."""
+
+    checkpoint: str
+    files: list[str]
+
+
 class StoredFile(TypedDict):
     """A file of a checkpoint: bytes, and digest of the content."""
 

@@ -198,7 +198,7 @@ def held_out_texts(recipe: Recipe) -> dict[str, tuple[str, list[str]]]:
 
 def export_final(recipe: Recipe, say: Say) -> Path:
     """The newest checkpoint as a Hugging Face folder in `<run_dir>/export`, unless it is there already."""
-    from tsugiki.checkpoint_files import EXPORT_MARK, newest_name
+    from tsugiki.checkpoint_files import EXPORT_MARK, ExportMark, newest_name
     from tsugiki.model.export import export
 
     output = recipe.run_dir / "export"
@@ -207,11 +207,15 @@ def export_final(recipe: Recipe, say: Say) -> Path:
     if name is None:
         raise TsugikiError(f"{recipe.run_dir}/checkpoints has no checkpoint to export")
     mark = output / EXPORT_MARK
-    if mark.exists() and read_json(mark).get("checkpoint") == name:
+    made = read_json(mark, ExportMark) if mark.exists() else None
+    if made and made["checkpoint"] == name:
         say(f"export     {output} is up to date ({name})")
         return output
-    if output.exists() and (not output.is_dir() or (not mark.exists() and any(output.iterdir()))):
-        raise StorageError(f"{output} was not written by this run: move it away, then run again to export")
+    ours = {EXPORT_MARK, *(made["files"] if made else ())}
+    others = sorted(path.name for path in output.iterdir() if path.name not in ours) if output.is_dir() else []
+    if others or (output.exists() and not output.is_dir()):
+        what = f"{output / others[0]}" if others else f"{output}"
+        raise StorageError(f"{what} was not written by this run: move it away, then run again to export")
     export(recipe.run_dir / "checkpoints" / name, output, replace=True)
     say(f"export     {output}")
     return output

@@ -70,7 +70,8 @@ def export(
                 f"cannot write {output}: {error} (is the disk full? {free / 1e6:,.0f} MB are free)"
             ) from error
         _copy_companions(source, work)
-        write_json(work / EXPORT_MARK, {"checkpoint": checkpoint.name})
+        files = sorted(path.name for path in work.iterdir())
+        write_json(work / EXPORT_MARK, {"checkpoint": checkpoint.name, "files": files})
         for path in work.iterdir():
             shutil.copymode(work / "config.json", path)  # safetensors makes files that no group may read
 
