@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsugiki.recipe import TrainingSection
+from tsugiki.recipe_training import TrainingSection
 from tsugiki.schedule import SHAPES, make_schedule, schedule_table
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from tsugiki.recipe import TrainingSection
+    from tsugiki.recipe_training import TrainingSection
 
 Schedule = Callable[[int], float]
 

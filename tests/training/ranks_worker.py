@@ -20,7 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from tsugiki.errors import StorageError
-from tsugiki.recipe import TrainingSection
+from tsugiki.recipe_training import TrainingSection
 from tsugiki.training import checkpoint_writer
 from tsugiki.training.checkpoint import Checkpointer, Found, size_estimate
 from tsugiki.training.loop import clip_global_norm

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tsugiki.errors import RecipeError
-from tsugiki.recipe import TrainingSection
+from tsugiki.recipe_training import TrainingSection
 from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
 from tsugiki.training.stochastic_rounding import round_stochastically
 

@@ -21,7 +21,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tsugiki.errors import RecipeError
-from tsugiki.recipe import TrainingSection
+from tsugiki.recipe_training import TrainingSection
 from tsugiki.training.stochastic_rounding import StochasticRoundingAdamW
 
 

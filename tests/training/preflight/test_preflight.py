@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tsugiki.errors import ModelError
-from tsugiki.recipe import ProbeName
+from tsugiki.recipe_training import ProbeName
 from tsugiki.training.preflight import PROBES, check_run
 from tsugiki.training.run import Run
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from tsugiki.recipe import TrainingSection
+from tsugiki.recipe_training import TrainingSection
 from tsugiki.schedule import SHAPES, decay_begins_after
 from tsugiki.training.preflight.bench import Bench
 from tsugiki.training.preflight.report import Finding, fail, ok, warn
