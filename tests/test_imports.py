@@ -11,7 +11,8 @@ SOURCE = Path(__file__).parents[1] / "src/tsugiki"
 STAGES = {"vocabulary", "training", "evaluation", "experiments", "report"}
 ABOVE = {"pipeline", "recipe_inputs", "cli", "cli_evaluation", "quickstart", "preview"}
 PARTS = [
-    "recipe", "recipe_values", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
+    "recipe", "recipe_values", "recipe_training", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_machine",
+    "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
     "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "checkpoint_files",
     "checkpoint_tensors", "folders", "metrics_file", "model_folder",
 ]  # fmt: skip

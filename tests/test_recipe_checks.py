@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_checks import launch_errors, looks_like_hub_id, total_steps
+from tsugiki.recipe_checks import launch_errors, total_steps
 from tsugiki.recipe_file import parse_recipe
+from tsugiki.recipe_machine import looks_like_hub_id
 
 GOOD = """\
 run_dir: runs/first

@@ -1,36 +1,21 @@
-"""What needs more than one key to judge: contradictions, inputs that are missing, what a launch must fit.
+"""What needs more than one key to judge: contradictions, and what a launch must fit.
 
-Each check gives every problem it finds as (path, message); `recipe_file` adds the line. Nothing here reads a
-corpus or starts torch.
+Each check gives every problem it finds as (path, message); `recipe_file` adds the line. `recipe_machine` looks for what
+the recipe names. Nothing reads a corpus or starts torch.
 """
 
 from __future__ import annotations
 
 import codecs
-import glob
-import importlib.util
-import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
 
-from tsugiki.errors import TsugikiError
-from tsugiki.files import read_json
 from tsugiki.recipe import CorpusSection, Recipe
 from tsugiki.recipe_evaluation import CODE_TASKS, task_names
+from tsugiki.recipe_machine import missing_inputs, too_long_windows
 from tsugiki.schedule import SHAPES
 from tsugiki.scripts import TargetCharacters
-from tsugiki.shapes import Path
-
-POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong, at one place of the recipe."""
-
-    path: Path
-    message: str
+from tsugiki.shapes import Path, Problem
 
 
 def total_steps(recipe: Recipe) -> int:
@@ -54,11 +39,8 @@ def check(recipe: Recipe, check_files: bool = True) -> list[Problem]:
         *_surroundings(recipe),
     ]
     if check_files:
-        problems += _files(recipe)
+        problems += missing_inputs(recipe)
     return problems
-
-
-# --- between keys ---------------------------------------------------------------------------------
 
 
 def _model(recipe: Recipe) -> Iterator[Problem]:
@@ -77,7 +59,7 @@ def _model(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(("model", "architecture"), "has no tokenizer of its own: give model.tokenizer, a folder")
         if model.revision is not None:
             yield Problem(("model", "revision"), "has no meaning with architecture; remove it")
-        yield from _positions(recipe, model.architecture, "model.architecture")
+        yield from too_long_windows(recipe, model.architecture, "model.architecture")
 
 
 def _vocabulary(recipe: Recipe) -> Iterator[Problem]:
@@ -118,20 +100,6 @@ def _vocabulary(recipe: Recipe) -> Iterator[Problem]:
         yield from _corpus((*here, "corpora", name), corpus)
     if vocabulary.split_words and vocabulary.language != "ja":
         yield Problem((*here, "split_words"), "knows the words of Japanese only (language: ja)")
-
-
-def _positions(recipe: Recipe, config: Mapping[str, Any], where: str) -> Iterator[Problem]:
-    """A window longer than the model's positions fails in the first forward, or trains on nonsense."""
-    inner = config.get("text_config")
-    for candidate in (config, inner if isinstance(inner, dict) else {}):
-        for key in POSITION_KEYS:
-            limit = candidate.get(key)
-            if isinstance(limit, int) and not isinstance(limit, bool) and limit < recipe.data.sequence_length:
-                yield Problem(
-                    ("data", "sequence_length"),
-                    f"{recipe.data.sequence_length} is more than the model's {limit} positions ({key} in {where})",
-                )
-                return
 
 
 def _sources(recipe: Recipe) -> Iterator[Problem]:
@@ -311,72 +279,6 @@ def _surroundings(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(("vocabulary", "output_dir"), "is run_dir, whose folder model is of another kind; name another")
     if recipe.run_dir.resolve() == FilePath.cwd():
         yield Problem(("run_dir",), "is the current directory; give the run a folder of its own, e.g. runs/first")
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def _files(recipe: Recipe) -> Iterator[Problem]:
-    corpora: list[tuple[Path, CorpusSection]] = [
-        (("data", "sources", name), source) for name, source in recipe.data.sources.items()
-    ]
-    if recipe.vocabulary is not None:
-        corpora += [(("vocabulary", "corpora", name), corpus) for name, corpus in recipe.vocabulary.corpora.items()]
-    for here, corpus in corpora:
-        for index, pattern in enumerate(corpus.paths):
-            path: Path = (*here, "path", *([index] if len(corpus.paths) > 1 else []))
-            if os.path.isdir(pattern):  # noqa: PTH112 (pathlib raises on names that are too long)
-                yield Problem(path, f"{pattern} is a folder; write {pattern.rstrip('/')}/*.jsonl or the like")
-            elif not any(map(os.path.isfile, glob.iglob(pattern, recursive=True))):  # noqa: PTH207
-                kind = "no file matches" if glob.has_magic(pattern) else "no such file:"
-                yield Problem(path, f"{kind} {pattern} (from {os.getcwd()})")  # noqa: PTH109
-    if recipe.evaluation is not None:
-        if recipe.evaluation.suite != "quick" and importlib.util.find_spec("lm_eval") is None:
-            yield Problem(("evaluation",), "needs: pip install 'tsugiki[eval]'; suite: quick does without")
-        if recipe.evaluation.task_dir is not None and not recipe.evaluation.task_dir.is_dir():
-            yield Problem(("evaluation", "task_dir"), f"no such folder: {recipe.evaluation.task_dir}")
-    for key in ("name_or_path", "tokenizer"):
-        named = getattr(recipe.model, key)
-        if named is None:
-            continue
-        folder = os.path.isdir(named)  # noqa: PTH112
-        if not folder and os.path.exists(named):  # noqa: PTH110
-            yield Problem(("model", key), f"{named} is a file; name the folder that holds it")
-        elif not folder and not looks_like_hub_id(named):
-            yield Problem(("model", key), f"no such folder: {named} (from {os.getcwd()})")  # noqa: PTH109
-        elif folder and key == "name_or_path":
-            yield from _model_folder(recipe, FilePath(named))
-    folders: tuple[tuple[Path, FilePath], ...] = (
-        (("run_dir",), recipe.run_dir), (("data", "prepared_dir"), recipe.prepared_dir),
-        (("vocabulary", "output_dir"), recipe.vocabulary_dir),
-    )  # fmt: skip
-    for path, directory in folders:
-        if os.path.exists(directory) and not os.path.isdir(directory):  # noqa: PTH110, PTH112
-            yield Problem(path, f"{directory} is a file; name a folder")
-
-
-def looks_like_hub_id(name: str) -> bool:
-    """Whether a name can be a hub id by the hub's own rules: `owner/model`, or a name alone such as `gpt2`."""
-    part = r"\b[\w.-]+\b"
-    return (
-        re.fullmatch(rf"({part}/)?{part}", name, re.ASCII) is not None
-        and len(name.rpartition("/")[2]) <= 96
-        and not re.search(r"--|\.\.|\.git$", name)
-    )
-
-
-def _model_folder(recipe: Recipe, folder: FilePath) -> Iterator[Problem]:
-    path = folder / "config.json"
-    if not path.exists():
-        yield Problem(("model", "name_or_path"), f"{folder} has no config.json; is it a Hugging Face model folder?")
-        return
-    try:
-        yield from _positions(recipe, read_json(path), str(path))
-    except TsugikiError as error:
-        yield Problem(("model", "name_or_path"), str(error))
-
-
-# --- at launch ------------------------------------------------------------------------------------
 
 
 def launch_errors(recipe: Recipe, world_size: int) -> list[str]:

@@ -18,11 +18,11 @@ from pydantic_core import ErrorDetails
 
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_checks import Problem, check
+from tsugiki.recipe_checks import check
 from tsugiki.recipe_names import answer_unknown, answer_value, field_at, is_same_key, section_at
 from tsugiki.recipe_secrets import looks_secret
 from tsugiki.recipe_yaml import MAX_BYTES, Document, plain_value, read
-from tsugiki.shapes import Path, choices, dotted, explain
+from tsugiki.shapes import Path, Problem, choices, dotted, explain
 
 OVERRIDE = "from override"
 

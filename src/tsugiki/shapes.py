@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -18,6 +18,14 @@ from tsugiki.errors import DataError
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, at one place: of a recipe, as it is told to the user."""
+
+    path: Path
+    message: str
+
 
 _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 

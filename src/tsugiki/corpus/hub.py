@@ -16,7 +16,7 @@ from tsugiki.corpus.readers import FORMATS, either, read_documents
 from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.errors import DataError, ModelError, RecipeError, TsugikiError
 from tsugiki.recipe import CorpusSection
-from tsugiki.recipe_checks import looks_like_hub_id
+from tsugiki.recipe_machine import looks_like_hub_id
 
 TOKENIZER_PATTERNS = [
     "tokenizer*",

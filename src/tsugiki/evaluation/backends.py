@@ -22,7 +22,7 @@ from tsugiki.model.generate import end_tokens
 from tsugiki.model.load import read_pretrained
 from tsugiki.model.safe_config import build_config, read_config
 from tsugiki.model.weight_files import CONFIGURATION_FILES
-from tsugiki.recipe_checks import POSITION_KEYS
+from tsugiki.recipe_machine import POSITION_KEYS
 
 BACKENDS = ("hf", "vllm")
 
