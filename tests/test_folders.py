@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,18 @@ def test_one_process_at_a_time_holds_a_folder(tmp_path: Path) -> None:
         process.join(60)
     assert (tmp_path / "folder.txt").read_text() == "80"
     assert [path.name for path in tmp_path.iterdir()] == ["folder.txt"]
+
+
+def test_who_waits_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two openings of the lock's file exclude each other as two processes do; the first ends when the other has spoken."""
+    with ExitStack() as first:
+        first.enter_context(only_one(tmp_path / "folder"))
+        caplog.handler.emit = lambda record: (caplog.records.append(record), first.close())
+        with only_one(tmp_path / "folder"):
+            pass
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for another process, which is making {tmp_path / 'folder'}"
+    ]
 
 
 def test_what_another_process_is_making_is_left_alone(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tsugiki import __version__, cli_evaluation
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error
 from tsugiki.terminal import console, end, plain, say, stage_group
+from tsugiki.training.signals import Interrupted, interruptible
 
 VERBS = (
     "quickstart", "init", "validate", "run", "vocabulary", "prepare", "preflight", "train", "evaluate", "data",
@@ -69,12 +70,17 @@ Overrides = Annotated[
 
 
 def main() -> None:
-    """Run the command line; errors of the user's making end in one message and their class's exit code."""
+    """Run the command line; errors of the user's making end in one message and their class's exit code, and so does a
+    request to stop."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show Japanese shows its code points
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with interruptible():
+            app()
+    except Interrupted as stop:
+        _tell(f"stopped by {stop}: what is finished is kept; the same command goes on from there")
+        sys.exit(RESUMABLE)
     except TsugikiError as error:
         _show(error)
         sys.exit(error.exit_code)
@@ -91,7 +97,11 @@ def main() -> None:
 
 
 def _show(error: TsugikiError) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(plain(f"error: {error}"))
+    _tell(f"error: {error}")
+
+
+def _tell(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(plain(text))
 
 
 def _load(recipe: Path, overrides: list[str] | None, *, check_files: bool = True) -> Any:

@@ -1,13 +1,13 @@
 """The verbs of evaluation: `tsugiki evaluate` with its `diff`, and `tsugiki data fetch`."""
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from tsugiki.errors import RESUMABLE, DataError, RecipeError
+from tsugiki.errors import DataError, RecipeError
 from tsugiki.recipe_evaluation import DATA_DIR
-from tsugiki.terminal import console, end, say, stage_group
+from tsugiki.terminal import console, say, stage_group
 
 evaluate_app = typer.Typer(
     cls=stage_group("models"),
@@ -78,27 +78,24 @@ def evaluate(
     from tsugiki.progress import EvaluationProgress
     from tsugiki.recipe_file import load_recipe
 
-    try:
-        recipes = [name for name in models if Path(name).suffix in (".yaml", ".yml") and "=" not in name]
-        if recipes and (models[0] != recipes[0] or any("=" not in name for name in models[1:])):
-            raise RecipeError(f"{recipes[0]} is a recipe, which names its models itself: give only KEY=VALUE after it")
-        if recipes:
-            _refuse_options(context, models)
-            evaluate_recipe(load_recipe(Path(models[0]), models[1:]))
-            return
-        settings = Settings(
-            suite=suite, tasks=_names(tasks), data_dir=data, limit=limit, shots=shots, add_bos=add_bos,
-            batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
-            allow_code_execution=allow_code_execution,
+    recipes = [name for name in models if Path(name).suffix in (".yaml", ".yml") and "=" not in name]
+    if recipes and (models[0] != recipes[0] or any("=" not in name for name in models[1:])):
+        raise RecipeError(f"{recipes[0]} is a recipe, which names its models itself: give only KEY=VALUE after it")
+    if recipes:
+        _refuse_options(context, models)
+        evaluate_recipe(load_recipe(Path(models[0]), models[1:]))
+        return
+    settings = Settings(
+        suite=suite, tasks=_names(tasks), data_dir=data, limit=limit, shots=shots, add_bos=add_bos,
+        batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
+        allow_code_execution=allow_code_execution,
+    )  # fmt: skip
+    with EvaluationProgress(console) as progress:
+        results = evaluate_and_show(
+            [find_model(name) for name in models], settings, output, say, progress, console,
+            baseline=find_model(baseline) if baseline else None, published=published,
+            texts=_texts(text or []),
         )  # fmt: skip
-        with EvaluationProgress(console) as progress:
-            results = evaluate_and_show(
-                [find_model(name) for name in models], settings, output, say, progress, console,
-                baseline=find_model(baseline) if baseline else None, published=published,
-                texts=_texts(text or []),
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        _end_interrupted(output)
     missing = without_score(results)
     if missing and (tasks is not None or not any(result.scored() for result in results)):
         raise DataError(f"no score for {', '.join(missing)}: see above")  # what was asked for by name, or anything
@@ -135,16 +132,8 @@ def evaluate_recipe(recipe: Any) -> None:
     from tsugiki.pipeline import run_evaluation
     from tsugiki.progress import EvaluationProgress
 
-    try:
-        with EvaluationProgress(console) as progress:
-            run_evaluation(recipe, say, progress, console)
-    except KeyboardInterrupt:
-        _end_interrupted(recipe.run_dir / "evaluation")
-
-
-def _end_interrupted(output: Path) -> NoReturn:
-    say(f"stopped: what was answered is kept in {output}; the same command goes on from there")
-    end(RESUMABLE)
+    with EvaluationProgress(console) as progress:
+        run_evaluation(recipe, say, progress, console)
 
 
 def _refuse_options(context: typer.Context, arguments: list[str]) -> None:

@@ -9,10 +9,12 @@ link to a folder stands for the folder: where it lies is where the new one is ma
 """
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tsugiki.errors import StorageError
 from tsugiki.files import explain_os_error, fsync_directory, fsync_file, hold_file
@@ -20,8 +22,8 @@ from tsugiki.files import explain_os_error, fsync_directory, fsync_file, hold_fi
 
 @contextlib.contextmanager
 def only_one(target: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a folder that is made anew, waiting for another process that makes it; what a killed one left is
-    put right first. A killed process leaves no lock.
+    """Hold the lock of a folder that is made anew, waiting for another process that makes it (and saying so to Python's
+    logging); what a killed one left is put right first. A killed process leaves no lock.
 
     Raises StorageError where the place cannot be written, and with wait=False where another holds the lock.
     """
@@ -29,7 +31,7 @@ def only_one(target: Path, *, wait: bool = True) -> Iterator[None]:
     lock = _beside(target, "lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        file = hold_file(lock, wait=wait)
+        file = _hold(lock, target, wait)
     except OSError as error:
         raise StorageError(explain_os_error(error, error.filename or lock)) from error
     with file:
@@ -39,6 +41,16 @@ def only_one(target: Path, *, wait: bool = True) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):
                 lock.unlink()
+
+
+def _hold(lock: Path, target: Path, wait: bool) -> BinaryIO:
+    try:
+        return hold_file(lock, wait=False)
+    except BlockingIOError:
+        if not wait:
+            raise
+    logging.getLogger(__name__).warning("waiting for another process, which is making %s", target)
+    return hold_file(lock)
 
 
 def tidy(target: Path) -> None:

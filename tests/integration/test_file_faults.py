@@ -18,7 +18,7 @@ import pytest
 import yaml
 from evaluation_data import write_official_data
 from extension_project import extension_recipe, make_base
-from file_faults import strikes_of
+from file_faults import SIGNALS, strikes_of
 from safetensors import safe_open
 
 from tsugiki.checkpoint_files import newest_name, verify
@@ -152,6 +152,9 @@ class Workshop:
             return [] if self._all() == self.new else [f"exit {code}, but another thing was made"]
         if how in ("kill", "torn"):
             return [] if code == -9 else [f"exit {code}: {output[-1500:]}"]
+        if how in SIGNALS:
+            one = len(re.findall("^stopped by |^stopped, resumable ", output, re.MULTILINE)) == 1
+            return [] if code == 75 and one and "Traceback" not in output else [f"exit {code}: {output[-1500:]}"]
         messages = re.findall("^error: ", output, re.MULTILINE)
         whole = code in (2, 3, 5) and len(messages) == 1 and "Traceback" not in output
         return [] if whole else [f"exit {code}, {len(messages)} messages: {output[-1500:]}"]
@@ -260,6 +263,12 @@ def workshop(request: pytest.FixtureRequest, project, tiny_model_folder, launch,
 def test_a_strike_at_a_file_call_loses_nothing(workshop, count):
     strikes = random.Random(0).sample(workshop.strikes(), count)
     assert [problem for strike in strikes for problem in workshop.struck(*strike)] == []
+
+
+@pytest.mark.parametrize("workshop", ["prepare", "export_verb"], indirect=True)
+def test_a_signal_ends_a_stage_with_one_message_and_loses_nothing(workshop):
+    begun = len(workshop.calls) // 2
+    assert [problem for how in SIGNALS for problem in workshop.struck(begun, how)] == []
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Strikes a process at its k-th file call: an error, a full disk, half a write, or `kill -9`.
+"""Strikes a process at its k-th file call: an error, a full disk, half a write, `kill -9`, or a signal that asks to stop.
 
 Calls are seen from outside the code under test and counted below one folder: by Python's audit events (opening, making,
 renaming and removing), by wrapped functions of `os`, and by files that pass through `open`, whose every write to the
@@ -23,12 +23,13 @@ EVENTS = {
     "os.mkdir": "mkdir", "os.rename": "rename", "os.remove": "remove", "os.rmdir": "rmdir", "os.truncate": "truncate",
     "os.chmod": "chmod", "os.link": "link", "os.symlink": "symlink", "os.scandir": "scandir", "os.listdir": "listdir",
 }  # fmt: skip
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR2")
 GROWING = ("open", "write", "mkdir", "fsync", "rename", "link", "symlink", "truncate")
 """What a full disk may refuse."""
 
 
 def strikes_of(operation: str) -> Sequence[str]:
-    """The ways in which a call of the trace can be struck."""
+    """The ways in which a call of the trace can be struck, besides by signals."""
     kind = operation.split()[0]
     if kind in READS:
         return ("EIO",)
@@ -40,7 +41,8 @@ class FileCalls:
     """Counts file calls below `root`; the one of number `at` (from 1) is struck. `install` once in a process.
 
     how: "kill" (before the call), "torn" (half of a write is stored, then kill), "EIO" (this call fails), "full" (from
-    this call on whatever grows the disk fails; half of the write is stored). None: only the trace is made.
+    this call on whatever grows the disk fails; half of the write is stored), or a signal's name. None: only the trace is
+    made.
     """
 
     root: str
@@ -90,6 +92,9 @@ class FileCalls:
             return
         if struck and half is not None and self.how in ("torn", "full"):
             self._silently(half)
+        if self.how in SIGNALS:
+            os.kill(os.getpid(), signal.Signals[self.how])
+            return
         if self.how in ("kill", "torn"):
             os.kill(os.getpid(), signal.SIGKILL)
         code = errno.ENOSPC if full else errno.EIO

@@ -13,7 +13,7 @@ import torch
 from tsugiki.training import checkpoint as checkpoint_module
 from tsugiki.training import signals
 from tsugiki.training.checkpoint import Checkpointer
-from tsugiki.training.signals import StopRequest
+from tsugiki.training.signals import Interrupted, StopRequest, interruptible
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -27,6 +27,31 @@ def test_a_signal_is_remembered_and_former_handlers_come_back(number):
         assert stop.requested()
         assert stop.reason == number.name
     assert signal.getsignal(number) is former
+
+
+@pytest.mark.parametrize("number", signals.STOP_SIGNALS)
+def test_a_signal_ends_the_work_at_hand_once_in_two_seconds(number, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    former = signal.getsignal(number)
+    with interruptible():
+        with pytest.raises(Interrupted, match=signal.Signals(number).name):
+            os.kill(os.getpid(), number)
+        now[0] = 102.0
+        os.kill(os.getpid(), number)  # what a launcher and a terminal pass on together
+        now[0] = 102.1
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is former
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_so():
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 CHILD = """

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,6 @@ def _start_worker(folder: str, settings: dict[str, Any], started: Event | None) 
     _worker.update(settings, tokenizer=TextTokenizer.from_folder(Path(folder)))
     if started is not None:
         started.set()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
         threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
@@ -102,6 +102,7 @@ def tokenise_batches(
     # Forked workers of a process that runs threads may deadlock; a fork server has none.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tsugiki.corpus.workers"])
+    _start_deaf_server()
     started = context.Event()
     pool = ProcessPoolExecutor(workers, context, _start_worker, (str(folder), settings, started))
     waiting: deque[Future[Tokenised]] = deque()
@@ -126,6 +127,16 @@ def tokenise_batches(
     finally:
         # A broken pool has ended its processes itself; to wait for its thread may never end (python/cpython#94777).
         pool.shutdown(wait=not broken, cancel_futures=True)
+
+
+def _start_deaf_server() -> None:
+    """Start the fork server so that it and its workers never see a Ctrl-C: this process does, and ends them."""
+    resource_tracker.ensure_running()  # else the server starts it, and it unblocks the signal (Python 3.11)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cores() -> int:

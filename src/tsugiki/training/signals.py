@@ -1,14 +1,19 @@
-"""Stopping on request without losing work.
+"""Stopping on request without losing work: signals, and the end of a Slurm job.
 
-A signal only raises a flag. The flag travels with the reduction of the next step's target count, so that all
-ranks stop after the same step, save and leave with exit code 75. A peer's death also arrives as SIGTERM (torchrun
-passes it on), hence nothing is saved inside a handler: the next collective fails fast instead. A second SIGINT or
-SIGTERM, two seconds or more after the first, ends the process at once.
+In training a signal only raises a flag. The flag travels with the reduction of the next step's target count, so
+that all ranks stop after the same step, save and leave with exit code 75. A peer's death also arrives as SIGTERM
+(torchrun passes it on), hence nothing is saved inside a handler: the next collective fails fast instead. A second
+SIGINT or SIGTERM, two seconds or more after the first, ends the process at once.
+
+Everywhere else a signal ends the work at hand as an error does: what is half made is put away, locks and helping
+processes go.
 """
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -16,6 +21,39 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 # A terminal and torchrun both pass Ctrl-C on: what arrives together is one request, what comes later is a second.
 IMPATIENCE_SECONDS = 2.0
+
+
+class Interrupted(BaseException):
+    """A signal has asked to stop. No KeyboardInterrupt: the parser of arguments would end that without a word."""
+
+    def __init__(self, number: int):
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """While the block runs, a signal that asks to stop raises Interrupted in it, unless the process was started with
+    that signal ignored (`nohup`, `&` of a script). What comes within two seconds of one that was raised is the same
+    request; what comes later raises again, as an exception that arises in a callback of a library may be lost."""
+    asked = float("-inf")
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        now = time.monotonic()
+        if now - asked > IMPATIENCE_SECONDS:
+            asked = now
+            raise Interrupted(number)
+
+    former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number, handler in former.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:
