@@ -464,17 +464,21 @@ def test_a_file_is_read_once_by_whatever_paths_and_links_it_is_named(tmp_path, m
     assert names("linked/*") == ["b.jsonl", "c.jsonl"]
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, make_recipe, make_texts, jsonl, tokenizer):
+@pytest.mark.parametrize("what", ["changed", "removed"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, make_recipe, make_texts, jsonl, tokenizer, what):
     path = jsonl(tmp_path / "a.jsonl", make_texts(2000))
 
     class Writer(Recorder):
         def advance(self, read_bytes, documents):
             if not self.calls[1:]:
                 super().advance(read_bytes, documents)
+                if what == "removed":
+                    path.unlink()
+                    return
                 with path.open("a", encoding="utf-8") as file:
                     file.write('{"text": "late"}\n')
 
-    with pytest.raises(DataError, match=r"a\.jsonl: changed while it was being read"):
+    with pytest.raises(DataError, match=rf"a\.jsonl: {what} while it was being read"):
         prepare(make_recipe({"s": {"path": str(path)}}), tokenizer, progress=Writer())
 
 

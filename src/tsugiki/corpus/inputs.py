@@ -221,8 +221,11 @@ class SourceDocuments:
 
 
 def _record(file: InputFile, before: os.stat_result, digest: FileDigest) -> InputRecord:
-    """The manifest's entry of a file that was read. Raises DataError when it changed meanwhile."""
-    after = file.path.stat()
+    """The manifest's entry of a file that was read. Raises DataError when it changed or went meanwhile."""
+    try:
+        after = file.path.stat()
+    except FileNotFoundError:
+        raise DataError(f"{file.path}: removed while it was being read; bring it back and run again") from None
     if (after.st_size, after.st_mtime_ns, after.st_ino) != (before.st_size, before.st_mtime_ns, before.st_ino):
         raise DataError(f"{file.path}: changed while it was being read; run again when nothing writes to it")
     return {"name": file.name, "path": str(file.path), "size": after.st_size, "mtime_ns": after.st_mtime_ns,
