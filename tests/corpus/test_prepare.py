@@ -631,6 +631,29 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_wait_without_end(
     assert [path.name for path in recipe.prepared_dir.iterdir()] == []
 
 
+def test_no_worker_waits_on_after_an_error_that_somebody_holds(
+    tmp_path, make_recipe, make_texts, jsonl, tokenizer, monkeypatch
+):
+    """The traceback keeps the frames alive, and with them what is half iterated."""
+    path = jsonl(tmp_path / "a.jsonl", make_texts(3000, size=1500))
+    ended = []
+
+    class Pool(pool.ProcessPoolExecutor):
+        def shutdown(self, *given, **options):
+            ended.append(options["wait"])
+            super().shutdown(*given, **options)
+
+    def refuse(self, records, tokens):
+        raise StorageError("the disk is gone")
+
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(stage.Buckets, "add", refuse)
+    with pytest.raises(StorageError, match="the disk is gone") as held:
+        prepare(make_recipe({"s": {"path": str(path), "held_out": 0.1}}, workers=2), tokenizer)
+    assert ended == [True]
+    assert held.tb is not None
+
+
 def test_a_script_without_the_guard_is_told_so_and_does_not_wait_for_itself(
     tmp_path, make_recipe, make_texts, jsonl, start_child
 ):

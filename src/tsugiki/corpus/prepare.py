@@ -8,6 +8,7 @@ run makes the same bytes.
 """
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -80,12 +81,10 @@ def _write_source(
     odd: Counter[str] = Counter()
     settings = {"source": name, "before": before, "after": after}
     results = tokenise_batches(documents.batches(), tokenizer.folder, settings, recipe.data.workers)
-    try:
+    with closing(buckets), closing(results):  # an error here ends the processes too, which would wait for work
         for records, tokens, found in results:
             buckets.add(records, tokens)
             odd.update(found)
-    finally:
-        buckets.close()
     manifest = SourceManifest(
         name=name, fingerprint=fingerprint(recipe, name, tokenizer, documents.records),
         tokenizer_fingerprint=tokenizer.fingerprint, vocabulary_size=tokenizer.vocabulary_size, add_bos=bool(before),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tsugiki.errors import ModelError
 from tsugiki.model_folder import own_files
+from tsugiki.printable import one_line
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -274,11 +275,15 @@ class TextTokenizer:
         text = _content(config.get(key))
         if text is None or text == "":
             return None
-        token = self.engine.token_id(text) if isinstance(text, str) else None
+        try:
+            token = self.engine.token_id(text) if isinstance(text, str) else None
+        except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell
+            token = None
         if token is None:
             raise ModelError(
-                f"{self.folder}: tokenizer_config.json or special_tokens_map.json names {text!r} as {key}, which is no "
-                f"token of {self.engine.path.name}; correct the name, or save the tokenizer anew with transformers"
+                f"{self.folder}: tokenizer_config.json or special_tokens_map.json names {one_line(repr(text), 80)} as "
+                f"{key}, which is no token of {self.engine.path.name}; correct the name, or save the tokenizer "
+                "anew with transformers"
             )
         return token
 

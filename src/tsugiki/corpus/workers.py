@@ -6,7 +6,7 @@ import re
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
@@ -91,7 +91,7 @@ def _tokenise(batch: list[Item]) -> Tokenised:
 
 def tokenise_batches(
     batches: Iterator[list[Item]], folder: Path, settings: dict[str, Any], workers: int | None
-) -> Iterator[Tokenised]:
+) -> Generator[Tokenised]:
     """`_tokenise` over the batches, in order, in `workers` processes (1: in this one)."""
     workers = workers or _cores()
     first = [batch for _, batch in zip(range(4), batches, strict=False)]
