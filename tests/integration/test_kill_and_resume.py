@@ -151,6 +151,7 @@ def test_two_runs_cannot_write_one_directory(prepared, launch):
     recipe, _ = recipe_for(prepared, "locked", **{"training.max_steps": 200, "training.eval_steps": None})
     first = launch("train", recipe)
     first.wait_for("step 2/")
+    first.signal(signal.SIGSTOP)  # it would have finished before a slow second one has looked
     second = launch("train", recipe)
     assert second.wait() == [5]
     assert "another" in second.output()

@@ -21,6 +21,9 @@ def run_command_line(
     what calls there were is written to `log` with the ending .calls.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would we
+    signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, {signal.SIGINT}
+    )  # preparing in the tests' process has the server block it
     os.environ.update(environment)
     stream = open(log, "a", buffering=1, encoding="utf-8")  # noqa: PTH123, SIM115 - must outlive this function
     os.dup2(stream.fileno(), 1)
