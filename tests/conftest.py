@@ -6,6 +6,7 @@ Vocabulary 101 is odd on purpose: it divides by neither 2 nor 3 processes.
 import copy
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the background job of a script ignores it, and so would we
 
 VOCABULARY = 101
 _TEXT = {

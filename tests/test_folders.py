@@ -96,11 +96,13 @@ def test_one_process_at_a_time_holds_a_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder.txt"]
 
 
-def test_who_waits_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_who_waits_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two openings of the lock's file exclude each other as two processes do; the first ends when the other has spoken."""
     with ExitStack() as first:
         first.enter_context(only_one(tmp_path / "folder"))
-        caplog.handler.emit = lambda record: (caplog.records.append(record), first.close())
+        monkeypatch.setattr(caplog.handler, "emit", lambda record: (caplog.records.append(record), first.close()))
         with only_one(tmp_path / "folder"):
             pass
     assert [record.getMessage() for record in caplog.records] == [
