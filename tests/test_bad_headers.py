@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from bad_inputs import damaged, damaged_json, damaged_lines, damaged_tree
+from bad_inputs import damaged, damaged_json, damaged_lines, damaged_tree, refusal
 from evaluation_results import missing, model, scored
 from rich.console import Console
 
@@ -188,17 +188,6 @@ FILES: dict[str, tuple[Damage, list[Callable[[Path], None]]]] = {
 }
 
 
-def refusal(use: Callable[[Path], None], place: Path, seed: int) -> str | None:
-    """The one message of a reader that refuses; None where it takes the file."""
-    try:
-        use(place)
-    except TsugikiError as error:
-        return str(error)
-    except Exception as error:
-        raise AssertionError(f"seed {seed}: {error!r}") from error
-    return None
-
-
 @pytest.mark.timeout(7200)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FILES)
@@ -212,7 +201,7 @@ def test_a_damaged_file_is_named_in_one_message(place, name):
         bad = damage(Random(seed), good)
         for use in uses:
             path.write_bytes(bad)
-            said = refusal(use, place, seed)
+            said = refusal(use, place, TsugikiError, seed)
             if said is not None:
                 # Results of other suites or metrics are told by the models' names.
                 assert path.name in said or str(place) in said or "cannot be compared" in said, f"seed {seed}: {said}"

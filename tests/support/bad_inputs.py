@@ -6,6 +6,7 @@ All of it follows from the random generator given, so that a case is known by it
 import copy
 import json
 import math
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -20,6 +21,18 @@ NOISE = [
     b"", b"\0", b"\0" * 64, b"\xff", b"\xc3", b"\xed\xa0\x80", b"\x1b[31m", b"\r", b"\n", b"\t", b"[" * 200, b"{" * 200,
     b'"', b"\\", b"NaN", b"1e999", b"9" * 5000, b",", b":", b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd",
 ]  # fmt: skip
+
+
+def refusal(use: Callable[[Any], Any], what: Any, kind: type[Exception], seed: int) -> str | None:
+    """The one message of a reader that refuses `what` with an error of a kind; None where it takes it. Any other error
+    fails the test and names the seed."""
+    try:
+        use(what)
+    except kind as error:
+        return str(error)
+    except Exception as error:
+        raise AssertionError(f"seed {seed}: {error!r}") from error
+    return None
 
 
 def damaged(rng: Random, content: bytes) -> bytes:

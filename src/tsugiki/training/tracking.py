@@ -11,6 +11,7 @@ import importlib.util
 import json
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -138,11 +139,12 @@ class JsonLines:
         self._file.close()
 
 
-class _Scalars:
+class _Scalars(ABC):
     """Numbers under the tags that TensorBoard and hosted trackers group by, for `log`."""
 
+    @abstractmethod
     def log(self, scalars: dict[str, float], step: int) -> None:
-        raise NotImplementedError
+        """Record numbers by tag."""
 
     def after_step(self, figures: dict[str, Any]) -> None:
         scalars = {
