@@ -31,7 +31,7 @@ from tsugiki.recipe_inputs import load_base_tokenizer, load_tokenizer
 from tsugiki.vocabulary.made_from import is_made
 
 PREVIEW_DOCUMENTS = 200
-"""Of each source, and more where they fill no window."""
+"""Of each source that are looked at, and more where they do not fill the windows that are shown."""
 PREVIEW_CHARACTERS = 1_000_000
 """Of each source at most, or what surely fills a window where that is more."""
 DRAW = [("draw", np.uint64), ("bytes", np.int64)]
@@ -60,7 +60,7 @@ def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
         tokenizer = load_base_tokenizer(recipe)
     else:
         tokenizer = load_tokenizer(recipe)
-    with _open(recipe, tokenizer) as (sources, prepared):
+    with _open(recipe, tokenizer, count) as (sources, prepared):
         mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
         if prepared:
             samples = total_steps(recipe) * recipe.training.global_batch_size
@@ -85,8 +85,8 @@ def show_sample(recipe: Recipe, number: int) -> Iterator[str]:
 
 
 @contextmanager
-def _open(recipe: Recipe, tokenizer: TextTokenizer) -> Iterator[tuple[dict[str, Any], bool]]:
-    """The sources, and whether they are the prepared ones (else excerpts that end with the block)."""
+def _open(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator[tuple[dict[str, Any], bool]]:
+    """The sources, and whether they are the prepared ones (else excerpts of `count` windows, until the block ends)."""
     if all(current_manifest(recipe, name, tokenizer) for name in recipe.data.sources):
         yield dict(open_prepared(recipe, tokenizer)), True
         return
@@ -94,7 +94,7 @@ def _open(recipe: Recipe, tokenizer: TextTokenizer) -> Iterator[tuple[dict[str, 
     with tempfile.TemporaryDirectory(prefix="tsugiki-preview-") as folder:
         for name in recipe.data.sources:
             try:
-                found[name] = _excerpt(recipe, name, tokenizer, Path(folder))
+                found[name] = _excerpt(recipe, name, tokenizer, count, Path(folder))
             except DataError as error:
                 problems.append(str(error))
         if problems:  # of all sources together: each may cost its reader a look at the files
@@ -102,21 +102,27 @@ def _open(recipe: Recipe, tokenizer: TextTokenizer) -> Iterator[tuple[dict[str, 
         yield found, False
 
 
-def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, folder: Path) -> _Excerpt:
+def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, count: int, folder: Path) -> _Excerpt:
+    """A source's first documents: as many tokenised, each whole, as fill the windows that may be shown; the others are
+    read alone, for what cannot be used and for the held-out part."""
     before, after = boundaries(recipe, tokenizer)
     documents = SourceDocuments(recipe, name, folder / f"{name}.left-out")
     writer = StoreWriter(folder / name, tokenizer.vocabulary_size)
     length = recipe.data.sequence_length
+    wanted = max(count, 1) * length  # and one token more, the last target
     most = max(PREVIEW_CHARACTERS, CHARACTERS_A_TOKEN * length)
     taken = characters = filled = 0
     draws: list[tuple[int, int]] = []
     for file, _, line, text in (item for batch in documents.batches() for item in batch):
-        tokens, content = [*before, *tokenizer.encode(text), *after], text.encode("utf-8")
-        writer.add_document(tokens, file, line, len(content), len(text))
+        content = text.encode("utf-8")
+        if filled <= wanted:
+            tokens = [*before, *tokenizer.encode(text), *after]
+            writer.add_document(tokens, file, line, len(content), len(text))
+            filled += len(tokens)
         draws.append((held_out_draw(content), len(content)))
-        taken, characters, filled = taken + 1, characters + len(text), filled + len(tokens)
-        # A window needs one token more than its length. Short documents in long windows are a sound source.
-        if (taken >= PREVIEW_DOCUMENTS and filled > length) or characters >= most:
+        taken, characters = taken + 1, characters + len(text)
+        # Short documents in long windows are a sound source: they are read until they fill them.
+        if (taken >= PREVIEW_DOCUMENTS and filled > wanted) or characters >= most:
             break
     else:  # the whole source has been read
         share, records = recipe.held_out_share(name), np.array(draws, DRAW)
