@@ -135,6 +135,13 @@ def test_other_prompts_are_counted_over_all_items_and_shown(tmp_path):
     assert json.loads(next(to_json_lines(diff)))["same_prompt"] is False
 
 
+@pytest.mark.parametrize(("digests", "told"), [(("a", "b"), True), (("a", "a"), False), (("", "b"), False)])
+def test_two_tasks_of_one_name_are_said_to_be_two(digests, told, tmp_path):
+    for name, digest in zip("ab", digests, strict=True):
+        write(tmp_path / name, model(name, scored("t", [1, 0], digest=digest)))
+    assert ("definition or data was another" in shown(compare(tmp_path / "a", tmp_path / "b"))) is told
+
+
 def test_items_that_only_one_has_are_left_aside_and_counted(tmp_path):
     before = write(tmp_path / "a", model("a", scored("niilc", [1, 1, 0, 0], ids="abcd")))
     after = write(tmp_path / "b", model("b", scored("niilc", [0, 1], ids="bx")))

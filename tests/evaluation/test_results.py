@@ -117,6 +117,24 @@ def test_new_results_join_the_old_where_they_were_made_alike_and_else_take_their
     assert names == ["niilc.jsonl", "notes.md", "r", "records", "scores.json"]
 
 
+@pytest.mark.parametrize(("now", "kept"), [("a", True), ("b", False), (None, True)])
+def test_a_task_that_is_another_by_now_does_not_stay(now, kept, tmp_path):
+    first, second = task(digest="a"), task("niilc")
+    write_results(tmp_path / "r", result(first), {"jemhopqa": records_of(first)})
+    changed = write_results(tmp_path / "r", result(second), {"niilc": records_of(second)}, lambda _: now)
+    assert changed == ([] if kept else ["JEMHop"])
+    assert ("jemhopqa" in read_results(tmp_path / "r").tasks) is kept
+    assert records_file(tmp_path / "r", "jemhopqa").exists() is kept
+
+
+def test_scores_that_were_written_without_a_digest_are_read(tmp_path):
+    write_results(tmp_path, result(scored := task(digest="a")), {"jemhopqa": records_of(scored)})
+    content = json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    assert content["tasks"]["jemhopqa"].pop("digest") == "a"
+    (tmp_path / "scores.json").write_text(json.dumps(content), "utf-8")
+    assert read_results(tmp_path).tasks["jemhopqa"].digest == ""
+
+
 def test_a_task_name_that_is_no_file_name(tmp_path):
     scored = task("../other/name")
     write_results(tmp_path / "here", result(scored), {scored.task: records_of(scored)})

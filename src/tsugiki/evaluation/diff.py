@@ -57,6 +57,8 @@ class TaskDiff:
     difference: Interval
     changes: Sequence[Change]
     """Falls first, then rises, the largest first."""
+    other_task: bool = False
+    """Whether the two asked by another definition, or of other data."""
 
     @property
     def falls(self) -> int:
@@ -128,6 +130,7 @@ def _compare_task(folders: tuple[Path, Path], first: TaskResult, second: TaskRes
     return TaskDiff(
         first.task, first.title, len(shared), (len(first.ids) - len(shared), len(second.ids) - len(shared)),
         len(shared) - sum(same.values()), (one.score, other.score), difference_interval(other, one), changes,
+        "" != first.digest != second.digest != "",
     )  # fmt: skip
 
 
@@ -172,6 +175,11 @@ def _summary(task: TaskDiff) -> Iterator[str]:
         f"{_plain(task.title)}: {task.scores[0]:.3f} -> {task.scores[1]:.3f} "
         f"({difference.estimate:+z.3f}{reach}, {noise}). Of {task.shared:,} items {task.falls:,} fell, {rises:,} rose."
     )
+    if task.other_task:
+        yield (
+            "The task's definition or data was another in each: this compares tasks as well as models. Evaluate both "
+            "with the same files."
+        )
     if any(task.only):
         yield f"Not compared: {task.only[0]:,} items of the first alone, {task.only[1]:,} of the second alone."
     if task.other_prompts:

@@ -27,6 +27,7 @@ from tsugiki.evaluation.prompts import shorten
 from tsugiki.evaluation.results import Record, TaskResult
 from tsugiki.evaluation.shots import TASK_FILE_SEED, describe
 from tsugiki.evaluation.suites import SUITES
+from tsugiki.evaluation.task_digest import task_digest
 from tsugiki.evaluation.tasks import FOLDER
 from tsugiki.evaluation.tasks.scoring import Scoring
 from tsugiki.printable import one_line
@@ -120,8 +121,8 @@ class Harness:
         return task
 
     def facts(self, task: Any) -> dict[str, Any]:
-        """What a result's header says of a task: its version, its shots, the files that its items came from, whether a
-        score may stand beside published ones."""
+        """What a result's header says of a task: its version, a digest of its definition and data, its shots, the files
+        that its items came from, whether a score may stand beside published ones."""
         name = task.config.task
         if name not in self._stated:  # the files are read and digested for it: a second for the largest
             self._stated[name] = self._state(task)
@@ -129,15 +130,26 @@ class Harness:
 
     def _state(self, task: Any) -> dict[str, Any]:
         stated, shots = dict(task.config.metadata or {}), int(task.config.num_fewshot or 0)
+        path = self._manager.task_index[task.config.task].yaml_path
         facts: dict[str, Any] = {"version": stated.get("version"), "shots": shots, "total": len(task.eval_docs)}
         if not _is_ours(task) or self._data_dir is None:
-            return facts | {"comparable": True, "notes": []}
+            return facts | {"digest": task_digest(path, _data(task)), "comparable": True, "notes": []}
         loaded = load_set(stated["items"], self._data_dir)
         plan = describe(stated["profile"], loaded, shots)
         return facts | {
-            **_signature(task), "total": loaded.total, "files": loaded.files, "shot_ids": plan.ids,
-            "comparable": plan.comparable, "notes": [*loaded.notes, *plan.obstacles],
+            "digest": task_digest(path, {"files": loaded.files.items()}), **_signature(task), "total": loaded.total,
+            "files": loaded.files, "shot_ids": plan.ids, "comparable": plan.comparable,
+            "notes": [*loaded.notes, *plan.obstacles],
         }  # fmt: skip
+
+    def digest(self, name: str) -> str | None:
+        """Of a task as it is now; None where that cannot be known: no such task here, no data, a file in error."""
+        if name not in self._manager.task_index:
+            return None
+        try:
+            return str(self.facts(self.load(name))["digest"])
+        except TsugikiError:
+            return None
 
     def run(self, task: Any, lm: JournalLM, *, limit: int | None) -> tuple[TaskResult, list[Record]]:
         """The scores and records of a task on the first `limit` items (all where it is None)."""
@@ -191,7 +203,7 @@ class Harness:
             metric=str(facts.get("metric_name") or headline), combine=str(facts.get("combine") or "mean"),
             ids=[record["item"] for record in records], values=values, total=stated["total"],
             shots=int(task.config.num_fewshot or 0), chance=facts.get("chance"),
-            comparable=stated["comparable"], notes=notes,
+            comparable=stated["comparable"], notes=notes, digest=stated["digest"],
         ), records  # fmt: skip
 
 
@@ -230,6 +242,13 @@ def _check_metrics(name: str, path: Path | None) -> None:
 def _is_ours(task: Any) -> bool:
     """Whether a task comes with this package: its file then names one of our sets."""
     return "items" in (task.config.metadata or {})
+
+
+def _data(task: Any) -> dict[str, Any]:
+    """The rows of the splits that a task asks, or takes its shots from."""
+    config = task.config
+    named = (config.test_split, config.validation_split, config.training_split, config.fewshot_split)
+    return {split: task.dataset[split] for split in dict.fromkeys(named) if split in task.dataset}
 
 
 def _signature(task: Any) -> dict[str, str]:

@@ -16,6 +16,7 @@ import torch
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.evaluation.backends import enough_memory, max_positions
 from tsugiki.evaluation.code.problems import own_problems
+from tsugiki.evaluation.journal import digest_of
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.probes.items import Probe
 from tsugiki.evaluation.probes.score import ProbeResult, TextResult, probe_model
@@ -57,9 +58,9 @@ def evaluate_quick(
     asks for. Each begins with BOS, or else with EOS, which separates documents in training."""
     tokenizer = TextTokenizer.from_folder(model.files)
     written = {name: text for name, text in texts.items() if text[0] not in (CODE, OTHER)}
-    probes = quick_suite([*WRITTEN, *(language for language, _ in written.values())], written)
-    totals = {probe.name: len(probe.items) for probe in probes}
-    probes = [replace(probe, items=probe.items[:limit]) for probe in probes]
+    languages = [*WRITTEN, *(language for language, _ in written.values())]
+    probes = {probe.name: probe for probe in quick_suite(languages, written)}
+    asked_probes = [replace(probe, items=probe.items[:limit]) for probe in probes.values()]
     texts = {**texts, BUILT_IN: (CODE, [problem.prompt + problem.solution for problem in own_problems()])}
     asked = f"the model {model.source} and {batch_tokens:,} tokens at a time"
     with model.weights(scratch) as folder, enough_memory(asked):
@@ -76,7 +77,7 @@ def evaluate_quick(
             )
 
         cached = CachedModel(hf, batch_tokens=batch_tokens, stop_ids=frozenset())
-        shared = probe_model(partial(score_sharing_contexts, cached, bos_id, context), tokenizer, probes)
+        shared = probe_model(partial(score_sharing_contexts, cached, bos_id, context), tokenizer, asked_probes)
         alone = probe_model(
             of_texts, tokenizer, (), {name: documents[:limit] for name, (_, documents) in texts.items()}
         )
@@ -84,15 +85,14 @@ def evaluate_quick(
     for one in found:
         values = one.choice_bits if isinstance(one, ProbeResult) else one.nats
         require_finite(bool(np.isfinite(values).all()))
-    by_name = {probe.name: probe for probe in probes}
     results: list[tuple[TaskResult, list[Record]]] = []
     for one in found:
         if isinstance(one, ProbeResult):
-            results.append((_probe_result(one, totals[one.name]), list(_probe_records(one, by_name[one.name]))))
-            bits = _truth_result(one, totals[one.name])
+            results.append((_probe_result(one, probes[one.name]), list(_probe_records(one, probes[one.name]))))
+            bits = _truth_result(one, probes[one.name])
             results.append((bits, list(_text_records(bits))))
         else:
-            scored = _text_result(one, texts[one.name][0], len(texts[one.name][1]))
+            scored = _text_result(one, *texts[one.name])
             results.append((scored, list(_text_records(scored))))
     return results
 
@@ -119,15 +119,15 @@ def score_sharing_contexts(
     return scores
 
 
-def _probe_result(one: ProbeResult, total: int) -> TaskResult:
+def _probe_result(one: ProbeResult, probe: Probe) -> TaskResult:
     return TaskResult(
         task=one.name, title=one.title, language=one.language, metric="accuracy", combine="mean", ids=one.ids,
-        values=one.correct[:, None], total=total, shots=0, chance=one.chance,
+        values=one.correct[:, None], total=len(probe.items), shots=0, chance=one.chance, digest=digest_of(repr(probe)),
     )  # fmt: skip
 
 
 def _probe_records(one: ProbeResult, probe: Probe) -> Iterable[Record]:
-    for item, bits, score in zip(probe.items, one.choice_bits, one.correct, strict=True):
+    for item, bits, score in zip(probe.items[: len(one.ids)], one.choice_bits, one.correct, strict=True):
         yield {
             "task": one.name, "item": item.id, "prompt_hash": f"version {probe.version}", "prompt": item.context,
             "choices": [
@@ -137,20 +137,21 @@ def _probe_records(one: ProbeResult, probe: Probe) -> Iterable[Record]:
         }  # fmt: skip
 
 
-def _truth_result(one: ProbeResult, total: int) -> TaskResult:
+def _truth_result(one: ProbeResult, probe: Probe) -> TaskResult:
     """How likely the true continuations are, whatever the other choices: it moves smoothly where accuracy is chance."""
     return TaskResult(
         task=f"{one.name}_bits", title=one.title, language=f"{one.language}: bits per byte", metric=BITS,
         combine="bits_per_byte", ids=one.ids, values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1),
-        total=total, shots=0,
+        total=len(probe.items), shots=0, digest=digest_of(repr(probe)),
     )  # fmt: skip
 
 
-def _text_result(one: TextResult, language: str, total: int) -> TaskResult:
+def _text_result(one: TextResult, language: str, documents: Sequence[str]) -> TaskResult:
     return TaskResult(
         task=f"text_{one.name}", title=one.name, language=f"{language}: bits per byte", metric=BITS,
         combine="bits_per_byte", ids=[str(number) for number in range(len(one.nats))],
-        values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1), total=total, shots=0,
+        values=np.stack([one.nats, one.bytes.astype(np.float64)], axis=1), total=len(documents), shots=0,
+        digest=digest_of(list(documents)),
     )  # fmt: skip
 
 

@@ -11,10 +11,10 @@ something moved meanwhile that moves numbers (the header says what that is): the
 
 import json
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, final
+from typing import Annotated, Any, NotRequired, final
 from urllib.parse import quote
 
 import numpy as np
@@ -37,6 +37,8 @@ FORMAT = 1
 Record = Mapping[str, Any]
 """A line of the records: task, item, prompt_hash, prompt, output or choices ([{text, logprob, greedy}]), answer (as
 parsed), gold, score (a number) or statistics (a list), prompt_tokens, output_tokens, truncated."""
+Digest = Callable[[str], str | None]
+"""The digest of a task by its name, as the task is now; None where it cannot be known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,8 @@ class TaskResult:
     comparable: bool = True
     """With published scores: same items, same choice of shots."""
     notes: list[str] = field(default_factory=list)
+    digest: str = ""
+    """Of all that was asked, before a limit took any away: the task's definition and its data."""
 
     def __post_init__(self) -> None:
         if self.combine not in COMBINATIONS:
@@ -120,14 +124,17 @@ class ModelResult:
         return {name: task for name, task in self.tasks.items() if isinstance(task, TaskResult)}
 
 
-def write_results(folder: Path, result: ModelResult, records: Mapping[str, Iterable[Record]]) -> None:
+def write_results(
+    folder: Path, result: ModelResult, records: Mapping[str, Iterable[Record]], digest: Digest = lambda name: None
+) -> list[str]:
     """Make the folder with `scores.json` and the records of every task, in the place of a former one.
 
-    What an earlier run scored in the same way stays, and nothing else. Raises ValueError if a task has no records or
-    those of other items, StorageError when the disk refuses.
+    What an earlier run scored in the same way stays, and nothing else; a task that `digest` knows to be another by now
+    does not. Returns the titles of those. Raises ValueError if a task has no records or those of other items,
+    StorageError when the disk refuses.
     """
     with only_one(folder), made_anew(folder) as work:
-        result, earlier = _with_earlier(folder, result)
+        result, earlier, changed = _with_earlier(folder, result, digest)
         scored = result.scored()
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in (SCORES, RECORDS):  # somebody's notes
@@ -147,25 +154,31 @@ def write_results(folder: Path, result: ModelResult, records: Mapping[str, Itera
             "tasks": {name: _summary(task) for name, task in result.tasks.items()},
             "items": {name: dict(zip(task.ids, _plain(task.values), strict=True)) for name, task in scored.items()},
         })  # fmt: skip
+    return changed
 
 
-def _with_earlier(folder: Path, result: ModelResult) -> tuple[ModelResult, Collection[str]]:
-    """A result with what an earlier run in its folder scored in the same way and this one has not, and its tasks."""
+def _with_earlier(folder: Path, result: ModelResult, digest: Digest) -> tuple[ModelResult, Collection[str], list[str]]:
+    """A result with what an earlier run in its folder scored in the same way and this one has not; the names of those
+    tasks; and the titles of those that are left out, being other tasks now."""
     try:
         earlier = read_results(folder)
     except TsugikiError:  # there is none, or none that can be read
-        return result, ()
+        return result, (), []
     if _way(earlier.header) != _way(result.header):
-        return result, ()
+        return result, (), []
     scored = result.scored()
-    kept = {
-        name: task for name, task in earlier.scored().items()
-        if name not in scored and records_file(folder, name).exists()
-    }  # fmt: skip
+    kept, changed = {}, []
+    for name, task in earlier.scored().items():
+        if name in scored or not records_file(folder, name).exists():
+            continue
+        if digest(name) in (None, task.digest):
+            kept[name] = task
+        else:
+            changed.append(task.title)
     facts = {name: stated for name, stated in earlier.header.get("tasks", {}).items() if name in kept}
     header = {**result.header, **({"tasks": {**facts, **result.header.get("tasks", {})}} if facts else {})}
     tasks = {**kept, **{name: task for name, task in result.tasks.items() if name not in kept}}
-    return replace(result, header=header, tasks=tasks), kept.keys()
+    return replace(result, header=header, tasks=tasks), kept.keys(), changed
 
 
 def _way(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,6 +251,7 @@ def _summary(task: TaskResult | MissingTask) -> dict[str, Any]:
         "title": task.title, "language": task.language, "metric": task.metric, "combine": task.combine,
         "score": score.estimate, "interval": score.limits(), "items": len(task.ids), "total": task.total,
         "shots": task.shots, "chance": task.chance, "comparable": task.comparable, "notes": task.notes,
+        "digest": task.digest,
     }  # fmt: skip
 
 
@@ -259,6 +273,7 @@ class _Scored(TypedDict):
     chance: float | None
     comparable: bool
     notes: list[str]
+    digest: NotRequired[str]
 
 
 def _kind(summary: Any) -> str:

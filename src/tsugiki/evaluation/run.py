@@ -24,12 +24,13 @@ from typing import Any, Protocol
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, ModelError, RecipeError
 from tsugiki.evaluation.backends import LazyBackend, open_backend
+from tsugiki.evaluation.code.tasks import code_digest
 from tsugiki.evaluation.encoding import ContextTooShort, Encoder
 from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.quick import Texts
-from tsugiki.evaluation.results import MissingTask, ModelResult, Record, TaskResult, write_results
+from tsugiki.evaluation.results import Digest, MissingTask, ModelResult, Record, TaskResult, write_results
 from tsugiki.evaluation.shots import TASK_FILE_SEED
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
 from tsugiki.recipe_evaluation import CODE_TASKS
@@ -97,10 +98,12 @@ def evaluate(
             raise RecipeError("--suite quick scores its probes through transformers alone: leave out --backend")
         code = _code_tasks(settings)
         ask: Callable[[Asked], None] = lambda asked: _ask_quick(asked, settings, texts, code)  # noqa: E731
+        digest: Digest = partial(code_digest, data_dir=settings.data_dir)
     elif settings.suite in SUITES:
         harness = _open_harness(settings)
         names = full_names(SUITES[settings.suite], settings.tasks, harness.names)
         ask = lambda asked: _ask_tasks(asked, settings, harness, names)  # noqa: E731
+        digest = harness.digest
     else:
         raise RecipeError(f"--suite {settings.suite}: it is one of {', '.join([*SUITES, QUICK])}")
     found = []
@@ -121,7 +124,8 @@ def evaluate(
         if asked.backend.why_plain is not None:
             result.header["backend"]["why_plain"] = asked.backend.why_plain
             say(f"slow       nothing is shared between requests: {asked.backend.why_plain}")
-        write_results(folder / settings.way, result, asked.records)
+        for title in write_results(folder / settings.way, result, asked.records, digest):
+            say(f"left out   {title}: scored here before its definition or data changed; name it in --tasks to ask it")
     return found
 
 
@@ -152,16 +156,16 @@ class Asked:
             self.result.tasks[name] = MissingTask(name, title, language, str(error))
             self.say(f"missing    {title}: {error}")
             return
-        self.keep(scored, records, time.monotonic() - started)
+        self.keep(scored, records, f", {time.monotonic() - started:,.0f} s")
 
-    def keep(self, scored: TaskResult, records: list[Record], seconds: float) -> None:
-        """Put a task's scores into the result, with its records."""
+    def keep(self, scored: TaskResult, records: list[Record], took: str = "") -> None:
+        """Put a task's scores into the result, with its records, and say so."""
         self.result.tasks[scored.task] = scored
         self.records[scored.task] = records
         score = score_interval(scored.sample)
         self.say(
             f"scored     {scored.title}: {score.estimate:.4f} ({score.low:.4f} to {score.high:.4f}), {scored.metric}, "
-            f"{len(scored.ids):,} items, {seconds:,.0f} s"
+            f"{len(scored.ids):,} items{took}"
         )
 
 
@@ -220,7 +224,8 @@ def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[st
             device=facts.device,
         )
         for scored, records in found:
-            asked.keep(scored, records, time.monotonic() - started)
+            asked.keep(scored, records)
+        asked.say(f"asked      {asked.result.name}: all of these in {time.monotonic() - started:,.0f} s")
     for name in code:
 
         def work(name: str = name) -> tuple[TaskResult, list[Record]]:

@@ -33,6 +33,14 @@ def problems_of(name: str, data_dir: Path | None) -> list[CodeProblem]:
     return read_problems(found)
 
 
+def code_digest(name: str, data_dir: Path | None) -> str | None:
+    """The digest of a task's problems; None for another task, or where they cannot be read."""
+    try:
+        return digest_of(repr(problems_of(name, data_dir))) if name in TITLES else None
+    except DataError:
+        return None
+
+
 def run_code(
     name: str, problems: list[CodeProblem], complete: Complete, *, limit: int | None, allow_code_execution: bool
 ) -> tuple[TaskResult, list[Record]]:
@@ -52,5 +60,6 @@ def run_code(
     result = TaskResult(
         task=name, title=TITLES[name], language="code", metric="pass@1", combine="mean",
         ids=[problem.id for problem in asked], values=passed, total=len(problems), shots=0,
+        digest=digest_of(repr(problems)),
     )  # fmt: skip
     return result, records
