@@ -16,7 +16,7 @@ from tsugiki.evaluation.results import MissingTask, ModelResult, TaskResult, req
 from tsugiki.statistics import Interval, average_interval, difference_interval, score_interval
 
 LANGUAGES = {"ja": "Japanese", "en": "English"}
-"""That come first, in this order; others follow by their codes."""
+"""That come first, in this order; others follow, and after all scores what is measured in bits per byte."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,13 @@ def _columns(results: Sequence[ModelResult]) -> list[Block]:
     for result in results:
         for name, task in result.tasks.items():
             titles.setdefault(task.language, {}).setdefault(name, task.title)
-    order = [language for language in LANGUAGES if language in titles]
-    order += [language for language in titles if language not in LANGUAGES]
-    return [Block(language, LANGUAGES.get(language, language), titles[language], ()) for language in order]
+    blocks = []
+    for language in titles:
+        code, mark, measure = language.partition(": ")  # as in "ja: bits per byte"
+        place = list(LANGUAGES).index(code) if code in LANGUAGES else len(LANGUAGES)
+        name = LANGUAGES.get(code, code) + mark + measure
+        blocks.append(((measure, place), Block(language, name, titles[language], ())))
+    return [block for _, block in sorted(blocks, key=lambda one: one[0])]
 
 
 def _averaged(block: Block, results: Sequence[ModelResult]) -> tuple[list[str], list[str]]:
@@ -123,11 +127,13 @@ def _averaged(block: Block, results: Sequence[ModelResult]) -> tuple[list[str], 
             counts = ", ".join(f"{len(ids):,} in {model}" for model, ids in items.items())
             problems.append(f"{block.titles[name]} has other items from row to row ({counts})")
     if problems:
-        return [], [f"No average for {block.name}: {'; '.join(problems)}."]
+        missed = f"No average for {block.name}: " if len(tasks) > 1 else ""  # one task has none to be missed
+        return [], [f"{missed}{'; '.join(problems)}."]
     averaged = [name for name in tasks if name not in nowhere]
     if averaged and nowhere:
         without = ", ".join(block.titles[name] for name in nowhere)
-        return averaged, [f"The average for {block.name} is over {len(averaged)} tasks, without {without}."]
+        tasks_left = f"{len(averaged)} task" + "s" * (len(averaged) > 1)
+        return averaged, [f"The average for {block.name} is over {tasks_left}, without {without}."]
     return averaged, []
 
 
@@ -193,7 +199,8 @@ def _blank_published(blocks: Sequence[Block]) -> list[str]:
     return [
         f"Published averages for {block.name} are over {len(COLUMNS[block.language])} tasks, other ones than here, and "
         "left blank."
-        for block in blocks if block.language in COLUMNS and not _all_published(block)
+        for block in blocks
+        if block.language in COLUMNS and len(block.titles) > 1 and not _all_published(block)
     ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def draw(table: ScoreTable, width: int = 120) -> Group:
     fitting = max((width - NAME) // COLUMN, 1)
     parts: list[RenderableType] = []
     for block in table.blocks:
-        columns = len(block.titles) + 1
+        columns = len(_headings(block))
         for start in range(0, columns, fitting):
             parts += [_drawn_block(table, block, slice(start, start + fitting)), Text("")]
     return Group(*parts, *(Text(one_line(note)) for note in table.notes))
@@ -145,8 +145,10 @@ def _json_cell(cell: Cell) -> dict[str, Any]:
 
 
 def _headings(block: Block) -> list[str]:
+    """Of the columns; one task has no average beside it."""
+    titles = [one_line(title) for title in block.titles.values()]
     average = f"average\nof {len(block.averaged)}" if block.averaged else "average"
-    return [average, *(one_line(title) for title in block.titles.values())]
+    return titles if len(titles) == 1 else [average, *titles]
 
 
 def _rows(table: ScoreTable, block: Block) -> list[Row]:
@@ -155,7 +157,8 @@ def _rows(table: ScoreTable, block: Block) -> list[Row]:
 
 
 def _cells(row: Row, block: Block) -> Sequence[Cell]:
-    return [row.averages[block.language], *(row.cells[name] for name in block.titles)]
+    cells = [row.cells[name] for name in block.titles]
+    return cells if len(cells) == 1 else [row.averages[block.language], *cells]
 
 
 def _absent(cell: Cell) -> str:
