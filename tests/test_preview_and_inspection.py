@@ -12,6 +12,7 @@ from tsugiki.errors import DataError, RecipeError
 from tsugiki.inspection import inspect_path
 from tsugiki.preview import preview_samples, show_sample
 from tsugiki.recipe_file import parse_recipe
+from tsugiki.recipe_inputs import load_tokenizer
 
 TEXTS = [
     f"Document {number} says that {number} and {number} make {2 * number}. 第{number}の文書です。"
@@ -89,12 +90,24 @@ def test_validate_names_a_source_that_is_too_small_for_a_window(recipe, tmp_path
 
 
 def test_validate_does_not_read_a_large_source_whole(recipe, tmp_path, monkeypatch):
-    taken = []
-    encode = TextTokenizer.encode
-    monkeypatch.setattr(TextTokenizer, "encode", lambda self, text: taken.append(len(text)) or encode(self, text))
+    read = []
+    monkeypatch.setattr("tsugiki.preview.held_out_draw", lambda content: read.append(len(content)) or 0)
     (tmp_path / "text.jsonl").write_text((json.dumps({"text": "river " * 2000}) + "\n") * 500, encoding="utf-8")
     list(preview_samples(recipe, 1))
-    assert sum(taken) < 1_000_000 + 12_000
+    assert 1_000_000 <= sum(read) < 1_000_000 + 12_000
+
+
+def test_validate_tokenises_no_document_that_cannot_be_shown_and_each_of_the_others_whole(recipe, monkeypatch):
+    """So that what is shown is what `prepare` would make of it; all 200 are read for the held-out part (see above)."""
+    tokenizer, taken = load_tokenizer(recipe), []
+    encode = TextTokenizer.encode
+    monkeypatch.setattr(TextTokenizer, "encode", lambda self, text: taken.append(text) or encode(self, text))
+    shown = "\n".join(preview_samples(recipe, 2))
+    texts = [text * 8 for text in TEXTS]
+    lengths = [len(encode(tokenizer, text)) + 2 for text in texts]  # BOS and EOS
+    needed = next(count for count in range(200) if sum(lengths[:count]) > 2 * 64)
+    assert taken == texts[:needed]
+    assert f"of its {lengths[0]:,} tokens" in shown
 
 
 def test_sample_shows_the_text_that_training_reads(recipe):
@@ -102,7 +115,6 @@ def test_sample_shows_the_text_that_training_reads(recipe):
     from tsugiki.corpus.prepared import open_prepared
     from tsugiki.corpus.windows import WindowReader
     from tsugiki.pipeline import run_prepare
-    from tsugiki.recipe_inputs import load_tokenizer
 
     run_prepare(recipe)
     sources = open_prepared(recipe)
