@@ -108,9 +108,10 @@ class EvaluationProgress(_Drawn):
         """One more request, of `tokens` tokens, has been answered."""
         self._tokens += tokens
         self._done += 1
-        self._advance(tokens, f"{self._done:,} of {self._requests:,}", self._so_far)
         if self._done >= self._requests:
-            self._close()
+            self._close()  # what was answered is said by others
+        else:
+            self._advance(tokens, f"{self._done:,} of {self._requests:,}", self._so_far)
 
     def _so_far(self, seconds: float) -> str:
         left = (self._total - self._tokens) * seconds / max(self._tokens, 1)

@@ -98,6 +98,24 @@ def test_shared_contexts_change_no_score_and_are_computed_once(language_model):
     hook.remove()
 
 
+def test_whoever_waits_is_told_of_questions_and_texts_to_the_last_token(language_model, tmp_path, monkeypatch):
+    batches = []
+    score = quick.score_documents
+    monkeypatch.setattr(
+        quick, "score_documents", lambda m, ids, **kept: batches.append(len(ids)) or score(m, ids, **kept)
+    )
+    progress = Quiet()
+    texts = {"a.txt": ("en", ["The train left at seven. " * 12] * 9)}
+    settings = Settings(suite="quick", limit=9, batch_tokens=512)
+    ((_, result),) = evaluate([find_model(str(language_model()))], settings, tmp_path, [].append, progress, texts)
+    assert [what.split("  ")[1] for what, _, _ in progress.begun] == ["questions", "texts"]
+    assert progress.tokens == sum(tokens for _, _, tokens in progress.begun)
+    assert progress.begun[1][1] == sum(batches) == 9 + 9  # those of the functions
+    assert len(batches) > 3
+    rows = result.tasks["text_a.txt"].values
+    np.testing.assert_allclose(rows, np.broadcast_to(rows[0], rows.shape), rtol=1e-6)
+
+
 def test_results_are_read_back_with_the_header(found):
     folder, result = found
     again = read_results(folder)

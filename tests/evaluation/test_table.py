@@ -36,7 +36,8 @@ def notes(table):
 def full_suite(name, values=BASE, leave=()):
     tasks = [(task, language) for language, names in COLUMNS.items() for task in names]
     return model(name, *(
-        missing(task, "no file test.csv", language) if task in leave else scored(task, values, language=language)
+        missing(task, "no file test.csv", language) if task in leave
+        else scored(task, values, language=language, title=task.removeprefix("swallow_")[:8])  # as short as they are
         for task, language in tasks
     ))  # fmt: skip
 
@@ -195,6 +196,22 @@ def test_names_and_reasons_are_data():
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
     assert {line.replace(r"\|", "").count("|") for line in rows} == {5}
     assert r"\<b\>" in markdown
+
+
+def test_a_column_is_as_wide_as_a_long_name_asks_for():
+    text = shown(
+        make_table([model("m", scored("t", BASE, title="novels-2.jsonl"), scored("u", BASE, title="a b"))]), 60
+    )
+    assert "novels-2.jsonl" in text
+
+
+def test_one_task_has_no_average_beside_it_and_bits_say_which_way_is_better():
+    bits = scored("text", [[100.0, 90.0], [80.0, 70.0]], combine="bits_per_byte", language="ja: bits per byte")
+    table = make_table([model("m", bits, scored("sums", BASE, language="math"))])
+    assert [block.name for block in table.blocks] == ["Mathematics", "Japanese: bits per byte"]
+    for text in (shown(table, 80), to_markdown(table)):
+        assert "average" not in text
+        assert "Bits per byte: fewer are better." in text
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 120, 250])

@@ -4,7 +4,7 @@ The same questions are asked in the middle of training (`probes/while_training.p
 no cache. Here the choices of an item share their context, and items what they begin with: a third of the tokens.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,10 @@ CODE, OTHER = "code", "other"
 
 Texts = Mapping[str, tuple[str, Sequence[str]]]
 """By source: its language and documents."""
+Begin = Callable[[str, int, int], None]
+"""Told what is asked next, how many requests that are, and their tokens."""
+Advance = Callable[[int], None]
+"""Told of each answer: the tokens of its request."""
 
 
 def evaluate_quick(
@@ -52,6 +56,8 @@ def evaluate_quick(
     batch_tokens: int,
     dtype: str,
     device: str,
+    begin: Begin = lambda what, requests, tokens: None,
+    advance: Advance = lambda tokens: None,
 ) -> list[tuple[TaskResult, list[Record]]]:
     """Results with their records, of the first `limit` items and documents (all where it is None): the probes of
     English, Japanese and the texts' languages, then the texts and, as held-out code, the functions that the task `code`
@@ -71,13 +77,26 @@ def evaluate_quick(
         bos_id = tokenizer.bos_id if add_bos else tokenizer.eos_id
         context = min(max_positions(model.files), LONGEST_CONTEXT)
 
-        def of_texts(documents: Sequence[Ids], starts: Sequence[int]) -> DocumentScores | None:
-            return score_documents(
-                model_of_texts, documents, bos_id=bos_id, context=context, scored_from=starts, batch_tokens=batch_tokens
+        def of_texts(documents: Sequence[Ids], starts: Sequence[int]) -> DocumentScores:
+            """A batch's worth of documents at a time, so that a wait is no silence."""
+            begin("texts", len(documents), sum(map(len, documents)))
+            parts = []
+            for some in _batches(documents, batch_tokens):
+                found = score_documents(
+                    model_of_texts, documents[some], bos_id=bos_id, context=context, scored_from=starts[some],
+                    batch_tokens=batch_tokens,
+                )  # fmt: skip
+                assert found is not None  # nothing asked it to stop
+                parts.append(found)
+                for ids in documents[some]:
+                    advance(len(ids))
+            return DocumentScores(
+                *(np.concatenate([getattr(part, name) for part in parts]) for name in ("nats", "tokens"))
             )
 
         cached = CachedModel(hf, batch_tokens=batch_tokens, stop_ids=frozenset())
-        shared = probe_model(partial(score_sharing_contexts, cached, bos_id, context), tokenizer, asked_probes)
+        of_probes = partial(score_sharing_contexts, cached, bos_id, context, begin=begin, advance=advance)
+        shared = probe_model(of_probes, tokenizer, asked_probes)
         alone = probe_model(
             of_texts, tokenizer, (), {name: documents[:limit] for name, (_, documents) in texts.items()}
         )
@@ -97,8 +116,25 @@ def evaluate_quick(
     return results
 
 
+def _batches(documents: Sequence[Ids], tokens: int) -> Iterator[slice]:
+    """Documents one after another, in runs of at least so many tokens."""
+    start = held = 0
+    for number, ids in enumerate(documents, start=1):
+        held += len(ids)
+        if held >= tokens or number == len(documents):
+            yield slice(start, number)
+            start, held = number, 0
+
+
 def score_sharing_contexts(
-    model: CachedModel, bos_id: int | None, context: int, documents: Sequence[Ids], starts: Sequence[int]
+    model: CachedModel,
+    bos_id: int | None,
+    context: int,
+    documents: Sequence[Ids],
+    starts: Sequence[int],
+    *,
+    begin: Begin = lambda what, requests, tokens: None,
+    advance: Advance = lambda tokens: None,
 ) -> DocumentScores:
     """As `score_documents`, over the same windows, with what documents begin with in common computed once."""
     first = [] if bos_id is None else [bos_id]
@@ -110,7 +146,9 @@ def score_sharing_contexts(
         window = windows[i]
         scores.nats[window.document] -= found.logprob
         scores.tokens[window.document] += window.end - window.scored_from
+        advance(window.end - window.start)
 
+    begin("questions", len(windows), sum(window.end - window.start for window in windows))
     requests = []
     for one in windows:
         text = texts[one.document]

@@ -222,6 +222,8 @@ def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[st
             batch_tokens=facts.batch_tokens,
             dtype=facts.dtype,
             device=facts.device,
+            begin=lambda what, *size: asked.progress.begin(f"{asked.result.name}  {what}", *size),
+            advance=asked.progress.advance,
         )
         for scored, records in found:
             asked.keep(scored, records)

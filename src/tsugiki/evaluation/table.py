@@ -17,6 +17,8 @@ from tsugiki.statistics import Interval, average_interval, difference_interval, 
 
 LANGUAGES = {"ja": "Japanese", "en": "English"}
 """That come first, in this order; others follow, and after all scores what is measured in bits per byte."""
+NAMES = LANGUAGES | {"math": "Mathematics", "code": "Code", "other": "Other"}
+"""Of what a task or text is in; others go by their codes."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,12 @@ def make_table(
     rows += [_published_row(row, blocks) for row in published]
     if published:
         on_averages += _blank_published(blocks)
-    notes = [*_legend(baseline), *_notes(results, baseline), *on_averages, *(_sources(blocks) if published else ())]
+    notes = [
+        *_legend(results, baseline),
+        *_notes(results, baseline),
+        *on_averages,
+        *(_sources(blocks) if published else ()),
+    ]
     return ScoreTable(suite, blocks, rows, baseline.name if baseline else None, notes)
 
 
@@ -108,7 +115,7 @@ def _columns(results: Sequence[ModelResult]) -> list[Block]:
     for language in titles:
         code, mark, measure = language.partition(": ")  # as in "ja: bits per byte"
         place = list(LANGUAGES).index(code) if code in LANGUAGES else len(LANGUAGES)
-        name = LANGUAGES.get(code, code) + mark + measure
+        name = NAMES.get(code, code) + mark + measure
         blocks.append(((measure, place), Block(language, name, titles[language], ())))
     return [block for _, block in sorted(blocks, key=lambda one: one[0])]
 
@@ -210,8 +217,10 @@ def _sources(blocks: Sequence[Block]) -> list[str]:
     ]
 
 
-def _legend(baseline: ModelResult | None) -> list[str]:
+def _legend(results: Sequence[ModelResult], baseline: ModelResult | None) -> list[str]:
     notes = ["±: half the width of the 95 % interval, for items drawn anew."]
+    if any(not task.higher_is_better for result in results for task in result.scored().values()):
+        notes.append("Bits per byte: fewer are better.")
     if baseline is not None:
         notes.append(
             f"▲ ▼: the difference to {baseline.name} on the same items is more than noise (zero is outside its 95 % "
@@ -251,8 +260,8 @@ def _lines(result: ModelResult, base: Mapping[str, TaskResult]) -> Iterator[str]
     if off:
         yield f"†  Not comparable with published scores: {', '.join(off)}"
     limited = [f"{task.title} {len(task.ids):,} of {task.total:,}" for task in scored if len(task.ids) < task.total]
-    if limited:
-        yield f"Items: {', '.join(limited)}"
+    if limited:  # a probe stands there twice: right answers, and bits per byte of the true ones
+        yield f"Items: {', '.join(dict.fromkeys(limited))}"
     if scored:
         yield _shots(list(scored))
     for task in scored:

@@ -1,9 +1,10 @@
 """The table of scores in a terminal, as Markdown and as JSON. Names and reasons are data: never read as markup."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -15,20 +16,34 @@ from tsugiki.statistics import Interval
 
 AGAINST = "− "
 """Before the baseline's name, on the line that holds a model's differences to it."""
-NAME, COLUMN = 24, 10
-"""Characters of a terminal's line for the name, at least, and for a column of figures."""
+NAME, COLUMN, WIDEST = 24, 10, 20
+"""Characters of a terminal's line for the name, at least, and for a column of figures: as many as the longest word of
+its heading asks for, within these two."""
 
 
 def draw(table: ScoreTable, width: int = 120) -> Group:
     """The table as a terminal of `width` columns shows it: a block a language, two lines a row. A block that is too
     wide goes on below itself."""
-    fitting = max((width - NAME) // COLUMN, 1)
     parts: list[RenderableType] = []
     for block in table.blocks:
-        columns = len(_headings(block))
-        for start in range(0, columns, fitting):
-            parts += [_drawn_block(table, block, slice(start, start + fitting)), Text("")]
+        for columns in _fitting(_headings(block), width - NAME):
+            parts += [_drawn_block(table, block, columns), Text("")]
     return Group(*parts, *(Text(one_line(note)) for note in table.notes))
+
+
+def _width(heading: str) -> int:
+    return min(max(COLUMN, *(cell_len(word) + 2 for word in heading.split())), WIDEST)
+
+
+def _fitting(headings: Sequence[str], width: int) -> Iterator[slice]:
+    """The columns in runs of at most `width` characters, one column at least."""
+    start = used = 0
+    for number, heading in enumerate(headings):
+        if used and used + _width(heading) > width:
+            yield slice(start, number)
+            start, used = number, 0
+        used += _width(heading)
+    yield slice(start, len(headings))
 
 
 def _drawn_block(table: ScoreTable, block: Block, columns: slice) -> Table:
@@ -36,7 +51,7 @@ def _drawn_block(table: ScoreTable, block: Block, columns: slice) -> Table:
     drawn = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("model", overflow="fold")
     for heading in _headings(block)[columns]:
-        drawn.add_column(Text(heading), justify="right", min_width=7, max_width=COLUMN - 2, overflow="fold")
+        drawn.add_column(Text(heading), justify="right", min_width=7, max_width=_width(heading) - 2, overflow="fold")
     published = False
     for row in _rows(table, block):
         if row.published and not published:
