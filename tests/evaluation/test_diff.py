@@ -122,6 +122,27 @@ def test_choices_without_a_log_probability_show_the_answer_alone(tmp_path):
     assert "after   x\n" in shown(compare(before, after))
 
 
+def test_a_text_is_known_by_its_beginning_and_fewer_bits_are_said_to_be_better(tmp_path):
+    for name, nats in (("a", 9.0), ("b", 7.0)):
+        task = scored("text_x", [[nats, 10.0], [5.0, 10.0]], combine="bits_per_byte", metric="bits per byte")
+        lines = [
+            {
+                "task": "text_x",
+                "item": item,
+                "prompt_hash": "",
+                "prompt": "",
+                "gold": "川は流れる。",
+                "statistics": [nats, 10],
+            }
+            for item in task.ids
+        ]
+        write_results(tmp_path / name, model(name, task), {"text_x": lines})
+    text = shown(compare(tmp_path / "a", tmp_path / "b"))
+    assert "text_x, bits per byte: 1.010 -> 0.866" in text
+    assert "1 fell, 0 rose; fewer are better." in text
+    assert text.rstrip().endswith("▼ i0  1.298 -> 1.010\n  text    川は流れる。")
+
+
 def test_other_prompts_are_counted_over_all_items_and_shown(tmp_path):
     before = write(tmp_path / "a", model("a", scored("niilc", [1, 1, 0])))
     other = {"prompt": "別の聞き方：", "prompt_hash": "another"}

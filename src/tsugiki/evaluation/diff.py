@@ -46,6 +46,8 @@ class TaskDiff:
 
     task: str
     title: str
+    metric: str
+    higher_is_better: bool
     shared: int
     """Items that both have; the others are left aside."""
     only: tuple[int, int]
@@ -62,7 +64,7 @@ class TaskDiff:
 
     @property
     def falls(self) -> int:
-        """Items that became worse: with right and wrong alone, from right to wrong."""
+        """Items whose score fell: with right and wrong alone, from right to wrong; in bits per byte the better ones."""
         return sum(change.after < change.before for change in self.changes)
 
     def first(self, limit: int) -> list[Change]:
@@ -128,7 +130,8 @@ def _compare_task(folders: tuple[Path, Path], first: TaskResult, second: TaskRes
     ]  # fmt: skip
     changes.sort(key=lambda change: (change.after > change.before, -abs(change.after - change.before)))
     return TaskDiff(
-        first.task, first.title, len(shared), (len(first.ids) - len(shared), len(second.ids) - len(shared)),
+        first.task, first.title, first.metric, first.higher_is_better, len(shared),
+        (len(first.ids) - len(shared), len(second.ids) - len(shared)),
         len(shared) - sum(same.values()), (one.score, other.score), difference_interval(other, one), changes,
         "" != first.digest != second.digest != "",
     )  # fmt: skip
@@ -172,8 +175,9 @@ def _summary(task: TaskDiff) -> Iterator[str]:
     reach = "" if difference.limits() is None else f" ±{difference.half_width:.3f}"
     noise = "more than noise" if difference.outside_zero else "within noise"
     yield (
-        f"{_plain(task.title)}: {task.scores[0]:.3f} -> {task.scores[1]:.3f} "
-        f"({difference.estimate:+z.3f}{reach}, {noise}). Of {task.shared:,} items {task.falls:,} fell, {rises:,} rose."
+        f"{_plain(task.title)}, {_plain(task.metric)}: {task.scores[0]:.3f} -> {task.scores[1]:.3f} "
+        f"({difference.estimate:+z.3f}{reach}, {noise}). Of {task.shared:,} items {task.falls:,} fell, {rises:,} rose"
+        + ("." if task.higher_is_better else "; fewer are better.")
     )
     if task.other_task:
         yield (
@@ -195,6 +199,8 @@ def _drawn(change: Change) -> Text:
     text = Text(f"{'▼' if fell else '▲'} {_plain(change.item)}  {change.before:.3f} -> {change.after:.3f}")
     text.stylize("bold", 0, 1)
     lines = [("prompt", _tail(before)), ("gold", _short(before.get("gold"))), *_answers(before, after)]
+    if "answer" not in before:  # a text, of which each token is scored and none is an answer
+        lines = [("prompt", _tail(before))] * bool(before.get("prompt")) + [("text", _short(before.get("gold")))]
     if not change.same_prompt:
         lines.insert(1, ("after's", _tail(after)))
     for label, content in lines:

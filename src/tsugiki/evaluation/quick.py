@@ -32,6 +32,9 @@ from tsugiki.model.loss import TrainingModel
 LONGEST_CONTEXT = 4096
 """Tokens of a window: with more before it, a token of a document hardly gets likelier."""
 
+SHOWN = 200
+"""Characters of a text that its record holds: enough to know it by."""
+
 BUILT_IN = "our functions"
 """The built-in text of held-out code; no source of a recipe can have this name."""
 BITS = "bits per byte"
@@ -109,10 +112,11 @@ def evaluate_quick(
         if isinstance(one, ProbeResult):
             results.append((_probe_result(one, probes[one.name]), list(_probe_records(one, probes[one.name]))))
             bits = _truth_result(one, probes[one.name])
-            results.append((bits, list(_text_records(bits))))
+            truths = [(item.context, item.truth) for item in probes[one.name].items]
+            results.append((bits, list(_text_records(bits, truths))))
         else:
             scored = _text_result(one, *texts[one.name])
-            results.append((scored, list(_text_records(scored))))
+            results.append((scored, list(_text_records(scored, [("", text) for text in texts[one.name][1] if text]))))
     return results
 
 
@@ -193,6 +197,10 @@ def _text_result(one: TextResult, language: str, documents: Sequence[str]) -> Ta
     )  # fmt: skip
 
 
-def _text_records(result: TaskResult) -> Iterable[dict[str, Any]]:
-    for item, values in zip(result.ids, result.values, strict=True):
-        yield {"task": result.task, "item": item, "prompt_hash": "", "statistics": values.tolist()}
+def _text_records(result: TaskResult, texts: Sequence[tuple[str, str]]) -> Iterable[dict[str, Any]]:
+    """`texts`: what stands before the text of each item, and that text, whose beginning the record has."""
+    for item, values, (before, text) in zip(result.ids, result.values, texts, strict=False):
+        yield {
+            "task": result.task, "item": item, "prompt_hash": "", "prompt": before, "gold": text[:SHOWN],
+            "statistics": values.tolist(),
+        }  # fmt: skip
