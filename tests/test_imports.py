@@ -13,7 +13,8 @@ ABOVE = {"pipeline", "recipe_inputs", "cli", "cli_evaluation", "quickstart", "pr
 PARTS = [
     "recipe", "recipe_values", "recipe_training", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_machine",
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
-    "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "checkpoint_files",
+    "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
+    "experiment_results", "checkpoint_files",
     "checkpoint_tensors", "folders", "metrics_file", "model_folder",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}

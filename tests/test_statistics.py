@@ -8,7 +8,6 @@ import pytest
 from tsugiki.statistics import (
     Interval,
     Sample,
-    _student,
     average_interval,
     difference_interval,
     resample,
@@ -243,11 +242,3 @@ def test_what_is_no_pair_is_refused():
         difference_interval(Sample(np.ones((3, 1))), Sample(np.ones((4, 1))))
     with pytest.raises(ValueError, match="no pairs"):
         difference_interval(Sample(np.ones((3, 2)), ratio), Sample(np.ones((3, 2))))
-
-
-@pytest.mark.parametrize(
-    ("freedom", "quantile"), [(2, 4.303), (3, 3.182), (5, 2.571), (7, 2.365), (19, 2.093), (119, 1.980)]
-)
-def test_quantiles_of_student(freedom, quantile):
-    """Against the printed tables."""
-    assert _student(freedom) == pytest.approx(quantile, rel=0.04 if freedom == 2 else 0.012 if freedom < 6 else 0.001)

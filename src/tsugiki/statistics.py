@@ -23,11 +23,12 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from tsugiki.estimates import CONFIDENCE, student_quantile
+
 Array = NDArray[np.float64]
 Combine = Callable[[Array, int], Array]
 """From sums over items, [..., k], and the number of items summed, to scores [...]."""
 
-CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 20240311
 """Of every resampling: what is asked twice is answered the same."""
@@ -143,20 +144,9 @@ def _bootstrap(sample: Sample) -> Interval:
     if items == 1:
         return Interval(sample.score, math.nan, math.nan)
     # A sample's spread is that of its population times (items - 1) / items, and is itself uncertain: Student's t.
-    tail = _normal.cdf(-math.sqrt(items / (items - 1)) * _student(items - 1))
+    tail = _normal.cdf(-math.sqrt(items / (items - 1)) * student_quantile(items - 1))
     low, high = np.quantile(resample(sample), [tail, 1 - tail])
     return Interval(sample.score, float(low), float(high))
-
-
-def _student(freedom: int) -> float:
-    """The quantile of Student's t for CONFIDENCE, by its expansion in 1 / freedom (Abramowitz and Stegun 26.7.5):
-    within 4 % from 2 degrees of freedom on, within 0.1 % from 6 on."""
-    z = _Z
-    return z + math.fsum([
-        (z**3 + z) / (4 * freedom),
-        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2),
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3),
-    ])  # fmt: skip
 
 
 def _wilson(successes: int, items: int) -> Interval:

@@ -1,0 +1,138 @@
+"""An estimate with its standard error and degrees of freedom: Student's intervals and p-values, sums of variances,
+marks of one table corrected for each other.
+
+Where several things vary (items, seeds), their variances add, and Welch and Satterthwaite's formula says how well their
+sum is known.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+CONFIDENCE = 0.95
+
+Basis = Literal["items and seeds", "items", "seeds", "nothing"]
+"""What was seen to vary. An interval from items alone holds for the very seeds that were run, and one from seeds alone
+for the very items that were asked: both are too narrow for models trained anew and asked anew."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, and the limits between which the truth lies with 95 % confidence where they are known."""
+
+    value: float
+    error: float | None = None
+    """Standard error."""
+    freedom: float | None = None
+    """Degrees of freedom of its square; None where it is known exactly."""
+    low: float | None = None
+    high: float | None = None
+    basis: Basis = "nothing"
+
+    def contains(self, truth: float) -> bool:
+        """Whether the limits are known and `truth` lies between them."""
+        return self.low is not None and self.high is not None and self.low <= truth <= self.high
+
+    def p_value(self, truth: float = 0.0) -> float | None:
+        """How often a value would lie as far from `truth` by chance, to either side; None where no error is known."""
+        if self.error is None or self.freedom is None:
+            return None
+        away = abs(self.value - truth)
+        if self.error == 0:
+            return 1.0 if away == 0 else 0.0
+        return student_tails(away / self.error, self.freedom)
+
+
+@dataclass(frozen=True)
+class Variance:
+    """An estimated variance, and on how many degrees of freedom: a chi-square's."""
+
+    value: float
+    freedom: float
+
+
+def estimate(value: float, parts: Sequence[Variance], basis: Basis) -> Estimate:
+    """`value`, whose variance is the sum of independent parts: Welch (1947) and Satterthwaite (1946) for its degrees of
+    freedom. Parts that are 0 count for nothing; without any part no interval is known."""
+    if not parts:
+        return Estimate(value)
+    variance = math.fsum(part.value for part in parts)
+    if variance == 0:
+        freedom = math.fsum(part.freedom for part in parts)
+    else:
+        freedom = variance**2 / math.fsum(part.value**2 / part.freedom for part in parts)
+    error = math.sqrt(variance)
+    reach = student_quantile(freedom) * error
+    return Estimate(value, error, freedom, value - reach, value + reach, basis)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p-values (Holm 1979): those below .05 err together, in one table or more, in 5 % of tables at most.
+
+    None (no interval is known) stays None and is not counted.
+    """
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(known):
+        highest = max(highest, min((len(known) - rank) * p, 1.0))
+        adjusted[place] = highest
+    return adjusted
+
+
+def is_certain(adjusted: float | None) -> bool | None:
+    """Whether a corrected p-value is below 5 %; None where there is none."""
+    return None if adjusted is None else adjusted < 1 - CONFIDENCE
+
+
+@cache
+def student_quantile(freedom: float) -> float:
+    """The t that `CONFIDENCE` of Student's distribution lies within, of either sign; `freedom` above 0."""
+    low, high = 0.0, 2.0
+    while student_tails(high, freedom) > 1 - CONFIDENCE:
+        low, high = high, 2 * high
+    while (middle := (low + high) / 2) not in (low, high):
+        if student_tails(middle, freedom) > 1 - CONFIDENCE:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def student_tails(t: float, freedom: float) -> float:
+    """The share of Student's distribution that lies further from 0 than t >= 0, to both sides together.
+
+    It is the regularised incomplete beta function I_x(freedom / 2, 1 / 2) at x = freedom / (freedom + t²)
+    (Abramowitz and Stegun 26.5.27, 26.7.1).
+    """
+    if math.isinf(t):
+        return 0.0
+    a, b, x = freedom / 2, 0.5, freedom / (freedom + t * t)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    # 1 - x is computed from t: the subtraction would lose all digits of a small t.
+    y = t * t / (freedom + t * t)
+    if x == 0 or y == 0:
+        return float(y == 0)
+    front = math.exp(log_front + a * math.log(x) + b * math.log(y))
+    if x < (a + 1) / (a + b + 2):  # where the fraction converges fast; the other side by symmetry
+        return front * _beta_fraction(a, b, x) / a
+    return 1 - front * _beta_fraction(b, a, y) / b
+
+
+def _beta_fraction(a: float, b: float, x: float) -> float:
+    """The continued fraction of the incomplete beta function (DLMF 8.17.22), from the front by Lentz's method."""
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, 500):
+        for term in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / (1 + term * d)
+            c = 1 + term / c
+            value *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return value
