@@ -14,8 +14,8 @@ PARTS = [
     "recipe", "recipe_values", "recipe_training", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_machine",
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
     "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
-    "experiment_results", "checkpoint_files",
-    "checkpoint_tensors", "folders", "metrics_file", "model_folder",
+    "experiment_results", "checkpoint_files", "checkpoint_tensors", "folders", "metrics_file", "model_folder",
+    "amounts", "pages",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 
@@ -104,13 +104,14 @@ def test_corpora_know_no_model():
         assert not {name.split(".")[0] for name in imported(path)} & HEAVY, path
 
 
-@pytest.mark.parametrize("leaf", ["errors", "recipe_secrets"])
+@pytest.mark.parametrize("leaf", ["errors", "recipe_secrets", "amounts", "printable"])
 def test_leaves_import_nothing_of_ours(leaf):
     assert rooms(leaf) == set()
 
 
 @pytest.mark.parametrize(
-    "module", ["cli", "pipeline", "preview", "inspection", "recipe_file", "checkpoint_files", "corpus.prepare"]
+    "module",
+    ["report.write", "cli", "pipeline", "preview", "inspection", "recipe_file", "checkpoint_files", "corpus.prepare"],
 )
 def test_what_starts_fast_brings_in_no_model_library(module):
     assert not {name.split(".")[0] for name in loaded_with(f"tsugiki.{module}")} & HEAVY

@@ -6,7 +6,8 @@ import struct
 import pytest
 
 from tsugiki.errors import DataError
-from tsugiki.plots import plot_runs, read_metrics
+from tsugiki.metrics_file import read_metrics
+from tsugiki.plots import plot_runs
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def test_png_of_two_runs_side_by_side(metrics, tmp_path):
 
 
 def test_half_written_last_line_is_left_out(metrics):
-    steps, validations = read_metrics(metrics)
-    assert [step["step"] for step in steps] == [10, 20, 30]
-    assert [validation["step"] for validation in validations] == [0, 30]
+    found = read_metrics(metrics)
+    assert [step["step"] for step in found.steps] == [10, 20, 30]
+    assert [validation["step"] for validation in found.validations] == [0, 30]
 
 
 def test_missing_or_empty_metrics_are_named(tmp_path):
@@ -44,7 +45,7 @@ def test_missing_or_empty_metrics_are_named(tmp_path):
         plot_runs({"run": tmp_path / "nothing.jsonl"}, tmp_path / "plot.png")
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(DataError, match="no metrics"):
-        read_metrics(tmp_path / "empty.jsonl")
+        plot_runs({"run": tmp_path / "empty.jsonl"}, tmp_path / "plot.png")
 
 
 def test_no_display_and_no_global_figure_is_used(metrics, tmp_path):

@@ -5,7 +5,9 @@ end for it.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NotRequired
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
@@ -24,8 +26,124 @@ class Logged(TypedDict):
     step: int
 
 
+class StepLine(TypedDict):
+    """A logged step; a figure that was not finite is None."""
+
+    step: int
+    loss: NotRequired[float | None]
+    """Mean over the tokens since the line before, in nats a token."""
+    loss_by_source: NotRequired[dict[str, float | None]]
+    grad_norm: NotRequired[float | None]
+    """Of this step, before clipping."""
+    learning_rate: NotRequired[float]
+    tokens: NotRequired[int]
+    """Of the whole run so far."""
+    applied: NotRequired[bool]
+    tokens_per_second: NotRequired[float]
+    tflops: NotRequired[float | None]
+    mfu: NotRequired[float | None]
+    memory_gb: NotRequired[float | None]
+    data_wait: NotRequired[float | None]
+    seconds_left: NotRequired[float | None]
+    energy_joules: NotRequired[float | None]
+    """Of this machine's processor or of rank 0's GPU since training began, where that can be read."""
+    attempt: NotRequired[int]
+
+
+class Scored(TypedDict):
+    """Held-out text of one source."""
+
+    bits_per_byte: float | None
+    documents: NotRequired[int]
+    tokens: NotRequired[int]
+    bytes: NotRequired[int]
+    nats: NotRequired[float | None]
+    nats_by_document: NotRequired[list[float]]
+    bytes_by_document: NotRequired[list[int]]
+
+
+class ValidationLine(TypedDict):
+    """Held-out losses, by source."""
+
+    step: int
+    sources: dict[str, Scored]
+
+
+class Answered(TypedDict):
+    """Answers to one probe."""
+
+    accuracy: float | None
+    items: NotRequired[int]
+    chance: NotRequired[float]
+    bits_per_byte: NotRequired[float | None]
+
+
+class EvaluationLine(TypedDict):
+    """Answers in the middle of training, by probe."""
+
+    step: int
+    probes: dict[str, Answered]
+
+
+class Document(TypedDict):
+    """A document in the batch of a spike."""
+
+    sample: int
+    source: NotRequired[str]
+    text: NotRequired[str]
+
+
+class SpikeLine(TypedDict):
+    """A step whose loss or gradient stood out, and what was done about it."""
+
+    step: int
+    loss: NotRequired[float | None]
+    grad_norm: NotRequired[float | None]
+    action: NotRequired[str]
+    reason: NotRequired[str]
+    samples: NotRequired[list[int]]
+    documents: NotRequired[list[Document]]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The records of a run by their kinds, each in its order."""
+
+    steps: list[StepLine] = field(default_factory=list)
+    validations: list[ValidationLine] = field(default_factory=list)
+    evaluations: list[EvaluationLine] = field(default_factory=list)
+    spikes: list[SpikeLine] = field(default_factory=list)
+
+
+SHAPES: dict[str, Any] = {
+    "step": StepLine, "validation": ValidationLine, "evaluation": EvaluationLine, "spike": SpikeLine,
+}  # fmt: skip
+
+
+def read_metrics(path: Path) -> Metrics:
+    """All that a run has logged; empty where there is no such file. A line of a kind or shape that is not known is left
+    out. Raises StorageError when the file cannot be read."""
+    found = Metrics()
+    lists: dict[str, list[Any]] = dict(
+        zip(SHAPES, (found.steps, found.validations, found.evaluations, found.spikes), strict=True)
+    )
+    for line, record in _lines(path):
+        kind = record["kind"]
+        if kind in SHAPES:
+            try:
+                lists[kind].append(parse_json(line, SHAPES[kind], str(path)))
+            except DataError:
+                continue
+    return found
+
+
 def read_logged(path: Path) -> Iterator[Logged]:
     """The records in their order; none where there is no such file. Raises StorageError when it cannot be read."""
+    for _, record in _lines(path):
+        yield record
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, Logged]]:
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -34,6 +152,6 @@ def read_logged(path: Path) -> Iterator[Logged]:
         raise StorageError(explain_os_error(error, path, "read")) from error
     for line in lines:
         try:
-            yield parse_json(line, Logged, str(path))
+            yield line, parse_json(line, Logged, str(path))
         except DataError:
             continue

@@ -6,26 +6,13 @@ byte by source, learning rate. Rows share their axis, so that runs can be compar
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tsugiki.errors import DataError
-from tsugiki.metrics_file import read_logged
+from tsugiki.metrics_file import Metrics, read_metrics
 
 # Okabe and Ito's palette, which colour-blind readers tell apart; markers differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
 MARKERS = "osD^vP*X"
-
-
-def read_metrics(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(logged steps, validations) of a `metrics.jsonl`, in order; the half line of a killed process is left out.
-
-    Raises DataError when the file is missing or holds neither.
-    """
-    records: list[Any] = list(read_logged(path))
-    if not records:
-        raise DataError(f"{path}: no metrics there; the run has not logged anything yet")
-    steps, validations = ([record for record in records if record["kind"] == kind] for kind in ("step", "validation"))
-    return steps, validations
 
 
 def plot_runs(runs: Mapping[str, Path], output: Path) -> Path:
@@ -36,7 +23,7 @@ def plot_runs(runs: Mapping[str, Path], output: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    records = {title: read_metrics(path) for title, path in runs.items()}
+    records = {title: _logged(path) for title, path in runs.items()}
     names = _source_names(records)
     style = {
         name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "label": name}
@@ -45,11 +32,12 @@ def plot_runs(runs: Mapping[str, Path], output: Path) -> Path:
     figure = Figure(figsize=(3.0 + 3.6 * len(records), 7.2), layout="constrained")
     FigureCanvasAgg(figure)  # a canvas of its own: no global state, no display
     rows = figure.subplots(3, len(records), sharey="row", sharex="col", squeeze=False, height_ratios=(3, 3, 1.6))
-    for column, (title, (steps, validations)) in enumerate(records.items()):
+    for column, (title, found) in enumerate(records.items()):
+        steps, validations = found.steps, found.validations
         losses, held_out, rates = (row[column] for row in rows)
         losses.set_title(title)
         for name in names:
-            points = [(s["step"], s["loss_by_source"][name]) for s in steps if name in s["loss_by_source"]]
+            points = [(s["step"], s["loss_by_source"][name]) for s in steps if name in s.get("loss_by_source", {})]
             if points:
                 losses.plot(*zip(*points, strict=True), lw=1.4, **{**style[name], "marker": ""})
             points = [(v["step"], v["sources"][name]["bits_per_byte"]) for v in validations if name in v["sources"]]
@@ -57,7 +45,7 @@ def plot_runs(runs: Mapping[str, Path], output: Path) -> Path:
                 held_out.plot(*zip(*points, strict=True), lw=1.4, ms=5, **style[name])
         if not validations:
             held_out.text(0.5, 0.5, "not measured", transform=held_out.transAxes, ha="center", color="#777777")
-        rates.plot([s["step"] for s in steps], [s["learning_rate"] for s in steps], color="#555555", lw=1.4)
+        rates.plot([s["step"] for s in steps], [s.get("learning_rate") for s in steps], color="#555555", lw=1.4)
         rates.set_xlabel("step")
     for row, label in zip(
         rows, ("training loss\nnats per token", "held out\nbits per byte", "learning rate"), strict=True
@@ -82,12 +70,19 @@ def plot_runs(runs: Mapping[str, Path], output: Path) -> Path:
     return output
 
 
-def _source_names(records: Mapping[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]) -> list[str]:
+def _logged(path: Path) -> Metrics:
+    found = read_metrics(path)
+    if not found.steps and not found.validations:
+        raise DataError(f"{path}: no metrics there; the run has not logged anything yet")
+    return found
+
+
+def _source_names(records: Mapping[str, Metrics]) -> list[str]:
     """Sources of all runs, in order of first appearance, so that each has one colour everywhere."""
     names: dict[str, None] = {}
-    for steps, validations in records.values():
-        for validation in validations:
+    for found in records.values():
+        for validation in found.validations:
             names.update(dict.fromkeys(validation["sources"]))
-        for step in steps:
-            names.update(dict.fromkeys(step["loss_by_source"]))
+        for step in found.steps:
+            names.update(dict.fromkeys(step.get("loss_by_source", {})))
     return list(names)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tsugiki.training import metrics
-from tsugiki.training.metrics import Meter, StepRecord, duration, quantity
+from tsugiki.training.metrics import Meter, StepRecord
 
 
 @pytest.fixture
@@ -61,16 +61,3 @@ def test_utilisation_is_of_all_devices(clock, monkeypatch):
     assert found.flush(record(1, [1.0, 0.0, 0.0, 0.0], [500, 0, 0, 0]), 500)["mfu"] == pytest.approx(
         500 * 2e9 / (2 * 1e12)
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(59, "59s"), (750, "12m 30s"), (14_700, "4h 05m"), (273_600, "3d 4h")],
-)
-def test_durations_have_two_units(seconds, text):
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(("value", "text"), [(87.4, "87.4"), (412_345.0, "412k"), (1.354e6, "1.35M"), (2e9, "2G")])
-def test_quantities_have_three_digits(value, text):
-    assert quantity(value) == text

@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tsugiki import pipeline
 from tsugiki.errors import RecipeError
-from tsugiki.plots import plot_runs, read_metrics
+from tsugiki.metrics_file import read_metrics
+from tsugiki.plots import plot_runs
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.training.tracking import Console, JsonLines, TensorBoard, by_language, logged_at, make_listeners
 
@@ -77,7 +78,8 @@ def test_figures_that_are_not_finite_are_null_in_the_file_and_gaps_in_the_plot(t
     log.close()
     text = (tmp_path / "metrics.jsonl").read_text()
     assert not re.search("nan|infinity", text, re.IGNORECASE)
-    steps, validations = read_metrics(tmp_path / "metrics.jsonl")
+    found = read_metrics(tmp_path / "metrics.jsonl")
+    steps, validations = found.steps, found.validations
     assert (steps[0]["loss"], steps[1]["loss"], steps[1]["grad_norm"]) == (1.842, None, None)
     assert steps[1]["loss_by_source"] == {"wiki-ja": None, "web-en": 2.0}
     assert validations[0]["sources"] == {"wiki-ja": {"bits_per_byte": None}}

@@ -18,7 +18,7 @@ from rich.console import Console
 from tsugiki.corpus.store import TokenStore
 from tsugiki.errors import RecipeError
 from tsugiki.files import read_json, write_atomically, write_json
-from tsugiki.plots import read_metrics
+from tsugiki.metrics_file import read_metrics
 from tsugiki.progress import PrepareProgress
 from tsugiki.quickstart.base import write_tokenizer
 from tsugiki.quickstart.corpora import Corpus, find_corpora
@@ -151,7 +151,7 @@ def _calibrate(
     write_atomically(path, recipe_text(directory, "calibration", corpora, first))
     recipe = load_recipe(path, [f"training.preflight.skip=[{skip}]", "training.logging_steps=1"])
     run_training(recipe, lambda _text: None)
-    steps, _ = read_metrics(recipe.run_dir / "metrics.jsonl")
+    steps = read_metrics(recipe.run_dir / "metrics.jsonl").steps
     return first, statistics.median(step["tokens_per_second"] for step in steps[2:]), preparing
 
 

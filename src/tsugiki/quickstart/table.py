@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tsugiki.errors import TsugikiError
-from tsugiki.plots import read_metrics
+from tsugiki.metrics_file import read_metrics
 from tsugiki.quickstart.corpora import Corpus
 
 LEAST_GAIN = 0.5
@@ -79,7 +79,7 @@ def make_rows(
 
 
 def _first_and_last(metrics: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    _, validations = read_metrics(metrics)
+    validations = read_metrics(metrics).validations
     if len(validations) < 2 or validations[0]["step"] != 0:
         raise TsugikiError(
             f"{metrics}: no validation before the first step and after the last; remove the folder and run again"

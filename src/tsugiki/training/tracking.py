@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from tsugiki.amounts import duration, quantity
 from tsugiki.errors import RecipeError
 from tsugiki.files import write_atomically
 from tsugiki.metrics_file import read_logged
 from tsugiki.recipe import Recipe
-from tsugiki.training.metrics import duration, quantity
 
 # Recipe sections of which hosted trackers may be told; the rest (paths, names of folders) stays here.
 SHARED_TRAINING_KEYS = (

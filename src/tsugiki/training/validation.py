@@ -8,8 +8,8 @@ model knows no BOS. Sums stand beside the ratios, so that a reader can pool sour
 import math
 import time
 
+from tsugiki.amounts import duration
 from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
-from tsugiki.training.metrics import duration
 from tsugiki.training.run import Run
 
 SILENCE_SECONDS = 20.0

@@ -1,0 +1,102 @@
+"""One value a row with its interval, such as a task's difference to the base: gain, loss or noise at a glance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tsugiki.pages.axes import Axis, Scale, with_minus
+from tsugiki.pages.canvas import Canvas, line, marker, shortened, text_width, words
+from tsugiki.pages.figure import Margins, Series, Stops, figure, key_of
+from tsugiki.pages.markup import Markup, element, join
+from tsugiki.pages.scatter import Better, Limits, written
+from tsugiki.pages.table import Column, table
+
+ROW = 24
+Verdict = Literal["gain", "loss", "noise"]
+GAIN, LOSS, NOISE, PLAIN = 0, 1, 6, 2
+"""Places in the palette: blue, orange, grey; and green where nothing is better or worse."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A row; `better` says which way is a gain, and so colours it."""
+
+    name: str
+    value: float | None
+    limits: Limits | None = None
+    better: Better | None = None
+    group: str = ""
+    """Rows of a group stand under its heading."""
+
+
+def verdict(value: float, limits: Limits | None, better: Better) -> Verdict:
+    """What a difference to zero is: noise where zero lies inside its interval, or where no interval is known."""
+    if limits is None or limits[0] <= 0 <= limits[1]:
+        return "noise"
+    return "gain" if (value > 0) == (better == "higher") else "loss"
+
+
+def dot_chart(title: str, dots: Sequence[Dot], axis: Axis, *, zero: bool = True, note: str = "") -> Markup:
+    """A chart with a row a dot, in the order given. `zero` draws the line at 0 and keeps it in sight."""
+    reach = [each for dot in dots if dot.value is not None for each in (dot.value, *(dot.limits or ()))]
+    scale = Scale.of(axis, reach, margin=0.06, zero=zero)
+    heights, groups, place = [], [], 0.0  # pixels from the top of the plotting area
+    for number, dot in enumerate(dots):
+        if dot.group and (number == 0 or dots[number - 1].group != dot.group):
+            groups.append((place + ROW * 0.7, dot.group))
+            place += ROW
+        heights.append(place + ROW / 2)
+        place += ROW
+    total = max(place, ROW)
+    margins = Margins(
+        total + 52, top=8, bottom=44, right=24, left=min(max((text_width(d.name) for d in dots), default=0) + 24, 260),
+        narrow={"left": min(max((text_width(d.name) for d in dots), default=0) + 16, 132)},
+    )  # fmt: skip
+
+    def draw(canvas: Canvas) -> Markup:
+        parts = []
+        for value, text in scale.ticks(4 if canvas.narrow else 8):
+            across = canvas.x(scale.place(value))
+            parts.append(line(across, canvas.y(0), across, canvas.y(1), "axis" if value == 0 and zero else "grid"))
+            parts.append(words(across, canvas.y(0) + 16, with_minus(text), "middle"))
+        parts.append(words(canvas.x(1), canvas.height - 6, axis.label, "end", "name"))
+        parts += [words(4, canvas.top + height, group, "start", "strong") for height, group in groups]
+        for dot, height in zip(dots, heights, strict=True):
+            parts.append(_row(canvas, dot, canvas.top + height, scale))
+        return join(*parts)
+
+    stops = Stops(
+        [scale.place(dot.value or 0.0) for dot in dots], [dot.name for dot in dots],
+        [Series("", 0, [1 - height / total for height in heights], [
+            written(dot.value, dot.limits, axis) + (f" ({_verdict(dot)})" if _verdict(dot) else "") for dot in dots
+        ])], nearest="xy",
+    )  # fmt: skip
+    judged = any(dot.better for dot in dots)
+    rows = [[dot.name, written(dot.value, dot.limits, axis), *([_verdict(dot)] if judged else [])] for dot in dots]
+    values = table(["", Column(axis.label), *(["verdict"] if judged else [])], rows, caption=title)
+    key = key_of([("gain", GAIN), ("loss", LOSS), ("within noise", NOISE)], narrow_only=False) if judged else None
+    return figure(title, margins, draw, stops, values, key=key, note=note)
+
+
+def _verdict(dot: Dot) -> str:
+    if dot.better is None or dot.value is None:
+        return ""
+    return "no interval known" if dot.limits is None else verdict(dot.value, dot.limits, dot.better)
+
+
+def _row(canvas: Canvas, dot: Dot, height: float, scale: Scale) -> Markup:
+    indent = 16 if dot.group else 4
+    parts = [
+        words(indent, height + 4, shortened(dot.name, canvas.left - indent - 8), "start"),
+        line(canvas.x(0), height, canvas.x(1), height, "row"),
+    ]
+    if dot.value is None:
+        return join(*parts, words(canvas.x(0) + 4, height + 4, "not measured", "start", "name"))
+    kind = {"gain": GAIN, "loss": LOSS}.get(_verdict(dot), NOISE) if dot.better else PLAIN
+    if dot.limits:
+        low, high = (canvas.x(scale.place(limit)) for limit in dot.limits)
+        parts.append(line(low, height, high, height, f"reach s{kind}"))
+    across = canvas.x(scale.place(dot.value))
+    if dot.better and kind == NOISE:  # hollow: seen without colour, too
+        return join(*parts, element("circle", cx=across, cy=height, r=4.5, class_="hollow"))
+    return join(*parts, marker({GAIN: 0, LOSS: 1, PLAIN: 2}[kind], across, height, 5))
