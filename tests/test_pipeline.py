@@ -273,6 +273,38 @@ def test_an_export_is_written_once_for_each_checkpoint_and_over_nothing_else(rec
     mark = json.loads((output / "tsugiki.json").read_text())
     assert mark["checkpoint"] == "step_00000002"
     assert {*mark["files"], "tsugiki.json"} == {path.name for path in output.iterdir()}
+    (output / "tsugiki.json").write_text(json.dumps(mark | {"digest": "0" * 32}))  # of another run in the same place
+    export_final(recipe, said.append)
+    assert json.loads((output / "tsugiki.json").read_text()) == mark
+
+
+def test_the_same_export_asked_for_again_is_up_to_date_and_another_is_refused(recipe_of, tmp_path, monkeypatch, capsys):
+    """A call that was stopped when the folder had its name already ends well when it is repeated."""
+    recipe = recipe_of(**{"training.max_steps": 2, "training.save_steps": 1, "training.eval_steps": "null"})
+    run_training(recipe, silent)
+    output = tmp_path / "out"
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["tsugiki", "export", *arguments, str(output)])
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return ended.code or 0
+        return 0
+
+    newest = str(recipe.run_dir / "checkpoints/step_00000002")
+    assert call(newest) == 0
+    made = times(output)
+    (tmp_path / ".out.lock").touch()
+    assert call(str(recipe.run_dir)) == 0
+    assert f"{output} is up to date (step_00000002)" in capsys.readouterr().out
+    for others in ([newest, "--dtype", "float32"], [str(recipe.run_dir / "checkpoints/step_00000001")]):
+        assert call(*others) == RecipeError.exit_code
+        assert "exists already" in capsys.readouterr().err
+    assert times(output) == made
+    assert not (tmp_path / ".out.lock").exists()
+    (output / "config.json").unlink()
+    assert call(newest) == RecipeError.exit_code
 
 
 def test_running_a_finished_project_again_does_nothing(recipe_of, tmp_path, monkeypatch, capsys):

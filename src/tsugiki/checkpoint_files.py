@@ -27,7 +27,7 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from tsugiki.errors import DataError, StorageError
-from tsugiki.files import explain_os_error, free_bytes, xxh3_file
+from tsugiki.files import explain_os_error, free_bytes, read_json, xxh3_file
 from tsugiki.shapes import FileName, parse_json
 
 FORMAT = 1
@@ -42,9 +42,12 @@ _TRASH = re.compile(r"\.trash-step_\d{8,}(?:_\d+)?(?:\.tmp-[0-9a-f]{12})?-[0-9a-
 
 
 class ExportMark(TypedDict):
-    """What an export says of itself: the checkpoint that it was made from, and the files that it has."""
+    """What an export says of itself: the checkpoint that it was made from, by name and by its manifest's digest, the
+    dtype of its weights, and the files that it has."""
 
     checkpoint: str
+    digest: str
+    dtype: str
     files: list[str]
 
 
@@ -72,6 +75,7 @@ class Manifest(TypedDict):
     ancestors: list[str]
     files: dict[FileName, StoredFile]
     tensors: dict[str, StoredTensor]
+    digest: str
 
 
 @dataclass(frozen=True, order=True)
@@ -226,6 +230,22 @@ def newest_name(directory: Path) -> str | None:
         except StorageError:
             continue
     return None
+
+
+def is_export_of(checkpoint: Path, output: Path, dtype: str) -> bool:
+    """Whether `output` is a whole export of this very checkpoint: of its content, not of its name alone, which another
+    run in the same place may bear.
+
+    Raises StorageError for a checkpoint without a manifest, DataError for an export whose mark is damaged.
+    """
+    path = output / EXPORT_MARK
+    if not path.exists():
+        return False
+    mark = read_json(path, ExportMark)
+    same = (mark["checkpoint"], mark["digest"], mark["dtype"]) == (
+        checkpoint.name, read_manifest(checkpoint)["digest"], dtype,
+    )  # fmt: skip
+    return same and all((output / name).is_file() for name in mark["files"])
 
 
 def stored_bytes(directory: Path) -> int:

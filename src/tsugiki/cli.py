@@ -275,8 +275,8 @@ def export(
 
     AutoModelForCausalLM.from_pretrained opens it; the tokenizer is included.
     """
-    from tsugiki.checkpoint_files import newest_name
-    from tsugiki.model.export import export as export_checkpoint
+    from tsugiki.checkpoint_files import is_export_of, newest_name
+    from tsugiki.folders import tidy
 
     if not checkpoint.is_dir():
         raise RecipeError(f"{checkpoint}: no such folder; name a checkpoint or a run directory")
@@ -285,6 +285,12 @@ def export(
         if name is None:
             raise TsugikiError(f"{checkpoint}/checkpoints has no whole checkpoint")
         checkpoint = checkpoint / "checkpoints" / name
+    tidy(output)
+    if is_export_of(checkpoint, output, dtype):
+        say(f"{output} is up to date ({checkpoint.name})")
+        return
+    from tsugiki.model.export import export as export_checkpoint
+
     export_checkpoint(checkpoint, output, dtype=dtype)
     say(f"{checkpoint} -> {output}")
 

@@ -198,7 +198,7 @@ def held_out_texts(recipe: Recipe) -> dict[str, tuple[str, list[str]]]:
 
 def export_final(recipe: Recipe, say: Say) -> Path:
     """The newest checkpoint as a Hugging Face folder in `<run_dir>/export`, unless it is there already."""
-    from tsugiki.checkpoint_files import EXPORT_MARK, ExportMark, newest_name
+    from tsugiki.checkpoint_files import EXPORT_MARK, ExportMark, is_export_of, newest_name
     from tsugiki.model.export import export
 
     output = recipe.run_dir / "export"
@@ -206,17 +206,16 @@ def export_final(recipe: Recipe, say: Say) -> Path:
     name = newest_name(recipe.run_dir / "checkpoints")
     if name is None:
         raise TsugikiError(f"{recipe.run_dir}/checkpoints has no checkpoint to export")
-    mark = output / EXPORT_MARK
-    made = read_json(mark, ExportMark) if mark.exists() else None
-    if made and made["checkpoint"] == name:
+    checkpoint, mark = recipe.run_dir / "checkpoints" / name, output / EXPORT_MARK
+    if is_export_of(checkpoint, output, "bfloat16"):
         say(f"export     {output} is up to date ({name})")
         return output
-    ours = {EXPORT_MARK, *(made["files"] if made else ())}
+    ours = {EXPORT_MARK, *(read_json(mark, ExportMark)["files"] if mark.exists() else ())}
     others = sorted(path.name for path in output.iterdir() if path.name not in ours) if output.is_dir() else []
     if others or (output.exists() and not output.is_dir()):
         what = f"{output / others[0]}" if others else f"{output}"
         raise StorageError(f"{what} was not written by this run: move it away, then run again to export")
-    export(recipe.run_dir / "checkpoints" / name, output, replace=True)
+    export(checkpoint, output, replace=True)
     say(f"export     {output}")
     return output
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import xxhash
 
-from tsugiki.checkpoint_files import EXPORT_MARK, MANIFEST, list_names, newest_name, parse_name
+from tsugiki.checkpoint_files import MANIFEST, is_export_of, list_names, newest_name, parse_name
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, StorageError
-from tsugiki.files import explain_os_error, read_json, xxh3_file
+from tsugiki.files import explain_os_error, xxh3_file
 from tsugiki.model.weight_files import CONFIGURATION_FILES
 
 WEIGHTS = "*.safetensors"
@@ -87,8 +87,7 @@ def _of_run(run_dir: Path) -> NamedModel:
     newest = newest_name(run_dir / "checkpoints")
     if newest is None:
         raise ModelError(f"{run_dir / 'checkpoints'} has no whole checkpoint yet: there is nothing to evaluate")
-    mark = run_dir / "export" / EXPORT_MARK
-    if mark.exists() and read_json(mark).get("checkpoint") == newest:
+    if is_export_of(run_dir / "checkpoints" / newest, run_dir / "export", "bfloat16"):
         return _of_folder(run_dir / "export", label=run_dir.resolve().name, source=str(run_dir))
     return _of_checkpoint(run_dir / "checkpoints" / newest)
 

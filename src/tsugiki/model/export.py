@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tsugiki.checkpoint_files import EXPORT_MARK, STATE, read_manifest, verify
+from tsugiki.checkpoint_files import EXPORT_MARK, STATE, ExportMark, read_manifest, verify
 from tsugiki.checkpoint_tensors import TensorReader, read_tensors
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import free_bytes, read_json, write_json
@@ -55,7 +55,8 @@ def export(
     if problems:
         raise StorageError(f"{checkpoint} cannot be exported: {'; '.join(problems)}")
     source = _model_files(checkpoint)
-    model = _empty_model(source, DTYPES[dtype], read_manifest(checkpoint)["tensors"].keys())
+    manifest = read_manifest(checkpoint)
+    model = _empty_model(source, DTYPES[dtype], manifest["tensors"].keys())
     weights = _read_weights(checkpoint, model, DTYPES[dtype])
     with only_one(output), made_anew(output) as work:
         try:
@@ -71,7 +72,8 @@ def export(
             ) from error
         _copy_companions(source, work)
         files = sorted(path.name for path in work.iterdir())
-        write_json(work / EXPORT_MARK, {"checkpoint": checkpoint.name, "files": files})
+        mark = ExportMark(checkpoint=checkpoint.name, digest=manifest["digest"], dtype=dtype, files=files)
+        write_json(work / EXPORT_MARK, mark)
         for path in work.iterdir():
             shutil.copymode(work / "config.json", path)  # safetensors makes files that no group may read
 
