@@ -12,8 +12,11 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
 from bad_inputs import damaged, damaged_json, damaged_lines, damaged_tree, refusal
 from evaluation_results import missing, model, scored
+from one_process import processes  # noqa: F401 - a fixture
 from rich.console import Console
 
 from tsugiki.checkpoint_files import newest_name, render_manifest
@@ -37,6 +40,7 @@ from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_inputs import Inputs, record_inputs, resolve_commits
 from tsugiki.scripts import TargetCharacters
 from tsugiki.training.checkpoint import Checkpointer
+from tsugiki.training.distributed import Place, Processes
 from tsugiki.training.preflight.data import control_tokens
 from tsugiki.vocabulary.base import open_base
 
@@ -44,10 +48,8 @@ CASES = int(os.environ.get("TSUGIKI_SOAK_INPUTS", "60"))
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_language_model_folder) -> Path:
+def place(tmp_path_factory, tiny_language_model_folder, processes) -> Path:  # noqa: F811 - a fixture
     """A run with prepared data, a checkpoint and metrics, a model, and two results of evaluations."""
-    import torch
-
     place = tmp_path_factory.mktemp("headers")
     shutil.copytree(tiny_language_model_folder, place / "model")
     (place / "model/special_tokens_map.json").write_text('{"bos_token": "<s>", "eos_token": {"content": "</s>"}}')
@@ -57,7 +59,7 @@ def place(tmp_path_factory, tiny_language_model_folder) -> Path:
     run_prepare(recipe)
     (place / "run/model").mkdir()
     record_inputs(recipe, Inputs(TextTokenizer.from_folder(place / "model"), place / "model", {}))
-    checkpointer = Checkpointer(place / "run/checkpoints", lineage="x", keep_last=None)
+    checkpointer = Checkpointer(place / "run/checkpoints", processes, lineage="x", keep_last=None)
     checkpointer.begin(2, {"model.a": torch.arange(6.0)}, {"step": 2})
     checkpointer.wait_and_commit()
     records = [{"kind": "step", "step": step, "loss": 2.5} for step in (1, 2, 3)]
@@ -132,7 +134,10 @@ def use_model(place: Path) -> None:
 
 def use_checkpoint(place: Path) -> None:
     newest_name(place / "run/checkpoints")
-    found = Checkpointer(place / "run/checkpoints", lineage="x", keep_last=None).newest_whole()
+    everybody = dist.group.WORLD
+    assert everybody is not None
+    alone = Processes(Place(), torch.device("cpu"), everybody, everybody)
+    found = Checkpointer(place / "run/checkpoints", alone, lineage="x", keep_last=None).newest_whole()
     assert found is None or found.step == found.manifest["step"]
     find_model(str(place / "run"))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from one_process import one_process_group  # noqa: F401 - a fixture
+from one_process import one_process_group, processes  # noqa: F401 - fixtures
 from transformers import AutoModelForCausalLM
 
 from tsugiki.model.load import load_model

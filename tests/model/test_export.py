@@ -14,6 +14,7 @@ from tsugiki.checkpoint_files import newest_name
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.model.export import export
 from tsugiki.training.checkpoint import Checkpointer
+from tsugiki.training.distributed import Processes
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -23,26 +24,35 @@ ARCHITECTURES = [
 ]  # fmt: skip
 
 
-def make_run(run_dir: Path, folder: Path, tokenizer: Path | None = None) -> tuple[Any, Path]:
-    """A run directory with one checkpoint of the model in `folder`, as the training loop writes it."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    target = run_dir / "model"
-    target.mkdir(parents=True)
-    for source in filter(None, (folder, tokenizer)):
-        for path in source.iterdir():
-            if path.suffix != ".safetensors" and "index" not in path.name:
-                (target / path.name).write_bytes(path.read_bytes())
-    if tokenizer is None:
-        (target / "tokenizer.json").write_text("{}")
-    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    tensors |= {f"model.{name}": value for name, value in model.state_dict().items() if name not in tied}
-    moments = {f"optimizer.{name}.exp_avg": torch.randn_like(p) for name, p in model.named_parameters()}
-    checkpointer = Checkpointer(run_dir / "checkpoints", lineage="test")
-    checkpointer.begin(7, tensors | moments, {"step": 7, "model_files": "model"})
-    name = checkpointer.wait_and_commit()
-    assert name is not None
-    return model, run_dir / "checkpoints" / name
+MakeRun = Callable[..., tuple[Any, Path]]
+
+
+@pytest.fixture
+def make_run(processes: Processes) -> MakeRun:
+    """make_run(run_dir, folder): the model of a folder, and a checkpoint of it in a run directory."""
+
+    def make(run_dir: Path, folder: Path, tokenizer: Path | None = None) -> tuple[Any, Path]:
+        """A run directory with one checkpoint of the model in `folder`, as the training loop writes it."""
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        target = run_dir / "model"
+        target.mkdir(parents=True)
+        for source in filter(None, (folder, tokenizer)):
+            for path in source.iterdir():
+                if path.suffix != ".safetensors" and "index" not in path.name:
+                    (target / path.name).write_bytes(path.read_bytes())
+        if tokenizer is None:
+            (target / "tokenizer.json").write_text("{}")
+        tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+        tensors |= {f"model.{name}": value for name, value in model.state_dict().items() if name not in tied}
+        moments = {f"optimizer.{name}.exp_avg": torch.randn_like(p) for name, p in model.named_parameters()}
+        checkpointer = Checkpointer(run_dir / "checkpoints", processes, lineage="test")
+        checkpointer.begin(7, tensors | moments, {"step": 7, "model_files": "model"})
+        name = checkpointer.wait_and_commit()
+        assert name is not None
+        return model, run_dir / "checkpoints" / name
+
+    return make
 
 
 def tensors_of(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -63,7 +73,9 @@ def logits(model: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_export_equals_plain_save_pretrained(name: str, tmp_path: Path, tiny_model_folder: Callable[..., Path]) -> None:
+def test_export_equals_plain_save_pretrained(
+    name: str, tmp_path: Path, make_run: MakeRun, tiny_model_folder: Callable[..., Path]
+) -> None:
     folder = tiny_model_folder(name)
     model, checkpoint = make_run(tmp_path / "run", folder)
     export(checkpoint, tmp_path / "out", dtype="float32")
@@ -82,7 +94,9 @@ def test_export_equals_plain_save_pretrained(name: str, tmp_path: Path, tiny_mod
 
 
 @pytest.mark.parametrize("name", ["mistral-tied", "mixtral"])
-def test_export_is_bfloat16_by_default(name: str, tmp_path: Path, tiny_model_folder: Callable[..., Path]) -> None:
+def test_export_is_bfloat16_by_default(
+    name: str, tmp_path: Path, make_run: MakeRun, tiny_model_folder: Callable[..., Path]
+) -> None:
     model, checkpoint = make_run(tmp_path / "run", tiny_model_folder(name))
     export(checkpoint, tmp_path / "out")
     assert {dtype for dtype, _ in tensors_of(tmp_path / "out").values()} == {"BF16"}
@@ -92,7 +106,7 @@ def test_export_is_bfloat16_by_default(name: str, tmp_path: Path, tiny_model_fol
         assert torch.equal(got, expected.to(torch.bfloat16)), key
 
 
-def test_tied_head_is_written_once(tmp_path: Path, tiny_model_folder: Callable[..., Path]) -> None:
+def test_tied_head_is_written_once(tmp_path: Path, make_run: MakeRun, tiny_model_folder: Callable[..., Path]) -> None:
     _, checkpoint = make_run(tmp_path / "run", tiny_model_folder("mistral-tied"))
     export(checkpoint, tmp_path / "out")
     names = tensors_of(tmp_path / "out")
@@ -101,7 +115,7 @@ def test_tied_head_is_written_once(tmp_path: Path, tiny_model_folder: Callable[.
 
 
 def test_buffers_that_decide_in_fp32_are_exported_in_fp32(
-    tmp_path: Path, tiny_model_folder: Callable[..., Path]
+    tmp_path: Path, make_run: MakeRun, tiny_model_folder: Callable[..., Path]
 ) -> None:
     name = "model.layers.1.mlp.gate.e_score_correction_bias"
     model, checkpoint = make_run(tmp_path / "run", tiny_model_folder("deepseek_v3"))
@@ -116,7 +130,7 @@ def test_buffers_that_decide_in_fp32_are_exported_in_fp32(
 
 
 def test_tokenizer_files_are_copied_byte_for_byte(
-    tmp_path: Path, tiny_model_folder: Callable[..., Path], tiny_tokenizer_folder: Path
+    tmp_path: Path, make_run: MakeRun, tiny_model_folder: Callable[..., Path], tiny_tokenizer_folder: Path
 ) -> None:
     _, checkpoint = make_run(tmp_path / "run", tiny_model_folder("llama"), tiny_tokenizer_folder)
     (tmp_path / "run" / "model" / "generation_config.json").write_text('{"top_p": 0.7}\n')
@@ -127,7 +141,9 @@ def test_tokenizer_files_are_copied_byte_for_byte(
     AutoTokenizer.from_pretrained(tmp_path / "out")
 
 
-def test_large_models_are_cut_into_shards_with_an_index(tmp_path: Path, tiny_model_folder: Callable[..., Path]) -> None:
+def test_large_models_are_cut_into_shards_with_an_index(
+    tmp_path: Path, make_run: MakeRun, tiny_model_folder: Callable[..., Path]
+) -> None:
     model, checkpoint = make_run(tmp_path / "run", tiny_model_folder("llama"))
     export(checkpoint, tmp_path / "out", dtype="float32", max_shard_size="8KB")
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
@@ -137,7 +153,7 @@ def test_large_models_are_cut_into_shards_with_an_index(tmp_path: Path, tiny_mod
 
 
 def test_refusals_leave_nothing_behind(
-    tmp_path: Path, tiny_model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_run: MakeRun, tiny_model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, checkpoint = make_run(tmp_path / "run", tiny_model_folder("llama"))
     taken = tmp_path / "taken"

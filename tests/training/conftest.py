@@ -1,17 +1,17 @@
 """A tiny prepared project for tests that run the loop in this process."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed as dist
+from one_process import processes  # noqa: F401 - a fixture
 from tiny_project import PreparedTiny, prepare_tiny
 
 from tsugiki.recipe_file import parse_recipe
-from tsugiki.training.distributed import Processes, start_processes, stop_processes
+from tsugiki.training.distributed import Processes
 from tsugiki.training.run import Run, open_run
 from tsugiki.training.signals import StopRequest
 
@@ -21,17 +21,12 @@ def prepared_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_folde
     return prepare_tiny(tmp_path_factory.mktemp("tiny"), tiny_tokenizer_folder)
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    was_joined = dist.is_initialized()
-    yield start_processes()
-    if not was_joined:
-        stop_processes()
-
-
 @pytest.fixture
 def open_tiny(
-    processes: Processes, tmp_path: Path, prepared_tiny: PreparedTiny, tiny_config: Callable[..., dict[str, Any]]
+    processes: Processes,  # noqa: F811
+    tmp_path: Path,
+    prepared_tiny: PreparedTiny,
+    tiny_config: Callable[..., dict[str, Any]],
 ) -> Callable[..., Run]:
     """open_tiny(**{"training.max_steps": 4}): a run on a tiny random Mistral, where its newest checkpoint stands.
 

@@ -21,6 +21,7 @@ import torch.distributed as dist
 
 from tsugiki.errors import StorageError
 from tsugiki.training.checkpoint import Checkpointer
+from tsugiki.training.distributed import Place, Processes, start_processes
 
 DEAD = 9
 REFUSED = 100
@@ -77,9 +78,9 @@ def save(checkpointer: Checkpointer, step: int) -> None:
     checkpointer.wait_and_commit()
 
 
-def two_saves(root: Path, report: int, **groups: Any) -> None:
+def two_saves(root: Path, report: int, processes: Processes) -> None:
     """Continue from what is there and save twice; writes each committed step to `report` (a pipe)."""
-    checkpointer = Checkpointer(root, lineage="x", keep_last=1, **groups)
+    checkpointer = Checkpointer(root, processes, lineage="x", keep_last=1)
     found = checkpointer.newest_whole()
     assert found is not None
     loaded = tensors_of(0)
@@ -116,11 +117,17 @@ def in_child(work: Callable[[int], None]) -> tuple[int, list[int]]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), reported
 
 
+def save_first(root: Path) -> None:
+    """Step 1, saved by a child: this process joins no group, since its threads would not be in the children."""
+    code, _ = in_child(lambda _: save(Checkpointer(root, start_processes(), lineage="x"), 1))
+    assert code == 0
+
+
 def check(root: Path, committed: list[int]) -> int:
     """A whole checkpoint is found, with its own bytes, not older than the last committed; its step."""
 
     def work(report: int) -> None:
-        checkpointer = Checkpointer(root, lineage="x", keep_last=1)
+        checkpointer = Checkpointer(root, start_processes(), lineage="x", keep_last=1)
         found = checkpointer.newest_whole()
         assert found is not None, checkpointer.warnings
         loaded = tensors_of(0)
@@ -140,7 +147,7 @@ def check(root: Path, committed: list[int]) -> int:
 
 def every_operation(base: Path, how: str) -> dict[str, Any]:
     start = base / "start"
-    save(Checkpointer(start, lineage="x"), 1)
+    save_first(start)
     strike = {"die": die, "fail": fail}[how]
 
     def run(k: int, trace_file: Path | None = None) -> tuple[int, list[int]]:
@@ -149,7 +156,7 @@ def every_operation(base: Path, how: str) -> dict[str, Any]:
 
         def work(report: int) -> None:
             seen = Strike(root, k, strike)
-            two_saves(root, report)
+            two_saves(root, report, start_processes())
             seen.active = False
             if trace_file:
                 trace_file.write_text(json.dumps(seen.trace))
@@ -171,7 +178,7 @@ def every_operation(base: Path, how: str) -> dict[str, Any]:
 def two_ranks(base: Path, how: str, rank_struck: int, k: int) -> dict[str, Any]:
     """The same with two processes, one of which is struck."""
     root = base / f"{how}-{rank_struck}-{k}"
-    save(Checkpointer(root, lineage="x"), 1)
+    save_first(root)
     readers, children = [], []
     for rank in range(2):
         reader, writer = os.pipe()
@@ -181,10 +188,11 @@ def two_ranks(base: Path, how: str, rank_struck: int, k: int) -> dict[str, Any]:
             try:
                 store = dist.FileStore(str(base / f"store-{how}-{rank_struck}-{k}"), 2)
                 dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=20))
-                groups = {"control_group": dist.new_group(backend="gloo"), "io_group": dist.new_group(backend="gloo")}
+                groups = dist.new_group(backend="gloo"), dist.new_group(backend="gloo")
+                processes = Processes(Place(rank, 2), torch.device("cpu"), *groups)
                 if rank == rank_struck:
                     Strike(root, k, {"die": die, "fail": fail}[how])
-                two_saves(root, writer, rank=rank, world=2, **groups)
+                two_saves(root, writer, processes)
                 code = 0
             except RuntimeError as error:  # the peer is gone
                 code = 3 if how == "die" and rank != rank_struck else 1

@@ -23,6 +23,7 @@ from tsugiki.errors import StorageError
 from tsugiki.recipe_training import TrainingSection
 from tsugiki.training import checkpoint_writer
 from tsugiki.training.checkpoint import Checkpointer, Found, size_estimate
+from tsugiki.training.distributed import Place, Processes
 from tsugiki.training.loop import clip_global_norm
 from tsugiki.training.optimizer import Optimizer
 
@@ -40,9 +41,11 @@ class Setup:
         fully_shard(self.model, mesh=mesh)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
         self.checkpointer = Checkpointer(
-            directory, rank=dist.get_rank(), world=world, control_group=groups[0], io_group=groups[1], lineage="x",
+            directory,
+            Processes(Place(dist.get_rank(), world), torch.device("cpu"), *groups),
+            lineage="x",
             keep_last=None,
-        )  # fmt: skip
+        )
 
     def train(self, steps: int) -> None:
         for _ in range(steps):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from tsugiki.errors import StorageError
 from tsugiki.training import checkpoint as checkpoint_module
 from tsugiki.training import checkpoint_writer
 from tsugiki.training.checkpoint import Checkpointer, size_estimate
+from tsugiki.training.distributed import Processes
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+MakeCheckpointer = Callable[..., Checkpointer]
 
 
 def make_tensors(seed: int) -> dict[str, torch.Tensor]:
@@ -44,8 +46,12 @@ def make_tensors(seed: int) -> dict[str, torch.Tensor]:
     }
 
 
-def make_checkpointer(directory: Path, **settings: Any) -> Checkpointer:
-    return Checkpointer(directory, **{"lineage": "test", "keep_last": None, **settings})
+@pytest.fixture
+def make_checkpointer(processes: Processes) -> MakeCheckpointer:
+    def make(directory: Path, **settings: Any) -> Checkpointer:
+        return Checkpointer(directory, processes, **{"lineage": "test", "keep_last": None, **settings})
+
+    return make
 
 
 def save(checkpointer: Checkpointer, step: int) -> Path:
@@ -64,7 +70,7 @@ def assert_equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) 
     assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
-def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
+def test_what_is_loaded_is_what_was_saved(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     path = save(make_checkpointer(tmp_path), 3)
     assert path.name == "step_00000003"
     fresh = make_checkpointer(tmp_path)
@@ -79,13 +85,13 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     assert fresh.newest_name() == "step_00000003"
 
 
-def test_shards_are_plain_safetensors(tmp_path: Path) -> None:
+def test_shards_are_plain_safetensors(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     path = save(make_checkpointer(tmp_path), 3)
     assert_equal(load_file(path / "shard-00000-00001.safetensors"), make_tensors(3))
 
 
 def test_a_step_taken_while_the_save_is_in_flight_does_not_leak_into_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = threading.Event()
     write = checkpoint_writer._write_safetensors
@@ -113,7 +119,9 @@ def test_a_step_taken_while_the_save_is_in_flight_does_not_leak_into_it(
         assert_equal(loaded, make_tensors(step))
 
 
-def test_begin_does_not_wait_for_the_copy_but_wait_copied_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_begin_does_not_wait_for_the_copy_but_wait_copied_does(
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     go_on = threading.Event()
     copy = checkpoint_writer.Stager._copy
 
@@ -140,7 +148,7 @@ def test_begin_does_not_wait_for_the_copy_but_wait_copied_does(tmp_path: Path, m
 
 
 def test_a_copy_that_fails_is_told_by_commit_and_leaves_no_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpointer = make_checkpointer(tmp_path)
     save(checkpointer, 1)
@@ -156,7 +164,7 @@ def test_a_copy_that_fails_is_told_by_commit_and_leaves_no_checkpoint(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000001"]
 
 
-def test_tensors_may_come_and_go_between_saves(tmp_path: Path) -> None:
+def test_tensors_may_come_and_go_between_saves(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     checkpointer = make_checkpointer(tmp_path)
     save(checkpointer, 1)
     later = make_tensors(2) | {"optimizer.unfrozen.exp_avg": torch.ones(3)}
@@ -170,7 +178,7 @@ def test_tensors_may_come_and_go_between_saves(tmp_path: Path) -> None:
     assert_equal(loaded, later)
 
 
-def test_polling_says_when_the_writing_has_ended(tmp_path: Path) -> None:
+def test_polling_says_when_the_writing_has_ended(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     checkpointer = make_checkpointer(tmp_path)
     assert not checkpointer.local_done()
     assert checkpointer.commit() is None
@@ -185,7 +193,7 @@ def test_polling_says_when_the_writing_has_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("file_bytes", "files"), [(1, 5), (4000, 2)])
 def test_large_shards_are_cut_into_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_bytes: int, files: int
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch, file_bytes: int, files: int
 ) -> None:
     monkeypatch.setattr(checkpoint_writer, "FILE_BYTES", file_bytes)
     checkpointer = make_checkpointer(tmp_path)
@@ -198,7 +206,9 @@ def test_large_shards_are_cut_into_files(
     assert_equal(tensors, make_tensors(3))
 
 
-def test_a_flipped_bit_in_any_file_is_noticed_and_the_previous_one_used(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_any_file_is_noticed_and_the_previous_one_used(
+    tmp_path: Path, make_checkpointer: MakeCheckpointer
+) -> None:
     checkpointer = make_checkpointer(tmp_path)
     save(checkpointer, 1)
     newest = save(checkpointer, 2)
@@ -221,7 +231,7 @@ def test_a_flipped_bit_in_any_file_is_noticed_and_the_previous_one_used(tmp_path
     assert verify(newest) == []
 
 
-def test_missing_cut_and_foreign_pieces_are_named(tmp_path: Path) -> None:
+def test_missing_cut_and_foreign_pieces_are_named(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     checkpointer = make_checkpointer(tmp_path)
     save(checkpointer, 1)
     for step in (2, 3, 4):
@@ -243,7 +253,7 @@ def test_missing_cut_and_foreign_pieces_are_named(tmp_path: Path) -> None:
     assert newest_name(tmp_path) == "step_00000001"
 
 
-def test_without_a_whole_checkpoint_none_is_found(tmp_path: Path) -> None:
+def test_without_a_whole_checkpoint_none_is_found(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     assert make_checkpointer(tmp_path / "nowhere").newest_whole() is None
     path = save(make_checkpointer(tmp_path), 1)
     (path / "manifest.json").write_text("{}")
@@ -252,7 +262,7 @@ def test_without_a_whole_checkpoint_none_is_found(tmp_path: Path) -> None:
     assert "manifest.json is damaged" in checkpointer.warnings[0]
 
 
-def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     save(make_checkpointer(tmp_path), 1)
     save(make_checkpointer(tmp_path, lineage="other"), 9)
     found = make_checkpointer(tmp_path).newest_whole()
@@ -261,7 +271,7 @@ def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path) -> None:
     assert "it belongs to another run (other, not test)" in found.warnings[0]
 
 
-def test_a_name_is_never_written_twice(tmp_path: Path) -> None:
+def test_a_name_is_never_written_twice(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     checkpointer = make_checkpointer(tmp_path)
     save(checkpointer, 1)
     damaged = save(checkpointer, 2)
@@ -312,7 +322,9 @@ def test_manifest_is_a_function_of_its_content(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused_before_any_is_touched(tmp_path: Path, change: Any, message: str) -> None:
+def test_tensors_that_do_not_fit_are_refused_before_any_is_touched(
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, change: Any, message: str
+) -> None:
     checkpointer = make_checkpointer(tmp_path)
     save(checkpointer, 1)
     found = checkpointer.newest_whole()
@@ -325,7 +337,7 @@ def test_tensors_that_do_not_fit_are_refused_before_any_is_touched(tmp_path: Pat
     assert all(not tensor.any() for tensor in tensors.values())
 
 
-def test_misuse_is_refused(tmp_path: Path) -> None:
+def test_misuse_is_refused(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     checkpointer = make_checkpointer(tmp_path)
     with pytest.raises(TypeError, match="belongs into state: lr"):
         checkpointer.begin(1, {"lr": 0.1}, {})  # type: ignore[dict-item]
@@ -339,13 +351,15 @@ def test_misuse_is_refused(tmp_path: Path) -> None:
     checkpointer.wait_and_commit()
 
 
-def test_size_estimate_is_what_is_written(tmp_path: Path) -> None:
+def test_size_estimate_is_what_is_written(tmp_path: Path, make_checkpointer: MakeCheckpointer) -> None:
     path = save(make_checkpointer(tmp_path), 1)
     written = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     assert 0 < written - size_estimate(make_tensors(1)) < 2000
 
 
-def test_room_for_the_checkpoints_is_checked_before_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_the_checkpoints_is_checked_before_the_first(
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check_disk_space(tmp_path, 1000, 3)
     monkeypatch.setattr(checkpoint_files, "free_bytes", lambda path: 3999)
     with pytest.raises(StorageError, match=r"3 to keep and one being written"):
@@ -354,7 +368,9 @@ def test_room_for_the_checkpoints_is_checked_before_the_first(tmp_path: Path, mo
     check_disk_space(tmp_path, 1000, 3)
 
 
-def test_no_save_begins_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_save_begins_on_a_full_disk(
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpointer = make_checkpointer(tmp_path)
     save(checkpointer, 1)
     left = tmp_path / "step_00000009.tmp-0123456789ab"
@@ -365,7 +381,9 @@ def test_no_save_begins_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monke
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]  # what a crash left made way first
 
 
-def test_enospc_is_named_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enospc_is_named_and_nothing_is_lost(
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpointer = make_checkpointer(tmp_path)
     save(checkpointer, 1)
 
@@ -383,7 +401,7 @@ def test_enospc_is_named_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_disk_that_returns_other_bytes_is_noticed_while_saving(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = checkpoint_writer._write_safetensors
 
@@ -403,7 +421,8 @@ FILE_SIZE_LIMIT = """
 import resource, sys, pathlib, torch
 from tsugiki.errors import StorageError
 from tsugiki.training.checkpoint import Checkpointer
-checkpointer = Checkpointer(pathlib.Path(sys.argv[1]), lineage="test")
+from tsugiki.training.distributed import start_processes
+checkpointer = Checkpointer(pathlib.Path(sys.argv[1]), start_processes(), lineage="test")
 checkpointer.begin(1, {"a": torch.ones(100)}, {})
 checkpointer.wait_and_commit()
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -427,7 +446,7 @@ def test_a_file_size_limit_is_named_and_the_previous_checkpoint_is_intact(tmp_pa
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="a small tmpfs needs root")
 def test_a_full_disk_is_named_and_the_previous_checkpoint_is_intact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], capture_output=True

@@ -4,7 +4,6 @@ import shutil
 import threading
 from pathlib import Path
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 from tsugiki.checkpoint_files import Name, list_names
 from tsugiki.training import retention
 from tsugiki.training.checkpoint import Checkpointer
+from tsugiki.training.distributed import Processes
 from tsugiki.training.retention import superseded
-
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
 TENSORS = {"a": torch.ones(3)}
 
@@ -29,22 +27,24 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_the_newest_and_every_mth_stay(tmp_path: Path) -> None:
-    save(Checkpointer(tmp_path, lineage="x", keep_last=2, keep_every=1000), *range(500, 10_501, 500))
+def test_the_newest_and_every_mth_stay(tmp_path: Path, processes: Processes) -> None:
+    save(Checkpointer(tmp_path, processes, lineage="x", keep_last=2, keep_every=1000), *range(500, 10_501, 500))
     kept = [name.step for name in reversed(list_names(tmp_path))]
     assert kept == [*range(1000, 10_001, 1000), 10_500]
 
 
-def test_without_keep_every_the_last_ones_stay_and_no_other(tmp_path: Path) -> None:
-    checkpointer = Checkpointer(tmp_path, lineage="x", keep_last=2)
+def test_without_keep_every_the_last_ones_stay_and_no_other(tmp_path: Path, processes: Processes) -> None:
+    checkpointer = Checkpointer(tmp_path, processes, lineage="x", keep_last=2)
     for step, kept in ((100, [100]), (200, [100, 200]), (300, [200, 300]), (1000, [300, 1000]), (1100, [1000, 1100])):
         save(checkpointer, step)
         assert names(tmp_path) == [f"step_{step:08d}" for step in kept]
 
 
-def test_other_lineages_unknown_names_and_damaged_manifests_are_never_touched(tmp_path: Path) -> None:
-    save(Checkpointer(tmp_path, lineage="other"), 1)
-    save(Checkpointer(tmp_path, lineage="x"), 2, 3)
+def test_other_lineages_unknown_names_and_damaged_manifests_are_never_touched(
+    tmp_path: Path, processes: Processes
+) -> None:
+    save(Checkpointer(tmp_path, processes, lineage="other"), 1)
+    save(Checkpointer(tmp_path, processes, lineage="x"), 2, 3)
     (tmp_path / "step_00000003" / "manifest.json").write_text("{")
     foreign = ["step_5", "step_00000001.tmp-mine", "step_00000001.bak", "best", "export"]
     for name in foreign:
@@ -55,30 +55,30 @@ def test_other_lineages_unknown_names_and_damaged_manifests_are_never_touched(tm
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.mkdir()
     (tmp_path / "step_00000004").symlink_to(outside)
-    save(Checkpointer(tmp_path, lineage="x", keep_last=1), 10)
+    save(Checkpointer(tmp_path, processes, lineage="x", keep_last=1), 10)
     assert names(tmp_path) == sorted(
         [*foreign, "notes.txt", "step_00000001", "step_00000003", "step_00000004", "step_00000010"]
     )
     assert outside.exists()
 
 
-def test_a_damaged_newer_one_does_not_push_out_the_new(tmp_path: Path) -> None:
-    first = Checkpointer(tmp_path, lineage="x", keep_last=1)
+def test_a_damaged_newer_one_does_not_push_out_the_new(tmp_path: Path, processes: Processes) -> None:
+    first = Checkpointer(tmp_path, processes, lineage="x", keep_last=1)
     save(first, 1, 2, 3)
     (tmp_path / "step_00000003").rename(tmp_path / "step_00000009")  # as if the run had gone on and been damaged
     (tmp_path / "step_00000009" / "state.json").write_text("{")
-    second = Checkpointer(tmp_path, lineage="x", keep_last=1)
+    second = Checkpointer(tmp_path, processes, lineage="x", keep_last=1)
     save(second, 4)
     assert names(tmp_path) == ["step_00000004", "step_00000009"]
     save(second, 9)
     assert names(tmp_path) == ["step_00000009_2"]  # passed at last
 
 
-def test_a_failed_deletion_is_a_warning(tmp_path: Path, monkeypatch) -> None:
+def test_a_failed_deletion_is_a_warning(tmp_path: Path, processes: Processes, monkeypatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    checkpointer = Checkpointer(tmp_path, lineage="x", keep_last=1)
+    checkpointer = Checkpointer(tmp_path, processes, lineage="x", keep_last=1)
     with monkeypatch.context() as patch:
         patch.setattr(retention.shutil, "rmtree", refuse)
         save(checkpointer, 1, 2)
@@ -88,7 +88,7 @@ def test_a_failed_deletion_is_a_warning(tmp_path: Path, monkeypatch) -> None:
     assert names(tmp_path) == ["step_00000003"]
 
 
-def test_deleting_does_not_hold_training_up(tmp_path: Path, monkeypatch) -> None:
+def test_deleting_does_not_hold_training_up(tmp_path: Path, processes: Processes, monkeypatch) -> None:
     go_on, remove = threading.Event(), shutil.rmtree
 
     def remove_slowly(path: Path) -> None:
@@ -96,7 +96,7 @@ def test_deleting_does_not_hold_training_up(tmp_path: Path, monkeypatch) -> None
         remove(path)
 
     monkeypatch.setattr(retention.shutil, "rmtree", remove_slowly)
-    checkpointer = Checkpointer(tmp_path, lineage="x", keep_last=1)
+    checkpointer = Checkpointer(tmp_path, processes, lineage="x", keep_last=1)
     save(checkpointer, 1)
     checkpointer.begin(2, TENSORS, {})
     assert checkpointer.commit() == "step_00000002"

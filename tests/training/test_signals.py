@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from tsugiki.training import checkpoint as checkpoint_module
 from tsugiki.training import signals
 from tsugiki.training.checkpoint import Checkpointer
+from tsugiki.training.distributed import Place
 from tsugiki.training.signals import Interrupted, StopRequest, interruptible
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -111,9 +113,9 @@ def test_a_run_keeps_three_saves_and_a_step_in_reserve(open_tiny, monkeypatch):
     assert asked == [67.0]
 
 
-def test_a_save_is_guessed_by_its_size_until_the_longest_was_measured(tmp_path, monkeypatch):
-    assert Checkpointer(tmp_path).save_seconds(400_000_000_000) == 2000.0  # at 200 MB/s
-    two = Checkpointer(tmp_path, world=2, control_group=object(), io_group=object())
+def test_a_save_is_guessed_by_its_size_until_the_longest_was_measured(tmp_path, processes, monkeypatch):
+    assert Checkpointer(tmp_path, processes).save_seconds(400_000_000_000) == 2000.0  # at 200 MB/s
+    two = Checkpointer(tmp_path, replace(processes, place=Place(world=2)))
     assert two.save_seconds(400_000_000_000) == 1000.0  # each writes its part
 
     now, written = [0.0], []
@@ -125,7 +127,7 @@ def test_a_save_is_guessed_by_its_size_until_the_longest_was_measured(tmp_path, 
             written.append(self.upload_completion)
 
     monkeypatch.setattr(checkpoint_module.dcp, "async_save", lambda *_, **__: Begun())
-    found = Checkpointer(tmp_path, lineage="x")
+    found = Checkpointer(tmp_path, processes, lineage="x")
     for seconds, expected in ((30.0, 30.0), (50.0, 50.0), (10.0, 50.0)):
         found.begin(1, {"a": torch.ones(1)}, {})
         now[0] += seconds  # begin() has returned long before the last byte is written

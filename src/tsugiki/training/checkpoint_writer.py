@@ -10,7 +10,6 @@ the manifest vouches for has been on the disk and back.
 
 import json
 import os
-from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +26,7 @@ from torch.futures import Future
 from tsugiki.errors import StorageError
 from tsugiki.files import explain_os_error, fsync_directory, write_atomically, xxh3_file
 from tsugiki.model.shard import local
+from tsugiki.training.distributed import Processes
 
 FILE_BYTES = 2 << 30
 """A rank's shard is cut into files of about this size, so that ranks can share the work of verifying them."""
@@ -51,29 +51,25 @@ def describe_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, An
 
 class Stager(AsyncStager):
     """Copies tensors to buffers on the CPU in the background: they may change once `synchronize_staging`
-    has returned.
-
-    `agree` is called on every rank once its buffers are there or could not be had (with the error's text or None) and
-    raises on all ranks if any failed, so that none starts a save that the others do not join.
-    """
+    has returned."""
 
     _synchronize_after_execute = False
 
-    def __init__(self, agree: Callable[[str | None], None]) -> None:
-        self._agree = agree
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
         self._buffers: dict[str, torch.Tensor] = {}
         self._thread = futures.ThreadPoolExecutor(1, "checkpoint-copy")
         self._copying: futures.Future[dict[str, torch.Tensor]] | None = None
 
     def stage(self, state_dict: dict[str, Any]) -> futures.Future[dict[str, torch.Tensor]]:
         """Begin to copy; the future holds the copy. Raises StorageError on every rank if one has no memory for it."""
-        failure = None
-        try:
-            self._make_buffers(state_dict)
-        except (RuntimeError, MemoryError) as error:
-            self._buffers = {}
-            failure = f"not enough host memory to copy the tensors of a checkpoint ({str(error).splitlines()[0]})"
-        self._agree(failure)
+        with self._processes.refusing_together():  # none starts a save that the others do not join
+            try:
+                self._make_buffers(state_dict)
+            except (RuntimeError, MemoryError) as error:
+                self._buffers = {}
+                reason = str(error).splitlines()[0]
+                raise StorageError(f"not enough host memory to copy the tensors of a checkpoint ({reason})") from error
         ready = torch.cuda.current_stream().record_event() if _any_cuda(state_dict) else None
         self._copying = self._thread.submit(self._copy, state_dict, ready)
         return self._copying

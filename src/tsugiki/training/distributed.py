@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tsugiki.errors import LostProcessError, RecipeError
+from tsugiki.errors import LostProcessError, RecipeError, StorageError
 
 # (rank, world size, local rank) as each launcher spells them, in order of precedence: torchrun under Slurm sets both.
 LAUNCHERS = {
@@ -91,11 +91,27 @@ class Processes:
         dist.broadcast_object_list(holder, src=0, group=self.control)
         return holder[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's `value`, by rank, on every rank. Plain data only."""
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
     def first_text(self, text: str | None) -> str | None:
         """The text of the first rank that has one, on every rank."""
-        texts: list[str | None] = [None] * self.world
-        dist.all_gather_object(texts, text, group=self.control)
-        return next((text for text in texts if text), None)
+        return next((text for text in self.gather(text) if text), None)
+
+    @contextlib.contextmanager
+    def refusing_together(self) -> Iterator[None]:
+        """A StorageError of the block, on whichever rank, is raised on every rank: what one cannot do, none does."""
+        refusal = None
+        try:
+            yield
+        except StorageError as error:
+            refusal = str(error)
+        refusal = self.first_text(refusal)
+        if refusal is not None:
+            raise StorageError(refusal)
 
 
 def start_processes(timeout_minutes: float = 30.0) -> Processes:

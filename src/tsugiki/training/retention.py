@@ -8,6 +8,7 @@ Checkpoints of another lineage, and whatever has no readable manifest, are never
 
 import contextlib
 import shutil
+import threading
 import uuid
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -79,3 +80,30 @@ def sweep(directory: Path) -> list[str]:
     except StorageError as error:
         problems.append(str(error))
     return problems
+
+
+class Disposal:
+    """Deletes checkpoints of one directory: they are gone at once, and a thread frees their bytes while training goes
+    on. What could not be done is added to `warnings`."""
+
+    def __init__(self, directory: Path, warnings: list[str]) -> None:
+        self._directory, self._warnings = directory, warnings
+        self._sweeper: threading.Thread | None = None
+
+    def delete(self, names: Iterable[Name]) -> None:
+        """Delete these, and saves that were cut off. Not to be called while a save is in progress."""
+        self.finish()
+        self._warnings += set_aside(self._directory, names)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Begin to free the bytes of all that was set aside."""
+        self.finish()
+        self._sweeper = threading.Thread(target=lambda: self._warnings.extend(sweep(self._directory)), name="sweep")
+        self._sweeper.start()
+
+    def finish(self) -> None:
+        """Wait until the bytes are free."""
+        if self._sweeper is not None:
+            self._sweeper.join()
+            self._sweeper = None

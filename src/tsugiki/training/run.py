@@ -17,7 +17,7 @@ import torch
 import torch.utils.deterministic
 import xxhash
 
-from tsugiki.checkpoint_files import list_names
+from tsugiki.checkpoint_files import check_disk_space, list_names
 from tsugiki.corpus.mixture import Mixture
 from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -32,7 +32,7 @@ from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import launch_errors, total_steps
 from tsugiki.schedule import Schedule, make_schedule
 from tsugiki.training.batches import Cut
-from tsugiki.training.checkpoint import Checkpointer, check_disk_space, size_estimate
+from tsugiki.training.checkpoint import Checkpointer, size_estimate
 from tsugiki.training.distributed import Processes
 from tsugiki.training.host_memory import keep_freed_memory
 from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
@@ -178,10 +178,7 @@ def open_run(
     )
     checkpointer = Checkpointer(
         recipe.run_dir / "checkpoints",
-        rank=processes.rank,
-        world=processes.world,
-        control_group=processes.control,
-        io_group=processes.storage,
+        processes,
         keep_last=training.save_total_limit,
         keep_every=training.keep_every,
     )
