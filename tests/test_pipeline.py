@@ -183,6 +183,12 @@ def test_a_refused_start_leaves_the_run_as_it_stood(recipe_of, tiny, tiny_tokeni
     before = stands(recipe.run_dir)
     assert {"model/config.json", "model/tokenizer.json", "recipe.yaml", "state.json"} <= before.keys()
 
+    checked = (recipe.run_dir / "preflight.json").read_bytes()
+    with pytest.raises(RecipeError, match="stop_after_steps is 2, and the run has reached step 2: raise it"):
+        run_training(recipe, silent)
+    assert stands(recipe.run_dir) == before
+    assert (recipe.run_dir / "preflight.json").read_bytes() == checked
+
     lower = recipe_of(**copies, **{"training.learning_rate": 1e-3, "training.logging_steps": 3})
     for only_preflight in (False, True):
         with pytest.raises(RecipeError, match=r"training\.learning_rate"):

@@ -108,10 +108,11 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
             on_first_rank(lambda: held.enter_context(lock_run(recipe.run_dir)), processes.control)
             run = open_run(recipe, sources, tokenizer, inputs.folder, processes, stop, say)
             describe_run(run)
+            if not only_preflight:
+                require_steps_left(run)
             check_run(run)
             if only_preflight:
                 return False
-            require_steps_left(run)
             if processes.is_first:
                 record_inputs(recipe, inputs)  # now that the recipe is known to continue what is there
             return train_and_record(run, questions(recipe, sources, tokenizer))
