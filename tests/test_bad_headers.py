@@ -29,8 +29,9 @@ from tsugiki.evaluation import diff, table_forms
 from tsugiki.evaluation.backends import configured_stops, max_positions
 from tsugiki.evaluation.journal import Journal, Key
 from tsugiki.evaluation.models import find_model
-from tsugiki.evaluation.results import read_results, write_results
+from tsugiki.evaluation.results import write_results
 from tsugiki.evaluation.table import make_table
+from tsugiki.evaluation_files import read_results
 from tsugiki.inspection import inspect_path
 from tsugiki.metrics_file import read_logged
 from tsugiki.model.safe_config import build_config, read_config

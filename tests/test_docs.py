@@ -319,7 +319,7 @@ def test_every_probe_of_the_quick_suite_is_on_the_page():
 def test_the_task_on_the_page_runs(tiny_language_model_folder, tmp_path, monkeypatch):
     """A reader who copies its two files and its command gets a score of three items."""
     pytest.importorskip("lm_eval")
-    from tsugiki.evaluation.results import read_records, read_results
+    from tsugiki.evaluation_files import read_records, read_results
 
     section = EVALUATION.read_text("utf-8").split("\n## Your own tasks\n")[1]
     files = re.findall(r"`(my-tasks/\S+)`.*?\n\n```\w+\n(.*?)```", section, re.S)

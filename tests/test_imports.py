@@ -14,8 +14,8 @@ PARTS = [
     "recipe", "recipe_values", "recipe_training", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_machine",
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
     "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
-    "experiment_results", "checkpoint_files", "checkpoint_tensors", "folders", "metrics_file", "model_folder",
-    "amounts", "pages",
+    "experiment_results", "evaluation_files", "score_combinations", "checkpoint_files", "checkpoint_tensors", "folders",
+    "metrics_file", "model_folder", "amounts", "pages",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 

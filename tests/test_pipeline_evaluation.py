@@ -13,7 +13,7 @@ from tiny_project import PreparedTiny, prepare_tiny
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.evaluation import backends, quick
 from tsugiki.evaluation.models import checkpoint_at
-from tsugiki.evaluation.results import read_results
+from tsugiki.evaluation_files import read_results
 from tsugiki.pipeline import export_final, held_out_texts, run_evaluation, run_training
 from tsugiki.progress import EvaluationProgress
 from tsugiki.recipe import Recipe

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.evaluation.combine import COMBINATIONS
 from tsugiki.evaluation.data import load_set
 from tsugiki.evaluation.harness import _model_rouge
 from tsugiki.evaluation.tasks import scoring
+from tsugiki.score_combinations import COMBINATIONS
 from tsugiki.statistics import Sample, difference_interval, score_interval
 
 ITEMS = 60

@@ -91,8 +91,8 @@ def test_a_checkpoint_is_exported_for_as_long_as_it_is_asked(run_dir, tmp_path):
 
 def test_a_checkpoint_answers_as_its_export_does(run_dir, official_data, tmp_path):
     pytest.importorskip("lm_eval")
-    from tsugiki.evaluation.results import read_records
     from tsugiki.evaluation.run import Settings, evaluate
+    from tsugiki.evaluation_files import read_records
 
     checkpoint = checkpoint_at(run_dir, 3)
     export(checkpoint, tmp_path / "released")

@@ -12,8 +12,8 @@ from tsugiki.errors import RecipeError
 from tsugiki.evaluation import run
 from tsugiki.evaluation.harness import Harness
 from tsugiki.evaluation.models import find_model
-from tsugiki.evaluation.results import read_records
 from tsugiki.evaluation.run import Settings
+from tsugiki.evaluation_files import read_records
 
 RIVERS = """
 task: rivers

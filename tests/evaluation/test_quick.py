@@ -11,8 +11,8 @@ from tsugiki.errors import ModelError
 from tsugiki.evaluation import quick
 from tsugiki.evaluation.models import find_model
 from tsugiki.evaluation.quick import evaluate_quick, score_sharing_contexts
-from tsugiki.evaluation.results import read_records, read_results
 from tsugiki.evaluation.run import Settings, evaluate
+from tsugiki.evaluation_files import read_records, read_results
 from tsugiki.model.bits_per_byte import score_documents
 from tsugiki.model.cached import CachedModel
 from tsugiki.model.loss import TrainingModel

@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 from tsugiki.errors import DataError, StorageError
-from tsugiki.evaluation.results import (
-    MissingTask,
-    ModelResult,
-    TaskResult,
-    read_records,
-    read_results,
-    records_file,
-    write_results,
-)
+from tsugiki.evaluation.results import write_results
+from tsugiki.evaluation_files import MissingTask, ModelResult, TaskResult, read_records, read_results, records_file
 
 
 def task(name="jemhopqa", ids=("q7", "7", "質問 3"), values=((0.5,), (1.0,), (0.12,)), **changes):

@@ -15,8 +15,8 @@ from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.evaluation import backends, run
 from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import find_model
-from tsugiki.evaluation.results import MissingTask, TaskResult, read_records, read_results
 from tsugiki.evaluation.run import Settings, labels
+from tsugiki.evaluation_files import MissingTask, TaskResult, read_records, read_results
 
 ITEMS = {
     "jcommonsenseqa": 1119, "jemhopqa": 120, "niilc": 198, "jsquad": 4442, "mgsm_ja": 250, "wmt20_en_ja": 1000,

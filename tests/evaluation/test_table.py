@@ -10,9 +10,9 @@ from rich.console import Console
 
 from tsugiki.errors import DataError
 from tsugiki.evaluation.published import COLUMNS, published_rows
-from tsugiki.evaluation.results import TaskResult
 from tsugiki.evaluation.table import make_table
 from tsugiki.evaluation.table_forms import draw, to_json, to_markdown
+from tsugiki.evaluation_files import TaskResult
 from tsugiki.statistics import average_interval, difference_interval, score_interval
 
 GENERATOR = np.random.default_rng(4)

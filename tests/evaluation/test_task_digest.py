@@ -10,9 +10,9 @@ from evaluation_models import Quiet
 
 from tsugiki.evaluation import run
 from tsugiki.evaluation.models import find_model
-from tsugiki.evaluation.results import read_results
 from tsugiki.evaluation.run import Settings
 from tsugiki.evaluation.task_digest import task_digest
+from tsugiki.evaluation_files import read_results
 
 FILES = {
     "rivers.yaml": """

@@ -131,8 +131,8 @@ def test_an_end_token_is_no_part_of_the_answer(both, language_model):
 
 def test_it_runs_through_the_runner_with_the_same_scores(language_model, official_data, tmp_path, fake_vllm):
     pytest.importorskip("lm_eval")
-    from tsugiki.evaluation.results import read_records
     from tsugiki.evaluation.run import Settings, evaluate
+    from tsugiki.evaluation_files import read_records
 
     records, headers = {}, {}
     for name in ("hf", "vllm"):
@@ -156,8 +156,8 @@ def test_it_runs_through_the_runner_with_the_same_scores(language_model, officia
 def test_a_prompt_that_fills_the_context_fits(language_model, official_data, tmp_path, fake_vllm):
     """vLLM reads the last token of a continuation too, and writes one more."""
     pytest.importorskip("lm_eval")
-    from tsugiki.evaluation.results import TaskResult
     from tsugiki.evaluation.run import Settings, evaluate
+    from tsugiki.evaluation_files import TaskResult
 
     model = find_model(str(language_model(max_position_embeddings=128)))
     settings = Settings(

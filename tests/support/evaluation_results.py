@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tsugiki.evaluation.results import MissingTask, ModelResult, TaskResult
+from tsugiki.evaluation_files import MissingTask, ModelResult, TaskResult
 
 
 def scored(task, values, *, ids=None, **changes):

@@ -18,8 +18,8 @@ from tsugiki.cli import main
 from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.readers import format_of, read_documents
 from tsugiki.errors import RecipeError
-from tsugiki.evaluation.results import read_records
 from tsugiki.evaluation.suites import SUITES, full_names
+from tsugiki.evaluation_files import read_records
 from tsugiki.model.loss import TrainingModel
 from tsugiki.recipe_evaluation import task_names
 from tsugiki.recipe_file import json_schema, parse_recipe

@@ -13,15 +13,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tsugiki.errors import DataError
-from tsugiki.evaluation.combine import COMBINATIONS
-from tsugiki.evaluation.results import (
-    TaskResult,
-    read_records,
-    read_results,
-    require_one_suite,
-    require_same_metric,
-)
+from tsugiki.evaluation.results import require_one_suite, require_same_metric
+from tsugiki.evaluation_files import TaskResult, read_records, read_results
 from tsugiki.printable import printable
+from tsugiki.score_combinations import COMBINATIONS
 from tsugiki.statistics import Interval, difference_interval
 
 TAIL = 200

@@ -17,20 +17,21 @@ import numpy as np
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, TsugikiError
-from tsugiki.evaluation.combine import COMBINATIONS
 from tsugiki.evaluation.data import load_set
 from tsugiki.evaluation.lm import MAX_NEW_TOKENS, JournalLM, Traits, item_of
 from tsugiki.evaluation.metrics.bleu import bleu_signature
 from tsugiki.evaluation.metrics.rouge import rouge2
 from tsugiki.evaluation.metrics.words import words
 from tsugiki.evaluation.prompts import shorten
-from tsugiki.evaluation.results import Record, TaskResult
+from tsugiki.evaluation.results import Record
 from tsugiki.evaluation.shots import TASK_FILE_SEED, describe
 from tsugiki.evaluation.suites import SUITES
 from tsugiki.evaluation.task_digest import task_digest
 from tsugiki.evaluation.tasks import FOLDER
 from tsugiki.evaluation.tasks.scoring import Scoring
+from tsugiki.evaluation_files import TaskResult
 from tsugiki.printable import one_line
+from tsugiki.score_combinations import COMBINATIONS
 
 
 class Harness:

@@ -21,7 +21,8 @@ from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.probes.items import Probe
 from tsugiki.evaluation.probes.score import ProbeResult, TextResult, probe_model
 from tsugiki.evaluation.probes.suite import WRITTEN, quick_suite
-from tsugiki.evaluation.results import Record, TaskResult
+from tsugiki.evaluation.results import Record
+from tsugiki.evaluation_files import TaskResult
 from tsugiki.model.bits_per_byte import DocumentScores, Ids, plan_windows, score_documents
 from tsugiki.model.cached import CachedModel, Continuation, LogLikelihood
 from tsugiki.model.cached.requests import require_finite

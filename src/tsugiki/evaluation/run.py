@@ -30,9 +30,10 @@ from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.quick import Texts
-from tsugiki.evaluation.results import Digest, MissingTask, ModelResult, Record, TaskResult, write_results
+from tsugiki.evaluation.results import Digest, Record, write_results
 from tsugiki.evaluation.shots import TASK_FILE_SEED
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
+from tsugiki.evaluation_files import MissingTask, ModelResult, TaskResult
 from tsugiki.recipe_evaluation import CODE_TASKS
 from tsugiki.statistics import score_interval
 

@@ -10,9 +10,9 @@ from tsugiki.evaluation import diff, table_forms
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.published import SUITE, published_rows
 from tsugiki.evaluation.quick import Texts
-from tsugiki.evaluation.results import MissingTask, ModelResult
 from tsugiki.evaluation.run import Progress, Say, Settings, evaluate
 from tsugiki.evaluation.table import make_table
+from tsugiki.evaluation_files import MissingTask, ModelResult
 from tsugiki.files import write_atomically, write_json
 
 

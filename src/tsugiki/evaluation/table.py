@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from tsugiki.errors import ModelError
 from tsugiki.evaluation.published import COLUMNS, SOURCES, SUITE, PublishedRow
-from tsugiki.evaluation.results import MissingTask, ModelResult, TaskResult, require_one_suite, require_same_metric
+from tsugiki.evaluation.results import require_one_suite, require_same_metric
+from tsugiki.evaluation_files import MissingTask, ModelResult, TaskResult
 from tsugiki.statistics import Interval, average_interval, difference_interval, score_interval
 
 LANGUAGES = {"ja": "Japanese", "en": "English"}

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tsugiki.evaluation.results import MissingTask, TaskResult
 from tsugiki.evaluation.table import Block, Cell, Row, ScoreTable
+from tsugiki.evaluation_files import MissingTask, TaskResult
 from tsugiki.printable import escape_markdown, one_line
 from tsugiki.statistics import Interval
 

@@ -8,9 +8,10 @@ import pytest
 
 from tsugiki.errors import RecipeError
 from tsugiki.evaluation.metrics import bleu
-from tsugiki.evaluation.metrics.bleu import bleu_from_statistics, bleu_signature, bleu_statistics, chrf
+from tsugiki.evaluation.metrics.bleu import bleu_signature, bleu_statistics, chrf
 from tsugiki.evaluation.metrics.words import words
 from tsugiki.evaluation.tasks.scoring import bleu_score
+from tsugiki.score_combinations import bleu as combined
 
 sacrebleu = pytest.importorskip("sacrebleu", reason="the extra eval")
 
@@ -40,7 +41,7 @@ def whole(pairs, tokenize):
 def from_items(pairs, tokenize):
     """By our sums, as results do it, and by the aggregation that task files name for lm-eval's own."""
     statistics = [bleu_statistics(*pair, tokenize) for pair in pairs]
-    found = bleu_from_statistics(np.sum(statistics, axis=0))
+    found = combined(np.sum(statistics, axis=0), len(statistics))
     assert bleu_score(statistics) == found
     return found
 
@@ -90,8 +91,8 @@ def test_scores_of_many_resamples_at_once_equal_those_one_by_one():
         / 100
         for row in sums.tolist()
     ]
-    assert bleu_from_statistics(sums) == pytest.approx(expected, abs=1e-12)
-    assert bleu_from_statistics(sums.reshape(4, 50, 10)) == pytest.approx(np.reshape(expected, (4, 50)), abs=1e-12)
+    assert combined(sums, 1) == pytest.approx(expected, abs=1e-12)
+    assert combined(sums.reshape(4, 50, 10), 1) == pytest.approx(np.reshape(expected, (4, 50)), abs=1e-12)
     assert 20 < np.count_nonzero(expected) < 180
 
 

@@ -9,7 +9,8 @@ from tsugiki.evaluation.code.guard import require_permission
 from tsugiki.evaluation.code.judge import Complete, why_wrong
 from tsugiki.evaluation.code.problems import CodeProblem, cut_body, own_problems, read_problems
 from tsugiki.evaluation.journal import digest_of
-from tsugiki.evaluation.results import Record, TaskResult
+from tsugiki.evaluation.results import Record
+from tsugiki.evaluation_files import TaskResult
 
 TITLES = {"code": "functions", "humaneval": "HumanEval", "jhumaneval": "JHumanEval"}
 FILES = {

@@ -12,9 +12,6 @@ spaces, then 13a.
 from functools import cache
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from tsugiki.errors import RecipeError
 from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.metrics.words import words
@@ -29,22 +26,6 @@ def bleu_statistics(prediction: str, reference: str, tokenize: str) -> list[floa
     """What one item adds to the sums, see `STATISTICS`. Raises RecipeError where there is no such tokenizer."""
     score = _metric(tokenize).sentence_score(_prepared(prediction, tokenize), [_prepared(reference, tokenize)])
     return [float(n) for n in (score.sys_len, score.ref_len, *score.counts, *score.totals)]
-
-
-def bleu_from_statistics(sums: ArrayLike) -> NDArray[np.float64]:
-    """Corpus BLEU in 0..1 from sums of statistics [..., 10] -> [...].
-
-    The n-th order without a match counts as 2^-n matches; without any match, or without any 4-gram in all the
-    predictions, the score is 0.
-    """
-    sums = np.asarray(sums, dtype=np.float64)
-    length, reference_length = sums[..., 0], sums[..., 1]
-    matches, totals = sums[..., 2:6], sums[..., 6:10]
-    defined = (matches > 0).any(-1) & (totals > 0).all(-1)
-    smoothed = np.where(matches > 0, matches, 0.5 ** (matches == 0).cumsum(-1))
-    precisions = smoothed / np.where(totals > 0, totals, 1)
-    brevity = np.exp(np.minimum(0, 1 - reference_length / np.maximum(length, 1)))
-    return np.where(defined, brevity * np.exp(np.log(precisions).mean(-1)), 0.0)
 
 
 def bleu_signature(tokenize: str) -> str:

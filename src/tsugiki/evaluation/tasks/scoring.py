@@ -18,7 +18,7 @@ from tsugiki.evaluation.metrics.answers import (
     short_answer,
     yes_or_no,
 )
-from tsugiki.evaluation.metrics.bleu import bleu_from_statistics, bleu_statistics, chrf
+from tsugiki.evaluation.metrics.bleu import bleu_statistics, chrf
 from tsugiki.evaluation.metrics.fuzzy import fuzzy_ratio
 from tsugiki.evaluation.metrics.published_answers import (
     gsm8k_equal,
@@ -30,6 +30,7 @@ from tsugiki.evaluation.metrics.published_answers import (
 from tsugiki.evaluation.metrics.rouge import rouge2
 from tsugiki.evaluation.metrics.squad import character_f1, japanese_exact, squad_exact, squad_f1
 from tsugiki.evaluation.metrics.words import words
+from tsugiki.score_combinations import bleu
 
 Item = dict[str, Any]
 
@@ -63,7 +64,7 @@ def _as_it_is(output: str) -> str:
 
 def bleu_score(statistics: list[list[float]]) -> float:
     """Corpus BLEU, 0..1, of what each item gave: the aggregation of task files, `metadata.combine: bleu`."""
-    return float(bleu_from_statistics(np.sum(statistics, axis=0)))
+    return float(bleu(np.sum(statistics, axis=0), len(statistics)))
 
 
 def _bleu(tokenize: str) -> Callable[[str, str], list[float]]:

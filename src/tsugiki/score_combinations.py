@@ -9,13 +9,22 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tsugiki.evaluation.metrics.bleu import bleu_from_statistics
 from tsugiki.statistics import Combine, mean
 
 
 def bleu(sums: NDArray[np.float64], items: int) -> NDArray[np.float64]:
-    """Corpus BLEU between 0 and 1 from summed statistics [..., 10]."""
-    return bleu_from_statistics(sums)
+    """Corpus BLEU in 0..1 from sums of statistics [..., 10].
+
+    The n-th order without a match counts as 2^-n matches; without any match, or without any 4-gram in all the
+    predictions, the score is 0.
+    """
+    length, reference_length = sums[..., 0], sums[..., 1]
+    matches, totals = sums[..., 2:6], sums[..., 6:10]
+    defined = (matches > 0).any(-1) & (totals > 0).all(-1)
+    smoothed = np.where(matches > 0, matches, 0.5 ** (matches == 0).cumsum(-1))
+    precisions = smoothed / np.where(totals > 0, totals, 1)
+    brevity = np.exp(np.minimum(0, 1 - reference_length / np.maximum(length, 1)))
+    return np.where(defined, brevity * np.exp(np.log(precisions).mean(-1)), 0.0)
 
 
 def bits_per_byte(sums: NDArray[np.float64], items: int) -> NDArray[np.float64]:
