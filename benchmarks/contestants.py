@@ -298,14 +298,20 @@ class _SaveWatch:
     def __init__(self, checkpointer: Any):
         self.saves: list[dict[str, float]] = []
         self.checkpointer = checkpointer
-        self._begin, self._wait_copied, self._commit = checkpointer.begin, checkpointer.wait_copied, checkpointer.commit
-        checkpointer.begin, checkpointer.wait_copied, checkpointer.commit = self.begin, self.wait_copied, self.commit
+        self._begin, self._wait_copied, self._proceed = (
+            checkpointer.begin,
+            checkpointer.wait_copied,
+            checkpointer.proceed,
+        )
+        checkpointer.begin, checkpointer.wait_copied, checkpointer.proceed = self.begin, self.wait_copied, self.proceed
+        self.in_flight = False
 
     def begin(self, *arguments: Any) -> None:
         start = time.perf_counter()
         self._begin(*arguments)
         record = {"begin": time.perf_counter() - start}
         self.saves.append(record)
+        self.in_flight = True
         threading.Thread(target=self._wait, args=(start, record), daemon=True).start()
 
     def wait_copied(self) -> None:
@@ -319,17 +325,17 @@ class _SaveWatch:
             time.sleep(0.005)
         record.setdefault("written", time.perf_counter() - start)
 
-    def commit(self) -> str | None:
-        in_flight = bool(self.saves) and "commit" not in self.saves[-1]
+    def proceed(self) -> str | None:
         waited = time.perf_counter()
-        while in_flight and not self.checkpointer.local_done():
+        while self.in_flight and not self.checkpointer.local_done():
             time.sleep(0.002)  # the end of the run waits for the writing; that is no stall of a step
         start = time.perf_counter()
-        if in_flight:
+        if self.in_flight:
             self.saves[-1].setdefault("written", start - waited + self.saves[-1]["begin"])
-        name = self._commit()
-        if in_flight:
-            self.saves[-1]["commit"] = time.perf_counter() - start
+        name = self._proceed()
+        if self.in_flight:
+            self.saves[-1]["commit"] = self.saves[-1].get("commit", 0.0) + time.perf_counter() - start
+        self.in_flight = self.in_flight and name is None
         return name
 
 

@@ -27,6 +27,7 @@ from tsugiki.checkpoint_files import (
     verify,
 )
 from tsugiki.errors import StorageError
+from tsugiki.files import fsync_directory
 from tsugiki.training import checkpoint as checkpoint_module
 from tsugiki.training import checkpoint_writer
 from tsugiki.training.checkpoint import Checkpointer, size_estimate
@@ -145,6 +146,49 @@ def test_begin_does_not_wait_for_the_copy_but_wait_copied_does(
     loaded = blank(tensors)
     checkpointer.load(found, loaded)
     assert_equal(loaded, make_tensors(1))
+
+
+def test_training_goes_on_while_a_slow_disk_publishes(
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def flush_late(path: Path) -> None:
+        assert go_on.wait(60)
+        fsync_directory(path)
+
+    checkpointer = make_checkpointer(tmp_path)
+    checkpointer.begin(1, make_tensors(1), {})
+    while not checkpointer.local_done():
+        pass
+    monkeypatch.setattr(checkpoint_module, "fsync_directory", flush_late)
+    assert checkpointer.proceed() is None  # returns while the flush is held up
+    assert not checkpointer.local_done()
+    assert checkpointer.newest_name() is None
+    go_on.set()
+    while not checkpointer.local_done():
+        pass
+    assert checkpointer.proceed() == "step_00000001" == checkpointer.newest_name()
+    assert checkpointer.proceed() is None
+
+
+def test_a_publication_that_fails_is_told_and_leaves_no_checkpoint(
+    tmp_path: Path, make_checkpointer: MakeCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpointer = make_checkpointer(tmp_path)
+    save(checkpointer, 1)
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "write_atomically", refuse)
+        checkpointer.begin(2, make_tensors(2), {})
+        assert checkpointer.proceed() is None
+        with pytest.raises(StorageError, match=r"step_00000002 was not saved.*input/output error.*is step_00000001"):
+            checkpointer.proceed()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000001"]
+    assert save(checkpointer, 2).name == "step_00000002"
 
 
 def test_a_copy_that_fails_is_told_by_commit_and_leaves_no_checkpoint(

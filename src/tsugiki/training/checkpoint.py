@@ -5,7 +5,8 @@ The life of one, each line on every rank at the same step:
     checkpointer.begin(step, tensors, state)     returns at once; threads copy the tensors and write the copy
     checkpointer.wait_copied()                   before the next update: from here on the tensors may change
     checkpointer.local_done()                    asked every step; costs nothing
-    checkpointer.commit()                        all agree; rank 0 writes the manifest and renames the directory
+    checkpointer.proceed()                       all have written; a thread of rank 0 writes the manifest and renames
+    checkpointer.proceed()                       all know that it is done
 
 Until the rename there is no checkpoint (`checkpoint_files.py` has the layout). What one rank cannot do, no rank does:
 every method that can fail does so on all ranks, with the same text. torch's own failures need care: its
@@ -18,7 +19,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -77,13 +78,14 @@ class Found:
 
 @dataclass
 class _Flight:
-    """A save between begin() and commit()."""
+    """A save between begin() and the last proceed()."""
 
     name: Name
     temporary: Path
     writer: ShardWriter
     tensors: dict[str, dict[str, Any]]
-    done: Future[Any]
+    written: Future[Any]
+    published: Future[None] | None = None
 
 
 def size_estimate(tensors: Mapping[str, torch.Tensor]) -> int:
@@ -116,6 +118,7 @@ class Checkpointer:
         self._longest_save: float | None = None
         self._stager = Stager(processes)
         self._flight: _Flight | None = None
+        self._publisher = ThreadPoolExecutor(1, "checkpoint-publish")
         self._disposal = Disposal(self.directory, self.warnings)
         self._line: list[str] = []  # names, newest first, that this run continues from or has written
 
@@ -172,37 +175,42 @@ class Checkpointer:
         self._stager.synchronize_staging()
 
     def local_done(self) -> bool:
-        """Whether a save is in flight and its writing has ended here, well or badly. Never blocks, never raises."""
-        return self._flight is not None and self._flight.done.done()
+        """Whether a save is in flight and the part of it that runs here in the background has ended, well or badly.
+        Never blocks, never raises."""
+        flight = self._flight
+        return flight is not None and (flight.published or flight.written).done()
 
-    def commit(self) -> str | None:
-        """Make the checkpoint in flight exist, then delete what it supersedes; returns its name. Collective.
+    def proceed(self) -> str | None:
+        """Take the save in flight one stage on; at once, when `local_done` on every rank. Collective.
 
-        Waits for this rank's writing if it has not ended. None when no save is in flight.
-        Raises StorageError on every rank, with the first cause, if any rank failed; older checkpoints stay.
+        From written to being published by a thread of rank 0 (None is returned: to flush a busy disk may take a
+        fraction of a second), and from published to committed (its name is returned; what it supersedes is deleted).
+        None when no save is in flight. Raises StorageError on every rank, with the first cause, if any rank failed;
+        older checkpoints stay.
         """
-        flight, self._flight = self._flight, None
+        flight = self._flight
         if flight is None:
             return None
-        failure = None
         try:
-            flight.done.result()
-        except (Exception, CheckpointException) as error:
-            failure = _explain(error, flight.temporary)
-        reports = self._processes.gather((failure, flight.writer.written, flight.writer.elements))
-        failure = next((text for text, _, _ in reports if text), None)
-        try:
-            if failure is not None:
-                raise StorageError(failure)
-            on_first_rank(partial(self._publish, flight, reports), self._processes.control)
+            if flight.published is None:
+                flight.published = self._begin_to_publish(flight)
+                return None
+            on_first_rank(flight.published.result, self._processes.control)
         except StorageError as error:
+            self._flight = None
             self._discard(flight.temporary)
             standing = f"the last one is {self._line[0]}" if self._line else "there is none yet"
             raise StorageError(f"checkpoint {flight.name} was not saved: {error} ({standing})") from error
+        self._flight = None
         self._line = [str(flight.name), *self._line][:_LONGEST_LINE]
-        if self._processes.is_first:
-            self._retain(flight.name)
         return str(flight.name)
+
+    def commit(self) -> str | None:
+        """All stages of `proceed` that are left, waiting for each; the checkpoint's name. Collective."""
+        name = None
+        while self._flight is not None:
+            name = self.proceed()
+        return name
 
     def wait_and_commit(self) -> str | None:
         """commit(), for callers that have nothing better to do than wait: what it deletes is gone on return."""
@@ -232,11 +240,27 @@ class Checkpointer:
         (self.directory / temporary).mkdir()
         return str(name), temporary
 
-    def _publish(self, flight: _Flight, reports: list[tuple[str | None, dict[str, Any], dict[str, int]]]) -> None:
-        """Rank 0: write the manifest of what the ranks report, and rename. Durable; StorageError, whatever fails."""
+    def _begin_to_publish(self, flight: _Flight) -> Future[None]:
+        """Gather what the ranks have written. Raises StorageError on every rank where one has failed."""
+        failure = None
         try:
-            manifest = render_manifest(self._manifest(flight, reports))
-            write_atomically(flight.temporary / MANIFEST, manifest)
+            flight.written.result()
+        except (Exception, CheckpointException) as error:
+            failure = _explain(error, flight.temporary)
+        reports = self._processes.gather((failure, flight.writer.written, flight.writer.elements))
+        failure = next((text for text, _, _ in reports if text), None)
+        if failure is not None:
+            raise StorageError(failure)
+        if self._processes.is_first:
+            return self._publisher.submit(self._publish, flight, reports)
+        nothing_to_do: Future[None] = Future()
+        nothing_to_do.set_result(None)
+        return nothing_to_do
+
+    def _publish(self, flight: _Flight, reports: list[tuple[str | None, dict[str, Any], dict[str, int]]]) -> None:
+        """Rank 0: write the manifest, rename, delete what is superseded. Durable; StorageError, whatever fails."""
+        try:
+            write_atomically(flight.temporary / MANIFEST, render_manifest(self._manifest(flight, reports)))
             problems = size_problems(flight.temporary, read_manifest(flight.temporary))
             if problems:
                 raise StorageError("; ".join(problems))
@@ -247,6 +271,7 @@ class Checkpointer:
             fsync_directory(self.directory)
         except Exception as error:
             raise StorageError(_explain(error, flight.temporary)) from error
+        self._retain(flight.name)
 
     def _manifest(
         self, flight: _Flight, reports: list[tuple[str | None, dict[str, Any], dict[str, int]]]

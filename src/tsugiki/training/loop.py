@@ -111,7 +111,7 @@ def train(
                 run.checkpointer.wait_and_commit()  # begun when all was well
                 raise DivergedError(_divergence_text(run))
             if record.saved:
-                _note_saved(run, run.checkpointer.commit())
+                _note_saved(run, run.checkpointer.proceed())
             at_end = record.stop or record.step == run.last_step
             save_now = record.step % settings.save_steps == 0 or at_end
             if save_now:
