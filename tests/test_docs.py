@@ -86,6 +86,20 @@ def test_every_verb_and_option_that_is_named_exists(page):
             command.make_context(words[0], ["0" if word == "G" else word for word in rest])
 
 
+RECIPES = [*sorted(ROOT.glob("recipes/*.yaml")), *sorted(ROOT.glob("src/tsugiki/templates/*/*.yaml"))]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_commands_in_a_recipes_comments_exist_and_change_what_they_say(path):
+    comments = re.findall(r"^#  +(.*\n)", path.read_text("utf-8"), re.M)
+    recipe = load_recipe(path, check_files=False)
+    for words in commands("```\n" + "".join(comments) + "```\n"):
+        command, rest = command_named(words)
+        command.make_context(words[0], [*rest])
+        for override in (word for word in rest if "=" in word):
+            assert load_recipe(path, [override], check_files=False) != recipe, override
+
+
 def test_the_readmes_table_has_every_verb_in_the_order_of_the_help():
     table = re.search(r"^\| command \|.*?\n\n", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
     assert table

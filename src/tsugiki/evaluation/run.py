@@ -163,10 +163,11 @@ class Asked:
         """Put a task's scores into the result, with its records, and say so."""
         self.result.tasks[scored.task] = scored
         self.records[scored.task] = records
-        score = score_interval(scored.sample)
+        score, items = score_interval(scored.sample), len(scored.ids)
+        reach = f" ({score.low:.4f} to {score.high:.4f})" if score.limits() else ""  # one item may say nothing of it
         self.say(
-            f"scored     {scored.title}: {score.estimate:.4f} ({score.low:.4f} to {score.high:.4f}), {scored.metric}, "
-            f"{len(scored.ids):,} items{took}"
+            f"scored     {scored.title}: {score.estimate:.4f}{reach}, {scored.metric}, "
+            f"{items:,} item{'s' * (items != 1)}{took}"
         )
 
 
