@@ -86,7 +86,7 @@ class Interval:
 
 def score_interval(sample: Sample) -> Interval:
     """The score of a system on its items."""
-    if sample.combine is mean and _is_binary(sample.rows):
+    if sample.combine is mean and is_binary(sample.rows):
         return _wilson(int(sample.rows.sum()), len(sample.rows))
     return _bootstrap(sample)
 
@@ -100,7 +100,7 @@ def difference_interval(system: Sample, baseline: Sample) -> Interval:
         raise ValueError(f"no pairs: {system.rows.shape} against {baseline.rows.shape} values")
     if system.combine is mean:
         differences = system.rows - baseline.rows
-        if _is_binary(system.rows) and _is_binary(baseline.rows):
+        if is_binary(system.rows) and is_binary(baseline.rows):
             return _bonett_price(int((differences > 0).sum()), int((differences < 0).sum()), len(differences))
         return _bootstrap(Sample(differences))
     width, combine = system.rows.shape[1], system.combine
@@ -167,5 +167,6 @@ def _bonett_price(gained: int, lost: int, items: int) -> Interval:
     return Interval(estimate, max(min(centre - reach, estimate), -1.0), min(max(centre + reach, estimate), 1.0))
 
 
-def _is_binary(rows: Array) -> bool:
+def is_binary(rows: Array) -> bool:
+    """Whether every value is right (1) or wrong (0)."""
     return bool(np.isin(rows, (0.0, 1.0)).all())
