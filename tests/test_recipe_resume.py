@@ -111,6 +111,39 @@ def test_fixed_keys_refuse_and_show_both_values(override):
         assert str(difference) == "training.learning_rate: 2e-05 in the checkpoint, 3e-05 in the recipe"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ([], [[480, 500]], "extending"),  # 60 steps of 8 are read
+        ([], [[479, 500]], "fixed"),
+        ([[100, 116]], [[100, 116], [496, 500]], "extending"),  # these steps reach to sample 496
+        ([[100, 116]], [[100, 116], [495, 500]], "fixed"),
+        ([[100, 116]], [[100, 108], [108, 116], [600, 700]], "extending"),
+        ([[100, 116]], [], "fixed"),
+        ([[480, 500]], [], "extending"),
+    ],
+)
+def test_samples_that_were_read_cannot_be_stepped_over_any_more(before, after, kind):
+    (difference,) = compare(f"data.skip={after}", before=[f"data.skip={before}"])
+    assert (difference.key, difference.kind) == ("data.skip", kind)
+    assert ("read already" if kind == "fixed" else "no sample below") in difference.note
+
+
+def test_what_the_run_steps_over_by_itself_may_be_put_into_the_recipe_and_taken_out_again():
+    recipes = [parse_recipe(BASE, overrides=[f"data.skip={skip}"], check_files=False) for skip in ([], [[100, 116]])]
+    for old, new in (recipes, recipes[::-1]):
+        (difference,) = compare_for_resume(old.model_dump(mode="json"), new, 60, [(100, 116)])
+        assert difference.kind == "extending"
+
+
+def test_stages_come_nearer_by_what_is_stepped_over():
+    """Stage 40 begins with sample 320; from sample 160 on, 80 are stepped over, so that is what step 30 has read."""
+    skip = ["data.skip=[[160, 240]]"]
+    moved = "data.stages=[{start_step: 40, weights: {ja: 5, en: 1}}]"
+    assert [difference.kind for difference in compare(moved, step=30, before=skip)] == ["extending"]
+    assert [difference.kind for difference in compare(moved, step=31, before=skip)] == ["fixed"]
+
+
 @pytest.mark.parametrize("old", ["owner/model", "bases/mine", "/gone/mine"])
 def test_a_base_that_lies_in_another_folder_now_is_taken(old, tmp_path):
     (difference,) = compare(f"model.name_or_path={tmp_path}", before=[f"model.name_or_path={old}"])

@@ -117,6 +117,7 @@ def _shares(mixture: dict[str, Any]) -> list[str]:
         total = sum(stage["weights"].values()) or 1
         shares = ", ".join(f"{name} {weight / total:.2%}" for name, weight in stage["weights"].items())
         lines.append(f"  from sample {stage['start_sample']:,}: {shares}")
+    lines += [f"  stepped over: samples {first:,} to {end - 1:,}" for first, end in mixture.get("skip", [])]
     return lines
 
 

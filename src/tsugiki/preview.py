@@ -70,7 +70,7 @@ def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
         else:
             yield "data       not prepared yet: the samples below come from the first documents of each source"
         reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
-        for sample in range(count):
+        for sample in mixture.sample_numbers(range(count)).tolist():
             yield ""
             yield from render_sample(describe_sample(reader, tokenizer, sample))
 

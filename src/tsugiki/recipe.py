@@ -34,6 +34,7 @@ from tsugiki.recipe_values import (
     PathList,
     PathText,
     Processes,
+    SampleRange,
     Section,
     Share,
     SourceName,
@@ -278,6 +279,12 @@ class DataSection(Section):
     stages: list[StageSection] = Field(
         default=[],
         description="Later changes of the weights. What was drawn before a stage does not depend on it.",
+        json_schema_extra=EXTENDING,
+    )
+    skip: list[SampleRange] = Field(
+        default=[],
+        description="Ranges [a, b) of global sample numbers that are stepped over, e.g. [[120000, 122048]]: text that"
+        " broke the training. `tsugiki sample` shows what they hold. Everything after them comes so much earlier.",
         json_schema_extra=EXTENDING,
     )
 

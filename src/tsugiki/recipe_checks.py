@@ -34,6 +34,7 @@ def check(recipe: Recipe, check_files: bool = True) -> list[Problem]:
         *_vocabulary(recipe),
         *_sources(recipe),
         *_stages(recipe),
+        *_skip(recipe),
         *_training(recipe),
         *_evaluation(recipe),
         *_surroundings(recipe),
@@ -171,6 +172,15 @@ def _stages(recipe: Recipe) -> Iterator[Problem]:
         if not any(weight > 0 for name, weight in stage.weights.items() if name not in unknown):
             yield Problem((*here, "weights"), "add up to nothing: give at least one source a weight above 0")
         drawn = {name: stage.weights.get(name, 0.0) for name in recipe.data.sources}
+
+
+def _skip(recipe: Recipe) -> Iterator[Problem]:
+    for index, (first, end) in enumerate(recipe.data.skip):
+        if first >= end:
+            yield Problem(
+                ("data", "skip", index),
+                f"[{first}, {end}] holds no sample: the first number is skipped, the second not",
+            )
 
 
 def _has_length(recipe: Recipe) -> bool:

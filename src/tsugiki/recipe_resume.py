@@ -8,13 +8,14 @@ here reads a corpus or starts torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
 from pydantic_core import PydanticUndefined
 
+from tsugiki.corpus.stepping import Range, below, merged, reached
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_names import field_at, section_at
@@ -47,16 +48,46 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def compare_for_resume(old: Mapping[str, Any], new: Recipe, step: int) -> list[Difference]:
+def compare_for_resume(
+    old: Mapping[str, Any], new: Recipe, step: int, rewound: Sequence[Range] = ()
+) -> list[Difference]:
     """Keys that differ between a checkpoint's recipe and the one at hand, judged after `step` steps.
 
     Args:
         old: `recipe.model_dump(mode="json")` as the checkpoint keeps it; keys it lacks have their defaults.
         new: the recipe to go on with.
         step: steps that the checkpoint has behind it.
+        rewound: ranges of samples that the run steps over by itself, whatever the recipes say.
     """
-    differences = list(_compare((), old, new.model_dump(mode="json"), old, step))
+    batch = new.training.global_batch_size
+    skipped = merged([*_ranges((old.get("data") or {}).get("skip")), *rewound])
+    end = reached(step * batch, skipped)
+    # Stages begin at sample numbers: what is stepped over brings them nearer.
+    differences = list(_compare((), old, new.model_dump(mode="json"), old, -(-end // batch)))
+    differences = [
+        _skip_judged(difference, skipped, merged([*new.data.skip, *rewound]), end) for difference in differences
+    ]
     return [_base_judged(_length_judged(difference, old, new, step)) for difference in differences]
+
+
+def _ranges(value: Any) -> list[Any]:
+    """A checkpoint's `data.skip`; none of them where it has no such key yet."""
+    return value if isinstance(value, list) else []
+
+
+def _skip_judged(difference: Difference, old: Sequence[Range], new: Sequence[Range], end: int) -> Difference:
+    """Samples may be stepped over as long as none below `end`, which are read, is one of them or was one."""
+    if difference.key != "data.skip":
+        return difference
+    if below(old, end) == below(new, end):
+        return Difference(
+            difference.key, difference.old, difference.new, "extending", f"no sample below {end:,} changes"
+        )
+    note = (
+        f"samples below {end:,} are read already; step over later ones, or move away the checkpoints after which they "
+    )
+    note += "were read"
+    return Difference(difference.key, difference.old, difference.new, "fixed", note)
 
 
 def _compare(path: Path, old: Any, new: Any, whole: Mapping[str, Any], step: int) -> Iterator[Difference]:

@@ -68,6 +68,8 @@ Steps = Annotated[int, Field(ge=1, le=10**12), BeforeValidator(whole_number)]
 Listed = Annotated[int, Field(ge=1, le=10**6), BeforeValidator(whole_number)]
 """Of what is held in a list: the windows of a step, new pieces. With `Steps`, every window of a run has a number below
 2^62."""
+SampleRange = Annotated[list[CountOrZero], Field(min_length=2, max_length=2)]
+"""[a, b): from the first number on, up to but without the second."""
 Processes = Annotated[int, Field(ge=1, le=1024), BeforeValidator(whole_number)]
 Text = Annotated[str, Field(min_length=1)]
 PathText = Annotated[str, Field(min_length=1), BeforeValidator(_expand_home)]

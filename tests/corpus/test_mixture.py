@@ -237,6 +237,21 @@ def test_reading_a_source_more_often_than_allowed_is_refused_with_the_remedy():
         exact.check(31)
 
 
+def test_what_is_stepped_over_counts_as_drawn():
+    stages = [MixtureStage(0, {"a": 1, "b": 1}), MixtureStage(12, {"b": 1})]
+    whole, stepping = (Mixture(5, {"a": 10, "b": 10}, stages, {"a": 0.6}, skip) for skip in ([], [[8, 10], [2, 5]]))
+    numbers = stepping.sample_numbers(range(9))
+    assert numbers.tolist() == [0, 1, 5, 6, 7, 10, 11, 12, 13]
+    assert rows(stepping, numbers) == [row for g, row in enumerate(rows(whole, range(14))) if g not in (2, 3, 4, 8, 9)]
+    assert {plan.name: (plan.samples, plan.share) for plan in stepping.plan(9)} == {"a": (6, 6 / 14), "b": (8, 8 / 14)}
+    assert [stepping.stage_of(number) for number in (0, 11, 12, 99)] == [0, 0, 1, 1]
+    stepping.check(9)
+    allowed = Mixture(5, {"a": 10, "b": 10}, stages[:1], {"a": 0.6})
+    allowed.check(12)
+    with pytest.raises(DataError, match=r"sources\.a: .* 0\.70 times .* to at most 46\.15%"):
+        Mixture(5, {"a": 10, "b": 10}, stages[:1], {"a": 0.6}, [[3, 4]]).check(12)
+
+
 def test_an_empty_source_may_be_watched_but_not_drawn():
     mixture = Mixture(1, {"a": 3, "empty": 0}, [MixtureStage(0, {"a": 1, "empty": 0})])
     assert {name for _, name, _, _ in rows(mixture, np.arange(20))} == {"a"}
@@ -279,6 +294,7 @@ def test_a_recipe_gives_steps_where_the_mixture_has_samples():
                 "later": source(weight=0.0, max_epochs=None),
             },
             stages=[SimpleNamespace(start_step=10, weights={"b": 0, "a": 0, "later": 1})],
+            skip=[[7, 9]],
         ),
         training=SimpleNamespace(global_batch_size=6),
     )
@@ -288,6 +304,8 @@ def test_a_recipe_gives_steps_where_the_mixture_has_samples():
     assert mixture.drawn_before(60) == {"a": 15, "b": 45, "later": 0}
     assert mixture.drawn_before(70) == {"a": 15, "b": 45, "later": 10}
     assert mixture.max_epochs["a"] == 1.5
+    assert mixture.skip == ((7, 9),)
+    assert Mixture.from_recipe(recipe, stores, [(8, 12), (20, 21)]).skip == ((7, 12), (20, 21))
 
 
 def test_only_changes_of_samples_already_drawn_are_in_conflict():
@@ -306,6 +324,17 @@ def test_only_changes_of_samples_already_drawn_are_in_conflict():
     assert conflict(137, windows=WINDOWS | {"watched": 10}) is None
     assert "watched has 10 windows and had 9" in (conflict(138, windows=WINDOWS | {"watched": 10}) or "")
     assert "seed" in (conflict(1, seed=6) or "")
+    stepping = Mixture(5, WINDOWS, STAGES, skip=[[30, 40]]).describe()
+    assert json.loads(json.dumps(stepping)) == stepping
+    assert order_conflict(old, stepping, 30) is order_conflict(stepping, old, 30) is None
+    for one, other in ((old, stepping), (stepping, old)):
+        assert "stepped over" in (order_conflict(one, other, 31) or "")
+    assert order_conflict(stepping, Mixture(5, WINDOWS, STAGES, skip=[[30, 40], [51, 60]]).describe(), 41) is None
+    shortened = Mixture(5, WINDOWS, STAGES[:1], skip=[[30, 40]]).describe()
+    assert order_conflict(stepping, shortened, 127) is None  # the next stage begins after 127 that are read
+    assert "weights" in (order_conflict(stepping, shortened, 128) or "")
+    without = {key: value for key, value in old.items() if key != "skip"}  # as it was written before there were ranges
+    assert order_conflict(without, old, 500) is None
     assert "version" in (order_conflict(old | {"rule_version": 0}, old, 0) or "")
 
 

@@ -37,9 +37,9 @@ def reading_threads() -> list[threading.Thread]:
 
 
 def test_ranks_read_the_steps_samples_between_them_in_order():
-    assert CUT.samples(1).tolist() == [0, 1, 2, 3, 4, 5]
+    assert CUT.places(1).tolist() == [0, 1, 2, 3, 4, 5]
     ranks = [replace(CUT, rank=rank, world=3) for rank in range(3)]
-    assert [cut.samples(3).tolist() for cut in ranks] == [[12, 13], [14, 15], [16, 17]]
+    assert [cut.places(3).tolist() for cut in ranks] == [[12, 13], [14, 15], [16, 17]]
 
 
 def test_a_steps_micro_batches_hold_its_windows_and_count_their_targets(reader):

@@ -5,9 +5,10 @@ import math
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from tiny_project import Recorder, tensors_of
+from tiny_project import Recorder, batch_of, tensors_of
 
 from tsugiki import checkpoint_files
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -16,6 +17,7 @@ from tsugiki.training import loop
 from tsugiki.training import run as run_module
 from tsugiki.training.distributed import Place
 from tsugiki.training.loop import train
+from tsugiki.training.preflight import check_run
 
 UNVALIDATED = {"training.eval_steps": "null"}
 
@@ -109,6 +111,21 @@ def test_bad_steps_before_a_stop_count_after_it(open_tiny, monkeypatch):
     resumed = open_tiny(**UNVALIDATED)
     with pytest.raises(DivergedError, match="in steps 3 to 5"):
         train(resumed, [])
+
+
+def test_a_resumed_run_steps_over_samples_and_past_ones_are_refused(begun, open_tiny):
+    """Steps 1 and 2 have read samples 0 to 11."""
+    with pytest.raises(RecipeError, match=r"data\.skip: \[\] in the checkpoint, \[\[11, 20\]\] in the recipe"):
+        open_tiny(**{"data.skip": "[[11, 20]]"}, **UNVALIDATED)
+    run = open_tiny(**{"data.skip": "[[20, 25], [14, 18]]"}, **UNVALIDATED)
+    inputs = batch_of(run, 3).micro_batches[0].inputs.numpy()
+    assert np.array_equal(inputs, run.reader.read([12, 13, 18, 19, 25, 26]).inputs)
+    check_run(run)  # that the batch is that of the store, among other things
+    train(run, [])
+    assert (run.step, run.samples) == (6, 36)
+    assert run.checkpointer.newest_whole().state["mixture"]["skip"] == [[14, 18], [20, 25]]
+    with pytest.raises(RecipeError, match=r"samples below 45 are read already"):
+        open_tiny(**UNVALIDATED)
 
 
 def test_a_run_with_history_never_starts_anew_by_itself(begun, open_tiny, tmp_path):

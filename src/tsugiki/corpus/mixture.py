@@ -13,10 +13,12 @@ Nothing is shuffled, built or remembered. For sample g the rule (version 1) is:
 So the k-th window drawn from a source depends on the seed, its name and its size alone: neither other sources nor
 weights, stages, length of the run, number of processes or restarts change it. A later stage changes nothing before
 it. Inside a stage, each source is less than one window away from its share after every sample.
+
+Which samples a run reads is a second, smaller matter: all of them in order, but those that it steps over (`stepping`).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tsugiki.corpus.apportionment import WEIGHT_DENOMINATOR, period, round_weights
 from tsugiki.corpus.permutation import mix, permute
+from tsugiki.corpus.stepping import below, merged, reached, sample_numbers
 from tsugiki.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ class SourcePlan:
     """What a run of a given length takes from one source."""
 
     name: str
-    samples: int  # windows drawn
+    samples: int  # windows drawn, with those that are stepped over
     epochs: float  # samples / windows that the source has
     share: float  # samples / all samples
 
@@ -77,6 +80,7 @@ class Mixture:
         windows: number of windows that each source has.
         stages: in order of their start; the first starts at sample 0, each later one after its predecessor.
         max_epochs: limits that `check` enforces; None or absent means no limit.
+        skip: ranges [a, b) of global sample numbers that the run steps over, in any order.
 
     Raises RecipeError for stages out of order, unknown sources or unusable weights, and DataError for a source that
     is to be drawn but has no window.
@@ -88,11 +92,13 @@ class Mixture:
         windows: Mapping[str, int],
         stages: Sequence[MixtureStage],
         max_epochs: Mapping[str, float | None] | None = None,
+        skip: Iterable[Sequence[int]] = (),
     ):
         self.seed = seed
         self.names: tuple[str, ...] = tuple(sorted(windows))
         self.windows = {name: int(windows[name]) for name in self.names}
         self.max_epochs = dict(max_epochs or {})
+        self.skip = merged(skip)
         self._check_stages(stages)
         self.weights = [round_weights({name: stage.weights.get(name, 0.0) for name in self.names}) for stage in stages]
         self._check_not_empty()
@@ -113,8 +119,13 @@ class Mixture:
             self._drawn_at_start[stage] = self._drawn_at_start[stage - 1] + self._in_stage(stage - 1, length)
 
     @classmethod
-    def from_recipe(cls, recipe: "Recipe", stores: Mapping[str, "TokenStore"]) -> "Mixture":
-        """The mixture of a recipe over the training stores of its sources, by name. Raises as the class does."""
+    def from_recipe(
+        cls, recipe: "Recipe", stores: Mapping[str, "TokenStore"], skip: Sequence[Sequence[int]] = ()
+    ) -> "Mixture":
+        """The mixture of a recipe over the training stores of its sources, by name. Raises as the class does.
+
+        skip: what is stepped over beside the recipe's `data.skip`.
+        """
         sources = recipe.data.sources
         stages = [MixtureStage(0, {name: source.weight for name, source in sources.items()})]
         stages += [
@@ -122,7 +133,20 @@ class Mixture:
             for stage in recipe.data.stages
         ]
         windows = {name: stores[name].window_count(recipe.data.sequence_length) for name in sources}
-        return cls(recipe.seed, windows, stages, {name: source.max_epochs for name, source in sources.items()})
+        limits = {name: source.max_epochs for name, source in sources.items()}
+        return cls(recipe.seed, windows, stages, limits, [*recipe.data.skip, *skip])
+
+    def sample_numbers(self, places: ArrayLike) -> NDArray[np.int64]:
+        """Global sample numbers of places [n] in the order of reading: step s of B windows has (s - 1) · B and on."""
+        return sample_numbers(places, self.skip)
+
+    def reached(self, count: int) -> int:
+        """The global sample number after the last of the first `count` that are read."""
+        return reached(count, self.skip)
+
+    def stage_of(self, sample: int) -> int:
+        """The stage that a global sample number lies in."""
+        return int(np.searchsorted(self._starts, sample, side="right")) - 1
 
     def locate(self, samples: ArrayLike) -> Drawn:
         """Where global samples [n] come from (whole numbers from 0, any order). Raises ValueError below 0."""
@@ -144,19 +168,21 @@ class Mixture:
 
     def drawn_before(self, sample: int) -> dict[str, int]:
         """How many windows of each source come before a global sample number."""
-        stage = int(np.searchsorted(self._starts, sample, side="right")) - 1
+        stage = self.stage_of(sample)
         counts = self._drawn_at_start[stage] + self._in_stage(stage, sample - int(self._starts[stage]))
         return dict(zip(self.names, counts.tolist(), strict=True))
 
     def plan(self, total_samples: int) -> list[SourcePlan]:
-        """What a run of `total_samples` takes from each source, in the order of `names`."""
+        """What a run that reads `total_samples` takes from each source, in the order of `names`."""
+        end = self.reached(total_samples)
         return [
-            SourcePlan(name, count, count / max(self.windows[name], 1), count / max(total_samples, 1))
-            for name, count in self.drawn_before(total_samples).items()
+            SourcePlan(name, count, count / max(self.windows[name], 1), count / max(end, 1))
+            for name, count in self.drawn_before(end).items()
         ]
 
     def check(self, total_samples: int) -> None:
-        """Raise DataError if a run of `total_samples` would read a source more often than its `max_epochs`."""
+        """Raise DataError if a run that reads `total_samples` would go through a source more often than its
+        `max_epochs`. Samples that are stepped over count: the run draws so many more."""
         problems = []
         for plan in self.plan(total_samples):
             limit = self.max_epochs.get(plan.name)
@@ -165,14 +191,14 @@ class Mixture:
                 problems.append(
                     f"data.sources.{plan.name}: the run would read it {plan.epochs:.2f} times ({plan.samples:,} "
                     f"windows of {self.windows[plan.name]:,}), more than max_epochs {limit:g} allows. Lower its "
-                    f"share from {plan.share:.2%} to at most {allowed / total_samples:.2%}, give it more text, "
-                    "shorten the run, or raise max_epochs."
+                    f"share from {plan.share:.2%} to at most {allowed / self.reached(total_samples):.2%}, give it more "
+                    "text, shorten the run, or raise max_epochs."
                 )
         if problems:
             raise DataError("\n".join(problems))
 
     def describe(self) -> dict[str, Any]:
-        """All that the order depends on, for checkpoints: rule version, seed, whole weights, windows."""
+        """All that the order depends on, for checkpoints: rule version, seed, whole weights, windows, ranges."""
         return {
             "rule_version": RULE_VERSION,
             "seed": self.seed,
@@ -182,6 +208,7 @@ class Mixture:
                 {"start_sample": int(start), "weights": {name: part for name, part in weights.items() if part}}
                 for start, weights in zip(self._starts, self.weights, strict=True)
             ],
+            "skip": [list(range_) for range_ in self.skip],
         }
 
     def _in_stage(self, stage: int, length: int) -> NDArray[np.int64]:
@@ -220,20 +247,23 @@ class Mixture:
 
 
 def order_conflict(old: Mapping[str, Any], new: Mapping[str, Any], consumed_samples: int) -> str | None:
-    """Why two mixtures, as `describe` wrote them, differ in the first `consumed_samples` samples, or None.
+    """Why two mixtures, as `describe` wrote them, differ in the first `consumed_samples` that are read, or None.
 
-    Stages that start later, sources not drawn so far and the length of the run may differ.
+    Stages that start later, ranges that are stepped over later, sources not drawn so far and the length of the run may
+    differ.
     """
     if old["rule_version"] != new["rule_version"]:
         return f"the rule of the data order has version {new['rule_version']} here and {old['rule_version']} there"
     for key in ("seed", "weight_denominator"):
         if old[key] != new[key]:
             return f"the {key.replace('_', ' ')} is {new[key]} and was {old[key]}"
-    past, present = (
-        [stage for stage in mixture["stages"] if stage["start_sample"] < consumed_samples] for mixture in (old, new)
-    )
+    skipped = merged(old.get("skip", []))
+    end = reached(consumed_samples, skipped)
+    if below(skipped, end) != below(merged(new.get("skip", [])), end):
+        return f"the samples below {end:,} that are stepped over are {new.get('skip', [])} and were {list(skipped)}"
+    past, present = ([stage for stage in mixture["stages"] if stage["start_sample"] < end] for mixture in (old, new))
     if past != present:
-        return f"the weights of the first {consumed_samples:,} samples are {present} and were {past}"
+        return f"the weights of the first {end:,} samples are {present} and were {past}"
     for name in sorted({name for stage in past for name in stage["weights"]}):
         if old["windows"][name] != new["windows"][name]:
             return f"source {name} has {new['windows'][name]:,} windows and had {old['windows'][name]:,}"

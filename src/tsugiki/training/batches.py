@@ -53,8 +53,9 @@ class Cut:
     world: int
     device: torch.device
 
-    def samples(self, step: int) -> np.ndarray:
-        """Global sample numbers of optimiser step `step` (from 1) that this rank reads: a contiguous block."""
+    def places(self, step: int) -> np.ndarray:
+        """Places of optimiser step `step` (from 1) that this rank reads: a contiguous block. A place is a global sample
+        number, but for the samples that are stepped over (`corpus/stepping.py`)."""
         share = self.global_batch // self.world
         start = (step - 1) * self.global_batch + self.rank * share
         return np.arange(start, start + share, dtype=np.int64)
@@ -62,7 +63,7 @@ class Cut:
 
 def read_step(reader: WindowReader, step: int, cut: Cut) -> StepBatch:
     """Read one step's windows for one rank, and begin to move to the device what is needed there."""
-    samples, device = cut.samples(step), cut.device
+    samples, device = reader.mixture.sample_numbers(cut.places(step)), cut.device
     micro_batches = []
     by_source = np.zeros(len(reader.mixture.names), dtype=np.int64)
     for start in range(0, len(samples), cut.micro_batch):

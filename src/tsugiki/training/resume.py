@@ -55,7 +55,7 @@ def _compare_data(run: "Run", found: Found) -> None:
     conflict = order_conflict(found.state["mixture"], run.mixture.describe(), found.state["samples"])
     if conflict:
         raise RecipeError(f"cannot continue {found.path}: {conflict}")
-    for name, drawn in run.mixture.drawn_before(found.state["samples"]).items():
+    for name, drawn in run.mixture.drawn_before(run.mixture.reached(found.state["samples"])).items():
         if drawn and run.sources[name].manifest.fingerprint != found.state["sources"][name]:
             raise RecipeError(
                 f"cannot continue {found.path}: source {name} was prepared anew from other text or with other "

@@ -157,10 +157,17 @@ class Bench:
         return read_step(self.run.reader, self.run.step + 1, replace(self.run.cut, device=torch.device("cpu")))
 
     def own_samples(self) -> np.ndarray:
-        """The same as global sample numbers, by arithmetic of our own: steps and ranks take contiguous blocks."""
+        """The same as global sample numbers, by arithmetic of our own: steps and ranks take contiguous blocks of
+        what is not stepped over."""
         size, processes = self.run.recipe.training.global_batch_size, self.run.processes
         share = size // processes.world
-        return self.run.step * size + processes.rank * share + np.arange(share, dtype=np.int64)
+        places = self.run.step * size + processes.rank * share + np.arange(share, dtype=np.int64)
+        numbers, moved = places, np.ones_like(places)
+        while moved.any():  # a number is its place and as many as are stepped over up to it
+            over = sum((np.clip(numbers + 1, a, b) - a for a, b in self.run.mixture.skip), np.zeros_like(places))
+            moved = places + over - numbers
+            numbers = places + over
+        return numbers
 
     def store_windows(self, samples: np.ndarray) -> list[StoreWindow]:
         """The windows of global samples, straight from the stores."""
