@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src/tsugiki"
 STAGES = {"vocabulary", "training", "evaluation", "experiments", "report"}
-ABOVE = {"pipeline", "recipe_inputs", "cli", "cli_evaluation", "quickstart", "preview"}
+ABOVE = {"pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_report", "quickstart", "preview"}
 PARTS = [
     "recipe", "recipe_values", "recipe_training", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_machine",
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
@@ -111,7 +111,17 @@ def test_leaves_import_nothing_of_ours(leaf):
 
 @pytest.mark.parametrize(
     "module",
-    ["report.write", "cli", "pipeline", "preview", "inspection", "recipe_file", "checkpoint_files", "corpus.prepare"],
+    [
+        "report.write",
+        "report.watch",
+        "cli",
+        "pipeline",
+        "preview",
+        "inspection",
+        "recipe_file",
+        "checkpoint_files",
+        "corpus.prepare",
+    ],
 )
 def test_what_starts_fast_brings_in_no_model_library(module):
     assert not {name.split(".")[0] for name in loaded_with(f"tsugiki.{module}")} & HEAVY

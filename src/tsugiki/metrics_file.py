@@ -124,33 +124,41 @@ def read_metrics(path: Path) -> Metrics:
     """All that a run has logged; empty where there is no such file. A line of a kind or shape that is not known is left
     out. Raises StorageError when the file cannot be read."""
     found = Metrics()
+    add_lines(found, _content(path), path)
+    return found
+
+
+def add_lines(found: Metrics, content: bytes, path: Path) -> None:
+    """Sort the records of some lines into those `found` before."""
     lists: dict[str, list[Any]] = dict(
         zip(SHAPES, (found.steps, found.validations, found.evaluations, found.spikes), strict=True)
     )
-    for line, record in _lines(path):
+    for line, record in _records(content, path):
         kind = record["kind"]
         if kind in SHAPES:
             try:
                 lists[kind].append(parse_json(line, SHAPES[kind], str(path)))
             except DataError:
                 continue
-    return found
 
 
 def read_logged(path: Path) -> Iterator[Logged]:
     """The records in their order; none where there is no such file. Raises StorageError when it cannot be read."""
-    for _, record in _lines(path):
+    for _, record in _records(_content(path), path):
         yield record
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, Logged]]:
+def _content(path: Path) -> bytes:
     try:
-        lines = path.read_bytes().split(b"\n")
+        return path.read_bytes()
     except FileNotFoundError:
-        return
+        return b""
     except OSError as error:
         raise StorageError(explain_os_error(error, path, "read")) from error
-    for line in lines:
+
+
+def _records(content: bytes, path: Path) -> Iterator[tuple[bytes, Logged]]:
+    for line in content.split(b"\n"):
         try:
             yield line, parse_json(line, Logged, str(path))
         except DataError:

@@ -9,14 +9,16 @@
     <run_dir>/metrics.jsonl      one line a logged step, validation or evaluation
     <run_dir>/state.json         running | resumable | finished | failed
     <run_dir>/export/            the final model as a Hugging Face folder
+    <run_dir>/samples.json       how the base and the final model go on with the same texts
     <run_dir>/evaluation/        answers, records and tables (evaluate, where the recipe has that section)
+    <run_dir>/report/            page, model card and figures (report)
 
 Each stage decides by a manifest whether its work is done: running again does what is missing and nothing else.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,10 @@ from tsugiki.corpus.inputs import Progress
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.up_to_date import current_manifest
-from tsugiki.errors import LostProcessError, RecipeError, StorageError, TsugikiError
+from tsugiki.errors import DataError, LostProcessError, ModelError, RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json
 from tsugiki.folders import only_one, tidy
+from tsugiki.printable import one_line
 from tsugiki.progress import describe_manifest
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
@@ -135,8 +138,8 @@ def run_all(
 ) -> bool:
     """Every stage in order; returns whether the run is finished (False: stopped on request, resumable).
 
-    `evaluate` is called last, where the recipe has a section of that name: it calls `run_evaluation` with what shows
-    its progress."""
+    `evaluate` is called after training, where the recipe has a section of that name: it calls `run_evaluation` with
+    what shows its progress."""
     from tsugiki.model.safe_config import check_architecture
     from tsugiki.training.distributed import read_place
 
@@ -152,8 +155,10 @@ def run_all(
     finished = run_training(recipe, say)
     if finished and first:
         export_final(recipe, say)
+        write_samples(recipe, say)
         if recipe.evaluation is not None and evaluate is not None:
             evaluate(recipe)
+        run_report([recipe.run_dir], say)
     return finished
 
 
@@ -219,6 +224,25 @@ def export_final(recipe: Recipe, say: Say) -> Path:
     export(checkpoint, output, replace=True)
     say(f"export     {output}")
     return output
+
+
+def write_samples(recipe: Recipe, say: Say) -> None:
+    """Texts that base and final model go on with, for the report; that there are none ends nothing."""
+    from tsugiki.samples import FILE, make_samples
+
+    try:
+        reason = make_samples(recipe)
+    except (ModelError, DataError) as error:
+        reason = one_line(error, 200)
+    say(f"samples    left out: {reason}" if reason else f"samples    {recipe.run_dir / FILE}")
+
+
+def run_report(folders: Sequence[Path], say: Say, output: Path | None = None) -> None:
+    """Write the page, the model card and the figures of one run directory, or of several side by side."""
+    from tsugiki.report.write import write_report
+
+    page, *others = write_report(folders, output)
+    say(f"report     {page}, {', '.join(path.name for path in others)}")
 
 
 def _wait_for_data(recipe: Recipe) -> None:

@@ -16,3 +16,9 @@ def looks_secret(text: str, key: str = "") -> bool:
     Forty hexadecimal digits are a tracker's key anywhere but under `revision`, where they are a commit.
     """
     return bool(_TOKENS.search(text) or (key != "revision" and _KEY_40.fullmatch(text)))
+
+
+def hide_secrets(text: str) -> str:
+    """Text that is to be published, without what has the shape of a credential. Forty hexadecimal digits alone stay:
+    most of them are commits."""
+    return _TOKENS.sub("(hidden: looks like a credential)", text)

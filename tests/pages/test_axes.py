@@ -20,7 +20,7 @@ def test_values_and_ticks_lie_inside(values, log):
     assert all(-1e-6 <= scale.place(value) <= 1 + 1e-6 for value in values)
     ticks = scale.ticks(8)
     assert all(-2e-3 <= scale.place(value) <= 1 + 2e-3 for value, _ in ticks)
-    assert len(ticks) <= 10
+    assert len(ticks) <= 12
 
 
 @given(some.floats(1e-8, 1e8), some.floats(1.001, 1e4))

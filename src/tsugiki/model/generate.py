@@ -25,6 +25,15 @@ def generate_text(
     seed: int = 0,
 ) -> str:
     """`prompt` and its continuation by the model and tokenizer in `folder`. Raises ModelError."""
+    return generate_texts(
+        folder, [prompt], max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
+    )[0]
+
+
+def generate_texts(
+    folder: Path, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, top_p: float, seed: int
+) -> list[str]:
+    """Each of `prompts` with its continuation, by one model loaded once; as `generate_text` for each."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder")
     if not (folder / "config.json").exists():
@@ -32,26 +41,23 @@ def generate_text(
             f"{folder} is no model folder (it has no config.json); make one of a run or checkpoint: tsugiki export"
         )
     try:
-        prompt.encode()
+        "".join(prompts).encode()
     except UnicodeEncodeError:
         raise RecipeError("the prompt is not UTF-8 text") from None
     chosen = default_device()
     tokenizer = TextTokenizer.from_folder(folder)
     model, _ = read_pretrained(folder, dtype=DTYPES[default_dtype(chosen)])
     model.to(chosen)
-    ids = tokenizer.encode(prompt)
-    if tokenizer.default_add_bos and tokenizer.bos_id is not None:
-        ids = [tokenizer.bos_id, *ids]
-    new = generate(
-        model,
-        ids,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        stop_ids=stop_ids(model, tokenizer.eos_id),
-    )
-    return tokenizer.decode([*ids, *new], skip_special=True)
+    before = [tokenizer.bos_id] if tokenizer.default_add_bos and tokenizer.bos_id is not None else []
+    texts = []
+    for prompt in prompts:
+        ids = [*before, *tokenizer.encode(prompt)]
+        new = generate(
+            model, ids, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed,
+            stop_ids=stop_ids(model, tokenizer.eos_id),
+        )  # fmt: skip
+        texts.append(tokenizer.decode([*ids, *new], skip_special=True))
+    return texts
 
 
 def generate(

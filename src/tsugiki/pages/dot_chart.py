@@ -13,6 +13,7 @@ from tsugiki.pages.table import Column, table
 
 ROW = 24
 Verdict = Literal["gain", "loss", "noise"]
+UNKNOWN = "no interval known"
 GAIN, LOSS, NOISE, PLAIN = 0, 1, 6, 2
 """Places in the palette: blue, orange, grey; and green where nothing is better or worse."""
 
@@ -48,10 +49,9 @@ def dot_chart(title: str, dots: Sequence[Dot], axis: Axis, *, zero: bool = True,
         heights.append(place + ROW / 2)
         place += ROW
     total = max(place, ROW)
-    margins = Margins(
-        total + 52, top=8, bottom=44, right=24, left=min(max((text_width(d.name) for d in dots), default=0) + 24, 260),
-        narrow={"left": min(max((text_width(d.name) for d in dots), default=0) + 16, 132)},
-    )  # fmt: skip
+    names = [text_width(dot.name) + 30 for dot in dots] + [1.1 * text_width(dot.group) + 14 for dot in dots]
+    room = max(names, default=0.0)
+    margins = Margins(total + 52, top=8, bottom=44, right=24, left=min(room, 270), narrow={"left": min(room, 140)})
 
     def draw(canvas: Canvas) -> Markup:
         parts = []
@@ -74,14 +74,16 @@ def dot_chart(title: str, dots: Sequence[Dot], axis: Axis, *, zero: bool = True,
     judged = any(dot.better for dot in dots)
     rows = [[dot.name, written(dot.value, dot.limits, axis), *([_verdict(dot)] if judged else [])] for dot in dots]
     values = table(["", Column(axis.label), *(["verdict"] if judged else [])], rows, caption=title)
-    key = key_of([("gain", GAIN), ("loss", LOSS), ("within noise", NOISE)], narrow_only=False) if judged else None
+    found = {_verdict(dot) for dot in dots}
+    kinds = [("gain", GAIN), ("loss", LOSS), ("noise", NOISE), (UNKNOWN, NOISE)]
+    key = key_of([(name, place) for name, place in kinds if name in found], narrow_only=False)
     return figure(title, margins, draw, stops, values, key=key, note=note)
 
 
 def _verdict(dot: Dot) -> str:
     if dot.better is None or dot.value is None:
         return ""
-    return "no interval known" if dot.limits is None else verdict(dot.value, dot.limits, dot.better)
+    return UNKNOWN if dot.limits is None else verdict(dot.value, dot.limits, dot.better)
 
 
 def _row(canvas: Canvas, dot: Dot, height: float, scale: Scale) -> Markup:

@@ -64,7 +64,7 @@ def line_chart(
                     for b in curve if b is not None and b.high is not None
                 ]  # fmt: skip
         if room and not canvas.narrow:
-            parts.append(_names(canvas, lines, colours, curves, y_scale))
+            parts.append(_names(canvas, lines, colours, curves, x_scale, y_scale))
         return join(*parts)
 
     shown = dict.fromkeys(mark.kind for mark in marks)
@@ -113,7 +113,12 @@ def _mark(canvas: Canvas, mark: Mark, x: Scale) -> Markup:
 
 
 def _names(
-    canvas: Canvas, lines: Sequence[Line], colours: Sequence[int], curves: Sequence[Sequence[Bucket | None]], y: Scale
+    canvas: Canvas,
+    lines: Sequence[Line],
+    colours: Sequence[int],
+    curves: Sequence[Sequence[Bucket | None]],
+    x: Scale,
+    y: Scale,
 ) -> Markup:
     """The name of each curve beside its end."""
     ends = []
@@ -123,11 +128,14 @@ def _names(
             assert last.low is not None
             assert last.high is not None
             value = last.high if last.low_first else last.low
-            ends.append((canvas.y(min(max(y.place(value), 0.0), 1.0)), each.name, colour))
+            end = canvas.x(x.place(last.middle))
+            ends.append((canvas.y(min(max(y.place(value), 0.0), 1.0)), each.name, colour, end))
     parts = []
-    for place, (own, name, colour) in zip(
+    for place, (own, name, colour, end) in zip(
         spread([end[0] for end in ends], 15, canvas.y(1) + 4, canvas.y(0) - 4), ends, strict=True
     ):
+        if end < canvas.x(1) - 4:  # a curve that ends early
+            parts.append(line(end + 6, own, canvas.x(1), own, f"leader s{colour}"))
         parts.append(element("path", d=f"M{canvas.x(1) + 2:.1f} {own:.1f}L{canvas.x(1) + 12:.1f} {place:.1f}"
                              f"L{canvas.x(1) + 18:.1f} {place:.1f}", class_=f"line s{colour}"))  # fmt: skip
         parts.append(words(canvas.x(1) + 22, place + 4, shortened(name, LONGEST_LABEL), "start"))

@@ -9,6 +9,7 @@
     <directory>/without-replay.yaml, …/     as `continued`, shorter, without replay
     <directory>/data/base/, data/extended/  token stores of either vocabulary
     <directory>/results.json, losses.png    the tables and the picture
+    <directory>/report/                     the runs side by side; continued/report/ is that of the one model
 
 It writes these recipes and runs each as `tsugiki run` does. Run again, it skips what is done and continues what was
 interrupted.
@@ -77,6 +78,7 @@ def run_quickstart(directory: Path, console: Console, corpora: Path | None = Non
     read = bytes_read([load_recipe(recipes[run]) for run in ("base", "continued")])
     metrics = {run: directory / run / "metrics.jsonl" for run in recipes}
     rows = make_rows(sources, metrics, measure(directory, sources, read, plan.eval_documents))
+    write_reports(directory, recipes)
     return report(directory, console, rows, sources, corpora, metrics, time.perf_counter() - started)
 
 
@@ -123,6 +125,19 @@ def is_finished(recipe: Any) -> bool:
     )
 
 
+def write_reports(directory: Path, recipes: Mapping[str, Path]) -> None:
+    """The page of the continued model, with texts before and after, and one of all continued models side by side."""
+    from tsugiki.pipeline import run_report, write_samples
+
+    write_samples(load_recipe(recipes["continued"]), _silent)  # `report` says where they are
+    run_report([directory / "continued"], _silent)
+    run_report([directory / run for run in recipes if run != "base"], _silent, directory / "report")
+
+
+def _silent(_text: str) -> None:
+    return
+
+
 def report(
     directory: Path, console: Console, rows: Sequence[Row], sources: Sequence[Corpus], corpora: Path | None,
     metrics: Mapping[str, Path], seconds: float,
@@ -138,6 +153,8 @@ def report(
     say("")
     _sample(directory, sources, say)
     say(
+        f"report     {directory / 'continued' / 'report' / 'report.html'} (opens in a browser, offline)\n"
+        f"compared   {directory / 'report' / 'report.html'}\n"
         f"picture    {picture}\n"
         f"results    {directory / 'results.json'}\n"
         f"model      {directory / 'continued' / 'export'} (opens with AutoModelForCausalLM.from_pretrained)\n"

@@ -8,6 +8,7 @@ from typing import Any
 from tsugiki.errors import RecipeError
 from tsugiki.model.ranks import on_first_rank
 from tsugiki.schedule import schedule_table
+from tsugiki.training.environment import record_start
 from tsugiki.training.loop import Evaluate, measures_due, train
 from tsugiki.training.run import Run
 from tsugiki.training.state_file import write_state
@@ -81,6 +82,8 @@ def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
     if nothing_left:
         run.say(f"nothing to train: {run_dir} has finished its {run.total_steps:,} steps")
         return True
+    if first:
+        record_start(run)
     listeners = make_listeners(run.recipe, run.step, run.total_steps, run.say) if first else []
     try:
         finished = train(run, listeners, evaluate, owed)

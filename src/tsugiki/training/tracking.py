@@ -36,7 +36,7 @@ COLUMNS = 120
 
 class Listener(Protocol):
     def after_step(self, figures: dict[str, Any]) -> None: ...
-    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None: ...
+    def after_validation(self, step: int, scores: dict[str, dict[str, Any]]) -> None: ...
     def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None: ...
     def close(self) -> None: ...
 
@@ -85,7 +85,7 @@ class Console:
                 tail.remove(spare.pop())
         self.say(line)
 
-    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
+    def after_validation(self, step: int, scores: dict[str, dict[str, Any]]) -> None:
         table = "  ".join(f"{name} {score['bits_per_byte']:.3f}" for name, score in scores.items())
         self.say(f"step {step:,}/{self.total_steps:,}  held-out bits per byte  {table}")
 
@@ -123,7 +123,7 @@ class JsonLines:
     def after_step(self, figures: dict[str, Any]) -> None:
         self._write({"kind": "step", **figures})
 
-    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
+    def after_validation(self, step: int, scores: dict[str, dict[str, Any]]) -> None:
         self._write({"kind": "validation", "step": step, "sources": scores})
 
     def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
@@ -155,8 +155,11 @@ class _Scalars(ABC):
         by_source = {f"train/loss/{name}": loss for name, loss in figures["loss_by_source"].items()}
         self.log(scalars | by_source, figures["step"])
 
-    def after_validation(self, step: int, scores: dict[str, dict[str, float]]) -> None:
-        self.log({f"eval/{key}/{name}": value for name, score in scores.items() for key, value in score.items()}, step)
+    def after_validation(self, step: int, scores: dict[str, dict[str, Any]]) -> None:
+        self.log({
+            f"eval/{key}/{name}": value
+            for name, score in scores.items() for key, value in score.items() if isinstance(value, int | float)
+        }, step)  # fmt: skip
 
     def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
         keys = ("accuracy", "bits_per_byte")  # the others are the same at every step

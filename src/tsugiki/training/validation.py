@@ -7,6 +7,7 @@ model knows no BOS. Sums stand beside the ratios, so that a reader can pool sour
 
 import math
 import time
+from typing import Any
 
 from tsugiki.amounts import duration
 from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
@@ -16,14 +17,15 @@ SILENCE_SECONDS = 20.0
 """Between two lines on a validation that takes long."""
 
 
-def validate(run: Run) -> dict[str, dict[str, float]] | None:
+def validate(run: Run) -> dict[str, dict[str, Any]] | None:
     """Score the first `eval_documents` held-out documents of each source (their order is that of a hash). Collective.
 
-    Returns by source: nats_per_token, perplexity, bits_per_byte, nats, documents, tokens, bytes (UTF-8). None when
-    some rank was asked to stop meanwhile (a request must not wait for the end of a long validation).
+    Returns by source: nats_per_token, perplexity, bits_per_byte, nats, documents, tokens, bytes (UTF-8), and nats and
+    bytes of each document. None when some rank was asked to stop meanwhile (a request must not wait for the end of a
+    long validation).
     """
     settings, context = run.recipe.training, run.recipe.data.sequence_length
-    scores: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, Any]] = {}
     started = spoke = time.monotonic()
 
     def asked_to_stop() -> bool:
@@ -51,7 +53,8 @@ def validate(run: Run) -> dict[str, dict[str, float]] | None:
         if found is None:
             return None
         nats, tokens = float(found.nats.sum()), int(found.tokens.sum())
-        size = int(source.held_out.documents["bytes"][:count].sum())
+        sizes = source.held_out.documents["bytes"][:count]
+        size = int(sizes.sum())
         per_token = nats / max(tokens, 1)
         scores[name] = {
             "nats_per_token": per_token,
@@ -61,5 +64,7 @@ def validate(run: Run) -> dict[str, dict[str, float]] | None:
             "documents": count,
             "tokens": tokens,
             "bytes": size,
+            "nats_by_document": [round(float(each), 3) for each in found.nats],  # what intervals of differences rest on
+            "bytes_by_document": sizes.tolist(),
         }
     return scores

@@ -1,0 +1,240 @@
+"""The numbers that a report shows, computed from what the run has left; no layout here."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsugiki.corpus.mixture import Mixture, MixtureStage
+from tsugiki.errors import DataError, RecipeError
+from tsugiki.metrics_file import Scored, ValidationLine
+from tsugiki.report.run_directory import Cell, Row, RunDirectory
+from tsugiki.statistics import Sample, difference_interval, score_interval
+
+Limits = tuple[float, float]
+Better = Literal["higher", "lower"]
+BITS = "bits per byte"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One score of the base and of the final model."""
+
+    key: str
+    """The same in every run that measures it."""
+    name: str
+    language: str
+    metric: str
+    before: float | None
+    after: float | None
+    before_limits: Limits | None
+    after_limits: Limits | None
+    difference: float | None
+    difference_limits: Limits | None
+    items: int | None
+    better: Better
+    average: bool = False
+    from_validation: bool = False
+    """Of held-out text in training, where the base is the model before step 1."""
+
+
+def gains(run: RunDirectory) -> list[Measure]:
+    """The scores of tasks from the run's evaluation, then bits per byte of held-out text from its validations (the
+    first and the last), of sources that the evaluation has no text of."""
+    found = list(_of_tasks(run))
+    texts = {measure.name for measure in found if measure.metric == BITS}
+    return found + [measure for measure in _of_validations(run) if measure.name not in texts]
+
+
+def rows_of(run: RunDirectory) -> tuple[Row | None, Row | None]:
+    """(base, final model) of the table of scores."""
+    if run.scores is None:
+        return None, None
+    own = [row for row in run.scores["rows"] if not row["published"]]
+    base = next((row for row in own if row["name"] == run.scores["baseline"]), None) if run.scores["baseline"] else None
+    others = [row for row in own if row is not base]
+    return base, others[-1] if others else None
+
+
+def _of_tasks(run: RunDirectory) -> list[Measure]:
+    base, final = rows_of(run)
+    if run.scores is None or final is None:
+        return []
+    found = []
+    for block in run.scores["languages"]:
+        language = block["language"].removesuffix(f": {BITS}")
+        for task, title in block["tasks"].items():
+            cell = final["tasks"].get(task)
+            if cell is not None and cell["score"] is not None:
+                found.append(_measure(task, title, language, base["tasks"].get(task) if base else None, cell))
+        if len(block["averaged"]) > 1:
+            cell = final["averages"].get(block["language"])
+            if cell is not None and cell["score"] is not None:
+                before = base["averages"].get(block["language"]) if base else None
+                metric = BITS if block["language"].endswith(BITS) else ""
+                one = _measure(f"average {block['language']}", f"average of {len(block['averaged'])}", language, before,
+                               {**cell, "metric": metric}, average=True)  # fmt: skip
+                found.append(one)
+    return found
+
+
+def _measure(key: str, name: str, language: str, before: Cell | None, after: Cell, *, average: bool = False) -> Measure:
+    difference = after.get("difference")
+    return Measure(
+        key, name, language, after.get("metric", ""), before["score"] if before else None, after["score"],
+        _limits(before.get("interval") if before else None), _limits(after.get("interval")),
+        difference["estimate"] if difference else None, _limits(difference["interval"] if difference else None),
+        after.get("items"), "lower" if after.get("metric") == BITS else "higher", average,
+    )  # fmt: skip
+
+
+def _limits(interval: Sequence[float] | None) -> Limits | None:
+    return (interval[0], interval[1]) if interval is not None and len(interval) == 2 else None
+
+
+def _of_validations(run: RunDirectory) -> list[Measure]:
+    first, last = ends(run)
+    if first is None or last is None:
+        return []
+    found = []
+    for name, after in last["sources"].items():
+        before = first["sources"].get(name)
+        if before is None:
+            continue
+        source = run.recipe.data.sources.get(name)
+        (a, a_limits), (b, b_limits) = _held_out(before), _held_out(after)
+        difference, limits = (b - a if a is not None and b is not None else None), None
+        one, other = documents(before), documents(after)
+        if one is not None and other is not None and len(one.rows) == len(other.rows):
+            interval = difference_interval(other, one).limits()
+            limits = (interval[0], interval[1]) if interval else None
+        found.append(Measure(
+            f"text_{name}", name, (source and source.language) or "other", BITS, a, b, a_limits, b_limits, difference,
+            limits, after.get("documents"), "lower", from_validation=True,
+        ))  # fmt: skip
+    return found
+
+
+def ends(run: RunDirectory) -> tuple[ValidationLine | None, ValidationLine | None]:
+    """The first validation and the last one, where they are two."""
+    lines = run.metrics.validations
+    return (lines[0], lines[-1]) if len(lines) > 1 and lines[-1]["step"] > lines[0]["step"] else (None, None)
+
+
+def _held_out(scored: Scored) -> tuple[float | None, Limits | None]:
+    sample = documents(scored)
+    limits = score_interval(sample).limits() if sample else None
+    return scored["bits_per_byte"], (limits[0], limits[1]) if limits else None
+
+
+def documents(scored: Scored) -> Sample | None:
+    """Nats and bytes of each held-out document, where they were logged."""
+    nats, sizes = scored.get("nats_by_document"), scored.get("bytes_by_document")
+    if not nats or not sizes or len(nats) != len(sizes):
+        return None
+    return Sample(np.stack([np.array(nats), np.array(sizes, dtype=np.float64)], axis=1), _bits)
+
+
+def _bits(sums: NDArray[np.float64], items: int) -> NDArray[np.float64]:
+    return sums[..., 0] / math.log(2) / sums[..., 1]
+
+
+@dataclass(frozen=True)
+class SourceShare:
+    """What a run took from a source."""
+
+    name: str
+    language: str | None
+    asked: float
+    """Share of the windows that the recipe's weights ask for, up to the step reached."""
+    realised: float | None
+    windows: int | None
+    tokens: int | None
+    epochs: float | None
+    available: int | None
+    """Training tokens that the source has."""
+    documents: int | None
+    held_out: int | None
+
+
+def mixture(run: RunDirectory) -> list[SourceShare]:
+    """Asked against realised up to the step reached, exactly: the order of data is a pure function of the sample."""
+    recipe, samples = run.recipe, run.step * run.recipe.training.global_batch_size
+    length = recipe.data.sequence_length
+    stages = [MixtureStage(0, {name: source.weight for name, source in recipe.data.sources.items()})]
+    stages += [
+        MixtureStage(each.start_step * recipe.training.global_batch_size, each.weights) for each in recipe.data.stages
+    ]
+    asked = dict.fromkeys(recipe.data.sources, 0.0)
+    bounds = [*(min(stage.start_sample, samples) for stage in stages), samples]
+    for stage, (start, end) in zip(stages, pairwise(bounds), strict=True):
+        total = sum(stage.weights.values())
+        for name, weight in stage.weights.items():
+            asked[name] += (
+                weight / total * ((end - start) / samples if samples else float(start == 0 and stage is stages[0]))
+            )
+    drawn: dict[str, int] = {}
+    windows = {name: max(0, (manifest.train.tokens - 1) // length) for name, manifest in run.manifests.items()}
+    if run.checkpoint and "mixture" in run.checkpoint:
+        windows |= run.checkpoint["mixture"]["windows"]
+    if windows.keys() >= recipe.data.sources.keys():
+        try:
+            drawn = Mixture(recipe.seed, {name: windows[name] for name in recipe.data.sources}, stages).drawn_before(
+                samples
+            )
+        except (RecipeError, DataError) as error:
+            run.problems.append(str(error))
+    found = []
+    for name, source in recipe.data.sources.items():
+        manifest, count = run.manifests.get(name), drawn.get(name)
+        found.append(SourceShare(
+            name, source.language, asked[name], count / samples if count is not None and samples else None, count,
+            None if count is None else count * length, None if count is None else count / max(windows[name], 1),
+            manifest.train.tokens if manifest else None, manifest.train.documents if manifest else None,
+            manifest.held_out.documents if manifest else None,
+        ))  # fmt: skip
+    return found
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Rates of a run; medians over its logged intervals, so that one slow interval does not move them."""
+
+    tokens: int
+    seconds: float
+    """Of training steps alone: without starting, measuring and saving."""
+    tokens_per_second: float | None
+    tflops: float | None
+    mfu: float | None
+    memory_gb: float | None
+    """The most at any time, of the process or GPU of rank 0."""
+    data_wait: float | None
+    """Share of the time of steps, weighted by time."""
+
+
+def speed(run: RunDirectory) -> Speed:
+    """Throughput, memory and time from the run's logged steps."""
+    steps = run.metrics.steps
+    before, seconds, waited = 0, 0.0, 0.0
+    for line in steps:
+        rate, tokens = line.get("tokens_per_second"), line.get("tokens", before)
+        if rate and tokens > before:
+            seconds += (tokens - before) / rate
+            waited += (tokens - before) / rate * (line.get("data_wait") or 0.0)
+        before = max(tokens, before)
+
+    def known(key: Literal["tokens_per_second", "tflops", "mfu", "memory_gb"]) -> list[float]:
+        return [value for line in steps if (value := line.get(key)) is not None]
+
+    def median(values: list[float]) -> float | None:
+        return statistics.median(values) if values else None
+
+    return Speed(
+        before, seconds, median(known("tokens_per_second")), median(known("tflops")), median(known("mfu")),
+        max(known("memory_gb"), default=None), waited / seconds if seconds else None,
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""What a run is and did, in a paragraph, for the head of the page and for the model card."""
+
+from tsugiki.amounts import quantity
+from tsugiki.recipe_checks import total_steps
+from tsugiki.report.figures import BITS, Measure, gains, mixture
+from tsugiki.report.run_directory import RunDirectory
+
+MOST_NAMED = 4
+"""Sources named in a sentence."""
+
+
+def base_name(run: RunDirectory) -> str:
+    """The base model, shortly: a hub id as it is, a folder by its last parts."""
+    name = run.recipe.model.name_or_path
+    if name is None:
+        kind = (run.recipe.model.architecture or {}).get("model_type", "model")
+        return f"a {kind} with random weights"
+    parts = [part for part in name.rstrip("/").split("/") if part not in ("", ".", "..")]
+    return name if is_hub_id(name) else "/".join(parts[-2:] if parts[-1:] == ["export"] else parts[-1:])
+
+
+def is_hub_id(name: str | None) -> bool:
+    """Whether a name has the form `owner/model` and is no folder of this machine."""
+    from pathlib import Path
+
+    return (
+        name is not None and name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+    )
+
+
+def summary(run: RunDirectory) -> str:
+    """One paragraph: base, vocabulary, data, steps, rates, and what came of it."""
+    return " ".join(sentence for sentence in (_what(run), _with(run), _result(run)) if sentence)
+
+
+def _what(run: RunDirectory) -> str:
+    recipe, total = run.recipe, total_steps(run.recipe)
+    tokens = run.step * recipe.training.global_batch_size * recipe.data.sequence_length
+    steps = f"{run.step:,} steps" if run.step == total else f"{run.step:,} of {total:,} steps"
+    drawn = [f"{one.name} {share:.0%}" for one in mixture(run) if (share := one.realised or one.asked) > 0]
+    named = ", ".join(drawn[:MOST_NAMED]) + (f" and {len(drawn) - MOST_NAMED} more" if len(drawn) > MOST_NAMED else "")
+    verb = "continued" if recipe.model.name_or_path else "trained"
+    text = f"{base_name(run)} was {verb} for {steps} on {quantity(tokens)} tokens ({named})."
+    if run.vocabulary:
+        sizes = run.vocabulary["vocabulary_size"]
+        text += f" Before that its vocabulary grew from {sizes['before']:,} to {sizes['after']:,} pieces."
+    return text[:1].upper() + text[1:] if not recipe.model.name_or_path else text
+
+
+def _with(run: RunDirectory) -> str:
+    data, training = run.recipe.data, run.recipe.training
+    rate = f"learning rate {training.learning_rate:g}"
+    if training.min_lr is not None and training.lr_scheduler != "constant":
+        rate += f" to {training.min_lr:g}"
+    return (
+        f"A step took {training.global_batch_size:,} windows of {data.sequence_length:,} tokens; {rate} "
+        f"({training.lr_scheduler}), precision {training.precision}."
+    )
+
+
+def _result(run: RunDirectory) -> str:
+    measures = gains(run)
+    texts = [one for one in measures if one.metric == BITS and not one.average and one.difference is not None]
+    sentences = []
+    if texts:
+        moved = [_moved(one) for one in texts[:MOST_NAMED]]
+        sentences.append(f"Held-out text, in bits per byte (lower is better): {'; '.join(moved)}.")
+    tasks = [one for one in measures if one.metric != BITS and not one.average and one.difference_limits]
+    if tasks:
+        rose, fell = (sum(_is(one, way) for one in tasks) for way in (1, -1))
+        sentences.append(f"Of {len(tasks)} tasks {rose} rose and {fell} fell by more than the noise of their items.")
+    if not sentences and run.status != "finished":
+        sentences.append("Nothing has been measured yet that could be compared.")
+    return " ".join(sentences)
+
+
+def _moved(one: Measure) -> str:
+    word = "from" if one.before is not None else ""
+    return f"{one.name} {word} {one.before:.2f} to {one.after:.2f}"
+
+
+def _is(one: Measure, way: int) -> bool:
+    limits = one.difference_limits
+    return limits is not None and (limits[0] > 0 if way > 0 else limits[1] < 0)

@@ -1,0 +1,115 @@
+"""A report as files: the page, a model card a run, and all figures as JSON.
+
+Whatever looks like a credential is hidden in each of them, wherever it came from.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from tsugiki import __version__
+from tsugiki.errors import StorageError
+from tsugiki.files import explain_os_error, write_atomically
+from tsugiki.pages.buckets import thin
+from tsugiki.recipe_secrets import hide_secrets
+from tsugiki.recipe_yaml import read
+from tsugiki.report.card import make_card
+from tsugiki.report.figures import gains, mixture, speed
+from tsugiki.report.page import make_page
+from tsugiki.report.parts import Runs
+from tsugiki.report.provenance import differences
+from tsugiki.report.run_directory import RunDirectory, read_run
+from tsugiki.report.steps import last_attempt
+from tsugiki.report.words import summary
+
+PAGE, CARD, FIGURES = "report.html", "model-card.md", "report.json"
+FORMAT = 1
+"""Of report.json; another number is another layout."""
+
+
+def write_report(folders: Sequence[Path], output: Path | None = None) -> list[Path]:
+    """Write the report of one run directory, or of several side by side, into `output`; returns the files.
+
+    Default: `<run>/report` for one run, `report` for several. Raises RecipeError for what is no run directory,
+    StorageError where the disk refuses.
+    """
+    runs = with_names([read_run(folder) for folder in folders])
+    output = output or (folders[0] / "report" if len(folders) == 1 else Path("report"))
+    contents = {PAGE: make_page(runs)}
+    for run in runs:
+        contents[CARD if len(runs) == 1 else f"model-card-{run.name}.md"] = make_card(run)
+    contents[FIGURES] = json.dumps(_finite(figures(runs)), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(explain_os_error(error, output)) from error
+    for name, text in contents.items():
+        write_atomically(output / name, hide_secrets(text))
+    return [output / name for name in contents]
+
+
+def with_names(runs: Runs) -> list[RunDirectory]:
+    """The runs under names that differ: where two folders share theirs, with the folder above or a number."""
+    names = Counter(run.name for run in runs)
+    named: list[RunDirectory] = []
+    for run in runs:
+        name = f"{run.folder.resolve().parent.name}-{run.name}" if names[run.name] > 1 else run.name
+        while any(other.name == name for other in named):
+            name += "-2"
+        named.append(replace(run, name=name))
+    return named
+
+
+def figures(runs: Runs) -> dict[str, Any]:
+    """Every figure of the page, by run."""
+    return {
+        "format": FORMAT, "tsugiki": __version__, "runs": [_figures(run) for run in runs],
+        "recipe_differences": {key: dict(zip([run.name for run in runs], values, strict=True))
+                               for key, values in differences(runs)} if len(runs) > 1 else {},
+    }  # fmt: skip
+
+
+def _figures(run: RunDirectory) -> dict[str, Any]:
+    return {
+        "name": run.name, "summary": summary(run), "state": run.state, "step": run.step,
+        "gains": [asdict(one) for one in gains(run)],
+        "mixture": [asdict(one) for one in mixture(run)],
+        "speed": asdict(speed(run)),
+        "curves": _curves(run),
+        "validations": run.metrics.validations, "evaluations": run.metrics.evaluations, "spikes": run.metrics.spikes,
+        "checkpoints": [{"name": name, "step": step} for name, step in run.checkpoints],
+        "vocabulary": run.vocabulary, "scores": run.scores, "samples": run.samples, "starts": run.starts,
+        "preflight": run.preflight,
+        "tokenizer": run.checkpoint.get("tokenizer") if run.checkpoint else None,
+        "sources": {name: manifest.fingerprint for name, manifest in run.manifests.items()},
+        "recipe": read(run.recipe_text, run.name).tree,
+    }  # fmt: skip
+
+
+def _curves(run: RunDirectory) -> dict[str, list[list[float | None]]]:
+    """By name: [first step, last step, smallest, largest] of at most 600 stretches."""
+    lines = last_attempt(run.metrics.steps)
+    steps = [line["step"] for line in lines]
+    curves = {
+        "loss": [line.get("loss") for line in lines], "grad_norm": [line.get("grad_norm") for line in lines],
+        "learning_rate": [line.get("learning_rate") for line in lines],
+        "tokens_per_second": [line.get("tokens_per_second") for line in lines],
+    }  # fmt: skip
+    for name in dict.fromkeys(name for line in lines for name in line.get("loss_by_source", {})):
+        curves[f"loss/{name}"] = [line.get("loss_by_source", {}).get(name) for line in lines]
+    return {
+        name: [[b.first_x, b.last_x, b.low, b.high] for b in thin([(steps, values)])[0] if b is not None]
+        for name, values in curves.items()
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,96 @@
+"""How the base and the final model go on with the same texts: `<run_dir>/samples.json`, for the report.
+
+Beginnings of held-out documents, which neither model has been trained on by this run. Drawn with one fixed seed, so
+that nobody has chosen the prettiest.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tsugiki.checkpoint_files import EXPORT_MARK
+from tsugiki.corpus.prepared import open_prepared
+from tsugiki.files import read_json, write_json
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_inputs import base_folder, load_tokenizer, resolve_commits
+
+FILE = "samples.json"
+DOCUMENTS, MOST_SOURCES = 2, 6
+PROMPT_BYTES = 72
+"""About a dozen English words, two dozen Japanese letters."""
+SETTINGS: dict[str, Any] = {"max_new_tokens": 60, "temperature": 0.7, "top_p": 0.9, "seed": 1}
+MOST_MEMORY = 0.4
+"""Share of the free memory that a model's weights in fp32 may take: beyond that, no samples are worth the risk."""
+
+
+def make_samples(recipe: Recipe) -> str | None:
+    """Write the file, unless it is that of the exported checkpoint already; returns why there is none, or None.
+
+    Raises TsugikiError where a model cannot be used.
+    """
+    exported = recipe.run_dir / "export"
+    made_of = read_json(exported / EXPORT_MARK)["checkpoint"]
+    path = recipe.run_dir / FILE
+    if path.exists() and read_json(path).get("checkpoint") == made_of:
+        return None
+    base = base_folder(recipe, resolve_commits(recipe))
+    for folder in (base, exported):
+        if folder is not None and (reason := _too_large(folder)):
+            return reason
+    prompts = _prompts(recipe)
+    texts = [text for _, _, text in prompts]
+    before, after = (_continued(folder, texts) if folder else [None] * len(texts) for folder in (base, exported))
+    write_json(path, {
+        "checkpoint": made_of,
+        "settings": SETTINGS,
+        "samples": [
+            {"source": name, "language": language, "prompt": prompt, "before": first, "after": last}
+            for (name, language, prompt), first, last in zip(prompts, before, after, strict=True)
+        ],
+    })  # fmt: skip
+    return None
+
+
+def _prompts(recipe: Recipe) -> list[tuple[str, str | None, str]]:
+    """(source, language, beginning) of the first held-out documents of each source."""
+    tokenizer, found = load_tokenizer(recipe), []
+    for name, source in list(open_prepared(recipe, tokenizer).items())[:MOST_SOURCES]:
+        for text in source.held_out_texts(tokenizer, DOCUMENTS):
+            found.append((name, source.language, beginning(text)))
+    return found
+
+
+def beginning(text: str) -> str:
+    """The first PROMPT_BYTES of a text on one line, at the end of a word where spaces divide words."""
+    flat = " ".join(text[: 8 * PROMPT_BYTES].split())
+    cut = flat.encode()[:PROMPT_BYTES].decode("utf-8", "ignore")
+    whole = cut.rpartition(" ")[0] if len(cut) < len(flat) and not flat[len(cut)].isspace() else cut
+    return whole if len(whole) > len(cut) / 2 else cut
+
+
+def _continued(folder: Path, prompts: list[str]) -> list[str]:
+    """What a model adds to each."""
+    from tsugiki.model.generate import generate_texts
+
+    texts = generate_texts(folder, prompts, **SETTINGS)
+    return [
+        text.removeprefix(prompt).rstrip("\ufffd") for prompt, text in zip(prompts, texts, strict=True)
+    ]  # a last character that was cut in its bytes is left out
+
+
+def _too_large(folder: Path) -> str | None:
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    free = _free_memory()
+    if free is not None and 2 * weights > MOST_MEMORY * free:
+        return f"{folder} has {weights / 1e9:.0f} GB of weights, and {free / 1e9:.0f} GB of memory are free"
+    return None
+
+
+def _free_memory() -> int | None:
+    """Bytes of host memory that are free; None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None

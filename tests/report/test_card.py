@@ -1,0 +1,74 @@
+"""The model card: metadata that Hugging Face reads, and text that is text."""
+
+import re
+
+import pytest
+import yaml
+from report_runs import make_run
+
+from tsugiki.report.card import make_card
+from tsugiki.report.run_directory import read_run
+
+
+def metadata(card: str) -> dict:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_metadata_is_what_the_run_measured(tmp_path):
+    found = metadata(make_card(read_run(make_run(tmp_path / "run"))))
+    assert found["language"] == ["ja", "en"]  # code is none, and is not trained on
+    assert found["base_model"] == "owner/base-7b"
+    assert found["datasets"] == ["owner/english"]
+    assert (found["library_name"], found["pipeline_tag"]) == ("transformers", "text-generation")
+    assert "license" not in found
+    (index,) = found["model-index"]
+    assert index["name"] == "run"
+    assert {
+        "task": {"type": "text-generation"}, "dataset": {"name": "cloze ja", "type": "cloze_ja"},
+        "metrics": [{"type": "accuracy", "value": 0.5, "name": "accuracy"}],
+    } in index["results"]  # fmt: skip
+    assert not any("average" in result["dataset"]["name"] for result in index["results"])
+
+
+def test_the_hubs_own_reader_takes_the_metadata(tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+    data = hub.ModelCard(make_card(read_run(make_run(tmp_path / "run")))).data
+    assert data.base_model == "owner/base-7b"
+    assert data.model_name == "run"
+    assert {result.dataset_type for result in data.eval_results} >= {"cloze_ja", "cloze_en", "text_novels"}
+
+
+def test_the_licence_is_that_of_the_base_where_it_is_known(tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: our-own\nlicense_link: LICENSE\ntags: [x]\n---\n# base\n"
+    )
+    card = make_card(read_run(make_run(tmp_path / "run", model__name_or_path=str(base))))
+    found = metadata(card)
+    assert (found["license"], found["license_name"], found["license_link"]) == ("other", "our-own", "LICENSE")
+    assert "base_model" not in found  # a folder of this machine is no name on the hub
+    assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize(
+    "readme", ["", "no metadata", "---\n[broken\n---\n", "---\n- a list\n---\n", "---\nlicense: [a]\n---\n"]
+)
+def test_a_base_without_a_readable_licence_is_named_so(tmp_path, readme):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text(readme)
+    card = make_card(read_run(make_run(tmp_path / "run", model__name_or_path=str(base))))
+    assert "license" not in metadata(card)
+    assert "The licence of the base was not found" in card
+
+
+def test_hostile_text_neither_ends_the_metadata_nor_becomes_markup(tmp_path):
+    text = "\n---\nlicense: mit\n<script>alert(1)</script> [x](javascript:alert(1)) | `"
+    run = read_run(make_run(tmp_path / "run", text))
+    card = make_card(run)
+    assert "license" not in metadata(card)
+    body = card.split("---\n", 2)[2]
+    assert "<script>" not in body.replace("\\<", "")
+    assert not re.search(r"(?<!\\)\]\(javascript", body)
+    assert len([line for line in body.splitlines() if line.startswith("| cloze")]) == 2

@@ -1,0 +1,123 @@
+"""The page as text: what it must hold, what it must not, and that several runs stand side by side."""
+
+import json
+import re
+from html import unescape
+
+import pytest
+from report_runs import make_run, step_line, write_lines
+
+from tsugiki.report.page import make_page
+from tsugiki.report.provenance import differences
+from tsugiki.report.run_directory import read_run
+from tsugiki.report.words import summary
+from tsugiki.report.write import CARD, FIGURES, PAGE, with_names, write_report
+
+SECTIONS = [
+    "Gained and lost", "Gained and forgotten over steps", "Training", "Data", "Vocabulary", "Speed and memory",
+    "Texts before and after", "Recipe, versions, data", "Do it again",
+]  # fmt: skip
+EXTENDED = {"vocabulary": {"add": 1536, "language": "ja"}}
+
+
+def text_of(page: str) -> str:
+    return unescape(re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<style>.*?</style>|<script>.*?</script>", "", page)))
+
+
+@pytest.fixture
+def page(tmp_path):
+    return make_page([read_run(make_run(tmp_path / "first", **EXTENDED))])
+
+
+def test_every_section_stands_in_the_page_and_in_its_contents(page):
+    assert re.findall(r"<h2>(.*?)</h2>", page) == SECTIONS
+    assert re.findall(r'<li><a href="#[^"]*">(.*?)</a>', page) == SECTIONS
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["owner/base-7b was continued for 40 steps on 7.68k tokens (novels 75%, replay 25%)", "from 3,072 to 4,608 pieces",
+     "Of 3 tasks 1 rose and 1 fell by more than the noise", "▲ gain", "▼ loss", "○ noise", "+0.200 [+0.100, +0.300]",
+     "NVIDIA H100", "2 × NVIDIA H100", "peak 989 TFLOP/s", "25.0%", "1h 30m, 2 starts", "rewind", "sample 150, novels",
+     "▼ spike   ▲ checkpoint", "given up", "(published)", "max_steps: 40", "n" * 32, "novels.jsonl 12,345 bytes",
+     "1 of 2 warned or failed", "2026-03-11 10:30 +0900", "ある日", "torchrun --nproc-per-node 2", "3.00"],
+)  # fmt: skip
+def test_what_a_reader_looks_for_is_there(page, said):
+    assert " ".join(said.split()) in " ".join(text_of(page).split())
+
+
+def test_every_chart_has_its_values_as_a_table(page):
+    charts = re.findall(r'<figure class="chart">.*?</figure>', page, re.S)
+    assert len(charts) >= 10
+    for chart in charts:
+        assert "<details><summary>values</summary>" in chart
+        assert chart.count("<svg") == 2
+        assert len(re.findall("<tr>", chart)) > 1
+
+
+def test_a_run_of_25_000_steps_is_under_five_megabytes_and_keeps_its_spike(tmp_path):
+    folder = make_run(tmp_path / "long", training__max_steps=25_000)
+    write_lines(
+        folder / "metrics.jsonl",
+        [step_line(s, seconds_left=0, loss=40.0 if s == 17_123 else 2.0) for s in range(1, 25_001)],
+    )
+    page = make_page([read_run(folder)])
+    assert len(page.encode()) < 5e6
+    assert "2.000 to 40.000" in page
+
+
+def test_several_runs_stand_side_by_side_with_what_their_recipes_ask_differently(tmp_path):
+    first = make_run(tmp_path / "a" / "run")
+    second = make_run(tmp_path / "b" / "run", training__learning_rate=2e-3, data__sources__code__weight=1)
+    runs = with_names([read_run(first), read_run(second)])
+    assert [run.name for run in runs] == ["a-run", "b-run"]
+    assert differences(runs) == [
+        ("data.prepared_dir", [str(first / "data"), str(second / "data")]), ("data.sources.code.weight", ["0.0", "1.0"]),
+        ("training.learning_rate", ["0.001", "0.002"]),
+    ]  # fmt: skip
+    page = text_of(make_page(runs))
+    for said in ("Runs compared: a-run, b-run", "Recipes compared", "training.learning_rate", "Held-out text: novels"):
+        assert said in page
+
+
+def test_the_summary_names_few_sources_and_says_how_far_a_run_is(tmp_path):
+    folder = make_run(tmp_path / "run", training__max_steps=100)
+    assert "for 40 of 100 steps" in summary(read_run(folder))
+
+
+def test_a_failed_run_says_so_first(tmp_path):
+    folder = make_run(tmp_path / "run")
+    (folder / "state.json").write_text(json.dumps({"status": "failed", "step": 26, "detail": "loss is not finite"}))
+    assert "The run failed at step 26: loss is not finite" in text_of(make_page([read_run(folder)]))
+
+
+def test_a_report_is_a_page_a_card_and_figures(tmp_path):
+    folder = make_run(tmp_path / "run")
+    files = write_report([folder])
+    assert [path.name for path in files] == [PAGE, CARD, FIGURES]
+    assert all(path.parent == folder / "report" for path in files)
+    figures = json.loads(files[2].read_text())
+    (run,) = figures["runs"]
+    assert run["gains"][0]["difference"] == 0.2
+    assert run["curves"]["loss"][0] == [2, 2, pytest.approx(3.8187, abs=1e-4), pytest.approx(3.8187, abs=1e-4)]
+    assert run["recipe"]["training"]["max_steps"] == 40
+
+
+def test_what_looks_like_a_credential_is_hidden_wherever_it_came_from(tmp_path):
+    secret = "hf_" + "a1B2c3D4e5F6g7H8i9J0k1"
+    folder = make_run(tmp_path / "run")
+    (folder / "state.json").write_text(
+        json.dumps({"status": "failed", "step": 1, "detail": f"GET https://user:pass@host/ {secret}"})
+    )
+    (folder / "recipe.yaml").write_text((folder / "recipe.yaml").read_text() + "# " + secret)
+    for path in write_report([folder]):
+        text = path.read_text()
+        assert secret not in text
+        assert "user:pass@" not in text
+    assert "hidden" in (folder / "report" / PAGE).read_text()
+
+
+def test_a_report_can_go_elsewhere_and_several_runs_have_a_card_each(tmp_path):
+    runs = [make_run(tmp_path / name) for name in ("a", "b")]
+    names = [path.name for path in write_report(runs, tmp_path / "out" / "both")]
+    assert names == [PAGE, "model-card-a.md", "model-card-b.md", FIGURES]
