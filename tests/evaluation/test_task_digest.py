@@ -87,6 +87,7 @@ def test_where_the_files_lie_makes_no_difference(tmp_path):
     digests = [task_digest(write(tmp_path / name) / "shared.yml", data) for name in ("here", "there")]
     assert digests[0] == digests[1] != task_digest(tmp_path / "here/shared.yml", {"test": [{"b": 2, "a": "あ"}]})
     assert digests[0] != task_digest(tmp_path / "here/shared.yml", {"train": data["test"]})
+    assert digests[0] != task_digest(None, data) == task_digest(None, data)
 
 
 def test_data_of_ours_that_changed_ends_a_score_too(language_model, official_data, tmp_path):
