@@ -65,6 +65,29 @@ class StoredTensor(TypedDict):
     shape: list[int]
 
 
+class MixtureStage(TypedDict):
+    """Whole weights of the sources from a sample on."""
+
+    start_sample: int
+    weights: dict[str, int]
+
+
+class MixtureState(TypedDict, total=False):
+    """What is told of a checkpoint's order of data."""
+
+    stages: list[MixtureStage]
+
+
+class StateSummary(TypedDict, total=False):
+    """What is told of a checkpoint's state, which training reads whole (`Run.state` writes it)."""
+
+    samples: int
+    tokens: int
+    world_size: int
+    lineage: str
+    mixture: MixtureState
+
+
 @with_config(ConfigDict(extra="allow"))
 class Manifest(TypedDict):
     """What readers ask of a checkpoint's manifest."""

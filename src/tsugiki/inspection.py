@@ -6,14 +6,59 @@ Reads manifests and headers only, and (with `verify`) hashes every file; imports
 from pathlib import Path
 from typing import Any
 
-from tsugiki.checkpoint_files import MANIFEST, STATE, list_names, newest_name, read_manifest, stored_bytes
+from typing_extensions import TypedDict
+
+from tsugiki.checkpoint_files import (
+    MANIFEST,
+    STATE,
+    MixtureState,
+    StateSummary,
+    list_names,
+    newest_name,
+    read_manifest,
+    stored_bytes,
+)
 from tsugiki.checkpoint_files import verify as verify_checkpoint
 from tsugiki.corpus.prepared import SourceManifest
 from tsugiki.corpus.prepared import verify as verify_source
 from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.errors import DataError, TsugikiError
 from tsugiki.files import read_json
-from tsugiki.vocabulary.made_from import MADE_FROM
+from tsugiki.training.state_file import read_state
+
+
+class _Origin(TypedDict):
+    corpora: dict[str, Any]
+
+
+class _VocabularyManifest(TypedDict):
+    made_from: _Origin | None
+
+
+class _Size(TypedDict):
+    before: int
+    after: int
+
+
+class _Change(TypedDict):
+    tokens_ratio: float
+
+
+class _Proof(TypedDict):
+    passed: bool
+
+
+class _VocabularyReport(TypedDict):
+    vocabulary_size: _Size
+    proofs: list[_Proof]
+    held_out: dict[str, _Change]
+    sample: dict[str, _Change]
+
+
+class _ModelConfig(TypedDict, total=False):
+    architectures: list[str] | None
+    model_type: str
+    vocab_size: int
 
 
 def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
@@ -33,11 +78,7 @@ def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
         ((path / "config.json").exists(), _model),
     ):
         if matches:
-            try:
-                return describe(path, verify)
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
-                # A JSON file that is sound JSON and not what its name says.
-                raise DataError(f"{path}: one of its JSON files is not one of ours ({error!r})") from None
+            return describe(path, verify)
     raise DataError(
         f"{path}: no token store, prepared source, checkpoint, run or model folder (no manifest, no config.json)"
     )
@@ -98,7 +139,7 @@ def _checkpoint(path: Path, verify: bool) -> tuple[list[str], bool]:
         problems = verify_checkpoint(path) if verify else None
         if problems:
             return _with_problems([f"checkpoint {path}: damaged"], problems, 0)
-        state = read_json(path / STATE)
+        state = read_json(path / STATE, StateSummary)
     except TsugikiError as error:
         return _with_problems([f"checkpoint {path}: damaged"], [str(error)], 0)
     size = sum(entry["size"] for entry in manifest["files"].values())
@@ -107,11 +148,11 @@ def _checkpoint(path: Path, verify: bool) -> tuple[list[str], bool]:
         f"  {state.get('samples', 0):,} samples, {state.get('tokens', 0):,} target tokens, "
         f"written by {state.get('world_size', 1)} process(es), lineage {state.get('lineage', '?')}",
     ]
-    lines += _shares(state.get("mixture") or {})
+    lines += _shares(state.get("mixture", {}))
     return _with_problems(lines, problems, len(manifest["files"]))
 
 
-def _shares(mixture: dict[str, Any]) -> list[str]:
+def _shares(mixture: MixtureState) -> list[str]:
     lines = []
     for stage in mixture.get("stages", []):
         total = sum(stage["weights"].values()) or 1
@@ -136,10 +177,10 @@ def _checkpoints(path: Path, verify: bool) -> tuple[list[str], bool]:
 
 
 def _vocabulary(path: Path, verify: bool) -> tuple[list[str], bool]:
-    origin = read_json(path / MANIFEST)[MADE_FROM]
+    origin = read_json(path / MANIFEST, _VocabularyManifest)["made_from"]
     if origin is None:
         return [f"extended vocabulary {path}: broken off while it was made; run tsugiki vocabulary RECIPE again"], False
-    report = read_json(path / "report.json")
+    report = read_json(path / "report.json", _VocabularyReport)
     size, passed = report["vocabulary_size"], [proof["passed"] for proof in report["proofs"]]
     lines = [
         f"extended vocabulary {path}: {size['before']:,} -> {size['after']:,} pieces, {sum(passed)} of {len(passed)} "
@@ -155,8 +196,8 @@ def _vocabulary(path: Path, verify: bool) -> tuple[list[str], bool]:
 def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
     lines, sound, checkpoints = [f"run {path}"], True, path / "checkpoints"
     if (path / STATE).exists():
-        state = read_json(path / STATE)
-        detail = f" ({state['detail']})" if state.get("detail") else ""
+        state = read_state(path)
+        detail = f" ({state['detail']})" if state["detail"] else ""
         lines.append(f"  {state['status']} at step {state['step']:,}{detail}, {state['time']}")
     if checkpoints.is_dir():
         more, sound = _checkpoints(checkpoints, verify)
@@ -164,7 +205,7 @@ def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
         newest = newest_name(checkpoints)
         if newest is not None:
             try:
-                lines += _shares(read_json(checkpoints / newest / STATE).get("mixture") or {})
+                lines += _shares(read_json(checkpoints / newest / STATE, StateSummary).get("mixture", {}))
             except TsugikiError as error:
                 lines, sound = [*lines, f"  PROBLEM {error}"], False
     if (path / "vocabulary" / MANIFEST).exists():
@@ -181,18 +222,15 @@ def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
 
 
 def _model(path: Path, _verify: bool) -> tuple[list[str], bool]:
-    config = read_json(path / "config.json")
+    config = read_json(path / "config.json", _ModelConfig)
     weights = sorted(path.glob("*.safetensors"))
     size = sum(file.stat().st_size for file in weights)
     kind = ", ".join(config.get("architectures") or []) or config.get("model_type", "unknown")
     lines = [f"Hugging Face folder {path}: {kind}, {size / 1e6:,.1f} MB in {len(weights)} safetensors file(s)"]
     tokenizer = [name for name in ("tokenizer.json", "tokenizer.model") if (path / name).exists()]
-    lines.append(f"  vocabulary {_grouped(config.get('vocab_size', '?'))}, tokenizer {', '.join(tokenizer) or 'none'}")
+    size_of_vocabulary = f"{config['vocab_size']:,}" if "vocab_size" in config else "?"
+    lines.append(f"  vocabulary {size_of_vocabulary}, tokenizer {', '.join(tokenizer) or 'none'}")
     return lines, bool(weights)
-
-
-def _grouped(count: Any) -> str:
-    return f"{count:,}" if isinstance(count, int) else str(count)
 
 
 def _with_problems(lines: list[str], problems: list[str] | None, files: int) -> tuple[list[str], bool]:
