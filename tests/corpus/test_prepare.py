@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -629,6 +630,14 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_wait_without_end(
         prepare(recipe, tokenizer, progress=Killer())
     assert killed
     assert [path.name for path in recipe.prepared_dir.iterdir()] == []
+
+
+def test_what_the_caller_forks_afterwards_hears_ctrl_c(tmp_path, make_recipe, make_texts, jsonl, tokenizer):
+    path = jsonl(tmp_path / "a.jsonl", make_texts(3000, size=1500))
+    prepare(make_recipe({"s": {"path": str(path), "held_out": 0.1}}, workers=2), tokenizer)
+    with multiprocessing.get_context("forkserver").Pool(1) as processes:
+        blocked = processes.apply(signal.pthread_sigmask, (signal.SIG_BLOCK, []))
+    assert signal.SIGINT not in blocked
 
 
 def test_no_worker_waits_on_after_an_error_that_somebody_holds(

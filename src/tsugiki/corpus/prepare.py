@@ -22,7 +22,7 @@ from tsugiki.corpus.prepared import FILE_NAMES, LEFT_OUT, MANIFEST, PARTS, Count
 from tsugiki.corpus.store import DOCUMENT, StoreWriter, store_files
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
-from tsugiki.corpus.workers import check_not_importing, tokenise_batches
+from tsugiki.corpus.workers import check_not_importing, own_server, tokenise_batches
 from tsugiki.errors import StorageError
 from tsugiki.files import write_json, xxh3_file
 from tsugiki.folders import made_anew, only_one, tidy
@@ -36,21 +36,23 @@ def prepare(recipe: Recipe, tokenizer: TextTokenizer, *, progress: Progress | No
     StorageError where the disk refuses.
     """
     check_not_importing()
-    manifests = {}
-    for name in recipe.data.sources:
-        tidy(source_directory(recipe, name))
-        manifest = current_manifest(recipe, name, tokenizer)
-        if manifest is None:
-            with only_one(source_directory(recipe, name)):
-                # Another run that shares the folder may have prepared it meanwhile.
-                manifest = current_manifest(recipe, name, tokenizer)
-                if manifest is None:
-                    manifests[name] = _prepare_source(recipe, name, tokenizer, progress)
-                    continue
-        manifests[name] = manifest
-        if progress:
-            progress.finish(name, True)
-    return manifests
+    with own_server():
+        return {name: _up_to_date(recipe, name, tokenizer, progress) for name in recipe.data.sources}
+
+
+def _up_to_date(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: Progress | None) -> SourceManifest:
+    """Prepare one source, unless it is up to date."""
+    tidy(source_directory(recipe, name))
+    manifest = current_manifest(recipe, name, tokenizer)
+    if manifest is None:
+        with only_one(source_directory(recipe, name)):
+            # Another run that shares the folder may have prepared it meanwhile.
+            manifest = current_manifest(recipe, name, tokenizer)
+            if manifest is None:
+                return _prepare_source(recipe, name, tokenizer, progress)
+    if progress:
+        progress.finish(name, True)
+    return manifest
 
 
 def _prepare_source(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: Progress | None) -> SourceManifest:

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import chain
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.synchronize import Event
@@ -127,6 +128,19 @@ def tokenise_batches(
     finally:
         # A broken pool has ended its processes itself; to wait for its thread may never end (python/cpython#94777).
         pool.shutdown(wait=not broken, cancel_futures=True)
+
+
+@contextmanager
+def own_server() -> Iterator[None]:
+    """End the fork server after the block, where the block has started it: it is deaf to Ctrl-C, and so would be
+    whatever else this process forks from it."""
+    server: Any = forkserver._forkserver  # there is no public way to stop it
+    was_running = server._forkserver_pid is not None
+    try:
+        yield
+    finally:
+        if not was_running:
+            server._stop()
 
 
 def _start_deaf_server() -> None:
