@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tsugiki.errors import DataError, RecipeError
-from tsugiki.recipe_evaluation import DATA_DIR
+from tsugiki.recipe_evaluation import BATCH_TOKENS, DATA_DIR
 from tsugiki.terminal import console, say, stage_group
 
 evaluate_app = typer.Typer(
@@ -58,7 +58,7 @@ def evaluate(
     add_bos: Annotated[
         bool | None, typer.Option("--add-bos/--no-add-bos", help="Default: as the tokenizer does; swallow: no.")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens at a time, their cache included.", min=1)] = 16384,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens at a time, their cache included.", min=1)] = BATCH_TOKENS,
     dtype: Annotated[
         str | None, typer.Option(help="bfloat16, float16 or float32. Default: bfloat16 on a GPU, else float32.")
     ] = None,

@@ -34,7 +34,6 @@ from tsugiki.printable import one_line
 from tsugiki.progress import describe_manifest
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
-from tsugiki.recipe_evaluation import DATA_DIR
 from tsugiki.recipe_inputs import (
     Inputs,
     base_folder,
@@ -179,12 +178,7 @@ def run_evaluation(recipe: Recipe, say: Say, progress: Any, console: Any) -> Non
     base = base_folder(recipe, resolve_commits(recipe)) if section.base else None
     final = total_steps(recipe)  # the export is that of its checkpoint
     models = [find_model(str(checkpoint_at(recipe.run_dir, step))) for step in section.steps if step != final]
-    settings = Settings(
-        suite=section.suite, tasks=section.tasks, data_dir=section.data_dir or Path(DATA_DIR), limit=section.limit,
-        shots=section.shots, add_bos=section.add_bos, batch_tokens=section.batch_tokens, backend=section.backend,
-        task_dir=section.task_dir, allow_task_code=section.allow_task_code,
-        allow_code_execution=section.allow_code_execution,
-    )  # fmt: skip
+    settings = Settings.of(section)
     evaluate_and_show(
         [*models, find_model(str(recipe.run_dir))], settings, recipe.run_dir / "evaluation", say, progress, console,
         baseline=find_model(str(base)) if base is not None else None, published=section.published,

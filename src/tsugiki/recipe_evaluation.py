@@ -19,6 +19,8 @@ DATA_DIR = "evaluation-data"
 TASK_FILES = Path(__file__).parent / "evaluation" / "tasks"
 """A folder a suite, a file a task: to be there is all that makes it one of the suite. Those in `extra/` run when they
 are named."""
+BATCH_TOKENS = 16384
+"""Tokens at a time where nothing else is asked for."""
 CODE_TASKS = ("code", "humaneval", "jhumaneval")
 """Of the suite quick: those that run what a model writes."""
 
@@ -91,7 +93,7 @@ class EvaluationSection(Section):
         json_schema_extra=FREE,
     )
     batch_tokens: Count = Field(
-        default=16384,
+        default=BATCH_TOKENS,
         description="Tokens at a time, those of the cache included; halved by itself where a GPU's memory runs out.",
         json_schema_extra=FREE,
     )

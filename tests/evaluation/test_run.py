@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import find_model
 from tsugiki.evaluation.run import Settings, labels
 from tsugiki.evaluation_files import MissingTask, TaskResult, read_records, read_results
+from tsugiki.recipe_evaluation import DATA_DIR, EvaluationSection
 
 ITEMS = {
     "jcommonsenseqa": 1119, "jemhopqa": 120, "niilc": 198, "jsquad": 4442, "mgsm_ja": 250, "wmt20_en_ja": 1000,
@@ -357,3 +359,15 @@ def test_bos_of_a_tokenizer_that_has_none_is_refused(language_model, tiny_tokeni
     assert "model: BOS was asked for, and this tokenizer has none; leave out --add-bos" in str(failure)
     _, result = evaluate(model, official_data, tmp_path, ["openbookqa"], limit=1)  # its own rule: none
     assert result.header["add_bos"] is False
+
+
+def test_settings_have_the_keys_and_defaults_of_the_recipes_section():
+    """All but those that say which models, and beside what."""
+    keys = EvaluationSection.model_fields
+    names = {field.name for field in fields(Settings)}
+    assert keys.keys() - names == {"base", "steps", "published"}
+    assert names - keys.keys() == {"dtype"}  # of the command line alone
+    assert Settings.of(EvaluationSection()) == replace(Settings(), data_dir=Path(DATA_DIR))
+    given = EvaluationSection(suite="swallow", tasks=["niilc"], limit=3, shots=0, add_bos=True, batch_tokens=7)
+    assert Settings.of(given).way == "swallow-0-shots-first-3-bos"
+    assert Settings.of(given).batch_tokens == 7

@@ -15,7 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +34,7 @@ from tsugiki.evaluation.results import Digest, Record, write_results
 from tsugiki.evaluation.shots import TASK_FILE_SEED
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
 from tsugiki.evaluation_files import MissingTask, ModelResult, TaskResult
-from tsugiki.recipe_evaluation import CODE_TASKS
+from tsugiki.recipe_evaluation import BATCH_TOKENS, CODE_TASKS, DATA_DIR, EvaluationSection
 from tsugiki.statistics import score_interval
 
 Say = Callable[[str], None]
@@ -57,7 +57,7 @@ class Settings:
     shots: int | None = None
     add_bos: bool | None = None
     """None: as the suite says."""
-    batch_tokens: int = 16384
+    batch_tokens: int = BATCH_TOKENS
     dtype: str | None = None
     """None: bf16 on a GPU, fp32 on a CPU, whose bf16 products are slow."""
     backend: str = "hf"
@@ -65,6 +65,13 @@ class Settings:
     task_dir: Path | None = None
     """A folder of task files of the user's own."""
     allow_task_code: bool = False
+
+    @classmethod
+    def of(cls, section: EvaluationSection) -> "Settings":
+        """What a recipe asks of every model: the section's keys of the same names."""
+        names = [field.name for field in fields(cls) if field.name in EvaluationSection.model_fields]
+        asked = {name: getattr(section, name) for name in names}
+        return cls(**asked | {"data_dir": section.data_dir or Path(DATA_DIR)})
 
     @property
     def way(self) -> str:
