@@ -137,8 +137,8 @@ class Effect:
     levels: str
     """What is compared: `yes - no`, or `(yes - no) at 3e-3 minus at 3e-4`."""
     estimate: Estimate
-    certain: bool
-    """More than noise, corrected for all effects of the table."""
+    certain: bool | None
+    """More than noise, corrected for all effects of the table; None: no interval is known."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,196 @@
+"""What made the difference: main effects, two-way interactions, and the change from one cell to another in parts.
+
+Ordinary least squares on each metric, seeds as blocks. Two codings answer two questions. Effect-coded: what does a
+factor do on average over all levels of the others? From a cell, 0/1: of the change from A to B, what would each part
+alone have made, and what came only from changing them together?
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tsugiki.errors import DataError, RecipeError
+from tsugiki.estimates import Estimate, holm, is_certain
+from tsugiki.experiment_results import Attribution, Decomposition, Effect, LevelMean, Metric
+from tsugiki.experiments.attribution_design import (
+    Cell,
+    Factor,
+    Term,
+    all_terms,
+    columns,
+    full_design,
+    name_of,
+    refuse_aliased,
+    two_way_terms,
+)
+from tsugiki.experiments.attribution_words import cell_in_words, change_in_words, method_in_words
+from tsugiki.experiments.measured import Ending
+from tsugiki.least_squares import Array, Fit, effect_columns, fit
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of the experiment."""
+
+    cell: Cell
+    seed: int
+    found: Mapping[str, float] | Ending
+    """By metric, or how it ended without any."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cells whose difference is to be explained."""
+
+    start: Cell
+    end: Cell
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What counts as one: {"data": ["mathematics", "code"]}. Factors that are in none are parts of their own."""
+
+
+def attribute(
+    factors: Sequence[Factor],
+    runs: Sequence[Run],
+    metrics: Sequence[Metric],
+    comparisons: Sequence[Comparison] = (),
+) -> Attribution:
+    """All of it, on every metric.
+
+    Raises RecipeError where the runs cannot tell apart what is asked, DataError where a run lacks a metric or no run
+    finished, ValueError where a cell was run twice at one seed.
+    """
+    if len({(tuple(sorted(run.cell.items())), run.seed) for run in runs}) < len(runs):
+        raise ValueError("a cell was run twice at one seed")
+    finished = [run for run in runs if not isinstance(run.found, Ending)]
+    left_out = {
+        f"{cell_in_words(run.cell)}, seed {run.seed}": run.found.reason
+        for run in runs if isinstance(run.found, Ending)
+    }  # fmt: skip
+    if not finished:
+        raise DataError("No run of the experiment finished: there is nothing to attribute.")
+    model = _Model(factors, two_way_terms(factors), finished)
+    effects: list[Effect] = []
+    means: list[LevelMean] = []
+    grand: dict[str, Estimate] = {}
+    decompositions: list[Decomposition] = []
+    for metric in metrics:
+        found = model.fit(metric.name)
+        effects += _effects(model, found, metric.name)
+        grand[metric.name] = found.combination(model.average({}))
+        means += [
+            LevelMean(metric.name, factor.name, level, found.combination(model.average({factor.name: level})))
+            for factor in factors for level in factor.levels
+        ]  # fmt: skip
+    for comparison in comparisons:
+        decompositions += _decompose(factors, finished, metrics, comparison)
+    marks = holm([effect.estimate.p_value() for effect in effects])
+    return Attribution(
+        factors={factor.name: factor.levels for factor in factors}, metrics=tuple(metrics),
+        seeds=tuple(map(str, model.seeds)), runs=len(finished), left_out=left_out,
+        effects=tuple(replace(effect, certain=is_certain(p)) for effect, p in zip(effects, marks, strict=True)),
+        means=tuple(means), grand_mean=grand, decompositions=tuple(decompositions),
+        method=method_in_words(len(finished), len(factors), len(model.seeds), model.freedom, len(effects)),
+    )  # fmt: skip
+
+
+class _Model:
+    """The columns of some terms and of the seeds' blocks over the runs, and any cell in the same columns."""
+
+    def __init__(self, factors: Sequence[Factor], terms: Sequence[Term], runs: Sequence[Run]) -> None:
+        self.factors, self.terms, self._runs = factors, terms, runs
+        self.seeds = sorted({run.seed for run in runs})
+        design, owners = columns(factors, terms, [run.cell for run in runs])
+        blocks = effect_columns([self.seeds.index(run.seed) for run in runs], len(self.seeds))
+        self._design = np.hstack([design, blocks])
+        refuse_aliased(self._design, [*map(name_of, owners), *["the seeds"] * blocks.shape[1]])
+        self.freedom = len(runs) - self._design.shape[1]
+        self._everything = full_design(factors)
+        self._coded = self._rows(self._everything)
+
+    def fit(self, metric: str) -> Fit:
+        return fit(self._design, np.array([_value(run, metric) for run in self._runs]))
+
+    def cell(self, cell: Cell) -> Array:
+        """The weights that make a cell's expected value, over seeds."""
+        return self._rows([cell])[0]
+
+    def average(self, fixed: Cell) -> Array:
+        """The same for the mean of all cells that have some levels, each counted once."""
+        chosen = [all(cell[name] == level for name, level in fixed.items()) for cell in self._everything]
+        return self._coded[chosen].mean(axis=0)
+
+    def _rows(self, cells: Sequence[Cell]) -> Array:
+        coded, _ = columns(self.factors, self.terms, cells)
+        return np.hstack([coded, np.zeros((len(cells), len(self.seeds) - 1))])
+
+
+def _value(run: Run, metric: str) -> float:
+    assert not isinstance(run.found, Ending)
+    if metric not in run.found:
+        raise DataError(
+            f"the run {cell_in_words(run.cell)}, seed {run.seed} has no value of the metric {metric} (it has "
+            f"{', '.join(run.found) or 'nothing'}). Evaluate it with that metric."
+        )
+    return run.found[metric]
+
+
+def _effects(model: _Model, found: Fit, metric: str) -> list[Effect]:
+    effects = []
+    for term in model.terms:
+        first, *second = (next(factor for factor in model.factors if factor.name == name) for name in term)
+        base = first.levels[0]
+        for level in first.levels[1:]:
+
+            def change(at: Cell, factor: Factor = first, level: str = level) -> Array:
+                levels = ({**at, factor.name: level}, {**at, factor.name: factor.levels[0]})
+                return model.average(levels[0]) - model.average(levels[1])
+
+            if not second:
+                effects.append(_effect(metric, term, f"{level} - {base}", found.combination(change({}))))
+            for other in second:
+                for place in other.levels[1:]:
+                    weights = change({other.name: place}) - change({other.name: other.levels[0]})
+                    levels = f"({level} - {base}) at {place} minus at {other.levels[0]}"
+                    effects.append(_effect(metric, term, levels, found.combination(weights)))
+    return effects
+
+
+def _effect(metric: str, term: Term, levels: str, estimate: Estimate) -> Effect:
+    return Effect(metric, name_of(term), levels, estimate, certain=None)
+
+
+def _decompose(
+    factors: Sequence[Factor], runs: Sequence[Run], metrics: Sequence[Metric], comparison: Comparison
+) -> list[Decomposition]:
+    """With every interaction of the factors that change: a cell's own value, not what two at a time make of it."""
+    start, end = comparison.start, comparison.end
+    known = {factor.name for factor in factors}
+    unknown = [name for names in comparison.parts.values() for name in names if name not in known]
+    if unknown:
+        raise RecipeError(f"there is no factor {unknown[0]} among {', '.join(sorted(known))}.")
+    changing = [factor.name for factor in factors if start.get(factor.name) != end.get(factor.name)]
+    parts = {part: [name for name in names if name in changing] for part, names in comparison.parts.items()}
+    parts = {part: names for part, names in parts.items() if names}
+    grouped = [name for names in parts.values() for name in names]
+    if len(set(grouped)) < len(grouped):
+        raise RecipeError("a factor belongs to two parts of one comparison; give it to one.")
+    parts |= {name: [name] for name in changing if name not in grouped}
+    if not parts:
+        raise RecipeError(f"both cells of a comparison are {cell_in_words(start)}: name two different ones.")
+    terms = list(dict.fromkeys([*two_way_terms(factors), *all_terms(changing)]))
+    model = _Model(factors, terms, runs)
+    origin = model.cell(start)
+    total = model.cell(end) - origin
+    alone = {
+        part: model.cell({**start, **{name: end[name] for name in names}}) - origin for part, names in parts.items()
+    }  # fmt: skip
+    result = []
+    for metric in metrics:
+        found = model.fit(metric.name)
+        whole = found.combination(total)
+        of_parts = {part: found.combination(weights) for part, weights in alone.items()}
+        rest = found.combination(total - sum(alone.values())) if len(parts) > 1 else None
+        words = change_in_words(metric, start, end, whole, of_parts, rest)
+        result.append(Decomposition(metric.name, dict(start), dict(end), whole, of_parts, rest, words))
+    return result

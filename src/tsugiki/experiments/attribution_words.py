@@ -1,0 +1,60 @@
+"""An attribution's answers as sentences."""
+
+from collections.abc import Mapping
+
+from tsugiki.estimates import Estimate
+from tsugiki.experiment_results import Metric
+from tsugiki.experiments.judge_words import listed, number
+
+
+def cell_in_words(cell: Mapping[str, str]) -> str:
+    """mathematics yes, learning rate 3e-3"""
+    return ", ".join(f"{name} {level}" for name, level in cell.items())
+
+
+def with_interval(estimate: Estimate) -> str:
+    """+0.0214 [+0.0101, +0.0327]"""
+    value = _signed(estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return f"{value} [no interval known]"
+    return f"{value} [{_signed(estimate.low)}, {_signed(estimate.high)}]"
+
+
+def _signed(value: float) -> str:
+    text = number(value)
+    return text if text.startswith("-") or float(text) == 0 else f"+{text}"
+
+
+def change_in_words(
+    metric: Metric,
+    start: Mapping[str, str],
+    end: Mapping[str, str],
+    total: Estimate,
+    alone: Mapping[str, Estimate],
+    rest: Estimate | None,
+) -> str:
+    """Of the change from A to B, each part alone gave so much, the rest together so much."""
+    changed = [name for name in start if start[name] != end[name]]
+    same = {name: level for name, level in start.items() if name not in changed}
+    cells = [cell_in_words({name: cell[name] for name in changed}) for cell in (start, end)]
+    at = f" (at {cell_in_words(same)})" if same else ""
+    better = "more" if metric.higher_is_better else "less"
+    gave = [f"{part} alone gave {with_interval(estimate)}" for part, estimate in alone.items()]
+    if rest is not None:
+        both = "both" if len(alone) == 2 else "all"
+        gave.append(f"the rest of {both} together {with_interval(rest)}")
+    return (
+        f"{metric.name} ({better} is better): of the change from {cells[0]} to {cells[1]}{at}, {with_interval(total)}, "
+        f"{listed(gave)}."
+    )
+
+
+def method_in_words(runs: int, factors: int, seeds: int, freedom: int, effects: int) -> str:
+    """How the numbers were made, in one sentence."""
+    blocks = f", {seeds} seeds as fixed blocks" if seeds > 1 else ""
+    return (
+        f"Ordinary least squares over {runs} runs: main effects and two-way interactions of {factors} factors, "
+        f"effect-coded{blocks}; 95 % intervals by Student's t on {freedom} residual degrees of freedom, for trainings "
+        f"anew and the same held-out items; what is called certain is corrected for all {effects} effects of the table "
+        "(Holm)."
+    )
