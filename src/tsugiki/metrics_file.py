@@ -45,8 +45,8 @@ class StepLine(TypedDict):
     memory_gb: NotRequired[float | None]
     data_wait: NotRequired[float | None]
     seconds_left: NotRequired[float | None]
-    energy_joules: NotRequired[float | None]
-    """Of this machine's processor or of rank 0's GPU since training began, where that can be read."""
+    joules: NotRequired[float | None]
+    """Since the line before, of rank 0's GPU or of its machine's processors, where that can be read."""
     attempt: NotRequired[int]
 
 

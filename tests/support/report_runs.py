@@ -94,7 +94,7 @@ def step_line(step: int, **changes: Any) -> dict[str, Any]:
     return {
         "kind": "step", "step": step, "loss": loss, "loss_by_source": {"novels": loss + 0.2, "replay": loss - 0.4},
         "grad_norm": 1.0, "learning_rate": 1e-3 * (1 - step / 50), "tokens": step * BATCH * LENGTH, "applied": True,
-        "tokens_per_second": 96.0, "tflops": 0.5, "mfu": 0.25, "memory_gb": 1.5, "data_wait": 0.01,
+        "tokens_per_second": 96.0, "tflops": 0.5, "mfu": 0.25, "memory_gb": 1.5, "data_wait": 0.01, "joules": 1.8e5,
         "seconds_left": 2.0 * (STEPS - step), **changes,
     }  # fmt: skip
 

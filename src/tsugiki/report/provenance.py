@@ -122,7 +122,7 @@ def _fingerprints(run: RunDirectory, named: bool) -> Part:
     tokenizer = run.checkpoint.get("tokenizer") if run.checkpoint else None
     tokenizer = tokenizer or next((each.tokenizer_fingerprint for each in run.manifests.values()), None)
     if tokenizer:
-        rows.append(["tokenizer", element("code", tokenizer), ""])
+        rows.append(["tokenizer", element("code", tokenizer, class_="whole"), ""])
     recorded = run.checkpoint.get("sources", {}) if run.checkpoint else {}
     for name in run.recipe.data.sources:
         manifest = run.manifests.get(name)
@@ -133,7 +133,7 @@ def _fingerprints(run: RunDirectory, named: bool) -> Part:
             else []
         )
         more = f" and {len(manifest.files) - 3:,} more" if manifest and len(manifest.files) > 3 else ""
-        rows.append([f"source {name}", element("code", digest or "–"), "; ".join(files) + more])
+        rows.append([f"source {name}", element("code", digest or "–", class_="whole"), "; ".join(files) + more])
     return table(["of" if not named else run.name, "fingerprint (xxh3)", "made from"], rows)
 
 

@@ -256,9 +256,10 @@ def samples(runs: Runs) -> Section | None:
 def _sample(sample: Sample) -> Markup:
     """A beginning, and below it its two continuations side by side."""
     language = sample["language"] or None
-    continued = [
-        element("div", paragraph(title, "note"), element("blockquote", text, class_="sample", lang=language))
-        for title, text in (("before", sample["before"]), ("after", sample["after"])) if text is not None
-    ]  # fmt: skip
+    continued = []
+    for title, text in (("before", sample["before"]), ("after", sample["after"])):
+        if text is not None:
+            quote = element("blockquote", text.lstrip(" "), class_="sample", lang=language)
+            continued.append(element("div", paragraph(title, "note"), quote))
     prompt = element("p", sample["prompt"], " …", class_="prompt", lang=language)
     return element("div", prompt, element("div", *continued, class_="pair"), class_="example")

@@ -144,8 +144,14 @@ def _mfu(run: RunDirectory, value: float | None) -> str:
 
 
 def _energy(run: RunDirectory) -> str:
-    joules = next((line["energy_joules"] for line in reversed(run.metrics.steps) if line.get("energy_joules")), None)
-    return "" if joules is None else f"{joules / 3.6e6:.3g} kWh"
+    """All attempts of the run together; of the GPU of rank 0 times their number, or of rank 0's processors."""
+    joules = [each for line in run.metrics.steps if (each := line.get("joules")) is not None]
+    if not joules:
+        return "cannot be read here" if run.starts else ""
+    start = run.starts[-1] if run.starts else None
+    devices = start.get("devices", 1) if start else 1
+    of = "processors" if start is None or start["device"] == "CPU" else f"rank 0's GPU × {devices}"
+    return f"{sum(joules) * devices / 3.6e6:.3g} kWh ({of})"
 
 
 def _wall_clock(run: RunDirectory) -> str:

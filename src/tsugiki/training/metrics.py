@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from tsugiki.model.loss import LossOutput
 from tsugiki.training.batches import MicroBatch
+from tsugiki.training.energy import EnergyMeter
 from tsugiki.training.flops import device_peak, flops_per_token
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ class Meter:
     _nats: dict[str, float] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _pace: float | None = None
+    _energy: EnergyMeter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._energy = EnergyMeter(self.device)
 
     @classmethod
     def of(cls, run: "Run") -> "Meter":
@@ -150,6 +155,7 @@ class Meter:
             "mfu": flops / (peak * self.devices) if peak else None,
             "memory_gb": memory_gigabytes(self.device),
             "data_wait": self._wait / seconds,
+            "joules": self._energy.since_last(),
             "seconds_left": self._pace * (self.total_steps - record.step),
         }
         if record.router_loss is not None:
