@@ -153,6 +153,22 @@ def test_inspect_recognises_and_verifies_what_prepare_wrote(recipe):
     assert any("train.bin" in line and "PROBLEM" in line for line in lines)
 
 
+def test_what_a_checkpoint_says_of_its_data_keeps_the_shape_that_the_mixture_writes(recipe):
+    from tsugiki.checkpoint_files import MixtureState
+    from tsugiki.corpus.mixture import Mixture
+    from tsugiki.corpus.prepared import open_prepared
+    from tsugiki.pipeline import run_prepare
+    from tsugiki.shapes import parse_json
+
+    run_prepare(recipe)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"skip": [(3, 5)]})})
+    sources = {name: source.train for name, source in open_prepared(recipe).items()}
+    written = json.loads(json.dumps(Mixture.from_recipe(recipe, sources).describe()))
+    told = parse_json(json.dumps(written), MixtureState, "state.json")
+    assert told.keys() == {"stages", "skip"}
+    assert all(json.loads(json.dumps(told[key])) == written[key] for key in told)
+
+
 def test_inspect_refuses_what_it_does_not_know(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         inspect_path(tmp_path / "nothing")

@@ -76,6 +76,8 @@ class MixtureState(TypedDict, total=False):
     """What is told of a checkpoint's order of data."""
 
     stages: list[MixtureStage]
+    skip: list[tuple[int, int]]
+    """Ranges of samples that were stepped over: the first, and the one after the last."""
 
 
 class StateSummary(TypedDict, total=False):
