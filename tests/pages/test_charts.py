@@ -3,6 +3,7 @@
 import json
 import re
 from html import unescape
+from itertools import combinations
 
 import pytest
 
@@ -78,6 +79,16 @@ def test_the_front_is_what_no_other_point_beats():
     chart = scatter("s", points, Axis("gain"), Axis("loss"), front=("higher", "higher"), zero=True)
     assert cells(chart)[:4] == ["", "gain", "loss", "front"]
     assert cells(chart).count("yes") == 4
+
+
+def test_names_of_points_do_not_lie_on_each_other():
+    points = [Point(f"a long name, number {n}", 1.0 + 0.001 * n, 1.0 + 0.002 * n) for n in range(6)]
+    drawn = wide(scatter("s", points, Axis("x", low=0.0, high=2.0), Axis("y", low=0.0, high=2.0)))
+    places = re.findall(r'<text x="([\d.-]+)" y="([\d.-]+)"[^>]*>a long name', drawn)
+    boxes = [(float(x), float(y)) for x, y in places]
+    assert len(boxes) == 6
+    width = 6.7 * len("a long name, number 0")
+    assert not [(a, b) for a, b in combinations(boxes, 2) if abs(a[0] - b[0]) < width and abs(a[1] - b[1]) < 13]
 
 
 def test_points_with_limits_have_them_in_the_table_and_inside_the_axes():

@@ -44,7 +44,7 @@ def heat_map(
             words(canvas.x(1), canvas.height - 6, column_title, "end", "name"),
         ]
         for place, name in enumerate(columns):
-            parts.append(words(canvas.x(0) + width * (place + 0.5), 32, shortened(name, width - 4), "middle"))
+            parts.append(words(canvas.x(0) + width * (place + 0.5), 32, shortened(name, width - 8), "middle"))
         for place, (name, row) in enumerate(zip(rows, values, strict=True)):
             top = canvas.top + CELL * place
             parts.append(words(4, top + CELL / 2 + 4, shortened(name, canvas.left - 12), "start"))

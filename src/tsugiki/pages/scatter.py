@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tsugiki.pages.axes import Axis, Scale
-from tsugiki.pages.canvas import Canvas, frame, line, marker, shortened, spread, words
+from tsugiki.pages.canvas import Canvas, frame, line, marker, shortened, text_width, words
 from tsugiki.pages.figure import Margins, Series, Stops, figure, key_of
 from tsugiki.pages.markup import Markup, element, join
 from tsugiki.pages.table import Column, table
 
 Limits = tuple[float, float]
 Better = Literal["higher", "lower"]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+AROUND = ((1, -5), (-1, -5), (1, 15), (-1, 15), (0, -12), (0, 22), (1, -19), (-1, -19), (1, 29), (-1, 29))
+"""Where a name may stand: to the right (1), to the left or across its point, so many pixels lower."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +118,30 @@ def _point(canvas: Canvas, point: Point, group: int, x: Scale, y: Scale) -> Mark
 
 
 def _names(canvas: Canvas, points: Sequence[Point], x: Scale, y: Scale) -> Markup:
-    """Each name beside its point, on the side where there is room, moved apart where they would meet."""
+    """Each name where it covers least: of the places around its point, the one that meets the fewest other names and
+    points and stays on the page."""
+    spots = [(canvas.x(x.place(point.x)), canvas.y(y.place(point.y))) for point in points]
+    taken: list[Box] = [(across - 6, up - 6, across + 6, up + 6) for across, up in spots]
     parts = []
-    for rightwards in (True, False):
-        side = [p for p in points if (x.place(p.x) < 0.6) == rightwards]
-        heights = spread([canvas.y(y.place(p.y)) - 8 for p in side], 14, canvas.y(1) + 8, canvas.y(0) - 4)
-        for point, height in zip(side, heights, strict=True):
-            place = canvas.x(x.place(point.x)) + (9 if rightwards else -9)
-            room = canvas.width - place if rightwards else place
-            name = shortened(point.name, room - 6)
-            parts.append(
-                words(place, height, name, "start" if rightwards else "end", "strong" if point.strong else None)
-            )
+    for point, (across, up) in sorted(zip(points, spots, strict=True), key=lambda pair: not pair[0].strong):
+        name = shortened(point.name, canvas.width / 2)
+        width = text_width(name)
+        places: list[tuple[float, Box]] = []
+        for rank, (side, rise) in enumerate(AROUND):
+            left = across + 9 if side > 0 else across - 9 - width if side < 0 else across - width / 2
+            box = (left, up + rise - 10, left + width, up + rise + 3)
+            outside = max(0.0, 2 - box[0]) + max(0.0, box[2] - canvas.width + 2)
+            outside += max(0.0, canvas.y(1) - box[1]) + max(0.0, box[3] - canvas.y(0))
+            covered = sum(_common(box, other) for other in taken)
+            places.append((covered + 40 * outside + 0.5 * rank, box))
+        box = min(places)[1]
+        taken.append(box)
+        parts.append(words(box[0], box[3] - 3, name, "start", "strong" if point.strong else None))
     return join(*parts)
+
+
+def _common(one: Box, other: Box) -> float:
+    """Square pixels that two boxes share."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
