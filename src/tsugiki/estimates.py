@@ -9,9 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import NormalDist
 from typing import Literal
 
 CONFIDENCE = 0.95
+NORMAL_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+"""The 1.96 standard deviations that `CONFIDENCE` of a normal distribution lies within."""
 
 Basis = Literal["items and seeds", "items", "seeds", "nothing"]
 """What was seen to vary. An interval from items alone holds for the very seeds that were run, and one from seeds alone

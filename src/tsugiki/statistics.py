@@ -23,7 +23,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from tsugiki.estimates import CONFIDENCE, student_quantile
+from tsugiki.estimates import NORMAL_QUANTILE, student_quantile
 
 Array = NDArray[np.float64]
 Combine = Callable[[Array, int], Array]
@@ -38,7 +38,6 @@ BLOCK = 1 << 20
 """Draws held at a time: 8 MB."""
 
 _normal = NormalDist()
-_Z = _normal.inv_cdf((1 + CONFIDENCE) / 2)
 
 
 def mean(sums: Array, items: int) -> Array:
@@ -151,9 +150,9 @@ def _bootstrap(sample: Sample) -> Interval:
 
 def _wilson(successes: int, items: int) -> Interval:
     """Wilson's score interval of a share (Wilson 1927)."""
-    share, square = successes / items, _Z**2 / items
+    share, square = successes / items, NORMAL_QUANTILE**2 / items
     centre = (share + square / 2) / (1 + square)
-    reach = _Z * math.sqrt(share * (1 - share) / items + square / (4 * items)) / (1 + square)
+    reach = NORMAL_QUANTILE * math.sqrt(share * (1 - share) / items + square / (4 * items)) / (1 + square)
     # The limits that are 0, 1 or the share itself only but for rounding.
     return Interval(share, max(min(centre - reach, share), 0.0), min(max(centre + reach, share), 1.0))
 
@@ -163,7 +162,7 @@ def _bonett_price(gained: int, lost: int, items: int) -> Interval:
     one item more gained and one more lost (Bonett and Price 2012, Journal of Educational and Behavioral Statistics)."""
     estimate, all_items = (gained - lost) / items, items + 2
     centre = (gained - lost) / all_items
-    reach = _Z * math.sqrt(((gained + lost + 2) / all_items - centre**2) / all_items)
+    reach = NORMAL_QUANTILE * math.sqrt(((gained + lost + 2) / all_items - centre**2) / all_items)
     return Interval(estimate, max(min(centre - reach, estimate), -1.0), min(max(centre + reach, estimate), 1.0))
 
 

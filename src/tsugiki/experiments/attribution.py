@@ -109,7 +109,7 @@ class _Model:
         self._coded = self._rows(self._everything)
 
     def fit(self, metric: str) -> Fit:
-        return fit(self._design, np.array([_value(run, metric) for run in self._runs]))
+        return fit(self._design, np.array([value_of(run, metric) for run in self._runs]))
 
     def cell(self, cell: Cell) -> Array:
         """The weights that make a cell's expected value, over seeds."""
@@ -125,7 +125,8 @@ class _Model:
         return np.hstack([coded, np.zeros((len(cells), len(self.seeds) - 1))])
 
 
-def _value(run: Run, metric: str) -> float:
+def value_of(run: Run, metric: str) -> float:
+    """A metric of a run that finished. Raises DataError if it was not measured."""
     assert not isinstance(run.found, Ending)
     if metric not in run.found:
         raise DataError(
