@@ -77,6 +77,22 @@ def test_items_alone_and_seeds_alone_are_too_narrow_and_own_seeds_too_wide():
     assert LEAST <= covered["rule"] <= MOST
 
 
+def resampled(runs, base, generator, resamples=300):
+    """The two-way bootstrap: items and seeds drawn anew, plain percentiles of the mean difference."""
+    differences = np.stack([run.rows[:, 0] - base.rows[:, 0] for run in runs])  # [seeds, items]
+    seeds, items = (generator.multinomial(n, [1 / n] * n, resamples) / n for n in differences.shape)
+    return np.quantile(((seeds @ differences) * items).sum(axis=1), [0.025, 0.975])
+
+
+def test_items_and_seeds_resampled_are_too_narrow():
+    generator, covered = np.random.default_rng(12), 0
+    for _ in range(REPEATS):
+        trials, base = graded(60, 2, of_seeds=0.08, trials=1)(generator)
+        low, high = resampled(trials[0], base, generator)
+        covered += low <= 0.1 <= high
+    assert covered / REPEATS < 0.91
+
+
 def documents(items, seeds=2, *, of_seeds=0.01, trials=4):
     """Nats and bytes of documents of very unequal length, of which the long ones gain more: 0.1 + 0.1 of a byte's bits
     in the longer half."""

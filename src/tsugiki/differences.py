@@ -2,8 +2,8 @@
 
 The variance of a difference is that of the items' differences, averaged over seeds, over the number of items, plus the
 variance between seeds, pooled over all trials, over the number of seeds. With 2 or 3 seeds such intervals cover 93 to
-96 % in simulations; from items alone 73 to 94 %, with items and seeds resampled 84 to 94 %, from each trial's
-few seeds alone 34 to 95 % (tests/test_differences.py holds them).
+96 % in simulations; from items alone 73 to 94 %, with items and seeds resampled 84 to 94 %. A trial's own two seeds
+give an interval several times as wide, which items do not enter (tests/test_differences.py holds all of this).
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,9 @@ def item_variance(first: Sequence[Sample], second: Sequence[Sample]) -> Variance
     """Of the difference of two scores on the same items, each the mean over trainings (one or more samples a side).
 
     Where every value is right or wrong, one item more counts as gained and one as lost: without, a few items that
-    nothing has changed on would make a difference of exactly 0 certain (Bonett and Price 2012). None for a single item,
-    which says nothing of the spread. Raises ValueError if the samples have not the same items and the same score.
+    nothing has changed on would make a difference of exactly 0 certain (Bonett and Price 2012). Where seeds flip items
+    independently that is on the wide side: with 40 items, 99 % and more. None for a single item, which says nothing of
+    the spread. Raises ValueError if the samples have not the same items and the same score.
     """
     samples = [*first, *second]
     if len({sample.rows.shape for sample in samples}) > 1 or len({sample.combine for sample in samples}) > 1:

@@ -1,8 +1,8 @@
 """Do two metrics move together from run to run, and still so when what moves them both is taken out?
 
-Raw correlations over a sweep of learning rates say little: higher rates forget more of everything, so that the losses of
-code and arithmetic correlated at .999 in runs that had no code in the mixture. Removing the means of learning rate and
-mixture leaves what they share besides.
+Raw correlations over a sweep of learning rates say little: higher rates forget more of everything, so that the losses
+of code and arithmetic correlated at .999 in runs that had no code in the mixture. Removing the means of learning rate
+and mixture leaves what they share besides.
 """
 
 import math
