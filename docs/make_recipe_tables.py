@@ -67,6 +67,8 @@ def type_of(field: dict[str, Any]) -> str:
     """What may be written, with its limits."""
     if "$ref" in field:
         return "section"
+    if "const" in field:
+        return f"`{field['const']}`"
     if "enum" in field:
         return " \\| ".join(f"`{choice}`" for choice in field["enum"])
     if "anyOf" in field:

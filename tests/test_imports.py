@@ -9,12 +9,14 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src/tsugiki"
 STAGES = {"vocabulary", "training", "evaluation", "experiments", "report"}
-ABOVE = {"pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_report", "quickstart", "preview"}
+ABOVE = {
+    "pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_experiments", "cli_report", "quickstart", "preview",
+}  # fmt: skip
 PARTS = [
     "recipe", "recipe_values", "recipe_training", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_machine",
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
     "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
-    "experiment_results", "evaluation_files", "score_combinations", "checkpoint_files", "checkpoint_tensors", "folders",
+    "experiment_results", "sweep_results", "evaluation_files", "score_combinations", "checkpoint_files", "checkpoint_tensors", "folders",
     "metrics_file", "model_folder", "amounts", "pages", "differences", "least_squares",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}

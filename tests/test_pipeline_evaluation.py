@@ -12,6 +12,7 @@ from tiny_project import PreparedTiny, prepare_tiny
 
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.evaluation import backends, quick
+from tsugiki.evaluation.known import known_tasks
 from tsugiki.evaluation.models import checkpoint_at
 from tsugiki.evaluation_files import read_results
 from tsugiki.pipeline import export_final, held_out_texts, run_evaluation, run_training
@@ -64,6 +65,27 @@ def evaluated(recipe: Recipe) -> tuple[str, str]:
 
 def folders(run_dir: Path, suite: str) -> dict[str, Path]:
     return {path.parent.name.rpartition("-")[0]: path for path in (run_dir / "evaluation").glob(f"*/{suite}")}
+
+
+def test_the_base_can_be_asked_alone_before_anything_is_trained(
+    tmp_path: Path, trained: tuple[PreparedTiny, Path], tiny_language_model_folder: Path
+):
+    tiny, _ = trained
+    recipe = recipe_of(
+        tiny, tmp_path / "new", **{
+            "evaluation.suite": "quick", "evaluation.base": "only", "evaluation.limit": 2, "model.architecture": "null",
+            "model.name_or_path": tiny_language_model_folder, "evaluation.steps": "[2]",
+        },
+    )  # fmt: skip
+    evaluated(recipe)
+    (folder,) = folders(tmp_path / "new", "quick-first-2").values()
+    tasks = read_results(folder).scored()
+    known = {one.task: one for one in known_tasks(recipe, "quick")}
+    assert set(known) <= set(tasks)  # what is told before is what is scored, but for texts
+    assert all(name.startswith("text_") for name in set(tasks) - set(known))
+    for name, one in known.items():
+        assert one.higher_is_better == tasks[name].higher_is_better
+        assert tasks[name].language == one.language or not one.higher_is_better
 
 
 def test_final_model_and_chosen_steps_stand_in_one_table(

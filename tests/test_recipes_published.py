@@ -5,12 +5,17 @@ from pathlib import Path
 import pytest
 
 from tsugiki.errors import RecipeError
+from tsugiki.evaluation.known import known_tasks
+from tsugiki.experiments.measures import resolve
+from tsugiki.experiments.sweep_file import load_sweep
+from tsugiki.experiments.trials import expand
 from tsugiki.init import KINDS
 from tsugiki.recipe_checks import launch_errors
 from tsugiki.recipe_file import load_recipe
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
+SWEEPS = sorted(ROOT.glob("recipes/*-sweep.yaml"))
+RECIPES = sorted({*ROOT.glob("recipes/*.yaml")} - {*SWEEPS})
 TEMPLATES = sorted(ROOT.glob("src/tsugiki/templates/*/*.yaml"))
 
 
@@ -32,6 +37,27 @@ def test_missing_inputs_of_published_recipes_are_only_missing_inputs(path, tmp_p
         load_recipe(path)
     for line in str(caught.value).splitlines():
         assert ": no file matches " in line or ": no such f" in line
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_published_sweep_validates_and_is_measured(path):
+    plan = expand(load_sweep(path, check_files=False))
+    measures = resolve(plan, known_tasks)
+    assert len(plan.trials) == len(plan.file.variants) * plan.file.section.seeds
+    assert {"bits_per_byte:ja", "suite:ja", "suite:en"} <= {one.metric.name for one in measures.every}
+
+
+def test_swallows_sweep_is_stated_as_they_made_it():
+    plan = expand(load_sweep(ROOT / "recipes/swallow-ms-7b-sweep.yaml", check_files=False))
+    rates = {trial.name: (trial.recipe.training.learning_rate, trial.recipe.training.min_lr) for trial in plan.trials}
+    assert rates == {
+        "lr-1e-4": (1e-4, 3.3e-6), "lr-6e-5": (6e-5, 2e-6), "lr-2e-5": (2e-5, 6.6e-7), "lr-1e-6": (1e-6, 1e-6)
+    }  # fmt: skip
+    for trial in plan.trials:
+        training = trial.recipe.training
+        assert (training.max_steps, training.stop_after_steps, training.warmup_steps) == (25_000, 2000, 1000)
+    (mgsm,) = (one for one in resolve(plan, known_tasks).every if one.metric.name == "mgsm")
+    assert mgsm.tasks == ("swallow_mgsm_ja",)
 
 
 def test_swallow_ms_is_stated_as_published():

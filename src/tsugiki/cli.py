@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from tsugiki import __version__, cli_evaluation, cli_report
+from tsugiki import __version__, cli_evaluation, cli_experiments, cli_report
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error
 from tsugiki.terminal import console, end, plain, say, stage_group
@@ -23,7 +23,7 @@ from tsugiki.training.signals import Interrupted, interruptible
 
 VERBS = (
     "quickstart", "init", "validate", "run", "vocabulary", "prepare", "preflight", "train", "watch", "evaluate", "data",
-    "report", "export", "inspect", "sample", "generate", "recipe",
+    "sweep", "report", "export", "inspect", "sample", "generate", "recipe",
 )  # fmt: skip
 """In the order in which they are needed, which is that of the README."""
 
@@ -56,6 +56,7 @@ vocabulary_app = typer.Typer(
 app.add_typer(vocabulary_app, name="vocabulary")
 app.add_typer(cli_evaluation.evaluate_app, name="evaluate")
 app.add_typer(cli_evaluation.data_app, name="data")
+app.add_typer(cli_experiments.sweep_app, name="sweep")
 app.command()(cli_report.report)
 app.command()(cli_report.watch)
 

@@ -81,6 +81,18 @@ class TaskResult:
 
 
 @dataclass(frozen=True)
+class KnownTask:
+    """A task that an evaluation will score."""
+
+    task: str
+    """As in `TaskResult`."""
+    name: str
+    """As a recipe names it."""
+    language: str
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
 class MissingTask:
     """A task that was asked for and has no score."""
 

@@ -162,8 +162,9 @@ def run_all(
 
 
 def run_evaluation(recipe: Recipe, say: Say, progress: Any, console: Any) -> None:
-    """Evaluate the final model, and the base and chosen steps beside it, as the recipe's section `evaluation` says;
-    print the table, and write it below `<run_dir>/evaluation`. What is answered already is not asked again.
+    """Evaluate the final model, and the base and chosen steps beside it (or the base alone), as the recipe's section
+    `evaluation` says; print the table, and write it below `<run_dir>/evaluation`. What is answered already is not
+    asked again.
 
     Raises RecipeError where the recipe has no such section, StorageError for a step whose checkpoint is not there.
     """
@@ -177,10 +178,13 @@ def run_evaluation(recipe: Recipe, say: Say, progress: Any, console: Any) -> Non
         raise RecipeError("the recipe has no section evaluation: add one, or name models instead of the recipe")
     base = base_folder(recipe, resolve_commits(recipe)) if section.base else None
     final = total_steps(recipe)  # the export is that of its checkpoint
-    models = [find_model(str(checkpoint_at(recipe.run_dir, step))) for step in section.steps if step != final]
+    models = []
+    if section.base != "only":
+        models = [find_model(str(checkpoint_at(recipe.run_dir, step))) for step in section.steps if step != final]
+        models.append(find_model(str(recipe.run_dir)))
     settings = Settings.of(section)
     evaluate_and_show(
-        [*models, find_model(str(recipe.run_dir))], settings, recipe.run_dir / "evaluation", say, progress, console,
+        models, settings, recipe.run_dir / "evaluation", say, progress, console,
         baseline=find_model(str(base)) if base is not None else None, published=section.published,
         texts=held_out_texts(recipe) if section.suite == QUICK else {},
     )  # fmt: skip

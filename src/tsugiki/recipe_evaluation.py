@@ -72,9 +72,10 @@ class EvaluationSection(Section):
         description="Solved examples before each question. Default: each task's own.",
         json_schema_extra=FREE,
     )
-    base: bool = Field(
+    base: bool | Literal["only"] = Field(
         default=True,
-        description="Also evaluate the base model, and show differences to it.",
+        description="Also evaluate the base model, and show differences to it. only: it alone, before anything is"
+        " trained.",
         json_schema_extra=FREE,
     )
     steps: list[Count] = Field(

@@ -1,0 +1,102 @@
+"""A sweep's result on the terminal: the base as first row, a row a trial, the verdicts and what they rest on."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+from rich.text import Text
+
+from tsugiki.estimates import Estimate
+from tsugiki.experiment_results import JudgedTrial, Judgement, Verdict
+from tsugiki.printable import one_line
+from tsugiki.sweep_results import Rule, SweepResult
+
+LEGEND = (
+    "+ and -: the difference to the base on the same items, with half its 95 % interval. ✓ holds, ✗ fails, as the rule "
+    "below says; in brackets where noise could make it. Marks are corrected for their number (Holm)."
+)
+
+
+def draw(result: SweepResult) -> Table:
+    """The table of what has been judged. Asks for a result with a judgement."""
+    judgement = result.judgement
+    assert judgement is not None
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trial", overflow="fold")
+    tolerances = {metric.name: metric.tolerance for metric in result.metrics if metric.role == "keep"}
+    columns = [(metric, "gain") for metric in judgement.gain]
+    columns += [(metric, f"keep within {tolerances[metric.name]:g}") for metric in judgement.keep]
+    for metric, role in columns:
+        heading = [metric.name, role, *([] if metric.higher_is_better else ["less is better"])]
+        table.add_column("\n".join(map(one_line, heading)), justify="right", overflow="fold")
+    table.add_column("training\nloss", justify="right")
+    table.add_row("base", *(_number(judgement.base[metric.name]) for metric, _ in columns), "")
+    losses = {trial.trial: trial.mean for choice in result.loss_choices for trial in choice.trials}
+    by_loss = {choice.chosen for choice in result.loss_choices}
+    for trial in judgement.trials:
+        cells = [_cell(verdict) for verdict in (*trial.gain, *trial.keep)] or [Text("")] * len(columns)
+        loss = f"{losses[trial.name]:.4f}" if trial.name in losses else ""
+        table.add_row(_name(trial, judgement), *cells, loss + ("\nlowest" if trial.name in by_loss else ""))
+    return table
+
+
+def _name(trial: JudgedTrial, judgement: Judgement) -> Text:
+    notes = {
+        "recommended": trial.name == judgement.recommended,
+        "nearest": trial.name == judgement.nearest,
+        "tied": trial.tied and trial.name != judgement.recommended,
+        "did not finish": not trial.gain,
+    }
+    return Text("\n".join([one_line(trial.name), *(note for note, holds in notes.items() if holds)]))
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _cell(verdict: Verdict) -> Text:
+    mark = "✓" if verdict.holds else "✗"
+    mark = mark if verdict.certain else f"({mark})"
+    return Text(f"{_number(verdict.value)} {mark}\n{_difference(verdict.difference)}")
+
+
+def _difference(found: Estimate) -> str:
+    if found.low is None or found.high is None:
+        return f"{found.value:+.4f}"
+    return f"{found.value:+.4f} ±{(found.high - found.low) / 2:.4f}"
+
+
+def remarks(result: SweepResult) -> Iterator[str]:
+    """The lines below the table."""
+    judgement = result.judgement
+    if judgement is None:
+        yield "nothing to judge yet: no trial has ended with its evaluation, or the base's evaluation is missing"
+        return
+    yield LEGEND
+    for metric in result.metrics:
+        for reason in metric.left_out.values():
+            yield f"{metric.name}: {reason}; left out for all"
+    for trial in judgement.trials:
+        for seed, words in trial.endings.items():
+            yield f"{trial.name}, seed {seed}: {words}"
+        if trial.excluded:
+            yield f"{trial.name}: {trial.excluded}"
+    waiting = [run for trial in result.trials for run in trial.runs if run.state in ("waiting", "running", "stopped")]
+    if waiting:
+        yield f"{len(waiting)} runs have not ended: what follows is of the others"
+    yield ""
+    yield f"choice     {judgement.choice}"
+    yield f"rule       {judgement.rule}"
+    for choice in result.loss_choices:
+        yield f"by loss    {choice.words}"
+    yield f"probe      {result.probe.words}"
+
+
+def rules_table(rules: tuple[Rule, ...] | list[Rule]) -> Iterator[str]:
+    """The panel of rules of thumb: each with its value for every trial, and what is known of it."""
+    for rule in rules:
+        values = list(dict.fromkeys(rule.values.values()))
+        if len(values) == 1:
+            yield f"{rule.name}: {values[0]}"
+        else:
+            yield f"{rule.name}: " + "; ".join(f"{name} {value}" for name, value in rule.values.items())
+        yield f"    {rule.says}"

@@ -1,0 +1,102 @@
+"""What a sweep found, as `sweep.json` holds it and reports read it (`files.read_json(path, SweepResult)`)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tsugiki.experiment_results import Judgement, LossChoice
+
+SWEEP_FILE = "sweep.json"
+"""In the sweep's folder."""
+FORMAT = 1
+"""Another number is another layout."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How far the trials ran."""
+
+    steps: int
+    total_steps: int
+    """Of the recipe's whole run."""
+    schedule: str
+    """`full` (stopped after `steps`), `compressed`, or `whole`."""
+    warmup_steps: int
+    """Of a trial, at most `steps`."""
+    words: str
+
+
+@dataclass(frozen=True)
+class SweepMetric:
+    """A metric that was judged by."""
+
+    name: str
+    role: str
+    """`gain` or `keep`."""
+    tolerance: float | None
+    """By how much it may fall, where it is to be kept."""
+    higher_is_better: bool
+    tasks: tuple[str, ...]
+    left_out: dict[str, str]
+    """Tasks that some model has no score for, and why."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run of a trial."""
+
+    seed: int
+    run_dir: str
+    recipe: str
+    state: str
+    """done, diverged, died, running, stopped or waiting."""
+    step: int
+    reason: str
+    """How it ended that has not finished."""
+    measured: dict[str, float]
+    """By metric; empty where it has not finished."""
+    end_loss: float | None
+    """The last logged training loss."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """A variant of the recipe, and its runs by seed."""
+
+    name: str
+    changes: dict[str, Any]
+    """By dotted recipe key."""
+    runs: tuple[RunResult, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of thumb: what it is for each trial, and what is known of it."""
+
+    name: str
+    values: dict[str, str]
+    """By trial."""
+    says: str
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """All of it."""
+
+    format: int
+    sweep: str
+    recipe: str
+    directory: str
+    finished: bool
+    """Whether every run has ended."""
+    probe: Probe
+    seeds: tuple[int, ...]
+    metrics: tuple[SweepMetric, ...]
+    base: dict[str, float]
+    """By metric."""
+    trials: tuple[TrialResult, ...]
+    rules: tuple[Rule, ...]
+    plan: tuple[str, ...]
+    """The lines that were printed before anything ran."""
+    judgement: Judgement | None
+    """None before the base and a run have been evaluated."""
+    loss_choices: tuple[LossChoice, ...]
