@@ -17,10 +17,10 @@ Nothing here needs torch, so that `inspect` stays quick.
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import xxhash
 from pydantic import ConfigDict, with_config
@@ -46,9 +46,13 @@ class ExportMark(TypedDict):
     dtype of its weights, and the files that it has."""
 
     checkpoint: str
+    """Of a mean the newest."""
     digest: str
+    """Of a mean the digests of all, oldest first, with + between them."""
     dtype: str
     files: list[str]
+    averaged: NotRequired[list[str]]
+    """The checkpoints of a mean, oldest first."""
 
 
 class StoredFile(TypedDict):
@@ -257,9 +261,21 @@ def newest_name(directory: Path) -> str | None:
     return None
 
 
-def is_export_of(checkpoint: Path, output: Path, dtype: str) -> bool:
-    """Whether `output` is a whole export of this very checkpoint: of its content, not of its name alone, which another
-    run in the same place may bear.
+def mark_of(checkpoints: Sequence[Path], dtype: str) -> ExportMark:
+    """The mark, but for its files, of an export of a checkpoint or of the mean of several (oldest first).
+
+    Raises StorageError for a checkpoint without a manifest.
+    """
+    digests = [read_manifest(path)["digest"] for path in checkpoints]
+    mark = ExportMark(checkpoint=checkpoints[-1].name, digest="+".join(digests), dtype=dtype, files=[])
+    if len(checkpoints) > 1:
+        mark["averaged"] = [path.name for path in checkpoints]
+    return mark
+
+
+def is_export_of(checkpoints: Path | Sequence[Path], output: Path, dtype: str) -> bool:
+    """Whether `output` is a whole export of this very checkpoint, or of the mean of these: of their content, not of the
+    name alone, which another run in the same place may bear.
 
     Raises StorageError for a checkpoint without a manifest, DataError for an export whose mark is damaged.
     """
@@ -267,10 +283,8 @@ def is_export_of(checkpoint: Path, output: Path, dtype: str) -> bool:
     if not path.exists():
         return False
     mark = read_json(path, ExportMark)
-    same = (mark["checkpoint"], mark["digest"], mark["dtype"]) == (
-        checkpoint.name, read_manifest(checkpoint)["digest"], dtype,
-    )  # fmt: skip
-    return same and all((output / name).is_file() for name in mark["files"])
+    wanted = mark_of([checkpoints] if isinstance(checkpoints, Path) else checkpoints, dtype)
+    return {**mark, "files": []} == wanted and all((output / name).is_file() for name in mark["files"])
 
 
 def stored_bytes(directory: Path) -> int:

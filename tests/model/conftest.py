@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from one_process import one_process_group, processes  # noqa: F401 - fixtures
+from run_directories import make_run  # noqa: F401 - a fixture
 from transformers import AutoModelForCausalLM
 
 from tsugiki.model.load import load_model

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from run_directories import MakeRun
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tsugiki.checkpoint_files import newest_name
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.model.export import export
-from tsugiki.training.checkpoint import Checkpointer
-from tsugiki.training.distributed import Processes
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -22,37 +21,6 @@ ARCHITECTURES = [
     "mistral", "mistral-tied", "llama", "qwen3", "gemma2", "gemma3", "gemma3-multimodal", "phi3", "gpt_neox", "granite",
     "phi", "mixtral", "qwen3_moe", "deepseek_v3",
 ]  # fmt: skip
-
-
-MakeRun = Callable[..., tuple[Any, Path]]
-
-
-@pytest.fixture
-def make_run(processes: Processes) -> MakeRun:
-    """make_run(run_dir, folder): the model of a folder, and a checkpoint of it in a run directory."""
-
-    def make(run_dir: Path, folder: Path, tokenizer: Path | None = None) -> tuple[Any, Path]:
-        """A run directory with one checkpoint of the model in `folder`, as the training loop writes it."""
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        target = run_dir / "model"
-        target.mkdir(parents=True)
-        for source in filter(None, (folder, tokenizer)):
-            for path in source.iterdir():
-                if path.suffix != ".safetensors" and "index" not in path.name:
-                    (target / path.name).write_bytes(path.read_bytes())
-        if tokenizer is None:
-            (target / "tokenizer.json").write_text("{}")
-        tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-        tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
-        tensors |= {f"model.{name}": value for name, value in model.state_dict().items() if name not in tied}
-        moments = {f"optimizer.{name}.exp_avg": torch.randn_like(p) for name, p in model.named_parameters()}
-        checkpointer = Checkpointer(run_dir / "checkpoints", processes, lineage="test")
-        checkpointer.begin(7, tensors | moments, {"step": 7, "model_files": "model"})
-        name = checkpointer.wait_and_commit()
-        assert name is not None
-        return model, run_dir / "checkpoints" / name
-
-    return make
 
 
 def tensors_of(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -1,4 +1,4 @@
-"""From a checkpoint to a Hugging Face folder that plain transformers opens.
+"""From a checkpoint, or the mean of several, to a Hugging Face folder that plain transformers opens.
 
 transformers itself writes the folder: it renames tensors when it loads a model (Mixtral's experts are fused,
 GPT-NeoX's output layer has another name), so only its `save_pretrained` knows the names that the hub expects. It gets
@@ -10,18 +10,19 @@ One process, no process group, no GPU; the host memory needed is that of the exp
 """
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tsugiki.checkpoint_files import EXPORT_MARK, STATE, ExportMark, read_manifest, verify
-from tsugiki.checkpoint_tensors import TensorReader, read_tensors
+from tsugiki.checkpoint_files import EXPORT_MARK, STATE, ExportMark, mark_of, read_manifest, verify
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import free_bytes, read_json, write_json
 from tsugiki.folders import made_anew, only_one
+from tsugiki.model.average import read_mean
 from tsugiki.model.device import DTYPES
 from tsugiki.model.safe_config import build_config, read_config
 from tsugiki.model.transformers_calls import quiet
@@ -29,6 +30,20 @@ from tsugiki.model_folder import own_files
 
 PREFIX = "model."
 """Which of a checkpoint's tensors are weights: what follows is the name in the transformers model."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a checkpoint, or the mean of several, as they are written."""
+
+    tensors: dict[str, torch.Tensor]
+    """Whole, by the names of the transformers model."""
+    model: PreTrainedModel
+    """Without memory: what knows the names that the hub expects."""
+    companions: Path
+    """The run's folder with configuration and tokenizer."""
+    mark: ExportMark
+    """Without its files."""
 
 
 def export(
@@ -45,37 +60,55 @@ def export(
     do not match.
     """
     checkpoint, output = Path(checkpoint), Path(output)
+    check_output(output, dtype, replace=replace)
+    weights = read_weights([checkpoint], dtype)
+    with only_one(output), made_anew(output) as work:
+        write_model(weights, work, max_shard_size)
+
+
+def check_output(output: Path, dtype: str, *, replace: bool = False) -> None:
+    """Raise RecipeError where no folder `output` can be made, or the dtype is none; see `export`."""
     if dtype not in DTYPES:
         raise RecipeError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     if output.exists() and not (output.is_dir() and (replace or not any(output.iterdir()))):
         raise RecipeError(f"{output} exists already and is not an empty folder: move it away or name another")
     if output.resolve() == Path.cwd():  # a shell would go on in the folder that was replaced, and see nothing
         raise RecipeError(f"{output} is the folder that this command runs in: name one inside it, or call from outside")
-    problems = verify(checkpoint)
-    if problems:
-        raise StorageError(f"{checkpoint} cannot be exported: {'; '.join(problems)}")
-    source = _model_files(checkpoint)
-    manifest = read_manifest(checkpoint)
-    model = _empty_model(source, DTYPES[dtype], manifest["tensors"].keys())
-    weights = _read_weights(checkpoint, model, DTYPES[dtype])
-    with only_one(output), made_anew(output) as work:
-        try:
-            with quiet():
-                model.save_pretrained(work, state_dict=weights, max_shard_size=max_shard_size)
-        except Exception as error:
-            # safetensors reports a full disk in words of its own.
-            if type(error).__name__ != "SafetensorError":
-                raise
-            free = free_bytes(output)
-            raise StorageError(
-                f"cannot write {output}: {error} (is the disk full? {free / 1e6:,.0f} MB are free)"
-            ) from error
-        _copy_companions(source, work)
-        files = sorted(path.name for path in work.iterdir())
-        mark = ExportMark(checkpoint=checkpoint.name, digest=manifest["digest"], dtype=dtype, files=files)
-        write_json(work / EXPORT_MARK, mark)
-        for path in work.iterdir():
-            shutil.copymode(work / "config.json", path)  # safetensors makes files that no group may read
+
+
+def read_weights(checkpoints: Sequence[Path], dtype: str) -> Weights:
+    """The weights of a checkpoint, or the mean of several of one run (oldest first), in `dtype`. Every byte of each is
+    verified first. Raises as `export` does."""
+    for checkpoint in checkpoints:
+        problems = verify(checkpoint)
+        if problems:
+            raise StorageError(f"{checkpoint} cannot be exported: {'; '.join(problems)}")
+    newest = checkpoints[-1]
+    source = _model_files(newest)
+    model = _empty_model(source, DTYPES[dtype], read_manifest(newest)["tensors"].keys())
+    tensors = _read_tensors(checkpoints, model, DTYPES[dtype])
+    return Weights(tensors, model, source, mark_of(checkpoints, dtype))
+
+
+def write_model(weights: Weights, folder: Path, max_shard_size: str = "5GB") -> None:
+    """Write weights, configuration, tokenizer and what they are of into an empty folder. Raises StorageError, also
+    where the disk is full."""
+    try:
+        with quiet():
+            weights.model.save_pretrained(folder, state_dict=dict(weights.tensors), max_shard_size=max_shard_size)
+    except Exception as error:
+        # safetensors reports a full disk in words of its own.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        free = free_bytes(folder)
+        raise StorageError(
+            f"cannot write {folder}: {error} (is the disk full? {free / 1e6:,.0f} MB are free)"
+        ) from error
+    _copy_companions(weights.companions, folder)
+    files = sorted(path.name for path in folder.iterdir())
+    write_json(folder / EXPORT_MARK, {**weights.mark, "files": files})
+    for path in folder.iterdir():
+        shutil.copymode(folder / "config.json", path)  # safetensors makes files that no group may read
 
 
 def _model_files(checkpoint: Path) -> Path:
@@ -115,14 +148,15 @@ def _empty_model(folder: Path, dtype: torch.dtype, stored: Collection[str]) -> P
     return model
 
 
-def _read_weights(checkpoint: Path, model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The checkpoint's weights, whole, in `dtype`, by the names of `model`."""
-    stored = {
-        name.removeprefix(PREFIX): entry
-        for name, entry in read_manifest(checkpoint)["tensors"].items()
-        if name.startswith(PREFIX)
-    }
-    _require_same_tensors(checkpoint, stored, model)
+def _read_tensors(checkpoints: Sequence[Path], model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The checkpoints' weights, whole, in `dtype`, by the names of `model`."""
+    for checkpoint in checkpoints:
+        stored = {
+            name.removeprefix(PREFIX): entry
+            for name, entry in read_manifest(checkpoint)["tensors"].items()
+            if name.startswith(PREFIX)
+        }
+        _require_same_tensors(checkpoint, stored, model)
     # Loaded straight into the exported dtype (the reader casts), so that the fp32 weights are never in memory whole.
     # Buffers keep their format, as in transformers: DeepSeek-V3's corrections decide in fp32 which expert is chosen.
     parameters = dict(model.named_parameters())
@@ -130,7 +164,7 @@ def _read_weights(checkpoint: Path, model: PreTrainedModel, dtype: torch.dtype) 
     for name, entry in stored.items():
         own = getattr(torch, entry["dtype"])
         tensors[PREFIX + name] = torch.empty(entry["shape"], dtype=dtype if name in parameters else own)
-    read_tensors(TensorReader(checkpoint), tensors)
+    read_mean(checkpoints, tensors)
     return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
 
 
