@@ -28,11 +28,12 @@ unit: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 # kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run; an error, a
-# full disk, half a write and a kill at every file call of every stage (an hour or two); INPUTS wrong recipes, and as many
-# of every kind of corpus and header; and mutations
+# full disk, half a write, a kill and a signal at every file call of every stage; INPUTS wrong recipes, and as many of
+# every kind of corpus and header; and mutations
 soak: $(VENV)/.installed-dev mutations
-	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py tests/integration/test_file_faults.py
-	TSUGIKI_SOAK_INPUTS=$(INPUTS) $(BIN)/pytest -n auto tests/test_bad_recipes.py tests/test_bad_headers.py tests/corpus/test_bad_documents.py
+	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow tests/integration/test_file_faults.py
+	OMP_NUM_THREADS=1 TSUGIKI_SOAK_INPUTS=$(INPUTS) $(BIN)/pytest -n auto tests/test_bad_recipes.py tests/test_bad_headers.py tests/corpus/test_bad_documents.py
 
 # the program made wrong in some 130 ways, one at a time, in a copy: the test that names each must fail; about ten minutes
 mutations: $(VENV)/.installed-dev

@@ -251,13 +251,18 @@ def verify(path: Path) -> list[str]:
 
 
 def newest_name(directory: Path) -> str | None:
-    """The newest checkpoint whose manifest and sizes are right (digests are not read: see `verify`), or None."""
+    """The newest checkpoint whose manifest and sizes are right (digests are not read: see `verify`), or None.
+
+    Raises StorageError where a manifest is there and the system does not let it be read: an older checkpoint would be
+    taken for the newest.
+    """
     for name in list_names(directory):
         try:
             if not size_problems(directory / str(name), read_manifest(directory / str(name))):
                 return str(name)
-        except StorageError:
-            continue
+        except StorageError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
     return None
 
 

@@ -83,11 +83,8 @@ def launch(fork_context, tmp_path):
         world: int = 1,
         environment: dict[str, str] | None = None,
         rename: dict[str, str] | None = None,
-        folder: Path | None = None,
-        strike: tuple[int, str | None] | None = None,
     ) -> Launch:
-        """`rename` gives the rank's variables the names of another launcher: {new: torchrun's}. For `folder` and
-        `strike` see `run_command_line`."""
+        """`rename` gives the rank's variables the names of another launcher: {new: torchrun's}."""
         log = tmp_path / f"log-{len(started)}.txt"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -101,12 +98,8 @@ def launch(fork_context, tmp_path):
             if rename:
                 place |= {new: place[old] for new, old in rename.items()}
                 place = {name: value for name, value in place.items() if name not in rename.values()}
-            process = fork_context.Process(
-                target=run_command_line,
-                args=(
-                    [str(a) for a in arguments], place | (environment or {}), str(log), folder and str(folder), strike,
-                ),
-            )  # fmt: skip
+            place |= environment or {}
+            process = fork_context.Process(target=run_command_line, args=([str(a) for a in arguments], place, str(log)))
             process.start()
             processes.append(process)
         started.append(Launch(processes, log))

@@ -1,11 +1,12 @@
 """What a forked test process runs: the command line, with its output in a file. (A module that forks can import.)"""
 
+import faulthandler
 import os
 import signal
 import sys
 from pathlib import Path
 
-from file_faults import FileCalls
+from file_faults import FileCalls, Strike
 
 
 def run_command_line(
@@ -13,12 +14,12 @@ def run_command_line(
     environment: dict[str, str],
     log: str,
     folder: str | None = None,
-    strike: tuple[int, str | None] | None = None,
+    strike: Strike | None = None,
 ) -> None:
     """Run `tsugiki ARGUMENTS` in this process, with `environment` on top and both outputs appended to `log`.
 
-    folder: the working directory. strike: number and manner of a strike at the file calls below it (see `file_faults`);
-    what calls there were is written to `log` with the ending .calls.
+    folder: the working directory, whose file calls are counted; the list of them is written to `log` with the ending
+    .calls, what was imported to that with .modules. strike: one of the calls, and how it is struck (see `file_faults`).
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would we
     signal.pthread_sigmask(
@@ -29,21 +30,22 @@ def run_command_line(
     os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)
     sys.stdout = sys.stderr = stream
+    faulthandler.enable(stream)
     sys.argv = ["tsugiki", *arguments]
     import torch
 
     torch.set_num_threads(1)
     from tsugiki.cli import main
 
-    if folder is not None:
-        os.chdir(folder)
-    if folder is None or strike is None:
+    if folder is None:
         main()
         return
-    calls = FileCalls(folder, *strike)
+    os.chdir(folder)
+    calls = FileCalls(folder, strike and Strike(*strike))
     calls.install()
     try:
         main()
     finally:
         calls.active = False
         Path(log + ".calls").write_text("\n".join(calls.trace), encoding="utf-8")
+        Path(log + ".modules").write_text("\n".join(sys.modules), encoding="utf-8")

@@ -1,29 +1,35 @@
-"""Strikes a process at its k-th file call: an error, a full disk, half a write, `kill -9`, or a signal that asks to stop.
+"""Strikes a process at one of its file calls: an error, a full disk, half a write, `kill -9`, or a signal that asks to stop.
 
 Calls are seen from outside the code under test and counted below one folder: by Python's audit events (opening, making,
 renaming and removing), by wrapped functions of `os`, and by files that pass through `open`, whose every write to the
 system is a call. What a library in another language writes is not seen, but for safetensors' `save_file`, which counts
 as one write.
+
+A call is known by its kind, the text of the trace without numbers and random parts, and by how many of the kind came
+before: threads may mix calls of different kinds in another order each time.
 """
 
 import builtins
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 READS = ("open-read", "scandir", "listdir")
 EVENTS = {
     "os.mkdir": "mkdir", "os.rename": "rename", "os.remove": "remove", "os.rmdir": "rmdir", "os.truncate": "truncate",
     "os.chmod": "chmod", "os.link": "link", "os.symlink": "symlink", "os.scandir": "scandir", "os.listdir": "listdir",
 }  # fmt: skip
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR2")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+MOVED = "moved-away"
 GROWING = ("open", "write", "mkdir", "fsync", "rename", "link", "symlink", "truncate")
 """What a full disk may refuse."""
 
@@ -36,20 +42,36 @@ def strikes_of(operation: str) -> Sequence[str]:
     return ("kill", "EIO", *(("full",) if kind in GROWING else ()), *(("torn",) if kind == "write" else ()))
 
 
+class Strike(NamedTuple):
+    """The call of a kind that is struck, counted from 1, and how: "kill" (before the call), "torn" (half of a write is
+    stored, then kill), "EIO" (this call fails), "full" (from this call on whatever grows the disk fails; half of the
+    write is stored), "moved" (before the call, the folder that it is in is called MOVED), or a signal's name."""
+
+    kind: str
+    number: int
+    how: str
+
+
+def kind_of(call: str) -> str:
+    """A call of the trace without what differs from step to step and from run to run."""
+    return re.sub(r"(?<=[-_.])[0-9a-f]{8,}|\d+", "#", call)
+
+
+def top_of(call: str) -> str:
+    """The folder below the root that a call of the trace is about."""
+    return call.split()[1].split("/")[0]
+
+
 @dataclass
 class FileCalls:
-    """Counts file calls below `root`; the one of number `at` (from 1) is struck. `install` once in a process.
-
-    how: "kill" (before the call), "torn" (half of a write is stored, then kill), "EIO" (this call fails), "full" (from
-    this call on whatever grows the disk fails; half of the write is stored), or a signal's name. None: only the trace is
-    made.
-    """
+    """Counts file calls below `root`; one may be struck. `install` once in a process."""
 
     root: str
-    at: int = 0
-    how: str | None = None
+    strike: Strike | None = None
     trace: list[str] = field(default_factory=list)
     active: bool = True
+    counts: Counter[str] = field(default_factory=Counter)
+    is_full: bool = False
 
     def install(self) -> None:
         """Begin to count."""
@@ -83,19 +105,25 @@ class FileCalls:
             return
         with self._lock:
             self.trace.append(" ".join([kind, *(path.removeprefix(self.root + "/") for path in paths)]))
-            number = len(self.trace)
-        if self.how is None or self.at == 0:
+            call = kind_of(self.trace[-1])
+            self.counts[call] += 1
+            number = self.counts[call]
+        if self.strike is None:
             return
-        struck = number == self.at
-        full = self.how == "full" and number >= self.at and kind in GROWING
+        how, struck = self.strike.how, (call, number) == self.strike[:2]
+        self.is_full = self.is_full or (struck and how == "full")
+        full = self.is_full and kind in GROWING
         if not struck and not full:
             return
-        if struck and half is not None and self.how in ("torn", "full"):
+        if struck and half is not None and how in ("torn", "full"):
             self._silently(half)
-        if self.how in SIGNALS:
-            os.kill(os.getpid(), signal.Signals[self.how])
+        if how in SIGNALS:
+            os.kill(os.getpid(), signal.Signals[how])
             return
-        if self.how in ("kill", "torn"):
+        if how == "moved":
+            self._silently(lambda: Path(self.root, top_of(call)).rename(Path(self.root, MOVED)))
+            return
+        if how in ("kill", "torn"):
             os.kill(os.getpid(), signal.SIGKILL)
         code = errno.ENOSPC if full else errno.EIO
         named = () if kind in ("write", "fsync") else paths[:1]
