@@ -67,6 +67,19 @@ def test_errors_end_with_the_code_of_their_class(monkeypatch, capsys):
     )
 
 
+def test_a_password_in_an_address_is_not_shown(monkeypatch, capsys):
+    import tsugiki.recipe_file
+
+    def broken(*_, **__):
+        raise DataError("https://someone:password@mirror.example/api/models: 404")
+
+    monkeypatch.setattr(tsugiki.recipe_file, "load_recipe", broken)
+    code, out, err = run_cli(monkeypatch, capsys, "prepare", "recipe.yaml")
+    assert (code, out) == (3, "")
+    assert "mirror.example/api/models: 404" in err
+    assert not {"someone", "password"} & set(err.replace("@", " ").replace("/", " ").replace(":", " ").split())
+
+
 def test_a_defect_of_ours_shows_its_traceback(monkeypatch, capsys):
     import tsugiki.recipe_file
 

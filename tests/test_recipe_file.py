@@ -328,6 +328,7 @@ def test_reading_recipes_is_quick_and_imports_no_torch():
         "sk-proj-" + "aB3" * 15,
         "ghp_" + "aB3" * 12,
         "https://someone:password@tracker.example/api",
+        "https://someone@tracker.example/api",
         "0123456789abcdef" * 2 + "01234567",
     ],
 )

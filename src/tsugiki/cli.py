@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from tsugiki import __version__, cli_evaluation, cli_experiments, cli_report
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error
+from tsugiki.recipe_secrets import hide_secrets
 from tsugiki.terminal import console, end, plain, say, stage_group
 from tsugiki.training.signals import Interrupted, interruptible
 
@@ -104,7 +105,8 @@ def _show(error: TsugikiError) -> None:
 
 
 def _tell(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(plain(text))
+    # A library's message may quote an address with the password that the environment gave it.
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(plain(hide_secrets(text)))
 
 
 def _load(recipe: Path, overrides: list[str] | None, *, check_files: bool = True) -> Any:

@@ -361,3 +361,16 @@ def test_files_that_are_no_tokenizer_are_named(tmp_path, name, content, said):
         TextTokenizer.from_folder(tmp_path)
     assert said in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"]
+)
+def test_a_file_of_a_gigabyte_is_refused_before_it_is_read(tmp_path, tiny_tokenizer_folder, name):
+    folder = shutil.copytree(tiny_tokenizer_folder, tmp_path / "huge")
+    if name == "tokenizer.model":
+        (folder / "tokenizer.json").unlink()
+    with (folder / name).open("wb") as file:
+        file.truncate(1 << 30)  # takes no room
+    with pytest.raises(ModelError, match=f"{name} has 1,074 MB; a tokenizer's file may have 268"):
+        TextTokenizer.from_folder(folder)

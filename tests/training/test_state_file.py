@@ -12,6 +12,8 @@ def test_the_state_file_says_where_the_run_stands(tmp_path):
         "status": "resumable", "step": 12, "detail": "SIGUSR2",
     }  # fmt: skip
     assert reached_step(tmp_path) == 12
+    write_state(tmp_path, "failed", 12, "GET https://someone:password@mirror.example/api: 404")
+    assert "password" not in (tmp_path / "state.json").read_text()
 
 
 def test_without_a_state_file_that_can_be_read_no_step_was_reached(tmp_path):

@@ -25,6 +25,9 @@ TOKENIZER_FILES = (
     "chat_template.jinja", "vocab.json", "merges.txt",
 )  # fmt: skip
 PROBE = "a"
+LARGEST_FILE = 1 << 28
+"""Bytes of a tokenizer's file. The largest that are published, with a million pieces, have less than a third of it; the
+libraries take several times a file's size in memory."""
 
 
 class Engine(Protocol):
@@ -208,6 +211,7 @@ def open_engine(path: Path) -> Engine:
     """
     if not path.resolve().is_file():
         raise ModelError(f"{path}: not a file")
+    _refuse_huge(path)
     config = _configuration(path.parent)
     return _TokenizersEngine(path, config) if path.name == "tokenizer.json" else _SentencePieceEngine(path, config)
 
@@ -226,7 +230,17 @@ def _content(value: Any) -> Any:
     return value.get("content") if isinstance(value, dict) else value
 
 
+def _refuse_huge(path: Path) -> None:
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise ModelError(
+            f"{path} has {size / 1e6:,.0f} MB; a tokenizer's file may have {LARGEST_FILE / 1e6:,.0f}: it is damaged, "
+            "or no tokenizer"
+        )
+
+
 def _read_object(path: Path) -> dict[str, Any]:
+    _refuse_huge(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from tsugiki.errors import TsugikiError
 from tsugiki.files import read_json, write_json
+from tsugiki.recipe_secrets import hide_secrets
 
 Status = Literal["running", "resumable", "finished", "failed"]
 
@@ -26,7 +27,12 @@ class State(TypedDict):
 
 def write_state(run_dir: Path, status: Status, step: int, detail: str = "") -> None:
     """Record the status after `step` steps; `detail` says why where it is not told by the status."""
-    state: State = {"status": status, "step": step, "detail": detail, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    state: State = {
+        "status": status,
+        "step": step,
+        "detail": hide_secrets(detail),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
     write_json(run_dir / "state.json", state)
 
 
