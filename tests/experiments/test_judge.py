@@ -84,7 +84,8 @@ def test_the_rule_stands_in_one_sentence():
         (0.18, 0.13, 0.05, True),
         (0.56, 0.5499, 0.01, False),
         (2 / 3, 37 / 60, 0.05, True),  # .05 exactly: the division's own rounding counts for nothing
-        (53 / 60, 5 / 6, 0.05, True),
+        (7 / 30, 1 / 30, 0.2, True),  # a little more with 16 digits
+        (1234567.1, 1234567.0, 0.1, True),  # as floats 1e-10 too far
         (0.5, 0.5, 0.0, True),
         (0.5, 0.4999999, 0.0, False),
     ],

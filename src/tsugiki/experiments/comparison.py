@@ -3,7 +3,7 @@
 Point values are compared as decimals, never as binary fractions: .56 - .55 is .01 for whoever reads the table, and
 .010000000000000009 for a float: too far. Exact fractions of floats would not help, since the float .56 is
 not 56 / 100; the shortest decimal that stands for it is (`repr`), and that is what was printed, or written in JSON. It
-is rounded to 12 places, so that a share such as 37 / 60 carries no rounding of its division into a comparison.
+is rounded to 12 places, so that a share such as 7 / 30 carries no rounding of its division into a comparison.
 """
 
 import statistics
