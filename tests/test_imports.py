@@ -17,7 +17,7 @@ PARTS = [
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
     "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
     "experiment_results", "sweep_results", "evaluation_files", "score_combinations", "checkpoint_files", "checkpoint_tensors", "folders",
-    "metrics_file", "model_folder", "amounts", "pages", "differences", "least_squares",
+    "metrics_file", "model_folder", "rewinds", "amounts", "pages", "differences", "least_squares",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 

@@ -95,6 +95,11 @@ def edited(*changes):
             "late: {path: late.jsonl, weight: 0}\n    no: {path: x, weight: 0, held_out: 0}",
             "r:11: data.sources.no.weight: is 0 in every stage and nothing is held out",
         ),
+        (
+            "min_lr: 1e-6",
+            "spikes: rewind\n  rewind_before: 101",
+            "r:18: training.spikes: rewind goes back 101 steps, but 3 checkpoints every 50 steps may reach back only 100: set",
+        ),
         ("  stages:", "  skip: [[0, 3], [7, 7]]\n  stages:", "r:11: data.skip[1]: [7, 7] holds no sample"),
         ("start_step: 50", "start_step: 100", "r:12: data.stages[0].start_step: 100 is not before the end of the run"),
         ("en: 1, late", "fr: 1, en: 1, late", "r:12: data.stages[0].weights.fr: no source has this name"),

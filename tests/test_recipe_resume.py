@@ -111,6 +111,12 @@ def test_fixed_keys_refuse_and_show_both_values(override):
         assert str(difference) == "training.learning_rate: 2e-05 in the checkpoint, 3e-05 in the recipe"
 
 
+@pytest.mark.parametrize("override", ["spikes=skip", "spike_threshold=9", "rewind_before=50", "rewind_after=0"])
+def test_what_is_done_about_spikes_may_change(override):
+    (difference,) = compare(f"training.{override}")
+    assert difference.kind == "extending"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "kind"),
     [

@@ -28,6 +28,7 @@ from typing_extensions import TypedDict
 
 from tsugiki.errors import DataError, StorageError
 from tsugiki.files import explain_os_error, free_bytes, read_json, xxh3_file
+from tsugiki.rewinds import Rewind, is_undone, read_rewinds
 from tsugiki.shapes import FileName, parse_json
 
 FORMAT = 1
@@ -101,6 +102,7 @@ class Manifest(TypedDict):
     format: int
     step: int
     lineage: str | None
+    rewinds: NotRequired[list[Rewind]]
     ancestors: list[str]
     files: dict[FileName, StoredFile]
     tensors: dict[str, StoredTensor]
@@ -251,14 +253,17 @@ def verify(path: Path) -> list[str]:
 
 
 def newest_name(directory: Path) -> str | None:
-    """The newest checkpoint whose manifest and sizes are right (digests are not read: see `verify`), or None.
+    """The newest checkpoint whose manifest and sizes are right (digests are not read: see `verify`), or None. What the
+    run has undone by going back is passed over.
 
     Raises StorageError where a manifest is there and the system does not let it be read: an older checkpoint would be
     taken for the newest.
     """
+    rewinds = read_rewinds(directory)
     for name in list_names(directory):
         try:
-            if not size_problems(directory / str(name), read_manifest(directory / str(name))):
+            manifest = read_manifest(directory / str(name))
+            if not is_undone(manifest, rewinds) and not size_problems(directory / str(name), manifest):
                 return str(name)
         except StorageError as error:
             if isinstance(error.__cause__, OSError):

@@ -4,6 +4,7 @@ A line that is no record is left out: a process that was killed leaves half of i
 end for it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,10 @@ class Logged(TypedDict):
     """A record: what every kind of them has."""
 
     kind: str
-    """`step`, `validation` or `evaluation`."""
+    """`step`, `validation`, `evaluation` or `spike`."""
     step: int
+    attempt: NotRequired[int]
+    """1, and one more for each time that the run has gone back to an earlier step."""
 
 
 class StepLine(TypedDict):
@@ -39,6 +42,7 @@ class StepLine(TypedDict):
     tokens: NotRequired[int]
     """Of the whole run so far."""
     applied: NotRequired[bool]
+    spike: NotRequired[bool]
     tokens_per_second: NotRequired[float]
     tflops: NotRequired[float | None]
     mfu: NotRequired[float | None]
@@ -100,8 +104,18 @@ class SpikeLine(TypedDict):
     loss: NotRequired[float | None]
     grad_norm: NotRequired[float | None]
     action: NotRequired[str]
+    """`recorded` (weights were updated), `skipped`, `rewound` or `stopped`."""
     reason: NotRequired[str]
     samples: NotRequired[list[int]]
+    """[a, b): global numbers of the samples in its batch (`tsugiki sample`)."""
+    loss_limit: NotRequired[float | None]
+    norm_limit: NotRequired[float | None]
+    """What a spike exceeds; None where only what is not finite was one."""
+    attempt: NotRequired[int]
+    to: NotRequired[int]
+    """`rewound`: the step that the run went back to. What later lines say of the steps after it is a new attempt."""
+    skip: NotRequired[list[int]]
+    """`rewound`: [a, b), the samples that are stepped over in that attempt."""
     documents: NotRequired[list[Document]]
 
 
@@ -121,8 +135,8 @@ SHAPES: dict[str, Any] = {
 
 
 def read_metrics(path: Path) -> Metrics:
-    """All that a run has logged; empty where there is no such file. A line of a kind or shape that is not known is left
-    out. Raises StorageError when the file cannot be read."""
+    """What a run has logged of the steps that led to where it is, and of all spikes; empty where there is no such
+    file. A line of a kind or shape that is not known is left out. Raises StorageError when the file cannot be read."""
     found = Metrics()
     add_lines(found, _content(path), path)
     return found
@@ -134,7 +148,10 @@ def add_lines(found: Metrics, content: bytes, path: Path) -> None:
         zip(SHAPES, (found.steps, found.validations, found.evaluations, found.spikes), strict=True)
     )
     for line, record in _records(content, path):
-        kind = record["kind"]
+        kind, went_to = record["kind"], _went_to(record)
+        if went_to < math.inf:
+            for undone in ("step", "validation", "evaluation"):
+                lists[undone][:] = [kept for kept in lists[undone] if kept["step"] <= went_to]
         if kind in SHAPES:
             try:
                 lists[kind].append(parse_json(line, SHAPES[kind], str(path)))
@@ -143,9 +160,27 @@ def add_lines(found: Metrics, content: bytes, path: Path) -> None:
 
 
 def read_logged(path: Path) -> Iterator[Logged]:
-    """The records in their order; none where there is no such file. Raises StorageError when it cannot be read."""
+    """The records in their order, those of steps that were undone by going back too; none where there is no such file.
+    Raises StorageError when it cannot be read."""
     for _, record in _records(_content(path), path):
         yield record
+
+
+def logged_at(path: Path, step: int) -> set[str]:
+    """The kinds of records that a `metrics.jsonl` holds of a step, undone ones aside."""
+    kinds: set[str] = set()
+    for record in read_logged(path):
+        if _went_to(record) < step:
+            kinds.clear()
+        if record["step"] == step:
+            kinds.add(record["kind"])
+    return kinds
+
+
+def _went_to(record: Logged) -> float:
+    """The step that the run went back to by a record, which undid all later ones; infinity for most."""
+    to = record.get("to") if record["kind"] == "spike" else None
+    return to if isinstance(to, int) else math.inf
 
 
 def _content(path: Path) -> bytes:

@@ -219,6 +219,14 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
             f"{training.keep_every} is not a multiple of save_steps {training.save_steps}: "
             "no checkpoint falls on most of its steps",
         )
+    held = (training.save_total_limit - 1) * training.save_steps
+    if training.spikes == "rewind" and training.keep_every is None and held < training.rewind_before:
+        yield Problem(
+            ("training", "spikes"),
+            f"rewind goes back {training.rewind_before} steps, but {training.save_total_limit} checkpoints every "
+            f"{training.save_steps} steps may reach back only {held}: set save_total_limit to "
+            f"{-(-training.rewind_before // training.save_steps) + 1}, or lower rewind_before",
+        )
     if training.eval_steps is not None and not any(recipe.held_out_share(n) > 0 for n in recipe.data.sources):
         yield Problem(
             ("training", "eval_steps"),

@@ -97,6 +97,31 @@ class TrainingSection(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="Gradients are clipped to this global norm, once a step, over all processes."
     )
+    spikes: Literal["record", "skip", "rewind", "stop"] = Field(
+        default="record",
+        description="What is done about a step whose loss or gradient norm stands far above those before it. record: it"
+        " is logged with its samples. skip: no weight moves in it, and the run goes on. rewind: back to a checkpoint"
+        " before it, and on without the samples around it, three times at most. stop: the run ends. A step that is not"
+        " finite never moves weights; under record and skip three of them in a row end the run.",
+        json_schema_extra=EXTENDING,
+    )
+    spike_threshold: Annotated[float, Field(gt=0, le=1000)] = Field(
+        default=6.0,
+        description="How far above the median of the latest 32 steps a spike begins, in robust standard deviations of"
+        " the noise of the last 128.",
+        json_schema_extra=EXTENDING,
+    )
+    rewind_before: CountOrZero = Field(
+        default=100,
+        description="rewind: steps before the spike whose samples are stepped over; a checkpoint from before them must"
+        " have been kept.",
+        json_schema_extra=EXTENDING,
+    )
+    rewind_after: CountOrZero = Field(
+        default=100,
+        description="rewind: steps after the spike whose samples are stepped over, too.",
+        json_schema_extra=EXTENDING,
+    )
     router_aux_loss_coef: Annotated[float, Field(ge=0)] | None = Field(
         default=None,
         description="Mixture of experts: factor of the load-balancing loss. Default: the model's configuration.",

@@ -101,6 +101,7 @@ class Recorder:
         self.steps: list[dict[str, Any]] = []
         self.validations: list[tuple[int, dict[str, dict[str, float]]]] = []
         self.evaluations: list[tuple[int, dict[str, dict[str, float]]]] = []
+        self.spikes: list[dict[str, Any]] = []
         self.closed = False
 
     def after_step(self, figures: dict[str, Any]) -> None:
@@ -111,6 +112,9 @@ class Recorder:
 
     def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
         self.evaluations.append((step, figures))
+
+    def after_spike(self, figures: dict[str, Any]) -> None:
+        self.spikes.append(figures)
 
     def close(self) -> None:
         self.closed = True

@@ -94,7 +94,7 @@ class EmbeddingsFirst(Setup):
             loss(self.model).backward()
             self.ours.drop_frozen_gradients(self.step)
             clip_global_norm(self.ours.parameters.values(), CLIP)
-            self.ours.step(self.step, RATE, not_finite=torch.tensor(0.0))
+            self.ours.step(self.step, RATE, skip=torch.tensor(0.0))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         named = {f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
@@ -144,7 +144,7 @@ def rounded_weights(mesh: DeviceMesh, placements: list[Any]) -> torch.Tensor:
     settings = TrainingSection.model_validate(SECTION | {"precision": "bf16-stochastic"})
     optimizer = Optimizer({"w": weight}, [], settings, seed=3)
     weight.grad = torch.ones_like(weight)
-    optimizer.step(1, 1e-3, not_finite=torch.tensor(0.0))
+    optimizer.step(1, 1e-3, skip=torch.tensor(0.0))
     return weight.detach().to_local()
 
 

@@ -53,7 +53,7 @@ def test_updates_equal_naive_adamw():
     optimizer = Optimizer({"w": weight}, [], training(**ODD), seed=0)
     for step, gradient in enumerate(gradients, start=1):
         weight.grad = gradient.clone()
-        optimizer.step(step, 1e-2, not_finite=finite())
+        optimizer.step(step, 1e-2, skip=finite())
     torch.testing.assert_close(weight.detach(), naive_odd(start, gradients), rtol=1e-5, atol=1e-6)
 
 
@@ -66,7 +66,7 @@ def test_updates_of_bf16_weights_equal_naive_adamw_on_average():
     optimizer = Optimizer({"w": weight}, [], training(precision="bf16-stochastic", **ODD), seed=0)
     for step, gradient in enumerate(gradients, start=1):
         weight.grad = gradient.repeat(20_000, 1)
-        optimizer.step(step, 1e-2, not_finite=finite())
+        optimizer.step(step, 1e-2, skip=finite())
     expected = naive_odd(start.float(), [gradient.float() for gradient in gradients])
     torch.testing.assert_close(weight.detach().float().mean(0), expected, rtol=0, atol=2e-4)
     moments = optimizer.tensors()
@@ -80,11 +80,11 @@ def test_a_refused_step_changes_no_bit(precision):
     weight = nn.Parameter(torch.randn(64, 8).to(dtype))
     optimizer = Optimizer({"w": weight}, [], training(precision=precision), seed=0)
     weight.grad = torch.randn_like(weight)
-    optimizer.step(1, 1e-2, not_finite=finite())
+    optimizer.step(1, 1e-2, skip=finite())
     before = {name: tensor.clone() for name, tensor in (optimizer.tensors() | {"w": weight.detach()}).items()}
     for bad in (float("nan"), float("inf")):
         weight.grad = torch.full_like(weight, bad)
-        optimizer.step(2, 1e-2, not_finite=torch.tensor(1.0))
+        optimizer.step(2, 1e-2, skip=torch.tensor(1.0))
     after = optimizer.tensors() | {"w": weight.detach()}
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -101,7 +101,7 @@ def test_bf16_weights_move_by_steps_that_nearest_rounding_would_lose():
     optimizer = Optimizer({"w": weight}, [], training(precision="bf16-stochastic", weight_decay=0.0), seed=0)
     for step in range(1, 51):
         weight.grad = torch.ones_like(weight)
-        optimizer.step(step, 1e-4, not_finite=finite())
+        optimizer.step(step, 1e-4, skip=finite())
     assert weight.float().mean().item() == pytest.approx(1 - 50 * 1e-4, abs=5e-4)  # nearest: exactly 1
 
 
@@ -110,7 +110,7 @@ def test_stochastic_rounding_repeats_and_draws_anew_for_each_seed_step_and_param
         weight = nn.Parameter(torch.ones(256, dtype=torch.bfloat16))
         optimizer = Optimizer({name: weight}, [], training(precision="bf16-stochastic"), seed=seed)
         weight.grad = torch.ones_like(weight)
-        optimizer.step(step, 1e-3, not_finite=finite())  # the same update of the same weights, whatever the step
+        optimizer.step(step, 1e-3, skip=finite())  # the same update of the same weights, whatever the step
         return weight.detach()
 
     assert torch.equal(rounded(), rounded())
@@ -127,7 +127,7 @@ def test_frozen_parameters_keep_their_bits_until_their_step():
         before = body.detach().clone()
         body.grad, embedding.grad = torch.ones(4), torch.ones(4)
         optimizer.drop_frozen_gradients(step)
-        optimizer.step(step, 1e-2, not_finite=finite())
+        optimizer.step(step, 1e-2, skip=finite())
         moved.append(not torch.equal(before, body.detach()))
     assert moved == [False, False, True]
 
@@ -201,7 +201,7 @@ def take_steps(optimizer, parameters, gradients, *, first=1, rate=1e-2):
         for name, gradient in given.items():
             parameters[name].grad = gradient.clone().to(parameters[name].dtype)
         optimizer.drop_frozen_gradients(step)
-        optimizer.step(step, rate, not_finite=finite())
+        optimizer.step(step, rate, skip=finite())
 
 
 def draw_gradients(parameters, steps):

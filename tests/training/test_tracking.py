@@ -15,17 +15,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tsugiki import pipeline
 from tsugiki.errors import RecipeError
-from tsugiki.metrics_file import read_metrics
+from tsugiki.metrics_file import logged_at, read_metrics
 from tsugiki.plots import plot_runs
 from tsugiki.recipe_file import parse_recipe
-from tsugiki.training.tracking import Console, JsonLines, TensorBoard, by_language, logged_at, make_listeners
+from tsugiki.training.tracking import Console, JsonLines, TensorBoard, by_language, make_listeners
 
 
 def figures(step: int = 1, **changes: Any) -> dict[str, Any]:
     """An interval's figures, as the meter gives them."""
     return {
         "step": step, "loss": 1.842, "loss_by_source": {"wiki-ja": 1.79, "web-en": 2.02}, "grad_norm": 0.61,
-        "learning_rate": 1.98e-05, "tokens": 1_000_000, "applied": True, "tokens_per_second": 412_345.0, "tflops": 210.0,
+        "learning_rate": 1.98e-05, "tokens": 1_000_000, "applied": True, "spike": False, "tokens_per_second": 412_345.0, "tflops": 210.0,
         "mfu": 0.474, "memory_gb": 61.2, "data_wait": 0.0021, "seconds_left": 273_600.0,
     } | changes  # fmt: skip
 
@@ -123,6 +123,7 @@ def test_languages_are_means_of_their_sources_and_a_source_without_one_stands_al
         ({"loss": math.nan}, "SKIPPED (not finite)"),
         ({"grad_norm": math.inf}, "SKIPPED (not finite)"),
         ({"grad_norm": 0.0}, "SKIPPED (no targets)"),
+        ({"spike": True}, "SKIPPED (spike)"),
     ],
 )
 def test_a_skipped_step_says_why(changes, said):
@@ -138,7 +139,7 @@ def test_answers_are_one_line_and_one_record(tmp_path):
     log = JsonLines(tmp_path / "metrics.jsonl", resumed_step=0)
     log.after_evaluation(2, ANSWERS)
     log.close()
-    record = {"kind": "evaluation", "step": 2, "probes": ANSWERS}
+    record = {"kind": "evaluation", "step": 2, "probes": ANSWERS, "attempt": 1}
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == record
 
 

@@ -53,6 +53,7 @@ from tsugiki.checkpoint_tensors import TensorReader, explain_failure, read_tenso
 from tsugiki.errors import DataError, StorageError
 from tsugiki.files import free_bytes, fsync_directory, read_json, write_atomically
 from tsugiki.model.ranks import on_first_rank
+from tsugiki.rewinds import Rewind, is_undone
 from tsugiki.training.checkpoint_writer import ShardWriter, Stager, describe_tensors
 from tsugiki.training.distributed import Processes
 from tsugiki.training.retention import Disposal, own_names, superseded
@@ -111,6 +112,8 @@ class Checkpointer:
     ) -> None:
         self.directory = Path(directory)
         self.lineage = lineage
+        self.rewinds: list[Rewind] = []
+        """Ways back that lie behind this run (`rewinds.py`): what they have undone is passed over."""
         self.keep_last, self.keep_every = keep_last, keep_every
         self.warnings: list[str] = []
         """What newest_whole() passed over, and what retention could not delete."""
@@ -293,6 +296,7 @@ class Checkpointer:
             "format": FORMAT,
             "step": flight.name.step,
             "lineage": self.lineage,
+            "rewinds": self.rewinds,
             "parent": self._line[0] if self._line else None,
             "ancestors": self._line,
             "world_size": self._processes.world,
@@ -319,8 +323,10 @@ class Checkpointer:
 
     # Loading
 
-    def newest_whole(self) -> Found | None:
+    def newest_whole(self, at_most: int | None = None) -> Found | None:
         """The newest checkpoint that is whole, all its digests verified. Collective: rank 0 chooses, all verify.
+
+        at_most: the latest step that it may be of. Default: any.
 
         What is damaged or was cut off is passed over and named, with the cause, in `warnings` (of this object and
         of the result). None if no checkpoint is whole.
@@ -328,7 +334,9 @@ class Checkpointer:
         self.warnings.clear()
         control = self._processes.control
         for name in on_first_rank(self._list_names, control):
-            path = self.directory / name
+            path, parsed = self.directory / name, parse_name(name)
+            if at_most is not None and parsed is not None and parsed.step > at_most:
+                continue
             try:
                 manifest = on_first_rank(partial(self._look_at, path), control)
                 self._verify(path, manifest)
@@ -368,6 +376,8 @@ class Checkpointer:
         manifest = read_manifest(path)
         if self.lineage is not None and manifest["lineage"] != self.lineage:
             raise StorageError(f"it belongs to another run ({manifest['lineage']}, not {self.lineage})")
+        if is_undone(manifest, self.rewinds):
+            raise StorageError("the run has gone back behind it since, to step over samples")
         problems = size_problems(path, manifest)
         if problems:
             raise StorageError("; ".join(problems))

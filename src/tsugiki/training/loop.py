@@ -1,28 +1,27 @@
 """The training loop: read this page first.
 
 A step is `train_step`; `train` repeats it, and around it measures, saves and reports. Everything else is one jump away:
-what a batch holds (`batches.py`), what the model returns (`model/loss.py`), how a bad step is refused (`optimizer.py`),
-what a checkpoint is (`checkpoint.py`), how a run is put together (`run.py`), who calls `train` and records how it ended
-(`stage.py`).
+what a batch holds (`batches.py`), what the model returns (`model/loss.py`), what a spike is and how it is refused
+(`spikes.py`, `optimizer.py`), what is done about it (`rewind.py`), what a checkpoint is (`checkpoint.py`), how a run is
+put together (`run.py`), who calls `train` and records how it ended (`stage.py`).
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import closing
 
 import torch
 from torch.distributed.tensor import DTensor
 
 from tsugiki.checkpoint_files import parse_name
-from tsugiki.errors import DivergedError
 from tsugiki.model.loss import LossOutput
 from tsugiki.training.batches import MicroBatch, Prefetcher, StepBatch
 from tsugiki.training.metrics import Meter, StepRecord, StepSums
+from tsugiki.training.rewind import meet_spike
 from tsugiki.training.run import Run
 from tsugiki.training.state_file import write_state
 from tsugiki.training.tracking import Listener
 from tsugiki.training.validation import validate
-
-BAD_STEPS_TOLERATED = 3
 
 Evaluate = Callable[[Run], dict[str, dict[str, float]] | None]
 """Questions to the model as it stands: figures by question, or None when some rank was asked to stop meanwhile. Called
@@ -37,6 +36,7 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     model's sharding and clipped once, by their global norm.
     """
     step, learning_rate = run.step + 1, run.schedule(run.step + 1)
+    limits = run.limits()  # set by the steps before
     targets, stops, written = run.processes.agree(  # one small reduction on the CPU before the first forward
         [batch.target_count, run.stop_requested(), run.checkpointer.local_done()]
     )
@@ -50,16 +50,20 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     run.optimizer.drop_frozen_gradients(step)
     norm = clip_global_norm(run.optimizer.parameters.values(), run.recipe.training.max_grad_norm)
     norm = norm.to(run.processes.device)  # of no gradient at all, torch makes it on the CPU
-    loss = sums.over_ranks() / max(targets, 1)
+    nats, norm = sums.over_ranks(norm)
+    loss = nats / max(targets, 1)
+    spike = limits.exceeded(loss, norm)  # stays on the device
+    refused = ~torch.isfinite(loss + norm) if run.recipe.training.spikes == "record" else spike
     run.checkpointer.wait_copied()  # what a save that began after the last step still reads
     if targets:
-        run.optimizer.step(step, learning_rate, not_finite=~torch.isfinite(loss + norm))
+        run.optimizer.step(step, learning_rate, skip=refused)
     record = sums.record(  # the only device sync
-        loss, norm, step=step, learning_rate=learning_rate, targets=targets, has_router=run.model.has_router,
-        stop=stops > 0, saved=written == run.processes.world, wait_seconds=batch.wait_seconds,
+        loss, norm, spike, refused, step=step, learning_rate=learning_rate, targets=targets, limits=limits,
+        has_router=run.model.has_router, stop=stops > 0, saved=written == run.processes.world,
+        wait_seconds=batch.wait_seconds,
     )  # fmt: skip
     run.step, run.tokens = step, run.tokens + targets
-    run.bad_steps = 0 if record.finite else run.bad_steps + 1
+    run.bad_steps, run.recent = 0 if record.finite else run.bad_steps + 1, run.recent.after(record)
     return record
 
 
@@ -91,25 +95,25 @@ def train(
 
     `evaluate` is called as `training.evaluate` says. `owed`: what of `measures_due` has not been done here, and is done
     before the first step. False is returned where the run was stopped on request or by `stop_after_steps`, after
-    saving, and where the last measures are owed. Raises DivergedError after three non-finite steps in a row, with the
-    last checkpoint kept.
+    saving, and where the last measures are owed. Raises DivergedError where a spike ends the run (`rewind.py`), with
+    the last checkpoint kept.
     """
     settings, meter = run.recipe.training, Meter.of(run)
-    batches = Prefetcher(run.reader, run.cut, run.step + 1, run.last_step)
-    try:
+    with closing(_batches(run)) as batches:
         stopped = not _measure(run, meter, listeners, evaluate, owed)
         for batch in batches if not stopped else ():
             started = time.perf_counter()
             record = train_step(run, batch)
             run.step_seconds = time.perf_counter() - started
             meter.add(record)
-            if record.step % settings.logging_steps == 0 or not record.applied or record.step == run.last_step:
+            logged = record.step % settings.logging_steps == 0 or record.step == run.last_step
+            if logged or record.spike or not record.applied:
                 figures = meter.flush(record, run.tokens)
                 for listener in listeners:
                     listener.after_step(figures)
-            if run.bad_steps >= BAD_STEPS_TOLERATED:
-                run.checkpointer.wait_and_commit()  # begun when all was well
-                raise DivergedError(_divergence_text(run))
+            with meter.paused():
+                if record.spike and meet_spike(run, record, listeners):
+                    continue  # from an earlier step
             if record.saved:
                 _note_saved(run, run.checkpointer.proceed())
             at_end = record.stop or record.step == run.last_step
@@ -125,9 +129,20 @@ def train(
             if at_end or stopped:
                 break
         _note_saved(run, run.checkpointer.wait_and_commit())
-    finally:
-        batches.close()
     return not stopped and run.step >= run.total_steps
+
+
+def _batches(run: Run) -> Generator[StepBatch]:
+    """Of the steps from where the run stands to its last one; where it has gone back meanwhile, from there again."""
+    while run.step < run.last_step:
+        ahead = Prefetcher(run.reader, run.cut, run.step + 1, run.last_step)
+        try:
+            for batch in ahead:
+                yield batch
+                if run.step < batch.step:
+                    break
+        finally:
+            ahead.close()
 
 
 def measures_due(run: Run, *, at_end: bool) -> set[str]:
@@ -172,12 +187,3 @@ def _note_saved(run: Run, name: str | None) -> None:
         found = parse_name(name)
         assert found is not None
         write_state(run.recipe.run_dir, "running", found.step)
-
-
-def _divergence_text(run: Run) -> str:
-    first, size = run.step - BAD_STEPS_TOLERATED, run.recipe.training.global_batch_size
-    return (
-        f"loss or gradient was not finite in steps {first + 1} to {run.step}; none of them was applied. "
-        f"Last checkpoint: {run.checkpointer.newest_name() or 'none yet'}. Look at the data of samples "
-        f"{first * size:,} to {run.step * size - 1:,} (tsugiki sample), lower training.learning_rate, then run again"
-    )

@@ -20,6 +20,7 @@ from tsugiki.model.loss import LossOutput
 from tsugiki.training.batches import MicroBatch
 from tsugiki.training.energy import EnergyMeter
 from tsugiki.training.flops import device_peak, flops_per_token
+from tsugiki.training.spikes import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from tsugiki.training.run import Run
@@ -39,18 +40,24 @@ class StepRecord:
     stop: bool  # some rank was asked to stop
     saved: bool  # every rank has finished writing the checkpoint in flight
     wait_seconds: float = 0.0
+    limits: Limits = NO_LIMITS
+    """What the steps before it have set."""
+    spike: bool = False
+    """Whether loss or norm exceeded them, or were not finite."""
+    refused: bool = False
+    """Whether nothing was changed for it."""
     router_loss: float | None = None
     """Mixture of experts: mean load-balancing loss, not multiplied by its coefficient. None for other models."""
 
     @property
     def finite(self) -> bool:
-        """Whether loss and gradient were; where not, nothing was changed."""
+        """Whether loss and gradient were."""
         return math.isfinite(self.loss + self.grad_norm)
 
     @property
     def applied(self) -> bool:
-        """Whether weights were updated: not for what is not finite, nor for a batch without any target."""
-        return self.finite and self.targets > 0
+        """Whether weights were updated: not by a step that was refused, nor by a batch without any target."""
+        return not self.refused and self.targets > 0
 
 
 class StepSums:
@@ -71,20 +78,26 @@ class StepSums:
         if output.router_loss is not None:
             self.router += output.router_loss.detach() * micro.target_count
 
-    def over_ranks(self) -> torch.Tensor:
-        """Total nats of the step, after summing everything over ranks. Collective."""
-        everything = torch.cat([self.nats, self.targets, self.router])
-        dist.all_reduce(everything)
-        self.nats, self.targets, self.router = everything.split([len(self.nats), len(self.targets), 1])
-        return self.nats.sum()
+    def over_ranks(self, norm: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Total nats of the step, after summing everything over ranks, and the gradient norm [0-dim, fp64]. Collective.
 
-    def record(self, loss: torch.Tensor, norm: torch.Tensor, *, has_router: bool, **known: Any) -> StepRecord:
-        """What the step did: the sums, its loss and its gradient norm [0-dim] in one transfer; `known` on the host."""
-        together = torch.cat([torch.stack([loss, norm.double()]), self.nats, self.targets, self.router])
-        on_host, sources = together.tolist(), len(self.nats)
+        Copies of the model may have rounded their norm otherwise: with the mean all judge the step by the same bits.
+        """
+        shared = norm.detach().double().reshape(1) / dist.get_world_size()
+        everything = torch.cat([self.nats, self.targets, self.router, shared])
+        dist.all_reduce(everything)
+        self.nats, self.targets, self.router, shared = everything.split([len(self.nats), len(self.targets), 1, 1])
+        return self.nats.sum(), shared[0]
+
+    def record(self, *of_step: torch.Tensor, has_router: bool, **known: Any) -> StepRecord:
+        """What the step did: the sums and `of_step` (loss, gradient norm, whether it is a spike, whether it was refused
+        [0-dim]) in one transfer; `known` on the host."""
+        figures = torch.stack([figure.double() for figure in of_step])
+        on_host, sources = torch.cat([figures, self.nats, self.targets, self.router]).tolist(), len(self.nats)
+        loss, norm, spike, refused = on_host[:4]
         return StepRecord(
-            loss=on_host[0], grad_norm=on_host[1], source_nats=on_host[2 : 2 + sources],
-            source_targets=[round(count) for count in on_host[2 + sources : -1]],
+            loss=loss, grad_norm=norm, spike=bool(spike), refused=bool(refused), source_nats=on_host[4 : 4 + sources],
+            source_targets=[round(count) for count in on_host[4 + sources : -1]],
             router_loss=on_host[-1] / known["targets"] if has_router and known["targets"] else None, **known,
         )  # fmt: skip
 
@@ -150,6 +163,7 @@ class Meter:
             "learning_rate": record.learning_rate,
             "tokens": tokens,
             "applied": record.applied,
+            "spike": record.spike,
             "tokens_per_second": rate,
             "tflops": flops / 1e12,
             "mfu": flops / (peak * self.devices) if peak else None,

@@ -139,8 +139,8 @@ class Optimizer:
         for name in self.frozen(step):
             self.parameters[name].grad = None
 
-    def step(self, step: int, learning_rate: float, *, not_finite: torch.Tensor) -> None:
-        """Make update `step`; where `not_finite` (a 0-dim tensor on the device) is 1, change nothing.
+    def step(self, step: int, learning_rate: float, *, skip: torch.Tensor) -> None:
+        """Make update `step`; where `skip` (a 0-dim tensor on the device) is 1, change nothing.
 
         `learning_rate` is the schedule's, of which each group takes its factor.
         """
@@ -148,7 +148,7 @@ class Optimizer:
             group["lr"] = learning_rate * group["lr_factor"]
             group["step"] = step
         self.torch.grad_scale = None  # type: ignore[attr-defined]
-        self.torch.found_inf = not_finite.float()  # type: ignore[attr-defined]
+        self.torch.found_inf = skip.float()  # type: ignore[attr-defined]
         self.torch.step()
         self.torch.zero_grad(set_to_none=True)
 

@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,16 @@ from tsugiki.model.ranks import on_first_rank
 from tsugiki.model.shard import make_mesh
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import launch_errors, total_steps
+from tsugiki.rewinds import Rewind, read_rewinds
 from tsugiki.schedule import Schedule, make_schedule
 from tsugiki.training.batches import Cut
-from tsugiki.training.checkpoint import Checkpointer, size_estimate
+from tsugiki.training.checkpoint import Checkpointer, Found, size_estimate
 from tsugiki.training.distributed import Processes
 from tsugiki.training.host_memory import keep_freed_memory
 from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
 from tsugiki.training.resume import require_same_run, software_versions
 from tsugiki.training.signals import StopRequest
+from tsugiki.training.spikes import Limits, Recent
 from tsugiki.training.state_file import reached_step
 
 Say = Callable[[str], None]
@@ -65,6 +67,8 @@ class Run:
     tokens: int = 0
     bad_steps: int = 0
     """Steps in a row that were not applied because loss or gradient was not finite."""
+    recent: Recent = field(default_factory=Recent)
+    """The steps by which the next one is judged."""
     step_seconds: float = 0.0
     """Of the last step."""
     checkpoint_bytes: int = 0
@@ -73,6 +77,7 @@ class Run:
 
     @property
     def samples(self) -> int:
+        """Samples read so far; those that were stepped over do not count."""
         return self.step * self.recipe.training.global_batch_size
 
     @property
@@ -85,6 +90,22 @@ class Run:
         """How a step's windows are dealt out, and which of them this process reads."""
         settings, here = self.recipe.training, self.processes
         return Cut(settings.global_batch_size, settings.micro_batch_size, here.rank, here.world, here.device)
+
+    @property
+    def rewinds(self) -> list[Rewind]:
+        """The ways back that led to where the run is, in order."""
+        return self.checkpointer.rewinds
+
+    def samples_of(self, first: int, last: int) -> tuple[int, int]:
+        """[a, b): global sample numbers from the first one of step `first` to the last one of step `last`."""
+        size = self.recipe.training.global_batch_size
+        numbers = self.mixture.sample_numbers([(first - 1) * size, last * size - 1])
+        return int(numbers[0]), int(numbers[1]) + 1
+
+    def limits(self) -> Limits:
+        """What the next step must not exceed: known from those before it, and on every process the same."""
+        _, end = self.samples_of(self.step + 1, self.step + 1)
+        return self.recent.limits(self.mixture.stage_of(end - 1), self.recipe.training.spike_threshold)
 
     def stop_requested(self) -> bool:
         """Whether this process was asked to stop, or must in order to save before its Slurm job ends."""
@@ -112,6 +133,7 @@ class Run:
             "samples": self.samples,
             "tokens": self.tokens,
             "bad_steps": self.bad_steps,
+            "spikes": self.recent.as_json(),
             "lineage": self.checkpointer.lineage,
             "recipe": self.recipe.model_dump(mode="json"),
             "mixture": self.mixture.describe(),
@@ -155,7 +177,6 @@ def open_run(
     mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
     steps = total_steps(recipe)
     mixture.check(steps * training.global_batch_size)
-    reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
 
     model = load_model(
         recipe.model,
@@ -184,8 +205,9 @@ def open_run(
     )
     run = Run(
         recipe=recipe, processes=processes, model=model, optimizer=optimizer,
-        schedule=make_schedule(training, steps), mixture=mixture, sources=sources, reader=reader,
-        tokenizer=tokenizer, checkpointer=checkpointer, total_steps=steps, stop=stop, say=say,
+        schedule=make_schedule(training, steps), mixture=mixture, sources=sources,
+        reader=_reader(recipe, sources, mixture), tokenizer=tokenizer, checkpointer=checkpointer, total_steps=steps,
+        stop=stop, say=say,
         model_folder=model_folder,
     )  # fmt: skip
     _continue_or_begin(run)
@@ -194,17 +216,40 @@ def open_run(
     return run
 
 
+def _reader(recipe: Recipe, sources: Mapping[str, PreparedSource], mixture: Mixture) -> WindowReader:
+    return WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
+
+
+def step_over(run: Run, rewinds: list[Rewind]) -> None:
+    """Read on without the samples for which the run went back. Raises DataError, with nothing changed, where it would
+    then read a source more often than the recipe allows."""
+    stores = {name: source.train for name, source in run.sources.items()}
+    mixture = Mixture.from_recipe(run.recipe, stores, [rewind["skip"] for rewind in rewinds])
+    mixture.check(run.total_steps * run.recipe.training.global_batch_size)
+    run.checkpointer.rewinds = rewinds
+    run.mixture, run.reader = mixture, _reader(run.recipe, run.sources, mixture)
+
+
+def take_up(run: Run, found: Found) -> None:
+    """Bring weights, optimiser, counts and statistics to where they stood at a checkpoint. Collective."""
+    run.checkpointer.load(found, run.tensors())
+    run.step, run.tokens, run.bad_steps = (found.state[key] for key in ("step", "tokens", "bad_steps"))
+    run.recent = Recent.from_json(found.state.get("spikes", {}))
+
+
 def _continue_or_begin(run: Run) -> None:
     """Bring the run to its newest whole checkpoint, or make it a new one where there is no history."""
     checkpointer, run_dir = run.checkpointer, run.recipe.run_dir
+    checkpointer.rewinds = on_first_rank(lambda: read_rewinds(checkpointer.directory), run.processes.control)
     found = checkpointer.newest_whole()
     for warning in checkpointer.warnings:
         run.say(f"warning: {warning}")
     if found:
-        require_same_run(run, found)
-        checkpointer.load(found, run.tensors())
         checkpointer.lineage = found.manifest["lineage"]
-        run.step, run.tokens, run.bad_steps = (found.state[key] for key in ("step", "tokens", "bad_steps"))
+        own = [rewind for rewind in checkpointer.rewinds if rewind["lineage"] == checkpointer.lineage]
+        step_over(run, own or found.manifest.get("rewinds", []))
+        require_same_run(run, found)
+        take_up(run, found)
         run.say(f"continuing from {found.path} after step {run.step:,}")
     elif on_first_rank(lambda: bool(list_names(checkpointer.directory)), run.processes.control):
         raise StorageError(
@@ -217,6 +262,7 @@ def _continue_or_begin(run: Run) -> None:
             "the directory to start anew; a run with history never starts again at step 0 by itself"
         )
     else:
+        checkpointer.rewinds = []  # another run's
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
         checkpointer.lineage = run.processes.broadcast(name)
 

@@ -6,13 +6,14 @@ The numerics are in `loop.py`; what is trained has been put together by `run.ope
 from typing import Any
 
 from tsugiki.errors import RecipeError
+from tsugiki.metrics_file import logged_at
 from tsugiki.model.ranks import on_first_rank
 from tsugiki.schedule import schedule_table
 from tsugiki.training.environment import record_start
 from tsugiki.training.loop import Evaluate, measures_due, train
 from tsugiki.training.run import Run
 from tsugiki.training.state_file import write_state
-from tsugiki.training.tracking import logged_at, make_listeners
+from tsugiki.training.tracking import make_listeners
 
 
 def describe_run(run: Run) -> None:
@@ -84,7 +85,8 @@ def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
         return True
     if first:
         record_start(run)
-    listeners = make_listeners(run.recipe, run.step, run.total_steps, run.say) if first else []
+    attempt = 1 + len(run.rewinds)
+    listeners = make_listeners(run.recipe, run.step, run.total_steps, run.say, attempt) if first else []
     try:
         finished = train(run, listeners, evaluate, owed)
     finally:

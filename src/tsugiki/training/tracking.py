@@ -1,7 +1,8 @@
 """Where metrics go: the terminal, `metrics.jsonl`, TensorBoard, and wandb or trackio when asked.
 
 Each destination is a listener with the same moments: `after_step` (figures of an interval), `after_validation`
-(held-out losses), `after_evaluation` (answers to questions) and `close`. Only rank 0 has listeners; none of them
+(held-out losses), `after_evaluation` (answers to questions), `after_spike` (before it is acted on; `SpikeLine` in
+`metrics_file.py` has its figures) and `close`. Only rank 0 has listeners; none of them
 changes the numerics. What leaves the machine is the figures and an allow-list of recipe keys (no paths, no environment,
 no arguments).
 """
@@ -38,6 +39,7 @@ class Listener(Protocol):
     def after_step(self, figures: dict[str, Any]) -> None: ...
     def after_validation(self, step: int, scores: dict[str, dict[str, Any]]) -> None: ...
     def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None: ...
+    def after_spike(self, figures: dict[str, Any]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -67,7 +69,8 @@ class Console:
         ]
         if not figures["applied"]:
             finite = math.isfinite(figures["loss"] + figures["grad_norm"])
-            tail.append("SKIPPED (no targets)" if finite else "SKIPPED (not finite)")
+            why = "spike" if figures["spike"] else "no targets"
+            tail.append(f"SKIPPED ({why if finite else 'not finite'})")
         spare = [router, mfu, waited]  # the last goes first
         while True:
             parts = [
@@ -93,6 +96,14 @@ class Console:
         table = "  ".join(f"{name} {found['accuracy']:.0%}" for name, found in figures.items())
         self.say(f"step {step:,}/{self.total_steps:,}  right answers  {table}")
 
+    def after_spike(self, figures: dict[str, Any]) -> None:
+        first, end = figures["samples"]
+        done = figures["action"]
+        if "to" in figures:
+            done += f" to step {figures['to']:,}, samples {figures['skip'][0]:,} to {figures['skip'][1] - 1:,} left out"
+        step = f"step {figures['step']:,}/{self.total_steps:,}"
+        self.say(f"{step}  SPIKE  {figures['reason']}  samples {first:,} to {end - 1:,}  {done}")
+
     def close(self) -> None:
         return
 
@@ -106,10 +117,13 @@ def by_language(figures: dict[str, Any], languages: Mapping[str, str | None]) ->
 
 
 class JsonLines:
-    """`metrics.jsonl`: one object a logged step, validation or evaluation, as its `kind` says."""
+    """`metrics.jsonl`: one object a logged step, validation, evaluation or spike, as its `kind` says.
 
-    def __init__(self, path: Path, resumed_step: int):
-        self.path = path
+    `attempt`: 1, and one more for each time that the run has gone back; earlier attempts are kept.
+    """
+
+    def __init__(self, path: Path, resumed_step: int, attempt: int = 1):
+        self.path, self.attempt = path, attempt
         self._forget_after(resumed_step)
         self._file = path.open("a", encoding="utf-8")
 
@@ -117,7 +131,11 @@ class JsonLines:
         """Drop what a run that was cut off had logged beyond the checkpoint: those steps are made again."""
         if not self.path.exists():
             return
-        kept = [record for record in read_logged(self.path) if step > 0 and record["step"] <= step]
+        kept = [
+            record for record in read_logged(self.path)
+            if step > 0 and (record["step"] <= step or record.get("attempt", 1) < self.attempt)
+            and record.get("attempt", 1) <= self.attempt
+        ]  # fmt: skip
         write_atomically(self.path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
 
     def after_step(self, figures: dict[str, Any]) -> None:
@@ -129,7 +147,12 @@ class JsonLines:
     def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
         self._write({"kind": "evaluation", "step": step, "probes": figures})
 
+    def after_spike(self, figures: dict[str, Any]) -> None:
+        self._write({"kind": "spike", **figures})
+        self.attempt += "to" in figures
+
     def _write(self, record: dict[str, Any]) -> None:
+        record["attempt"] = self.attempt
         # NaN is not JSON: a figure that is not finite becomes null.
         clean = json.loads(json.dumps(record), parse_constant=lambda _: None)
         self._file.write(json.dumps(clean, ensure_ascii=False) + "\n")
@@ -150,7 +173,7 @@ class _Scalars(ABC):
         scalars = {
             f"train/{key}": float(value)
             for key, value in figures.items()
-            if isinstance(value, int | float) and key not in ("step", "seconds_left")
+            if isinstance(value, int | float) and key not in ("step", "seconds_left", "spike")
         }
         by_source = {f"train/loss/{name}": loss for name, loss in figures["loss_by_source"].items()}
         self.log(scalars | by_source, figures["step"])
@@ -164,6 +187,9 @@ class _Scalars(ABC):
     def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
         keys = ("accuracy", "bits_per_byte")  # the others are the same at every step
         self.log({f"probes/{key}/{name}": found[key] for name, found in figures.items() for key in keys}, step)
+
+    def after_spike(self, figures: dict[str, Any]) -> None:
+        return
 
 
 def _without_refusals(failure: threading.ExceptHookArgs) -> None:
@@ -180,7 +206,13 @@ class TensorBoard(_Scalars):
 
         threading.excepthook = _without_refusals
         # What a run that was cut off had logged beyond its checkpoint is made again.
-        self._writer = SummaryWriter(str(directory), purge_step=resumed_step + 1 if resumed_step else None)
+        self._open = lambda step: SummaryWriter(str(directory), purge_step=step + 1 if step else None)
+        self._writer = self._open(resumed_step)
+
+    def after_spike(self, figures: dict[str, Any]) -> None:
+        if "to" in figures:
+            self._writer.close()
+            self._writer = self._open(figures["to"])
 
     def log(self, scalars: dict[str, float], step: int) -> None:
         for tag, value in scalars.items():
@@ -224,18 +256,13 @@ def require_trackers(recipe: Recipe) -> None:
             )
 
 
-def logged_at(path: Path, step: int) -> set[str]:
-    """The kinds of records (`step`, `validation`, `evaluation`) that a `metrics.jsonl` holds of a step."""
-    return {record["kind"] for record in read_logged(path) if record["step"] == step}
-
-
 def make_listeners(
-    recipe: Recipe, resumed_step: int, total_steps: int, say: Callable[[str], None]
+    recipe: Recipe, resumed_step: int, total_steps: int, say: Callable[[str], None], attempt: int = 1
 ) -> Sequence[Listener]:
     """The listeners that the recipe's `tracking` section asks for; the terminal and metrics.jsonl always."""
     listeners: list[Listener] = [
         Console(total_steps, say, {name: source.language for name, source in recipe.data.sources.items()}),
-        JsonLines(recipe.run_dir / "metrics.jsonl", resumed_step),
+        JsonLines(recipe.run_dir / "metrics.jsonl", resumed_step, attempt),
     ]
     for service in recipe.tracking.report_to:
         if service == "tensorboard":

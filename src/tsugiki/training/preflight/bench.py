@@ -66,7 +66,7 @@ class Watcher:
     def parameters(self) -> Mapping[str, nn.Parameter]:
         return self.optimizer.parameters
 
-    def step(self, step: int, learning_rate: float, *, not_finite: Tensor) -> None:
+    def step(self, step: int, learning_rate: float, *, skip: Tensor) -> None:
         self.clipped(self.optimizer.parameters)
         for parameter in self.optimizer.parameters.values():
             parameter.grad = None
