@@ -5,12 +5,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsugiki.corpus.mixture import Mixture, MixtureStage
+from tsugiki.corpus.stepping import below
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.metrics_file import Scored, ValidationLine
 from tsugiki.report.run_directory import Cell, Row, RunDirectory
@@ -162,39 +163,59 @@ class SourceShare:
     held_out: int | None
 
 
-def mixture(run: RunDirectory) -> list[SourceShare]:
-    """Asked against realised up to the step reached, exactly: the order of data is a pure function of the sample."""
-    recipe, samples = run.recipe, run.step * run.recipe.training.global_batch_size
-    length = recipe.data.sequence_length
-    stages = [MixtureStage(0, {name: source.weight for name, source in recipe.data.sources.items()})]
-    stages += [
-        MixtureStage(each.start_step * recipe.training.global_batch_size, each.weights) for each in recipe.data.stages
-    ]
-    asked = dict.fromkeys(recipe.data.sources, 0.0)
-    bounds = [*(min(stage.start_sample, samples) for stage in stages), samples]
-    for stage, (start, end) in zip(stages, pairwise(bounds), strict=True):
-        total = sum(stage.weights.values())
-        for name, weight in stage.weights.items():
-            asked[name] += (
-                weight / total * ((end - start) / samples if samples else float(start == 0 and stage is stages[0]))
-            )
-    drawn: dict[str, int] = {}
-    windows = {name: max(0, (manifest.train.tokens - 1) // length) for name, manifest in run.manifests.items()}
+def order_of_data(run: RunDirectory) -> Mixture | None:
+    """The order in which the run draws samples; None where the sizes of its sources are not known here."""
+    recipe, batch = run.recipe, run.recipe.training.global_batch_size
+    windows = {
+        name: max(0, (manifest.train.tokens - 1) // recipe.data.sequence_length)
+        for name, manifest in run.manifests.items()
+    }
+    skip: list[Any] = list(recipe.data.skip)
     if run.checkpoint and "mixture" in run.checkpoint:
         windows |= run.checkpoint["mixture"]["windows"]
-    if windows.keys() >= recipe.data.sources.keys():
-        try:
-            drawn = Mixture(recipe.seed, {name: windows[name] for name in recipe.data.sources}, stages).drawn_before(
-                samples
-            )
-        except (RecipeError, DataError) as error:
-            run.problems.append(str(error))
+        skip = run.checkpoint["mixture"].get("skip", skip)
+    if not windows.keys() >= recipe.data.sources.keys():
+        return None
+    stages = [MixtureStage(0, {name: source.weight for name, source in recipe.data.sources.items()})]
+    stages += [MixtureStage(each.start_step * batch, each.weights) for each in recipe.data.stages]
+    try:
+        return Mixture(recipe.seed, {name: windows[name] for name in recipe.data.sources}, stages, skip=skip)
+    except (RecipeError, DataError) as error:
+        run.problems.append(str(error))
+        return None
+
+
+def _asked(run: RunDirectory, end: int) -> dict[str, float]:
+    """The share of each source that the weights ask for among the global samples before `end`."""
+    batch, data = run.recipe.training.global_batch_size, run.recipe.data
+    stages = [(0, {name: source.weight for name, source in data.sources.items()})]
+    stages += [(stage.start_step * batch, dict(stage.weights)) for stage in data.stages]
+    bounds = [*(min(start, end) for start, _ in stages), end]
+    shares = dict.fromkeys(data.sources, 0.0)
+    for (_, weights), (first, last) in zip(stages if end else stages[:1], pairwise(bounds), strict=False):
+        part = (last - first) / end if end else 1.0
+        for name, weight in weights.items():
+            shares[name] += part * weight / sum(weights.values())
+    return shares
+
+
+def mixture(run: RunDirectory) -> list[SourceShare]:
+    """Asked against realised up to the step reached, exactly: the order of data is a pure function of the sample."""
+    samples, order = run.step * run.recipe.training.global_batch_size, order_of_data(run)
+    end = order.reached(samples) if order else samples
+    asked, passed = _asked(run, end), order.drawn_before(end) if order else {}
+    stepped_over = dict.fromkeys(passed, 0)
+    for first, last in below(order.skip, end) if order else ():
+        assert order is not None
+        start, stop = order.drawn_before(first), order.drawn_before(last)
+        stepped_over = {name: count + stop[name] - start[name] for name, count in stepped_over.items()}
     found = []
-    for name, source in recipe.data.sources.items():
-        manifest, count = run.manifests.get(name), drawn.get(name)
+    for name, source in run.recipe.data.sources.items():
+        manifest, count = run.manifests.get(name), passed[name] - stepped_over[name] if order else None
         found.append(SourceShare(
             name, source.language, asked[name], count / samples if count is not None and samples else None, count,
-            None if count is None else count * length, None if count is None else count / max(windows[name], 1),
+            None if count is None else count * run.recipe.data.sequence_length,
+            passed[name] / max(order.windows[name], 1) if order else None,
             manifest.train.tokens if manifest else None, manifest.train.documents if manifest else None,
             manifest.held_out.documents if manifest else None,
         ))  # fmt: skip

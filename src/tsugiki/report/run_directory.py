@@ -45,6 +45,8 @@ class MixtureState(TypedDict):
     seed: int
     windows: dict[str, int]
     stages: list[Stage]
+    skip: NotRequired[list[list[int]]]
+    """Ranges [a, b) of samples that the run stepped over."""
 
 
 class CheckpointState(TypedDict):

@@ -8,8 +8,9 @@ from tsugiki.metrics_file import SpikeLine, StepLine
 from tsugiki.pages.axes import Axis
 from tsugiki.pages.document import Section, section
 from tsugiki.pages.line_chart import Line, line_chart
-from tsugiki.pages.markup import Part, element, join
+from tsugiki.pages.markup import Markup, Part, element, join
 from tsugiki.pages.table import Column, table
+from tsugiki.report.batch_texts import batch_texts
 from tsugiki.report.figures import speed
 from tsugiki.report.parts import STEP, Runs, colours, curve, heading, marks, paragraph, side_by_side
 from tsugiki.report.run_directory import RunDirectory
@@ -18,8 +19,8 @@ from tsugiki.report.steps import last_attempt
 NATS = Axis("nats a token", digits=".3f")
 NORM = Axis("norm before clipping", log=None, digits=".3g")
 RATE = Axis("learning rate", digits=".3g", low=0.0)
-MOST_SPIKES = 50
-"""Described one by one; more are counted."""
+MOST_SPIKES, WITH_TEXTS, SAMPLES_SHOWN = 50, 12, 8
+"""Spikes described one by one, spikes whose batch is looked up, and samples shown of such a batch."""
 
 
 def training(runs: Runs) -> Section | None:
@@ -78,26 +79,49 @@ def _spikes(run: RunDirectory, named: bool) -> Part:
     spikes = run.metrics.spikes
     if not spikes:
         return None
-    rows = [_spike(spike) for spike in spikes[:MOST_SPIKES]]
+    rows = [_spike(run, spike, with_texts=place < WITH_TEXTS) for place, spike in enumerate(spikes[:MOST_SPIKES])]
+    left = len(spikes) - MOST_SPIKES
+    note = "The text of any sample: tsugiki sample RECIPE NUMBER." + (
+        f" {left:,} more spikes are in metrics.jsonl." if left > 0 else ""
+    )
+    columns: list[Column | str] = [
+        Column("step"),
+        Column("loss"),
+        Column("gradient norm"),
+        "what was done",
+        "in the batch",
+    ]
     title = f"Spikes of {run.name}" if named else "Spikes"
-    left = f"{len(spikes) - MOST_SPIKES:,} more are in metrics.jsonl." if len(spikes) > MOST_SPIKES else ""
-    columns: list[Column | str] = [Column("step"), Column("loss"), Column("gradient norm"), "done", "in the batch"]
-    return join(heading(title), table(columns, rows, names=False), paragraph(left, "note") if left else None)
+    return join(heading(title), table(columns, rows, names=False), paragraph(note, "note"))
 
 
-def _spike(spike: SpikeLine) -> list[Part]:
-    documents = []
-    for each in spike.get("documents", []):
+def _spike(run: RunDirectory, spike: SpikeLine, *, with_texts: bool) -> list[Part]:
+    first, end = [*spike.get("samples", []), 0, 0][:2]
+    known = spike.get("documents") or (batch_texts(run, range(first, end)[:SAMPLES_SHOWN]) if with_texts else [])
+    documents: list[Part] = []
+    for each in known:
         name = f"sample {each['sample']:,}" + (f", {each['source']}" if "source" in each else "")
         text = element("blockquote", each.get("text", ""), class_="sample")
         documents.append(element("details", element("summary", name), text))
-    samples = spike.get("samples", [])
-    named = ", ".join(f"{sample:,}" for sample in samples[:8]) + (" …" if len(samples) > 8 else "")
-    batch = join(*documents) if documents else join(f"samples {named}" if samples else "")
-    done = " ".join(text for text in (spike.get("action", ""), spike.get("reason", "")) if text)
+    batch = f"samples {first:,} to {end - 1:,}" if end > first else ""
+    done = [spike.get("action", ""), spike.get("reason", "")]
+    if "to" in spike:
+        done.append(f"to step {spike['to']:,}")
+    if len(skipped := spike.get("skip", [])) == 2:
+        done.append(f"stepping over samples {skipped[0]:,} to {skipped[1] - 1:,}")
     return [
-        f"{spike['step']:,}", NATS.write(spike.get("loss")), NORM.write(spike.get("grad_norm")), done, batch,
+        f"{spike['step']:,}", _with_limit(spike.get("loss"), spike.get("loss_limit"), NATS),
+        _with_limit(spike.get("grad_norm"), spike.get("norm_limit"), NORM), ", ".join(part for part in done if part),
+        join(batch, *documents),
     ]  # fmt: skip
+
+
+def _with_limit(value: float | None, limit: float | None, axis: Axis) -> Markup:
+    """A figure, and what it should not have exceeded where it did."""
+    exceeded = limit is not None and limit < 1e300 and (value is None or value > limit)
+    return join(
+        axis.write(value), element("span", f" (limit {axis.write(limit)})", class_="range") if exceeded else None
+    )
 
 
 def speed_and_memory(runs: Runs) -> Section | None:

@@ -1,0 +1,46 @@
+"""Which text was in the batch of a step: the order of data is a function of the sample number, so it can be read from
+the token stores years later, where they still are what the run was trained on."""
+
+from collections.abc import Sequence
+
+from tsugiki.corpus.mixture import Mixture
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import TsugikiError
+from tsugiki.metrics_file import Document
+from tsugiki.report.figures import order_of_data
+from tsugiki.report.run_directory import RunDirectory, found_at
+
+CHARACTERS = 400
+"""Of a sample's text that are shown."""
+
+
+def batch_texts(run: RunDirectory, samples: Sequence[int]) -> list[Document]:
+    """The beginnings of global samples; none where stores or tokenizer are not here, or not those of the run."""
+    mixture, prepared = order_of_data(run), found_at(run, run.recipe.prepared_dir)
+    if mixture is None or prepared is None or not samples:
+        return []
+    recorded = run.checkpoint.get("sources", {}) if run.checkpoint else {}
+    try:
+        tokenizer = TextTokenizer.from_folder(run.folder / "model")
+        return [
+            Document(sample=sample, source=name, text=_text(run, mixture, tokenizer, sample, name))
+            for sample, name in zip(samples, _sources(mixture, samples), strict=True)
+            if name in run.manifests
+            and recorded.get(name, run.manifests[name].fingerprint) == run.manifests[name].fingerprint
+        ]
+    except TsugikiError as error:
+        run.problems.append(str(error))
+        return []
+
+
+def _sources(mixture: Mixture, samples: Sequence[int]) -> list[str]:
+    return [mixture.names[place] for place in mixture.locate(samples).source.tolist()]
+
+
+def _text(run: RunDirectory, mixture: Mixture, tokenizer: TextTokenizer, sample: int, name: str) -> str:
+    prepared = found_at(run, run.recipe.prepared_dir)
+    assert prepared is not None
+    window = int(mixture.locate([sample]).window[0])
+    tokens = TokenStore(prepared / name / "train").window(window, run.recipe.data.sequence_length)
+    return tokenizer.decode(tokens.tolist()).strip("\ufffd")[:CHARACTERS]  # characters that the window cuts
