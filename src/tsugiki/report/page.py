@@ -41,7 +41,7 @@ def _lead(runs: Runs) -> Markup:
         ("steps", lambda run: f"{run.step:,} of {total_steps(run.recipe):,}"),
         ("tokens", lambda run: quantity(_tokens(run))),
         ("left, about", _left),
-        ("last word", lambda run: moment(run.state.get("time", "")) if run.state else ""),
+        ("last written", lambda run: moment(run.state.get("time", "")) if run.state else ""),
         ("checkpoints kept", lambda run: f"{len(run.checkpoints):,}"),
         ("spikes", lambda run: f"{len(run.metrics.spikes):,}" if run.metrics.spikes else ""),
     ]))  # fmt: skip
