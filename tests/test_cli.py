@@ -24,11 +24,18 @@ def test_version(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("verb", ["init", "validate", "run", "prepare", "train", "preflight", "export", "inspect",
-                                  "sample", "generate", "quickstart", "recipe"])  # fmt: skip
+                                  "sample", "generate", "quickstart", "recipe", "report", "watch"])  # fmt: skip
 def test_every_verb_has_help(monkeypatch, capsys, verb):
     code, out, _ = run_cli(monkeypatch, capsys, verb, "--help")
     assert code == 0
     assert len(out) > 200
+
+
+def test_a_report_of_what_is_no_run_is_one_message(monkeypatch, capsys, tmp_path):
+    code, _, err = run_cli(monkeypatch, capsys, "report", str(tmp_path))
+    assert code == 2
+    assert err.startswith(f"error: {tmp_path}: no run directory")
+    assert "Traceback" not in err
 
 
 def test_an_unknown_verb_names_the_nearest(monkeypatch, capsys):

@@ -96,6 +96,15 @@ def test_a_run_extends_trains_resumes_and_exports_a_model_that_plain_transformer
     assert report["model"]["parameters"] == sum(tensor.numel() for tensor in stored.values())
     assert report["initialisation"]["tied"] == ("no" if family == "llama" else "yes")
 
+    (figures,) = json.loads((run / "report/report.json").read_text())["runs"]
+    assert figures["vocabulary"]["vocabulary_size"] == {"before": IDS[family], "after": rows}
+    assert figures["state"]["status"] == "finished"
+    assert {one["metric"] for one in figures["gains"]} == {"bits per byte"}
+    assert all(one["difference_limits"] for one in figures["gains"])
+    assert figures["samples"]["samples"]
+    assert (run / "report/report.html").read_text("utf-8").startswith("<!doctype html>")
+    assert "report     " in started.output()
+
     # A run that shares the vocabulary, stopped while the embeddings train alone, ends with the same bits.
     shared = {"vocabulary": {"output_dir": str(run / "vocabulary")}}
     started = launch("run", project.write("parts", **shared), "training.stop_after_steps=2")
