@@ -1,19 +1,44 @@
 """An array of jobs: the scripts as they are submitted, by a stub and by Slurm itself where it is installed."""
 
 import os
+import shutil
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from one_node_slurm import one_node_slurm, said, why_not
 
 from tsugiki.errors import RecipeError, StorageError
+from tsugiki.files import read_json
+from tsugiki.sweep_results import SweepResult
 
 SBATCH = """#!/bin/sh
 echo "$@" >> sbatch.txt
 test -e REFUSE && { echo "sbatch: error: invalid partition" >&2; exit 1; }
 echo "$(wc -l < sbatch.txt);cluster"
 """
+
+
+WORK = """
+import sys
+from pathlib import Path
+
+_, sys.executable, *words = sys.argv
+with open("work.txt", "a") as file:
+    file.write(" ".join(words[2:]) + "\\n")
+sys.argv = ["tsugiki", *words[2:]]
+from tsugiki.cli import main
+
+try:
+    main()
+finally:
+    if words[-1] == "--judge":
+        Path("judged").touch()
+"""
+"""The command line, whose own processes are the stub."""
 
 
 def silent(_text: str) -> None:
@@ -82,3 +107,34 @@ def test_a_job_that_was_stopped_is_queued_again_and_a_signal_reaches_the_work(st
     assert (stub.folder / "requeued.txt").exists() is requeued
     if requeued:
         assert (stub.folder / "requeued.txt").read_text() == "requeue 41_3\n"
+
+
+@pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+def test_slurm_itself_runs_what_is_shared_the_array_and_the_table(project, open_sweep, monkeypatch):
+    """A real cluster of one node: a trial that fails does not keep the table from being made."""
+    folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # paths of sockets are short
+    work, stub = project.folder / "work.py", sys.executable  # as the fixture has left it
+    work.write_text(WORK)
+    python_path = ":".join(path for path in sys.path if path)
+    setup = [f'python() {{ PYTHONPATH={python_path} exec {Path(sys.prefix) / "bin/python"} {work} {stub} "$@"; }}']
+    path = project.write(
+        trials={"good": {}, "fails": {"training.learning_rate": 0.125}}, executor={"kind": "slurm", "setup": setup}
+    )
+    try:
+        with one_node_slurm(folder) as environment:
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            open_sweep(path).submit(silent)
+            deadline = time.monotonic() + 120
+            while not (project.folder / "judged").exists():
+                assert time.monotonic() < deadline, said(["squeue"], dict(os.environ))
+                time.sleep(0.2)
+            calls = (project.folder / "work.txt").read_text().splitlines()
+            assert calls[0] == "sweep sweep.yaml --shared"
+            assert sorted(calls[1:3]) == ["sweep sweep.yaml --trial 0", "sweep sweep.yaml --trial 1"]
+            assert calls[3:] == ["sweep sweep.yaml --judge"]
+            result = read_json(project.folder / "runs/sweep/sweep.json", SweepResult)
+            assert result.finished
+            assert [trial.runs[0].state for trial in result.trials] == ["done", "died"]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

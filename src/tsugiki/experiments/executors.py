@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import NamedTuple
 
+from tsugiki.amounts import duration
 from tsugiki.errors import RecipeError
 from tsugiki.experiments.runner import Workers, run_trial
 from tsugiki.experiments.sweep_file import ExecutorSection
@@ -88,7 +89,7 @@ def run_locally(
         finally:
             running.pop(trial.number, None)
             free.put(environment)
-        say(f"{ended['ending']:<10} {trial.title}{_how(ended)}, {_minutes(time.monotonic() - started)}")
+        say(f"{ended['ending']:<10} {trial.title}{_how(ended)}, {duration(time.monotonic() - started)}")
         return ended
 
     pool = ThreadPoolExecutor(len(slots.environments))
@@ -115,7 +116,3 @@ def _how(ended: Ended) -> str:
     if ended["ending"] == "done":
         return f" after step {ended['step']:,}" if ended["steps"] else ""
     return f" at step {ended['step']:,}: {ended['reason']}"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"

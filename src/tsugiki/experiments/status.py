@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+from tsugiki.amounts import duration
 from tsugiki.errors import StorageError
 from tsugiki.experiments.runner import held, is_over, last_error, lock_of, read_state
 from tsugiki.experiments.trials import Plan, Trial
 from tsugiki.metrics_file import read_metrics
+from tsugiki.recipe_checks import total_steps
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,11 @@ def standing(trial: Trial, suites: list[str]) -> Standing:
         return Standing("running", step, "starts")
     last = steps[-1]
     words = f"at step {last['step']:,} of {trial.steps:,}"
-    loss, left, total = last.get("loss"), last.get("seconds_left"), trial.recipe.training.max_steps
+    loss, left, total = last.get("loss"), last.get("seconds_left"), total_steps(trial.recipe)
     if loss is not None:
         words += f", loss {loss:.3f}"
-    if left and total and total > last["step"]:
-        words += f", {left * (trial.steps - last['step']) / (total - last['step']) / 60:.0f} minutes left"
+    if left and total > last["step"]:
+        words += f", {duration(left * (trial.steps - last['step']) / (total - last['step']))} left"
     return Standing("running", last["step"], words)
 
 
