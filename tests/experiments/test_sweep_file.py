@@ -50,6 +50,7 @@ def test_unknown_keys_are_named_with_the_nearest_and_their_line(project):
     assert f"sweep.yaml:{line('seds')}: seds: unknown key; did you mean seeds?" in text
     assert f"sweep.yaml:{line('gains')}: judge.gains: unknown key; did you mean gain?" in text
     assert "judge.keep.suite:en: must be at least 0, not -1" in text
+    assert "missing" not in text  # a misspelt key is told once
 
 
 def test_every_trials_recipe_is_checked_before_any_work(project):
