@@ -59,8 +59,10 @@ def run(recipe: dict, run_dir: Path, rate: float) -> int:
         asked = []
         signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
         log(1)
-        (run_dir.parent / f"waiting-{run_dir.name}").touch()
-        while not asked:
+        (run_dir.parent / "pid").write_text(str(os.getpid()))
+        (run_dir.parent / "pid").rename(run_dir.parent / f"waiting-{run_dir.name}")
+        deadline = time.monotonic() + 120  # nothing is left behind where a test fails
+        while not asked and time.monotonic() < deadline:
             time.sleep(0.01)
         write("resumable", 1, "SIGTERM")
         return 75

@@ -194,7 +194,8 @@ def _text_of(path: FilePath) -> str:
 
 
 def _problems(error: ValidationError, path: FilePath, document: Document) -> str:
-    lines, meant = [], set()
+    lines: list[tuple[int, str]] = []
+    meant: set[Path] = set()
     # A misspelt key is also a missing one; the first message says all there is to say.
     for details in sorted(error.errors(include_url=False), key=lambda one: one["type"] == "missing"):
         place: Path = tuple(part for part in details["loc"] if part != "[key]")
