@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src/tsugiki"
-STAGES = {"vocabulary", "training", "evaluation", "experiments", "report"}
+STAGES = {"vocabulary", "training", "evaluation", "experiments", "report", "release"}
 ABOVE = {
-    "pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_experiments", "cli_report", "quickstart", "preview",
+    "pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_experiments", "cli_report", "cli_release", "quickstart", "preview",
 }  # fmt: skip
 PARTS = [
     "recipe", "recipe_values", "recipe_training", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_machine",
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
     "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
     "experiment_results", "sweep_results", "evaluation_files", "score_combinations", "checkpoint_files", "checkpoint_tensors", "folders",
-    "metrics_file", "model_folder", "rewinds", "amounts", "pages", "differences", "least_squares",
+    "metrics_file", "model_folder", "rewinds", "amounts", "pages", "differences", "least_squares", "licence", "moved",
+    "release_file",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 

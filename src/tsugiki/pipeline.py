@@ -243,6 +243,38 @@ def run_report(folders: Sequence[Path], say: Say, output: Path | None = None) ->
     say(f"report     {page}, {', '.join(path.name for path in others)}")
 
 
+def run_release(
+    place: Path,
+    output: Path,
+    say: Say,
+    *,
+    dtype: str = "bfloat16",
+    average: str | None = None,
+    push_to: str | None = None,
+    public: bool = False,
+) -> None:
+    """Make a verified folder of a run directory, or of a checkpoint in one, and push it where `push_to` names a
+    repository of the hub. average: `last:N`."""
+    from tsugiki.release.choose import parse_average
+    from tsugiki.report.write import write_release_pages
+
+    count = None if average is None else parse_average(average)
+    hub = None
+    if push_to is not None:
+        from tsugiki.release.push import open_hub
+
+        hub = open_hub(push_to, public=public)
+    from tsugiki.release.make import release
+
+    release(place, output, write_release_pages, say, dtype=dtype, average=count)
+    if hub is not None:
+        from tsugiki.release.push import push
+
+        who = "everybody" if hub.public else "you and your organisation"
+        say(f"push       to {hub.address}, for {who} to see; report/ has the recipe with its paths and held-out text")
+        say(f"push       {push(hub, output)} is whole")
+
+
 def _wait_for_data(recipe: Recipe) -> None:
     """Other ranks wait for rank 0's work on files, not in a collective that would time out.
 

@@ -15,6 +15,7 @@ from tsugiki.corpus.fingerprint import InputRecord
 from tsugiki.corpus.readers import FORMATS, either, read_documents
 from tsugiki.corpus.records import BadRecord, Document
 from tsugiki.errors import DataError, ModelError, RecipeError, TsugikiError
+from tsugiki.licence import PATTERNS as LICENCE_PATTERNS
 from tsugiki.recipe import CorpusSection
 from tsugiki.recipe_machine import looks_like_hub_id
 
@@ -40,7 +41,7 @@ PICKLE_PATTERNS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 def resolve_model_folder(
     name_or_path: str,
     revision: str | None = None,
-    files: Literal["tokenizer", "all"] = "all",
+    files: Literal["tokenizer", "licence", "all"] = "all",
     *,
     allow_pickle: bool = False,
     known_commit: str | None = None,
@@ -62,7 +63,7 @@ def resolve_model_folder(
     except ImportError:
         raise RecipeError(f"{name_or_path} is not a folder here; hub ids need: pip install 'tsugiki[hub]'") from None
     wanted = known_commit or revision
-    patterns = TOKENIZER_PATTERNS if files == "tokenizer" else MODEL_PATTERNS
+    patterns = {"tokenizer": TOKENIZER_PATTERNS, "licence": LICENCE_PATTERNS, "all": MODEL_PATTERNS}[files]
     try:
         info = HfApi().model_info(name_or_path, revision=wanted)
         if files == "all" and _holds_pickles_only(info):

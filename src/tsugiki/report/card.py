@@ -9,21 +9,21 @@ import yaml
 
 from tsugiki import __version__
 from tsugiki.amounts import quantity
+from tsugiki.licence import KEYS, find_licence
 from tsugiki.printable import escape_markdown, one_line
+from tsugiki.release_file import Release
 from tsugiki.report.figures import BITS, Measure, gains, mixture
 from tsugiki.report.run_directory import RunDirectory, found_at
 from tsugiki.report.words import base_name, is_hub_id, summary
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 NOT_LANGUAGES = {"code", "math", "other"}
-LONGEST_README = 1 << 20
-"""Bytes of a base's README.md that are looked at."""
 
 
-def make_card(run: RunDirectory) -> str:
-    """README.md for the final model's folder."""
-    metadata = yaml.safe_dump(_metadata(run), sort_keys=False, allow_unicode=True, width=100)
-    blocks = [f"# {_text(run.name)}", _text(summary(run)), *_sections(run)]
+def make_card(run: RunDirectory, release: Release | None = None) -> str:
+    """README.md for the final model's folder; with `release` for that of these weights, which may be others."""
+    metadata = yaml.safe_dump(_metadata(run, release), sort_keys=False, allow_unicode=True, width=100)
+    blocks = [f"# {_text(run.name)}", _text(summary(run)), *_sections(run, release)]
     return f"---\n{metadata}---\n\n" + "\n\n".join(blocks) + "\n"
 
 
@@ -31,10 +31,10 @@ def _text(text: str) -> str:
     return escape_markdown(one_line(text))
 
 
-def _metadata(run: RunDirectory) -> dict[str, Any]:
+def _metadata(run: RunDirectory, release: Release | None) -> dict[str, Any]:
     languages = [one.language for one in mixture(run) if one.language and (one.realised or one.asked) > 0]
     languages = [each for each in dict.fromkeys(languages) if LANGUAGE.fullmatch(each) and each not in NOT_LANGUAGES]
-    base, licence = run.recipe.model.name_or_path, _base_licence(run)
+    base, licence = run.recipe.model.name_or_path, _stated_licence(run, release)
     sets = dict.fromkeys(source.hub for source in run.recipe.data.sources.values() if source.hub and source.weight > 0)
     found: dict[str, Any] = {
         "language": languages,
@@ -47,52 +47,78 @@ def _metadata(run: RunDirectory) -> dict[str, Any]:
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["tsugiki", "continual-pretraining"],
-        "model-index": _index(run),
+        "model-index": _index(run, release),
     }
     return {key: value for key, value in found.items() if value not in (None, [])}
 
 
-def _index(run: RunDirectory) -> list[dict[str, Any]]:
-    results = []
-    for one in gains(run):
-        if one.after is None or one.average:
-            continue
-        kind = "bits_per_byte" if one.metric == BITS else (one.metric or "score")
-        results.append({
+def _index(run: RunDirectory, release: Release | None) -> list[dict[str, Any]]:
+    """The scores of these weights: of others than the run's last, what the release has measured itself."""
+    scores: list[tuple[str, str, str, float]] = []  # name, key, metric, value
+    if _is_measured(release):
+        scores = [
+            (one.name, one.key, one.metric or "score", one.after)
+            for one in gains(run) if one.after is not None and not one.average
+        ]  # fmt: skip
+    elif release is not None:
+        found = release["verification"]["held_out"]
+        scores = [(name, f"text_{name}", BITS, one["bits_per_byte"]) for name, one in found.items() if one["whole"]]
+    results = [
+        {
             "task": {"type": "text-generation"},
-            "dataset": {"name": one_line(one.name), "type": re.sub(r"[^\w.-]+", "-", one.key)},
-            "metrics": [{"type": kind, "value": round(one.after, 4), "name": _metric(one)}],
-        })  # fmt: skip
+            "dataset": {"name": one_line(name), "type": re.sub(r"[^\w.-]+", "-", key)},
+            "metrics": [{
+                "type": "bits_per_byte" if metric == BITS else metric, "value": round(value, 4),
+                "name": f"{BITS} (lower is better)" if metric == BITS else metric,
+            }],
+        }
+        for name, key, metric, value in scores
+    ]  # fmt: skip
     return [{"name": one_line(run.name), "results": results}] if results else []
 
 
-def _metric(one: Measure) -> str:
-    return "bits per byte (lower is better)" if one.metric == BITS else one.metric or "score"
-
-
-def _base_licence(run: RunDirectory) -> dict[str, str]:
-    """What the card of the base says of its licence, where the base lies in a folder on this machine."""
+def _stated_licence(run: RunDirectory, release: Release | None) -> dict[str, str]:
+    """What the card of the base says of its licence, where the base lies in a folder on this machine, or as the release
+    has found it."""
+    if release is not None:
+        return release["licence"]
     name = run.recipe.model.name_or_path
     folder = found_at(run, Path(name)) if name else None
-    if folder is None or not (folder / "README.md").is_file():
-        return {}
-    with (folder / "README.md").open("rb") as file:
-        text = file.read(LONGEST_README).decode("utf-8", "replace")
-    match = re.match(r"---\r?\n(.*?)\r?\n---", text, re.S)
-    try:
-        stated = yaml.safe_load(match[1]) if match else None
-    except (yaml.YAMLError, RecursionError):
-        return {}
-    keys = ("license", "license_name", "license_link")
-    return {key: stated[key] for key in keys if isinstance(stated.get(key), str)} if isinstance(stated, dict) else {}
+    return find_licence(folder).stated if folder is not None and folder.is_dir() else {}
 
 
-def _sections(run: RunDirectory) -> Iterator[str]:
+def _licence_in_words(run: RunDirectory, release: Release | None) -> str:
+    if run.recipe.model.name_or_path is None:
+        return ""
+    stated, files = _stated_licence(run, release), release["licence_files"] if release else []
+    if stated:
+        text = f" The base is under {_text(next(stated[key] for key in ('license_name', *KEYS) if key in stated))}"
+        return text + (f" ({_files(files)})." if files else ".")
+    if files:
+        return f" The licence of the base is in {_files(files)}."
+    return " The licence of the base was not found: see the base's page."
+
+
+def _files(names: list[str]) -> str:
+    return ", ".join(f"[{_text(name)}]({name})" for name in names)
+
+
+def _is_measured(release: Release | None) -> bool:
+    """Whether the run's scores are of these weights."""
+    return release is None or release["newest"]
+
+
+def _sections(run: RunDirectory, release: Release | None) -> Iterator[str]:
     measures = [one for one in gains(run) if one.after is not None]
+    if release is not None:
+        yield from _of_release(release)
     if measures:
+        final = "this model" if _is_measured(release) else "last checkpoint"
         yield "## Evaluation"
+        if not _is_measured(release):
+            yield "Of the run's last checkpoint, whose weights are not these."
         yield _table(
-            ["", "language", "base", "this model", "difference"],
+            ["", "language", "base", final, "difference"],
             [[one.name, one.language, _score(one.before), _score(one.after), _difference(one)] for one in measures], 2,
         )  # fmt: skip
         yield (
@@ -121,17 +147,36 @@ def _sections(run: RunDirectory) -> Iterator[str]:
         "tokenizer = AutoTokenizer.from_pretrained(folder)\nmodel = AutoModelForCausalLM.from_pretrained(folder)\n```"
     )
     yield "## Limits"
-    licence = _base_licence(run).get("license")
     yield (
         "A base model: it continues text and has not been taught to follow instructions or to refuse. What it learnt "
-        "from the base and from the sources above it may repeat, errors and prejudices included. "
-        + (
-            f"The base is under {_text(licence)}."
-            if licence
-            else "The licence of the base was not found: see the base's page."
-        )
+        "from the base and from the sources above it may repeat, errors and prejudices included."
+        + _licence_in_words(run, release)
     )
     yield f"Trained with Tsugiki {__version__}."
+
+
+def _of_release(release: Release) -> Iterator[str]:
+    """Which weights these are, and what was seen when the folder was read again."""
+    seen, steps = release["verification"], [f"{one['step']:,}" for one in release["checkpoints"]]
+    yield "## This release"
+    weights = f"step {steps[0]}" if len(steps) == 1 else f"the mean of the checkpoints of steps {', '.join(steps)}"
+    logits = seen["logits"]
+    yield (
+        f"The weights of {weights}, in {release['dtype']}. Read again from this folder, each of {seen['tensors']:,} "
+        f"tensors was bitwise that; transformers {seen['transformers']} gave the logits of our own path within "
+        f"{logits['largest_difference']:.1g} (the largest is {logits['largest']:.1f}). `release.json` has the figures, "
+        "`SHA256SUMS` the digests of all files but this one."
+    )
+    if seen["held_out"]:
+        yield _table(
+            ["held-out text", "documents", "bits per byte", "by transformers", "last checkpoint in training"],
+            [[name, f"{one['documents']:,}" if one["whole"] else "a beginning", _bits(one["bits_per_byte"]),
+              _bits(one["transformers"]), _bits(one["last_validation"])] for name, one in seen["held_out"].items()], 1,
+        )  # fmt: skip
+
+
+def _bits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _table(headings: list[str], rows: list[list[str]], words: int) -> str:

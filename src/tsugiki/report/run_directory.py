@@ -13,6 +13,7 @@ from typing import Any, NotRequired, TypeVar
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from tsugiki import moved
 from tsugiki.checkpoint_files import STATE, list_names
 from tsugiki.corpus.prepared import MANIFEST, SourceManifest
 from tsugiki.errors import DataError, RecipeError, TsugikiError
@@ -287,23 +288,8 @@ def read_run(folder: Path) -> RunDirectory:
 
 
 def found_at(run: RunDirectory, path: Path) -> Path | None:
-    """Where something that the recipe names lies now: its paths are relative to where the run was started, which need
-    not be here, and the run may have been moved with what lies beside it."""
-    path, own = path.expanduser(), run.recipe.run_dir.expanduser()
-    candidates = []
-    if path.is_relative_to(own):
-        candidates.append(run.folder / path.relative_to(own))
-    if not path.is_absolute() and not own.is_absolute():
-        here = run.folder.resolve()
-        depth = len(own.parts)
-        if here.parts[-depth:] == own.parts:
-            candidates.append(Path(*here.parts[:-depth]) / path)
-    elif own.is_absolute() and path.is_absolute():
-        shared = [a for a, b in zip(own.parts, path.parts, strict=False) if a == b]
-        up = len(own.parts) - len(shared)
-        if 0 < up <= 2 and up < len(run.folder.resolve().parts):
-            candidates.append(run.folder.resolve().parents[up - 1].joinpath(*path.parts[len(shared) :]))
-    return next((place for place in (*candidates, path) if place.exists()), None)
+    """Where something that the recipe names lies now."""
+    return moved.found_at(run.folder, run.recipe.run_dir, path)
 
 
 def _try(run: RunDirectory, read: Callable[[], T]) -> T | None:

@@ -17,6 +17,7 @@ from tsugiki.files import explain_os_error, write_atomically
 from tsugiki.pages.buckets import thin
 from tsugiki.recipe_secrets import hide_secrets
 from tsugiki.recipe_yaml import read
+from tsugiki.release_file import Release
 from tsugiki.report.card import make_card
 from tsugiki.report.figures import gains, mixture, speed
 from tsugiki.report.page import make_page
@@ -50,6 +51,13 @@ def write_report(folders: Sequence[Path], output: Path | None = None) -> list[Pa
     for name, text in contents.items():
         write_atomically(output / name, hide_secrets(text))
     return [output / name for name in contents]
+
+
+def write_release_pages(run: Path, folder: Path, release: Release) -> None:
+    """README.md, which is the card of a released folder, and the page and figures of its run in `report/`."""
+    write_report([run], folder / "report")
+    (folder / "report" / CARD).unlink()  # it tells of the run, not of this folder
+    write_atomically(folder / "README.md", hide_secrets(make_card(read_run(run), release)))
 
 
 def with_names(runs: Runs) -> list[RunDirectory]:

@@ -1,0 +1,112 @@
+"""Held-out documents of a run's sources, for the released model to read: what validation has scored, if affordable.
+
+The whole documents that validation takes first, as many as a budget allows; where not even one is allowed, its
+beginning, which no validation can be compared with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tsugiki.corpus.prepared import PreparedSource, open_prepared
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import TsugikiError
+from tsugiki.metrics_file import Scored, ValidationLine
+from tsugiki.moved import found_at
+from tsugiki.printable import one_line
+from tsugiki.recipe import Recipe
+
+MOST_SOURCES = 8
+CHARACTERS_A_TOKEN = 4
+FEWEST_CHARACTERS = 400
+"""Of a document's beginning, however large the model."""
+
+
+@dataclass(frozen=True)
+class SourceTexts:
+    """Documents of a source."""
+
+    texts: list[str]
+    ids: list[list[int]]
+    """Without BOS and EOS, as training has them."""
+    sizes: list[int]
+    """UTF-8 bytes."""
+    first: int | None
+    """The token before each: BOS, or EOS where training has no BOS."""
+    whole: bool
+    validated: float | None = None
+    """Nats of these documents in the run's last validation."""
+
+
+@dataclass(frozen=True)
+class HeldOutTexts:
+    """By source; or why there are none."""
+
+    sources: dict[str, SourceTexts] = field(default_factory=dict)
+    context: int = 256
+    missing: str | None = None
+
+
+def held_out_texts(
+    run: Path, recipe: Recipe, tokenizer: TextTokenizer, validation: ValidationLine | None, budget: int
+) -> HeldOutTexts:
+    """Held-out documents of at most about `budget` tokens over all sources.
+
+    validation: that of the newest checkpoint that is released, if there is one.
+    """
+    context = recipe.data.sequence_length
+    place = found_at(run, recipe.run_dir, recipe.prepared_dir)
+    if place is None:
+        return HeldOutTexts(context=context, missing=f"{recipe.prepared_dir}, the prepared data, is not there any more")
+    moved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"prepared_dir": place})})
+    try:
+        sources = open_prepared(moved)
+    except TsugikiError as error:
+        return HeldOutTexts(context=context, missing=one_line(str(error), 200))
+    usable = {
+        name: source for name, source in sources.items()
+        if source.manifest.tokenizer_fingerprint == tokenizer.fingerprint and source.held_out.document_count
+    }  # fmt: skip
+    if not usable:
+        others = any(source.held_out.document_count for source in sources.values())
+        why = "was prepared with another tokenizer" if others else "has no held-out documents"
+        return HeldOutTexts(context=context, missing=f"the prepared data {why}")
+    chosen = list(usable.items())[:MOST_SOURCES]
+    scored: Mapping[str, Scored] = validation["sources"] if validation else {}
+    return HeldOutTexts(
+        {
+            name: _texts(source, tokenizer, scored.get(name), recipe.training.eval_documents, budget // len(chosen))
+            for name, source in chosen
+        },
+        context,
+    )
+
+
+def _texts(
+    source: PreparedSource, tokenizer: TextTokenizer, scored: Scored | None, most: int, budget: int
+) -> SourceTexts:
+    manifest, held_out = source.manifest, source.held_out
+    first = manifest.bos_id if manifest.add_bos else manifest.eos_id
+    ids: list[list[int]] = []
+    for index in range(min(max(most, 1), held_out.document_count)):
+        length = held_out.document_starts[index + 1] - held_out.document_starts[index]
+        if sum(map(len, ids)) + length > budget:
+            break
+        ids.append(source.held_out_tokens(index))
+    if not ids:
+        text = tokenizer.decode(source.held_out_tokens(0)[: max(budget, FEWEST_CHARACTERS)])
+        text = text[: max(CHARACTERS_A_TOKEN * budget, FEWEST_CHARACTERS)].rstrip("\ufffd")
+        return SourceTexts([text], [tokenizer.encode(text)], [len(text.encode())], first, whole=False)
+    sizes = [int(size) for size in held_out.documents["bytes"][: len(ids)]]
+    texts = [tokenizer.decode(each) for each in ids]
+    return SourceTexts(texts, ids, sizes, first, True, _validated(scored, sizes))
+
+
+def _validated(scored: Scored | None, sizes: list[int]) -> float | None:
+    """Nats that the run's validation found in documents of these sizes, its first ones."""
+    if scored is None:
+        return None
+    by_document, bytes_of = scored.get("nats_by_document"), scored.get("bytes_by_document")
+    if by_document and bytes_of:
+        return sum(by_document[: len(sizes)]) if bytes_of[: len(sizes)] == sizes else None
+    return scored.get("nats") if scored.get("bytes") == sum(sizes) else None
