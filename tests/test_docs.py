@@ -14,7 +14,8 @@ import yaml
 from typer.testing import CliRunner
 
 from tsugiki.cli import app
-from tsugiki.experiments.sweep_file import ExecutorSection, SweepSection
+from tsugiki.experiments.experiment_file import ExecutorSection
+from tsugiki.experiments.sweep_file import SweepSection
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import check
 from tsugiki.recipe_file import json_schema, load_recipe, parse_recipe

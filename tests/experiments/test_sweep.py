@@ -11,7 +11,6 @@ import pytest
 from tsugiki.errors import DataError, RecipeError, StorageError
 from tsugiki.experiments.runner import Stopped, Workers, held, lock_of, run_trial
 from tsugiki.experiments.status import standing, status_lines
-from tsugiki.experiments.sweep import again
 from tsugiki.files import read_json
 from tsugiki.sweep_results import SweepResult
 
@@ -80,7 +79,7 @@ def test_a_trial_that_diverges_or_dies_is_a_result_and_may_be_tried_again(projec
     before = len(project.calls())
     sweep.run_here(silent)
     assert len(project.calls()) == before
-    assert len(again(sweep.plan)) == 3
+    assert len(sweep.again()) == 3
     sweep.run_here(silent)
     assert [call.split()[0] for call in project.calls()[before:]] == ["prepare", "run", "run", "run"]
 

@@ -1,4 +1,5 @@
-"""What a sweep's runs left behind, as the judge takes it: measurements by metric with their items, and training losses.
+"""What an experiment's runs left behind, as judge and attribution take it: measurements by metric with their items, and
+training losses.
 
 Read from files alone, so that it can be done while trials run, and on another machine.
 """
@@ -21,7 +22,7 @@ from tsugiki.metrics_file import read_metrics
 
 @dataclass(frozen=True)
 class Collected:
-    """All that is known of a sweep."""
+    """All that is known of an experiment."""
 
     base: dict[str, Measurement]
     """By metric; empty before the base is evaluated."""
@@ -110,7 +111,7 @@ def _left_out(measure: Measure, models: Mapping[str, dict[str, ModelResult]]) ->
             if task not in scored:
                 missing.setdefault(task, f"{title} has no score: {getattr(every.get(task), 'reason', 'not asked')}")
     if missing.keys() >= set(measure.tasks):
-        raise DataError(f"{measure.metric.name} cannot be judged: {next(iter(missing.values()))}")
+        raise DataError(f"{measure.metric.name} cannot be measured: {next(iter(missing.values()))}")
     return missing
 
 
@@ -137,7 +138,7 @@ def _require_same_items(
             if ours is not None and other is not None and _differ(ours, other):
                 raise DataError(
                     f"{name} was asked of the base with other items than of trial {trial.title}: its data or version "
-                    f"has changed. Remove {trial.beside('.ended.json')} and the base's, and sweep again"
+                    f"has changed. Remove {trial.beside('.ended.json')} and the base's, and give the same command again"
                 )
 
 

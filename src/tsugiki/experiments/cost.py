@@ -1,10 +1,10 @@
-"""What a sweep takes: runs, time by a rate that was measured, disk."""
+"""What an experiment takes: runs, time by a rate that was measured, disk."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 from tsugiki.amounts import duration, quantity
-from tsugiki.experiments.measures import Measures
 from tsugiki.experiments.trials import Plan, Trial
 from tsugiki.files import free_bytes
 from tsugiki.metrics_file import read_metrics
@@ -14,12 +14,12 @@ CHECKPOINT_BYTES = {"fp32-master": 12, "fp32": 12, "bf16-stochastic": 10, "pure-
 """A parameter's weight and moments as a checkpoint stores them, by precision."""
 
 
-def plan_lines(plan: Plan, measures: Measures, parameters: int, at_once: int | None, where: str) -> list[str]:
-    """The plan in words."""
+def plan_lines(plan: Plan, asked: Sequence[str], parameters: int, at_once: int | None, where: str) -> list[str]:
+    """The plan in words; `asked`: the lines that say what is measured, and what for."""
     section = plan.file.section
     variants = len(plan.file.variants)
     lines = [
-        f"sweep      {variants} trial{'s' if variants != 1 else ''} x {section.seeds} seed"
+        f"{plan.file.verb:<10} {variants} trial{'s' if variants != 1 else ''} x {section.seeds} seed"
         f"{'s' if section.seeds != 1 else ''} ({', '.join(map(str, plan.file.seeds))}) of {plan.file.recipe_path}, in "
         f"{plan.directory}"
     ]
@@ -29,9 +29,7 @@ def plan_lines(plan: Plan, measures: Measures, parameters: int, at_once: int | N
     lines.append(f"probe      {probe_words(plan)}")
     if plan.scaled:
         lines.append(f"probe      {'; '.join(plan.scaled)}")
-    gain = ", ".join(one.metric.name for one in measures.gain)
-    keep = ", ".join(f"{one.metric.name} within {fall:g}" for one, fall in measures.keep)
-    lines.append(f"judge      gain {gain}" + (f"; keep {keep}" if keep else ""))
+    lines += asked
     lines.append(f"shared     {_shared(plan)}; the base's evaluation, once")
     lines.append(f"cost       {_cost(plan, at_once)}; {where}")
     lines.append(f"disk       {_disk(plan, parameters)}")

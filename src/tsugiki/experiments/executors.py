@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from tsugiki.amounts import duration
 from tsugiki.errors import RecipeError
+from tsugiki.experiments.experiment_file import ExecutorSection
 from tsugiki.experiments.runner import Workers, run_trial
-from tsugiki.experiments.sweep_file import ExecutorSection
 from tsugiki.experiments.trials import Ended, Trial
 
 SILENCE_SECONDS = 30.0

@@ -1,11 +1,11 @@
-"""The metrics that a sweep is judged by: what their names mean, found out before anything runs.
+"""The metrics of an experiment: what their names mean, found out before anything runs.
 
 suite:ja              the mean over the suite's tasks in a language that have a score for all models
 bits_per_byte:ja      held-out text: of the source of this name, or of all sources in this language
 mgsm_ja, mgsm         a task by its name, with or without its language
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -33,16 +33,14 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measures:
-    """All that is judged."""
+    """All that is asked for, each metric once."""
 
-    gain: tuple[Measure, ...]
-    keep: tuple[tuple[Measure, float], ...]
-    """With what each may fall by."""
+    by_name: dict[str, Measure]
 
     @property
     def every(self) -> list[Measure]:
-        """Each metric once."""
-        return list({one.metric.name: one for one in (*self.gain, *(one for one, _ in self.keep))}.values())
+        """In the order of the file."""
+        return list(self.by_name.values())
 
     @property
     def suites(self) -> list[str]:
@@ -51,37 +49,35 @@ class Measures:
 
 
 def resolve(plan: Plan, known: Known) -> Measures:
-    """What the sweep file's `judge` names.
+    """What the names of metrics in the experiment's file mean.
 
     Raises RecipeError for a name that means nothing here, with the names that do; for held-out text that a trial has
     not, or has of other documents.
     """
-    recipe, section, problems = plan.base.recipe, plan.file.section.judge, []
-    names = _names(recipe, known)
+    names, problems = _names(plan.base.recipe, known), []
     found: dict[str, Measure] = {}
-    for key, asked in (("gain", list(section.gain)), ("keep", list(section.keep))):
+    for key, asked in plan.file.asked.items():
+        where = f"{plan.file.where.at(*key.split('.'))}: {key}"
         for name in asked:
             measure = names.get(name)
             if measure is not None:
                 found[name] = measure
-                problems += _differences(plan, measure, f"{plan.file.line_of('judge', key)}: judge.{key}: {name}")
+                problems += _differences(plan, measure, f"{where}: {name}")
                 continue
             shown = [one for one in names if not one.endswith("_bits")]
             near = get_close_matches(name, shown, 1, 0.6)
             problems.append(
-                f"{plan.file.line_of('judge', key)}: judge.{key}: {name} is not measured by this recipe"
+                f"{where}: {name} is not measured by this recipe"
                 + (f"; did you mean {near[0]}?" if near else "")
                 + f" It measures {', '.join(shown)}"
             )
     if problems:
         raise RecipeError("\n".join(problems))
-    return Measures(
-        tuple(found[name] for name in section.gain), tuple((found[name], fall) for name, fall in section.keep.items())
-    )
+    return Measures(found)
 
 
 def _names(recipe: Recipe, known: Known) -> dict[str, Measure]:
-    """Every name that can be judged by."""
+    """Every name that means something here."""
     assert recipe.evaluation is not None  # `expand` has refused a recipe without
     suite, found = recipe.evaluation.suite, {}
     tasks = known(recipe, suite)
@@ -125,8 +121,3 @@ def _differences(plan: Plan, measure: Measure, where: str) -> list[str]:
             first, other, *_ = kinds.values()
             problems.append(f"{where}: trials {first} and {other} hold out other documents of {source}")
     return list(dict.fromkeys(problems))
-
-
-def task_lists(measures: Measures) -> Mapping[str, tuple[str, ...]]:
-    """The tasks of each metric by its name."""
-    return {one.metric.name: one.tasks for one in measures.every}

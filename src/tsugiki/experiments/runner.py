@@ -43,7 +43,7 @@ class Stopped(Exception):
 
 @dataclass
 class Workers:
-    """Starts the processes of a sweep, and asks them all to stop at once."""
+    """Starts the processes of an experiment, and asks them all to stop at once."""
 
     launch: str | None = None
     _running: set[subprocess.Popen] = field(default_factory=set)
@@ -128,7 +128,7 @@ def lock_of(trial: Trial) -> Path:
 def run_trial(trial: Trial, suites: Sequence[str], workers: Workers, environment: Mapping[str, str]) -> Ended:
     """Train and evaluate a trial from where it stands, and record how it ended.
 
-    Whoever else works on it is waited for, also processes that a killed sweep left. Raises Stopped where it was asked
+    Whoever else works on it is waited for, also processes that a killed caller left. Raises Stopped where it was asked
     to stop.
     """
     with held(lock_of(trial)) as lock:

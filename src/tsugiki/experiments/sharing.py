@@ -3,7 +3,7 @@ same.
 
 Trials are compared by what their recipes say; each stage still compares its own fingerprint, which also covers the
 files. A folder that the recipe itself names is used by the trials that would fill it as the recipe does, so that what
-is there already is not made again; all others get folders in the sweep's own place.
+is there already is not made again; all others get folders in the experiment's own place.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""A sweep on Slurm: plain scripts that a person reads and changes, submitted in their order.
+"""An experiment on Slurm: plain scripts that a person reads and changes, submitted in their order.
 
-    <sweep_dir>/shared.sbatch   what trials share, and the base's evaluation
-    <sweep_dir>/trials.sbatch   the array: `tsugiki sweep SWEEP --trial $SLURM_ARRAY_TASK_ID`
-    <sweep_dir>/judge.sbatch    the table, when all have ended
+    shared.sbatch   what trials share, and the base's evaluation
+    trials.sbatch   the array: `tsugiki sweep SWEEP --trial $SLURM_ARRAY_TASK_ID`
+    judge.sbatch    the table, when all have ended (estimate.sbatch of an attribution)
 
-Any other scheduler runs the same three calls. A job that was stopped (its time is up, or it had to make room) has saved
-and requeues itself.
+They lie in the experiment's folder. Any other scheduler runs the same three calls. A job that was stopped (its time is
+up, or it had to make room) has saved and requeues itself.
 """
 
 import os
@@ -21,7 +21,7 @@ from tsugiki.files import write_atomically
 from tsugiki.printable import one_line
 
 SCRIPT = """#!/bin/bash
-# Written by `tsugiki sweep {sweep}`. Change it as you like and submit it by hand; the sweep writes it anew.
+# Written by `tsugiki {verb} {file}`. Change it as you like and submit it by hand; the same call writes it anew.
 #SBATCH --job-name={name}
 #SBATCH --output={log}
 #SBATCH --open-mode=append
@@ -44,7 +44,8 @@ exit $code
 
 def write_scripts(plan: Plan) -> list[Path]:
     """Write the three scripts; returns their paths in the order in which they run."""
-    section, sweep = plan.file.section.executor, str(plan.file.path)
+    section, verb, last = plan.file.section.executor, plan.file.verb, plan.file.conclude
+    file = str(plan.file.path)
     (plan.directory / "slurm").mkdir(parents=True, exist_ok=True)
     own = [f"#SBATCH {line.removeprefix('#SBATCH').strip()}" for line in section.options]
     limit = f"%{section.at_once}" if section.at_once else ""
@@ -55,16 +56,17 @@ def write_scripts(plan: Plan) -> list[Path]:
             '--trial "$SLURM_ARRAY_TASK_ID"', [*own, *array], "%x-%A_%a",
             "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}",
         ),
-        "judge": ("--judge", own, "%x-%j", "$SLURM_JOB_ID"),
+        last: (f"--{last}", own, "%x-%j", "$SLURM_JOB_ID"),
     }  # fmt: skip
     paths = []
     for kind, (call, options, log, job) in kinds.items():
         path = plan.directory / f"{kind}.sbatch"
         python = "python" if section.setup else shlex.quote(sys.executable)  # a set-up brings its own
         text = SCRIPT.format(
-            sweep=sweep, name=f"{plan.directory.name}-{kind}", log=f"{plan.directory.absolute()}/slurm/{log}.log",
+            verb=verb, file=file, name=f"{plan.directory.name}-{kind}",
+            log=f"{plan.directory.absolute()}/slurm/{log}.log",
             options="\n".join(options), here=shlex.quote(str(Path.cwd())), setup="\n".join(section.setup), job=job,
-            command=f"{python} -m tsugiki sweep {shlex.quote(sweep)} {call}",
+            command=f"{python} -m tsugiki {verb} {shlex.quote(file)} {call}",
         )  # fmt: skip
         write_atomically(path, text)
         path.chmod(0o755)

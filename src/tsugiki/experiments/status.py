@@ -1,4 +1,4 @@
-"""Where each trial of a sweep stands, from files alone: a line a trial."""
+"""Where each trial of an experiment stands, from files alone: a line a trial."""
 
 from dataclasses import dataclass
 

@@ -1,11 +1,11 @@
-"""From a sweep file to its trials: the whole recipe of each, checked, and the files that it leaves.
+"""From an experiment's file to its trials: the whole recipe of each, checked, and the files that it leaves.
 
-<sweep_dir>/NAME-seed-S/           an ordinary run directory
-<sweep_dir>/NAME-seed-S.yaml       its recipe; `tsugiki run` takes it as any other
-<sweep_dir>/NAME-seed-S.log        what its processes printed
-<sweep_dir>/NAME-seed-S.ended.json how it ended, once it has (`Ended`)
-<sweep_dir>/base.yaml, base/ ...   the same of the base, which is evaluated and not trained
-<sweep_dir>/shared/                what several trials read (`sharing`)
+NAME-seed-S/           an ordinary run directory, in the experiment's folder
+NAME-seed-S.yaml       its recipe; `tsugiki run` takes it as any other
+NAME-seed-S.log        what its processes printed
+NAME-seed-S.ended.json how it ended, once it has (`Ended`)
+base.yaml, base/ ...   the same of the base, which is evaluated and not trained
+shared/                what several trials read (`sharing`)
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from tsugiki.errors import RecipeError
+from tsugiki.experiments.experiment_file import ExperimentFile, Variant
 from tsugiki.experiments.sharing import assign
-from tsugiki.experiments.sweep_file import SweepFile, Variant
 from tsugiki.files import read_json, write_atomically
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
@@ -35,12 +35,12 @@ class Ended(TypedDict):
     """That it reached."""
     reason: str
     results: dict[str, str]
-    """By suite, the folder of its results, relative to the sweep's folder."""
+    """By suite, the folder of its results, relative to the experiment's folder."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep."""
+    """One run of an experiment."""
 
     number: int
     """Counted from 0: what `--trial` takes, and an array of jobs."""
@@ -74,11 +74,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a sweep."""
+    """All trials of an experiment."""
 
-    file: SweepFile
+    file: ExperimentFile
     trials: tuple[Trial, ...]
-    """Every variant at the first seed, then at the next: a sweep that is stopped early has compared them all."""
+    """Every variant at the first seed, then at the next: what is stopped early has compared them all."""
     base: Trial
     """Evaluated and not trained: its number is -1, its steps 0."""
     scaled: tuple[str, ...]
@@ -86,7 +86,7 @@ class Plan:
 
     @property
     def directory(self) -> Path:
-        """The sweep's folder."""
+        """The experiment's folder."""
         return self.file.directory
 
     def makers(self, trials: Sequence[Trial]) -> list[Trial]:
@@ -100,10 +100,10 @@ class Plan:
         return list(found.values())
 
 
-def expand(file: SweepFile) -> Plan:
+def expand(file: ExperimentFile) -> Plan:
     """The trials with their recipes.
 
-    Raises RecipeError with every problem of every trial, naming the lines of the sweep file.
+    Raises RecipeError with every problem of every trial, naming the lines of the experiment's file.
     """
     if file.base.evaluation is None:
         raise RecipeError(
@@ -140,7 +140,7 @@ def expand(file: SweepFile) -> Plan:
     return Plan(file, tuple(trials), _base_of(file, trials), tuple(dict.fromkeys(scaled)))
 
 
-def _probe(file: SweepFile, variant: Variant) -> tuple[dict[str, Any], list[str]]:
+def _probe(file: ExperimentFile, variant: Variant) -> tuple[dict[str, Any], list[str]]:
     """The keys that make a variant's run as long as the probe, and what else they shorten."""
     probe = file.section.probe
     if probe is None:
@@ -149,8 +149,8 @@ def _probe(file: SweepFile, variant: Variant) -> tuple[dict[str, Any], list[str]
     total = total_steps(recipe)
     if probe.steps > total:
         raise RecipeError(
-            f"{file.line_of('probe', 'steps')}: probe.steps: {probe.steps:,} is more than the {total:,} steps of trial "
-            f"{variant.name}"
+            f"{file.where.at('probe', 'steps')}: probe.steps: {probe.steps:,} is more than the {total:,} steps of "
+            f"trial {variant.name}"
         )
     if probe.steps == total:
         return {"training.stop_after_steps": None}, []
@@ -184,7 +184,7 @@ def _measured(recipe: Recipe, *, base: bool) -> Recipe:
     return recipe.model_copy(update={"evaluation": section})
 
 
-def _base_of(file: SweepFile, trials: Sequence[Trial]) -> Trial:
+def _base_of(file: ExperimentFile, trials: Sequence[Trial]) -> Trial:
     """The base, asked with the recipe of the trial that has most sources, whose held-out text it is scored on."""
     fullest = max(trials, key=lambda trial: (len(trial.recipe.data.sources), -trial.number))
     recipe = _measured(fullest.recipe, base=True).model_copy(update={"run_dir": file.directory / "base"})
@@ -197,7 +197,9 @@ def write_recipes(plan: Plan) -> None:
     Raises RecipeError where one has begun with another recipe, which cannot be gone on with.
     """
     texts = {
-        trial.beside(".yaml"): f"# {trial.title}: written by `tsugiki sweep {plan.file.path}`\n{show(trial.recipe)}"
+        trial.beside(
+            ".yaml"
+        ): f"# {trial.title}: written by `tsugiki {plan.file.verb} {plan.file.path}`\n{show(trial.recipe)}"
         for trial in (*plan.trials, plan.base)
     }
     changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text}
@@ -213,7 +215,7 @@ def write_recipes(plan: Plan) -> None:
             ]  # fmt: skip
     if problems:
         problems.append(
-            f"Give changed trials another name, or the sweep another sweep_dir, or remove what is there "
+            f"Give changed trials another name, or the file another {plan.file.folder_key}, or remove what is there "
             f"({plan.directory})"
         )
         raise RecipeError("\n".join(problems))
