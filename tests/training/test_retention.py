@@ -40,6 +40,19 @@ def test_without_keep_every_the_last_ones_stay_and_no_other(tmp_path: Path, proc
         assert names(tmp_path) == [f"step_{step:08d}" for step in kept]
 
 
+def test_a_run_that_was_killed_at_its_end_deletes_the_rest_when_it_is_opened_again(
+    tmp_path: Path, processes: Processes
+) -> None:
+    save(Checkpointer(tmp_path, processes, lineage="x", keep_last=None), 1, 2, 3)
+    checkpointer = Checkpointer(tmp_path, processes, lineage="x", keep_last=1)
+    found = checkpointer.newest_whole()
+    assert found is not None
+    assert len(names(tmp_path)) == 3
+    checkpointer.load(found, {"a": torch.zeros(3)})
+    checkpointer.retain_loaded()
+    assert names(tmp_path) == ["step_00000003"]
+
+
 def test_other_lineages_unknown_names_and_damaged_manifests_are_never_touched(
     tmp_path: Path, processes: Processes
 ) -> None:

@@ -316,6 +316,14 @@ class Checkpointer:
         except StorageError as error:
             self.warnings.append(str(error))
 
+    def retain_loaded(self) -> None:
+        """Rank 0: delete what the checkpoint that was loaded supersedes: a run that was killed before it had done so at
+        its end saves no more."""
+        newest = parse_name(self._line[0]) if self._line else None
+        if newest is not None:
+            self._retain(newest)
+            self._disposal.finish()
+
     def _discard(self, temporary: Path) -> None:
         if self._processes.is_first and temporary.exists():
             self._disposal.delete([])

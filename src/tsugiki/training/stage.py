@@ -81,6 +81,8 @@ def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
     if first:
         write_state(run_dir, "finished" if nothing_left else "running", run.step)
     if nothing_left:
+        if first:
+            run.checkpointer.retain_loaded()
         run.say(f"nothing to train: {run_dir} has finished its {run.total_steps:,} steps")
         return True
     if first:
