@@ -210,17 +210,24 @@ def _text_of(path: FilePath) -> str:
 
 
 def _problems(error: ValidationError, where: Where, kind: type[Section]) -> str:
-    lines = []
-    for details in error.errors(include_url=False):
+    lines: list[tuple[int, str]] = []
+    meant: set[Path] = set()
+    # A misspelt key is also a missing one; the first message says all there is to say.
+    for details in sorted(error.errors(include_url=False), key=lambda one: one["type"] == "missing"):
         place: Path = tuple(part for part in details["loc"] if part != "[key]")
         while place and place not in where.document.lines and details["type"] not in ("missing", "extra_forbidden"):
             place = place[:-1]
         if details["type"] == "extra_forbidden":
             known = _keys_beside(place, kind)
             near = get_close_matches(str(place[-1]), known, 1, 0.6)
+            meant.update((*place[:-1], key) for key in near)
             message = "unknown key" + (f"; did you mean {near[0]}?" if near else f"; known ones are {', '.join(known)}")
+        elif details["type"] != "missing":
+            message = explain(details)
+        elif place in meant:
+            continue
         else:
-            message = "missing" if details["type"] == "missing" else explain(details)
+            message = "missing"
         line = where.document.lines.get(place) or where.document.lines.get(place[:-1], 1)
         lines.append((line, f"{where.path}:{line}: {dotted(place)}: {message}"))
     return "\n".join(text for _, text in sorted(dict.fromkeys(lines)))
