@@ -29,13 +29,8 @@ def written(
 ) -> Written:
     """written("llama"): a folder as a release writes it, what was written, and texts to read."""
 
-    def write(name: str, *, texts: list[str] = TEXTS, dtype: str = "bfloat16", **changes: object):
-        sizes = {"vocab_size": 384, **changes}
-        if name == "gemma3-multimodal":
-            from conftest import TINY_CONFIGS
-
-            sizes = {"text_config": {**TINY_CONFIGS[name]["text_config"], **sizes}}
-        _, checkpoint = make_run(tmp_path / "run", tiny_model_folder(name, **sizes), tiny_tokenizer_folder)
+    def write(name: str, *, texts: list[str] = TEXTS, dtype: str = "bfloat16"):
+        _, checkpoint = make_run(tmp_path / "run", tiny_model_folder(name, vocab_size=384), tiny_tokenizer_folder)
         weights = read_weights([checkpoint], dtype)
         folder = tmp_path / "out"
         folder.mkdir()

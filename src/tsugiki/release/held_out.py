@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from tsugiki.corpus.prepared import PreparedSource, open_prepared
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import TsugikiError
@@ -69,37 +71,55 @@ def held_out_texts(
     }  # fmt: skip
     if not usable:
         others = any(source.held_out.document_count for source in sources.values())
-        why = "was prepared with another tokenizer" if others else "has no held-out documents"
+        why = "were prepared with another tokenizer" if others else "have no held-out documents"
         return HeldOutTexts(context=context, missing=f"the prepared data {why}")
-    chosen = list(usable.items())[:MOST_SOURCES]
+    chosen = dict([*usable.items()][:MOST_SOURCES])
+    counts, left = _affordable(chosen, max(recipe.training.eval_documents, 1), budget)
+    beginning = left // max(1, sum(count == 0 for count in counts.values()))
     scored: Mapping[str, Scored] = validation["sources"] if validation else {}
     return HeldOutTexts(
         {
-            name: _texts(source, tokenizer, scored.get(name), recipe.training.eval_documents, budget // len(chosen))
-            for name, source in chosen
+            name: _whole(source, tokenizer, counts[name], scored.get(name))
+            if counts[name]
+            else _beginning(source, tokenizer, beginning)
+            for name, source in chosen.items()
         },
         context,
     )
 
 
-def _texts(
-    source: PreparedSource, tokenizer: TextTokenizer, scored: Scored | None, most: int, budget: int
-) -> SourceTexts:
-    manifest, held_out = source.manifest, source.held_out
-    first = manifest.bos_id if manifest.add_bos else manifest.eos_id
-    ids: list[list[int]] = []
-    for index in range(min(max(most, 1), held_out.document_count)):
-        length = held_out.document_starts[index + 1] - held_out.document_starts[index]
-        if sum(map(len, ids)) + length > budget:
-            break
-        ids.append(source.held_out_tokens(index))
-    if not ids:
-        text = tokenizer.decode(source.held_out_tokens(0)[: max(budget, FEWEST_CHARACTERS)])
-        text = text[: max(CHARACTERS_A_TOKEN * budget, FEWEST_CHARACTERS)].rstrip("\ufffd")
-        return SourceTexts([text], [tokenizer.encode(text)], [len(text.encode())], first, whole=False)
-    sizes = [int(size) for size in held_out.documents["bytes"][: len(ids)]]
+def _affordable(sources: Mapping[str, PreparedSource], most: int, budget: int) -> tuple[dict[str, int], int]:
+    """How many whole documents of each source are read, and what is left of the budget: first documents first, and of
+    these the shortest, so that few sources go without."""
+    lengths = {
+        name: np.diff(source.held_out.document_starts[: min(most, source.held_out.document_count) + 1]).tolist()
+        for name, source in sources.items()
+    }
+    counts = dict.fromkeys(sources, 0)
+    for index in range(most):
+        for name in sorted(sources, key=lambda name: lengths[name][0]):
+            if counts[name] == index < len(lengths[name]) and lengths[name][index] <= budget:
+                counts[name] += 1
+                budget -= lengths[name][index]
+    return counts, budget
+
+
+def _whole(source: PreparedSource, tokenizer: TextTokenizer, count: int, scored: Scored | None) -> SourceTexts:
+    ids = [source.held_out_tokens(index) for index in range(count)]
+    sizes = [int(size) for size in source.held_out.documents["bytes"][:count]]
     texts = [tokenizer.decode(each) for each in ids]
-    return SourceTexts(texts, ids, sizes, first, True, _validated(scored, sizes))
+    return SourceTexts(texts, ids, sizes, _token_before(source), True, _validated(scored, sizes))
+
+
+def _beginning(source: PreparedSource, tokenizer: TextTokenizer, tokens: int) -> SourceTexts:
+    """Of the first document."""
+    text = tokenizer.decode(source.held_out_tokens(0)[: max(tokens, FEWEST_CHARACTERS)])
+    text = text[: max(CHARACTERS_A_TOKEN * tokens, FEWEST_CHARACTERS)].rstrip("\ufffd")
+    return SourceTexts([text], [tokenizer.encode(text)], [len(text.encode())], _token_before(source), whole=False)
+
+
+def _token_before(source: PreparedSource) -> int | None:
+    return source.manifest.bos_id if source.manifest.add_bos else source.manifest.eos_id
 
 
 def _validated(scored: Scored | None, sizes: list[int]) -> float | None:

@@ -41,8 +41,9 @@ CLOSE_VALIDATION = 0.02
 """Share by which bits per byte may differ from the run's validation, which computes in the precision of training."""
 WRITTEN = "the release as it was written"
 """In messages: it has no name yet."""
-WORK = {"cpu": 3e12, "cuda": 1e15}
-"""Parameters times tokens of held-out text that are worth it: about a minute of two CPU cores, seconds of a GPU."""
+WORK = {"cpu": 1.5e12, "cuda": 1e15}
+"""Parameters times tokens of held-out text that are worth it, read twice: a few minutes of two CPU cores, or a GPU's
+minute."""
 
 
 def token_budget(parameters: int) -> int:
