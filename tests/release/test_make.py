@@ -16,6 +16,7 @@ from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.evaluation.models import find_model
 from tsugiki.model.bits_per_byte import bits_per_byte
 from tsugiki.pipeline import run_release
+from tsugiki.recipe_file import parse_recipe
 from tsugiki.release import make
 from tsugiki.training.signals import Interrupted
 
@@ -184,6 +185,35 @@ def test_a_base_without_a_licence_is_said_to_have_none(trained, tmp_path, plain_
     head, text = card_of(tmp_path / "out")
     assert "license" not in head
     assert "The licence of the base was not found" in text
+
+
+def test_the_licence_of_a_hub_base_is_fetched_at_the_commit_that_was_trained_from(trained, monkeypatch):
+    asked = []
+
+    def resolve(name: str, revision: str | None, *, files: str, known_commit: str | None) -> tuple[Path, str | None]:
+        asked.append((name, files, known_commit))
+        return trained.parent / "base", known_commit
+
+    recipe = parse_recipe((trained / "recipe.yaml").read_text("utf-8"), overrides=["model.name_or_path=owner/base"],
+                          check_files=False)  # fmt: skip
+    origin = {"name": "owner/base", "revision": None, "commit": "c" * 40}
+    (trained / "model/source.json").write_text(json.dumps({"model": origin, "tokenizer": origin}))
+    monkeypatch.setattr(make, "resolve_model_folder", resolve)
+    found = make.base_licence(trained, recipe, lambda _text: None)
+    assert asked == [("owner/base", "licence", "c" * 40)]
+    assert found is not None
+    assert (found.name, [path.name for path in found.files]) == ("our-licence", ["LICENSE", "NOTICE.txt"])
+
+    def offline(*_: object, **__: object) -> None:
+        raise ModelError("not to be had from the hub")
+
+    monkeypatch.setattr(make, "resolve_model_folder", offline)
+    lines: list[str] = []
+    nothing = make.base_licence(trained, recipe, lines.append)
+    assert nothing is not None
+    assert not nothing.known
+    assert "not to be had" in lines[0]
+    assert "not found; the card says so" in lines[1]
 
 
 def test_refusals_come_before_work_and_leave_nothing(trained, tmp_path, monkeypatch):

@@ -63,6 +63,12 @@ def test_a_base_without_a_readable_licence_is_named_so(tmp_path, readme):
     assert "The licence of the base was not found" in card
 
 
+def test_a_model_without_a_base_has_no_licence_to_look_for(tmp_path):
+    architecture = {"model_type": "mistral", "vocab_size": 64}
+    run = make_run(tmp_path / "run", model__name_or_path=None, model__architecture=architecture, model__tokenizer="x/y")
+    assert "licence of the base" not in make_card(read_run(run))
+
+
 def test_hostile_text_neither_ends_the_metadata_nor_becomes_markup(tmp_path):
     text = "\n---\nlicense: mit\n<script>alert(1)</script> [x](javascript:alert(1)) | `"
     run = read_run(make_run(tmp_path / "run", text))
