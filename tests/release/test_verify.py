@@ -143,6 +143,17 @@ def test_a_folder_that_transformers_cannot_open_is_told_in_a_line(written, monke
     assert "\x1b" not in str(caught.value)
 
 
+def test_memory_that_runs_out_is_told(written, monkeypatch):
+    folder, weights, held_out = written("llama")
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(verify, "read_pretrained", exhausted)
+    with pytest.raises(ModelError, match="memory does not suffice to read the release again"):
+        verify_folder(folder, weights.tensors, "bfloat16", held_out, validated=True)
+
+
 def test_the_other_process_knows_nothing_of_us():
     assert "tsugiki" not in {line.split()[1].split(".")[0] for line in Path(plain.__file__).read_text("utf-8").splitlines()
                              if line.startswith(("import ", "from "))}  # fmt: skip

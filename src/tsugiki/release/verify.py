@@ -6,6 +6,7 @@ logits that our own path gives. And it reads held-out text, which it divides by 
 per byte that we find, and that the run's validation of these weights has found.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from tsugiki.errors import ModelError
 from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
+from tsugiki.model.cached.check import is_out_of_memory
 from tsugiki.model.device import DTYPES, default_device
 from tsugiki.model.load import read_pretrained
 from tsugiki.model.loss import TrainingModel
@@ -71,7 +73,16 @@ def verify_folder(
     """
     device = default_device()
     computed = dtype if device.type == "cuda" else "float32"
-    ours, count = _our_answers(folder, weights, computed, held_out)
+    try:
+        ours, count = _our_answers(folder, weights, computed, held_out)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        hint = ": set CUDA_VISIBLE_DEVICES= to have it read on the CPU" if device.type == "cuda" else ""
+        raise ModelError(f"memory does not suffice to read the release again{hint}") from None
+    if device.type == "cuda":  # what our process keeps of the GPU, the other one cannot have
+        gc.collect()
+        torch.cuda.empty_cache()
     theirs = _plain_answers(folder, computed, str(device), held_out, len(ours.logits[0, 0]))
     seen = Verification(
         transformers=transformers.__version__, device=str(device), dtype=computed, tensors=count,
