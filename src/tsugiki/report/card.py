@@ -161,10 +161,12 @@ def _of_release(release: Release) -> Iterator[str]:
     yield "## This release"
     weights = f"step {steps[0]}" if len(steps) == 1 else f"the mean of the checkpoints of steps {', '.join(steps)}"
     logits = seen["logits"]
+    difference = logits["largest_difference"]
+    close = f" within {difference:.1g}" if difference else ", bit by bit"
     yield (
         f"The weights of {weights}, in {release['dtype']}. Read again from this folder, each of {seen['tensors']:,} "
-        f"tensors was bitwise that; transformers {seen['transformers']} gave the logits of our own path within "
-        f"{logits['largest_difference']:.1g} (the largest is {logits['largest']:.1f}). `release.json` has the figures, "
+        f"tensors was bitwise that; transformers {seen['transformers']} gave the logits of our own path{close} (the "
+        f"largest is {logits['largest']:.1f}). `release.json` has the figures, "
         "`SHA256SUMS` the digests of all files but this one."
     )
     if seen["held_out"]:
