@@ -101,8 +101,8 @@ class TrainingSection(Section):
         default="record",
         description="What is done about a step whose loss or gradient norm stands far above those before it. record: it"
         " is logged with its samples. skip: no weight moves in it, and the run goes on. rewind: back to a checkpoint"
-        " before it, and on without the samples around it, three times at most. stop: the run ends. A step that is not"
-        " finite never moves weights; under record and skip three of them in a row end the run.",
+        " before it, and on without the samples around it, three times at most. stop: the run ends. These two take the"
+        " loss alone. A step that is not finite never moves weights; under record and skip three in a row end the run.",
         json_schema_extra=EXTENDING,
     )
     spike_threshold: Annotated[float, Field(gt=0, le=1000)] = Field(

@@ -268,6 +268,19 @@ def test_steps_that_are_not_finite_go_the_same_way(open_tiny, monkeypatch, polic
     assert all(torch.isfinite(tensor).all() for tensor in tensors_of(run).values())
 
 
+@pytest.mark.parametrize("policy", ["stop", "rewind", "skip"])
+def test_a_gradient_that_stands_out_alone_is_skipped_or_logged(open_tiny, monkeypatch, policy):
+    right = loop.objective
+    monkeypatch.setattr(
+        loop, "objective", lambda run, *given: right(run, *given) * (20 if run.step + 1 == SPIKE else 1)
+    )
+    run, recorder = trained(open_tiny(**SETTINGS, **{"training.spikes": policy}))
+    (spike,) = recorder.spikes
+    assert (spike["step"], spike["action"]) == (SPIKE, "skipped" if policy == "skip" else "recorded")
+    assert spike["reason"].startswith("gradient norm")
+    assert run.rewinds == []
+
+
 def test_more_than_five_spikes_in_a_row_end_a_run_that_skips(open_tiny, poison):
     poison(SAMPLES[0], 3000)
     run, recorder = open_tiny(**SETTINGS, **{"training.spikes": "skip"}), Recorder()

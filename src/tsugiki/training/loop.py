@@ -53,7 +53,7 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     nats, norm = sums.over_ranks(norm)
     loss = nats / max(targets, 1)
     spike = limits.exceeded(loss, norm)  # stays on the device
-    refused = ~torch.isfinite(loss + norm) if run.recipe.training.spikes == "record" else spike
+    refused = spike if run.recipe.training.spikes == "skip" else ~torch.isfinite(loss + norm)
     run.checkpointer.wait_copied()  # what a save that began after the last step still reads
     if targets:
         run.optimizer.step(step, learning_rate, skip=refused)

@@ -33,10 +33,12 @@ def meet_spike(run: Run, record: StepRecord, listeners: Sequence[Listener]) -> b
     Collective: all ranks have the same record. Raises DivergedError, nothing saved, where the run is to end.
     """
     policy, target, problem = run.recipe.training.spikes, None, ""
+    # A gradient is clipped; where a few windows make up a step, its norm is large now and then and no harm comes of it.
+    grave = not record.finite or record.loss > record.limits.loss
     samples = run.samples_of(run.step, run.step)  # before a rewind moves what comes next
-    if policy == "stop":
+    if policy == "stop" and grave:
         problem = f"{_reason(record)} in step {run.step:,}"
-    elif policy == "rewind":
+    elif policy == "rewind" and grave:
         target, problem = _way_back(run, record)
     elif run.bad_steps >= BAD_STEPS_TOLERATED:
         first = run.step - BAD_STEPS_TOLERATED + 1

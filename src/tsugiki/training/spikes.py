@@ -36,8 +36,8 @@ LATEST = 32
 _TO_SIGMA = 1.4826 / math.sqrt(2)
 _LEAST_LOSS_SPREAD = 0.01
 """Of the median loss: steps that hardly differ would make a spike of a hundredth of a nat."""
-_LEAST_NORM_SPREAD = math.log(2) / 6
-"""By the default threshold of 6, no norm below twice the median is a spike."""
+_LEAST_NORM_SPREAD = math.log(4) / 6
+"""By the default threshold of 6, no norm below four times the median is a spike: clipping takes care of those."""
 NEVER = sys.float_info.max
 """A limit that every finite number keeps."""
 
