@@ -65,6 +65,26 @@ def test_a_former_folder_whose_name_was_taken_by_a_killed_process_gets_it_back(t
     assert contents(tmp_path) == {"folder/below/file": "old"}
 
 
+def test_a_former_folder_that_cannot_get_its_name_back_at_once_is_kept_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename = tmp_path / "folder", Path.rename
+    make(target, "old")
+
+    def refuse(path: Path, name: Path) -> Path:
+        if Path(name) == target:
+            raise OSError(28, "No space left on device", str(name))
+        return rename(path, name)
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "rename", refuse)
+        with pytest.raises(StorageError, match="the disk is full"):
+            make(target, "new")
+    assert contents(tmp_path) == {".folder.old/below/file": "old"}
+    tidy(target)
+    assert contents(tmp_path) == {"folder/below/file": "old"}
+
+
 def test_leftovers_beside_a_whole_folder_go(tmp_path: Path) -> None:
     for name, text in (("folder", "new"), (".folder.old", "old"), (".folder.new", "half")):
         make(tmp_path / name, text)

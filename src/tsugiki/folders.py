@@ -91,7 +91,8 @@ def _put_right(target: Path) -> None:
     with contextlib.suppress(OSError):  # what stays now goes next time
         if old.exists() and not target.exists():
             old.rename(target)
-    for path in (new, old):
+    # Where the name could not be given back, the former folder is all that there is.
+    for path in (new, old) if target.exists() else (new,):
         shutil.rmtree(path, ignore_errors=True)
 
 
