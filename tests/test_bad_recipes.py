@@ -20,7 +20,7 @@ from tsugiki.recipe_yaml import read
 
 CASES = int(os.environ.get("TSUGIKI_SOAK_INPUTS", "300"))
 ROOT = Path(__file__).parents[1]
-PUBLISHED = [path for path in (ROOT / "recipes").glob("*.yaml") if not path.stem.endswith("-sweep")]
+PUBLISHED = [path for path in (ROOT / "recipes").glob("*.yaml") if not path.stem.endswith(("-sweep", "-attribution"))]
 RECIPES = sorted([*PUBLISHED, *(ROOT / "src/tsugiki/templates").rglob("*.yaml")])
 VALUES = [
     "nan", ".nan", ".inf", "-1", "1e400", "1000000000000", "~", "yes", "no", "0x1F", "1_000", "[]", "{}", "[a, b]", "{a: b}",

@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tsugiki.cli import app
+from tsugiki.experiments.attribution_file import AttributionSection, TransferSection
 from tsugiki.experiments.experiment_file import ExecutorSection
 from tsugiki.experiments.sweep_file import SweepSection
 from tsugiki.recipe import Recipe
@@ -47,7 +48,7 @@ def command_named(words: list[str]) -> tuple[click.Command, list[str]]:
     """The verb, or the sub-verb, that a command line calls, and the words after it."""
     command = typer.main.get_command(app)
     while isinstance(command, click.Group) or hasattr(command, "commands"):
-        stage = next((verb for verb in ("extend", "models", "trials") if verb in command.commands), None)
+        stage = next((verb for verb in ("extend", "models", "trials", "runs") if verb in command.commands), None)
         if stage and words[0] not in command.commands:  # a stage's own verb, which nobody types
             words = [stage, *words]
         assert words[0] in command.commands, f"there is no verb {words[0]}"
@@ -94,9 +95,8 @@ RECIPES = [*sorted(ROOT.glob("recipes/*.yaml")), *sorted(ROOT.glob("src/tsugiki/
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_commands_in_a_recipes_comments_exist_and_change_what_they_say(path):
     comments = re.findall(r"^#  +(.*\n)", path.read_text("utf-8"), re.M)
-    recipe = (
-        None if path.stem.endswith("-sweep") else load_recipe(path, check_files=False)
-    )  # a sweep takes no overrides
+    experiment = path.stem.endswith(("-sweep", "-attribution"))  # which take no overrides
+    recipe = None if experiment else load_recipe(path, check_files=False)
     for words in commands("```\n" + "".join(comments) + "```\n"):
         command, rest = command_named(words)
         command.make_context(words[0], [*rest])
@@ -164,8 +164,9 @@ def test_recipes_in_the_pages_are_valid(page):
     for text in snippets(page):
         if text.startswith("run_dir:"):
             parse_recipe(text, page.name, check_files=False)
-        elif text.startswith("recipe:"):
-            SweepSection.model_validate(read(text, page.name).tree)
+        elif text.startswith(("recipe:", "transfer:")):
+            tree = {"recipe": "recipe.yaml", **read(text, page.name).tree}
+            (SweepSection if "judge" in tree else AttributionSection).model_validate(tree)
         else:  # a part: valid once it stands in a whole one
             part = read(text, page.name).tree
             assert part.keys() <= Recipe.model_fields.keys()
@@ -209,6 +210,12 @@ def test_every_key_of_a_sweep_is_in_its_page():
     page = (ROOT / "docs/sweep.md").read_text("utf-8")
     for key in {*SweepSection.model_fields, *ExecutorSection.model_fields}:
         assert f"`{key}`" in page, key
+
+
+def test_every_key_of_an_attribution_is_in_its_page():
+    page = (ROOT / "docs/attribution.md").read_text("utf-8")
+    for key in {*AttributionSection.model_fields, *TransferSection.model_fields, "from", "to", "parts", "shares"}:
+        assert f"`{key}`" in page or f"  {key}: " in page, key
 
 
 def test_every_probe_is_in_the_preflight_page():

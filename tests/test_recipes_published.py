@@ -6,6 +6,7 @@ import pytest
 
 from tsugiki.errors import RecipeError
 from tsugiki.evaluation.known import known_tasks
+from tsugiki.experiments.attribution_file import load_attribution
 from tsugiki.experiments.measures import resolve
 from tsugiki.experiments.sweep_file import load_sweep
 from tsugiki.experiments.trials import expand
@@ -15,7 +16,8 @@ from tsugiki.recipe_file import load_recipe
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = sorted(ROOT.glob("recipes/*-sweep.yaml"))
-RECIPES = sorted({*ROOT.glob("recipes/*.yaml")} - {*SWEEPS})
+ATTRIBUTIONS = sorted(ROOT.glob("recipes/*-attribution.yaml"))
+RECIPES = sorted({*ROOT.glob("recipes/*.yaml")} - {*SWEEPS, *ATTRIBUTIONS})
 TEMPLATES = sorted(ROOT.glob("src/tsugiki/templates/*/*.yaml"))
 
 
@@ -45,6 +47,14 @@ def test_every_published_sweep_validates_and_is_measured(path):
     measures = resolve(plan, known_tasks)
     assert len(plan.trials) == len(plan.file.variants) * plan.file.section.seeds
     assert {"bits_per_byte:ja", "suite:ja", "suite:en"} <= {one.metric.name for one in measures.every}
+
+
+@pytest.mark.parametrize("path", ATTRIBUTIONS, ids=lambda path: path.stem)
+def test_every_published_attribution_validates_and_is_measured(path):
+    plan = expand(load_attribution(path, check_files=False))
+    measures = resolve(plan, known_tasks)
+    assert len(plan.trials) == len(plan.file.variants) * plan.file.section.seeds
+    assert list(measures.by_name) == plan.file.asked["metrics"]
 
 
 def test_swallows_sweep_is_stated_as_they_made_it():

@@ -24,7 +24,7 @@ from tsugiki.training.signals import Interrupted, interruptible
 
 VERBS = (
     "quickstart", "init", "validate", "run", "vocabulary", "prepare", "preflight", "train", "watch", "evaluate", "data",
-    "sweep", "report", "export", "release", "inspect", "sample", "generate", "recipe",
+    "sweep", "attribute", "report", "export", "release", "inspect", "sample", "generate", "recipe",
 )  # fmt: skip
 """In the order in which they are needed, which is that of the README."""
 
@@ -58,6 +58,7 @@ app.add_typer(vocabulary_app, name="vocabulary")
 app.add_typer(cli_evaluation.evaluate_app, name="evaluate")
 app.add_typer(cli_evaluation.data_app, name="data")
 app.add_typer(cli_experiments.sweep_app, name="sweep")
+app.add_typer(cli_experiments.attribute_app, name="attribute")
 app.command()(cli_release.release)
 app.command()(cli_report.report)
 app.command()(cli_report.watch)

@@ -15,6 +15,16 @@ sweep_app = typer.Typer(
     subcommand_metavar="SWEEP | status SWEEP",
 )
 
+attribute_app = typer.Typer(
+    cls=stage_group("runs"),
+    help="Vary factors together; tell what made the difference.",
+    no_args_is_help=True,
+    subcommand_metavar="EXPERIMENT | status EXPERIMENT",
+)
+
+AttributionFile = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT", help="The experiment, a YAML file.", show_default=False)
+]
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="The sweep, a YAML file.", show_default=False)]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Print the plan, and end.")]
 OneTrial = Annotated[
@@ -56,11 +66,50 @@ def sweep(
 
 
 @sweep_app.command("status")
-def status(path: SweepFile) -> None:
+def sweep_status(path: SweepFile) -> None:
     """Where each trial stands: a line a trial, from files only."""
     from tsugiki.experiments.sweep import Sweep
 
     _show_status(Sweep(path, *_models()))
+
+
+@attribute_app.command("runs", hidden=True)
+def attribute(
+    path: AttributionFile,
+    plan: PlanOnly = False,
+    trial: OneTrial = None,
+    shared: SharedOnly = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Estimate from what has ended, and run nothing.")
+    ] = False,
+    again: Again = False,
+) -> None:
+    """Run every cell of an experiment, estimate effects; goes on where it was stopped."""
+    from tsugiki.attribution_results import ATTRIBUTION_FILE
+    from tsugiki.experiments.attribution_runs import AttributionRuns
+    from tsugiki.experiments.attribution_table import draw, remarks
+
+    _refuse_several(plan, trial, shared, estimate, "--estimate")
+    opened = AttributionRuns(path, *_models())
+    if not estimate:
+        lines = opened.describe() if trial is None and not shared else []
+        if not _run(opened, [*lines, ""], plan, trial, shared, again):
+            return
+    result = opened.estimate()
+    for table in draw(result):
+        console.print(table)
+        say("")
+    for line in remarks(result):
+        say(line)
+    say(f"results    {opened.plan.directory / ATTRIBUTION_FILE}")
+
+
+@attribute_app.command("status")
+def attribute_status(path: AttributionFile) -> None:
+    """Where each run stands: a line a run, from files only."""
+    from tsugiki.experiments.attribution_runs import AttributionRuns
+
+    _show_status(AttributionRuns(path, *_models()))
 
 
 def _refuse_several(plan: bool, trial: int | None, shared: bool, conclude: bool, option: str) -> None:

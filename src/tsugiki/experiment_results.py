@@ -159,11 +159,12 @@ class Decomposition:
     start: dict[str, str]
     end: dict[str, str]
     """Level by factor."""
-    total: Estimate
+    total: Estimate | None
+    """None where the runs that finished do not tell it; parts of which that holds are not in `alone`."""
     alone: dict[str, Estimate]
     """By part (a factor, or several under one name)."""
     rest: Estimate | None
-    """None where the cells differ in one part only."""
+    """None where the cells differ in one part only, too."""
     words: str
 
 
@@ -177,6 +178,10 @@ class Attribution:
     runs: int
     left_out: dict[str, str]
     """Runs that diverged or died, and why; they are in no estimate."""
+    missing: tuple[str, ...]
+    """Cells of which no run finished."""
+    untold: tuple[str, ...]
+    """Levels of which no run finished, which no mean and effect takes in, and what else the others do not tell."""
     effects: tuple[Effect, ...]
     means: tuple[LevelMean, ...]
     grand_mean: dict[str, Estimate]

@@ -38,6 +38,37 @@ class Fit:
         return estimate(value, [Variance(self.residual.value * spread, self.residual.freedom)], basis)
 
 
+@dataclass(frozen=True, eq=False)
+class PartialFit:
+    """A fit of columns that may depend on each other: some combinations of coefficients are told by the runs, others by
+    none of them."""
+
+    fit: Fit
+    """Of as many combinations as there is rank."""
+    basis: Array
+    """[columns, rank]: what the runs tell of the coefficients, times their columns' lengths; orthonormal."""
+    lengths: Array
+    """[columns]: of the design's columns."""
+
+    def combination(self, weights: Array, basis: Basis = "seeds") -> Estimate | None:
+        """The sum of coefficients times weights [columns]; None where the runs do not tell it."""
+        scaled = weights / self.lengths
+        told = scaled @ self.basis
+        if np.linalg.norm(scaled - self.basis @ told) > TOLERANCE * max(1.0, float(np.linalg.norm(scaled))):
+            return None
+        return self.fit.combination(told, basis)
+
+
+def partial_fit(design: Array, values: Array) -> PartialFit:
+    """As `fit`, of any design."""
+    lengths = np.linalg.norm(design, axis=0)
+    lengths = np.where(lengths == 0, 1, lengths)
+    scaled = design / lengths
+    _, singular, right = np.linalg.svd(scaled, full_matrices=False)
+    basis = right[singular > TOLERANCE].T
+    return PartialFit(fit(scaled @ basis, values), basis, lengths)
+
+
 def fit(design: Array, values: Array) -> Fit:
     """`values` [runs] by the columns of `design` [runs, columns].
 

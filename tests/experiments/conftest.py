@@ -45,6 +45,23 @@ class SweepProject:
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return Path(name)
 
+    def write_attribution(self, name: str = "effects.yaml", **changes: Any) -> Path:
+        """As `write`, of two factors: code taken from Japanese, and the rate."""
+        self.recipe["data"]["sources"].setdefault("code", {"path": "code.jsonl", "weight": 0, "language": "code"})
+        content = {
+            "recipe": "recipe.yaml", "rest": "ja",
+            "factors": {
+                "code": {"without": {}, "with": {"shares": {"code": 10}}},
+                "learning rate": {"low": {}, "high": {"training.learning_rate": 1e-2}},
+            },
+            "metrics": ["bits_per_byte:ja", "bits_per_byte:en"],
+        }  # fmt: skip
+        sweep, self.sweep = self.sweep, content
+        try:
+            return self.write(name, **changes)
+        finally:
+            self.sweep = sweep
+
     def calls(self, directory: str = "runs/sweep") -> list[str]:
         path = self.folder / directory / "calls.txt"
         return path.read_text().splitlines() if path.exists() else []
@@ -72,3 +89,12 @@ def open_sweep(project) -> Callable[..., Any]:
     from tsugiki.experiments.sweep import Sweep
 
     return lambda path: Sweep(path, known_tasks, lambda recipe: Path(str(recipe.model.name_or_path)))
+
+
+@pytest.fixture
+def open_attribution(project) -> Callable[..., Any]:
+    """open_attribution(path): as the command line opens it."""
+    from tsugiki.evaluation.known import known_tasks
+    from tsugiki.experiments.attribution_runs import AttributionRuns
+
+    return lambda path: AttributionRuns(path, known_tasks, lambda recipe: Path(str(recipe.model.name_or_path)))

@@ -217,6 +217,45 @@ def test_a_change_between_cells_that_the_runs_cannot_predict_is_refused():
         attribute(FACTORS, runs, [EXACT], [DATA])
 
 
+def test_what_only_dead_runs_would_tell_is_left_out_and_the_rest_is_what_the_others_tell():
+    """Without one cell of mathematics × code at any rate, their interaction is not told, nor what it averages over."""
+    factors = [MATHEMATICS, CODE, RATE]
+    runs = simulated(np.random.default_rng(2), factors, lambda cell: planted({**cell, "precision": "fp32"}), noise=0.0)
+    dead = [run.cell["mathematics"] == run.cell["code"] == "yes" for run in runs]
+    runs = [Run(run.cell, run.seed, Ending(True, "nan")) if gone else run for run, gone in zip(runs, dead, strict=True)]
+    start = {"mathematics": "no", "code": "no", "learning rate": "3e-4"}
+    changes = [
+        Comparison(start, {**start, "mathematics": "yes", "learning rate": "3e-3"}),
+        Comparison(start, {**start, "mathematics": "yes", "code": "yes"}),
+    ]
+    found = attribute(factors, runs, [EXACT], changes)
+    assert found.missing == tuple(f"mathematics yes, code yes, learning rate {rate}" for rate in ("3e-4", "3e-3"))
+    assert {"mathematics, yes - no", "mathematics × code, (yes - no) at yes minus at no"} <= set(found.untold)
+    # What holds within the cells that were run is told to the digit.
+    assert effect(found, "mathematics × learning rate").estimate.value == pytest.approx(0.08)
+    told, other = found.decompositions
+    assert told.total.value == pytest.approx(0.3 - 0.1 + 0.08)
+    assert told.rest.value == pytest.approx(0.08)
+    assert (other.total, other.rest) == (None, None)
+    assert {part: one.value for part, one in other.alone.items()} == pytest.approx({"mathematics": 0.3, "code": 0.02})
+    assert "the rest of both together what no run that finished tells" in other.words
+
+
+def test_some_effects_may_be_asked_alone():
+    factors = [*FACTORS[:3]]
+    cells, terms = half_design(factors), [("mathematics",), ("learning rate",)]
+    truth = {("yes", "3e-4"): 0.5, ("yes", "3e-3"): 0.3, ("no", "3e-4"): 0.2, ("no", "3e-3"): 0.0}
+    runs = simulated(
+        np.random.default_rng(0), factors, lambda cell: truth[cell["mathematics"], cell["learning rate"]], noise=0.0,
+        cells=cells,
+    )  # fmt: skip
+    found = attribute(factors, runs, [EXACT], terms=terms)
+    assert {one.term: round(one.estimate.value, 9) for one in found.effects} == {
+        "mathematics": 0.3, "learning rate": -0.2
+    }  # fmt: skip
+    assert "2 main effects and 0 two-way interactions of 3 factors" in found.method
+
+
 def test_wrong_experiments_are_named():
     runs = simulated(np.random.default_rng(0))
     with pytest.raises(RecipeError, match="factor learning rate has the levels 3e-4, 3e-3, not '1e-2'"):

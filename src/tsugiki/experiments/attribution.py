@@ -5,7 +5,7 @@ factor do on average over all levels of the others? From a cell, 0/1: of the cha
 alone have made, and what came only from changing them together?
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,11 +22,12 @@ from tsugiki.experiments.attribution_design import (
     full_design,
     name_of,
     refuse_aliased,
+    require_identifiable,
     two_way_terms,
 )
 from tsugiki.experiments.attribution_words import cell_in_words, change_in_words, method_in_words
 from tsugiki.experiments.measured import Ending
-from tsugiki.least_squares import Array, Fit, effect_columns, fit
+from tsugiki.least_squares import Array, PartialFit, effect_columns, partial_fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,15 @@ def attribute(
     runs: Sequence[Run],
     metrics: Sequence[Metric],
     comparisons: Sequence[Comparison] = (),
+    terms: Sequence[Term] | None = None,
 ) -> Attribution:
-    """All of it, on every metric.
+    """All of it, on every metric. `terms`: main effects and two-way interactions that are asked; all, if None.
 
-    Raises RecipeError where the runs cannot tell apart what is asked, DataError where a run lacks a metric or no run
-    finished, ValueError where a cell was run twice at one seed.
+    What only runs would tell that did not finish is left out, and named. Raises RecipeError where all runs together,
+    finished or not, cannot tell apart what is asked, DataError where a run lacks a metric or no run finished,
+    ValueError where a cell was run twice at one seed.
     """
+    terms = two_way_terms(factors) if terms is None else terms
     if len({(tuple(sorted(run.cell.items())), run.seed) for run in runs}) < len(runs):
         raise ValueError("a cell was run twice at one seed")
     finished = [run for run in runs if not isinstance(run.found, Ending)]
@@ -69,29 +73,61 @@ def attribute(
     }  # fmt: skip
     if not finished:
         raise DataError("No run of the experiment finished: there is nothing to attribute.")
-    model = _Model(factors, two_way_terms(factors), finished)
+    _Model(factors, terms, runs).require_identifiable()
+    for comparison in comparisons:
+        require_comparable(factors, [run.cell for run in runs], terms, comparison)
+    alive = _alive(factors, finished)
+    names = {factor.name for factor in alive}
+    model = _Model(alive, [term for term in terms if names.issuperset(term)], finished)
     effects: list[Effect] = []
     means: list[LevelMean] = []
     grand: dict[str, Estimate] = {}
+    untold = [
+        f"{factor.name} {level}" for factor in factors for level in factor.levels
+        if not any(run.cell[factor.name] == level for run in finished)
+    ]  # fmt: skip
     decompositions: list[Decomposition] = []
     for metric in metrics:
         found = model.fit(metric.name)
-        effects += _effects(model, found, metric.name)
-        grand[metric.name] = found.combination(model.average({}))
-        means += [
-            LevelMean(metric.name, factor.name, level, found.combination(model.average({factor.name: level})))
-            for factor in factors for level in factor.levels
-        ]  # fmt: skip
+        for term, levels, weights in _contrasts(model):
+            estimate = found.combination(weights)
+            if estimate is None:
+                untold.append(f"{name_of(term)}, {levels}")
+            else:
+                effects.append(Effect(metric.name, name_of(term), levels, estimate, certain=None))
+        for factor in alive:
+            for level in factor.levels:
+                estimate = found.combination(model.average({factor.name: level}))
+                if estimate is None:
+                    untold.append(f"the mean of {factor.name} {level}")
+                else:
+                    means.append(LevelMean(metric.name, factor.name, level, estimate))
+        whole = found.combination(model.average({}))
+        if whole is not None:
+            grand[metric.name] = whole
     for comparison in comparisons:
-        decompositions += _decompose(factors, finished, metrics, comparison)
+        decompositions += _decompose(factors, finished, metrics, comparison, terms)
+    cells = {cell_in_words(run.cell): None for run in runs}
+    done = {cell_in_words(run.cell) for run in finished}
     marks = holm([effect.estimate.p_value() for effect in effects])
     return Attribution(
         factors={factor.name: factor.levels for factor in factors}, metrics=tuple(metrics),
         seeds=tuple(map(str, model.seeds)), runs=len(finished), left_out=left_out,
+        missing=tuple(cell for cell in cells if cell not in done), untold=tuple(dict.fromkeys(untold)),
         effects=tuple(replace(effect, certain=is_certain(p)) for effect, p in zip(effects, marks, strict=True)),
         means=tuple(means), grand_mean=grand, decompositions=tuple(decompositions),
-        method=method_in_words(len(finished), len(factors), len(model.seeds), model.freedom, len(effects)),
+        method=method_in_words(len(finished), model.terms, len(alive), len(model.seeds), model.freedom, len(effects)),
     )  # fmt: skip
+
+
+def _alive(factors: Sequence[Factor], finished: Sequence[Run]) -> list[Factor]:
+    """The factors with the levels of which some run finished, where that leaves two: averages go over these."""
+    found = []
+    for factor in factors:
+        levels = tuple(level for level in factor.levels if any(run.cell[factor.name] == level for run in finished))
+        if len(levels) > 1:
+            found.append(Factor(factor.name, levels))
+    return found
 
 
 class _Model:
@@ -103,13 +139,17 @@ class _Model:
         design, owners = columns(factors, terms, [run.cell for run in runs])
         blocks = effect_columns([self.seeds.index(run.seed) for run in runs], len(self.seeds))
         self._design = np.hstack([design, blocks])
-        refuse_aliased(self._design, [*map(name_of, owners), *["the seeds"] * blocks.shape[1]])
-        self.freedom = len(runs) - self._design.shape[1]
+        self._names = [*map(name_of, owners), *["the seeds"] * blocks.shape[1]]
+        self.freedom = len(runs) - int(np.linalg.matrix_rank(self._design))
         self._everything = full_design(factors)
         self._coded = self._rows(self._everything)
 
-    def fit(self, metric: str) -> Fit:
-        return fit(self._design, np.array([value_of(run, metric) for run in self._runs]))
+    def require_identifiable(self) -> None:
+        """Raises RecipeError with the names of what the runs cannot tell apart."""
+        refuse_aliased(self._design, self._names)
+
+    def fit(self, metric: str) -> PartialFit:
+        return partial_fit(self._design, np.array([value_of(run, metric) for run in self._runs]))
 
     def cell(self, cell: Cell) -> Array:
         """The weights that make a cell's expected value, over seeds."""
@@ -136,10 +176,11 @@ def value_of(run: Run, metric: str) -> float:
     return run.found[metric]
 
 
-def _effects(model: _Model, found: Fit, metric: str) -> list[Effect]:
-    effects = []
+def _contrasts(model: _Model) -> Iterator[tuple[Term, str, Array]]:
+    """Of each term, what is compared in words, and the weights that compare it."""
+    by_name = {factor.name: factor for factor in model.factors}
     for term in model.terms:
-        first, *second = (next(factor for factor in model.factors if factor.name == name) for name in term)
+        first, *second = (by_name[name] for name in term)
         base = first.levels[0]
         for level in first.levels[1:]:
 
@@ -148,28 +189,38 @@ def _effects(model: _Model, found: Fit, metric: str) -> list[Effect]:
                 return model.average(levels[0]) - model.average(levels[1])
 
             if not second:
-                effects.append(_effect(metric, term, f"{level} - {base}", found.combination(change({}))))
+                yield term, f"{level} - {base}", change({})
             for other in second:
                 for place in other.levels[1:]:
                     weights = change({other.name: place}) - change({other.name: other.levels[0]})
-                    levels = f"({level} - {base}) at {place} minus at {other.levels[0]}"
-                    effects.append(_effect(metric, term, levels, found.combination(weights)))
-    return effects
+                    yield term, f"({level} - {base}) at {place} minus at {other.levels[0]}", weights
 
 
-def _effect(metric: str, term: Term, levels: str, estimate: Estimate) -> Effect:
-    return Effect(metric, name_of(term), levels, estimate, certain=None)
+def require_comparable(
+    factors: Sequence[Factor], cells: Sequence[Cell], terms: Sequence[Term], comparison: Comparison
+) -> None:
+    """Raises RecipeError for a comparison of cells or parts that do not exist, or that runs of these cells cannot
+    answer."""
+    for cell in (comparison.start, comparison.end):
+        unknown = [name for name in cell if name not in {factor.name for factor in factors}]
+        if unknown:
+            raise RecipeError(_no_factor(unknown[0], factors))
+        columns(factors, [], [cell])  # which refuses levels that do not exist
+    parts = _parts(factors, comparison)
+    require_identifiable(factors, cells, _terms_of_change(terms, parts))
 
 
-def _decompose(
-    factors: Sequence[Factor], runs: Sequence[Run], metrics: Sequence[Metric], comparison: Comparison
-) -> list[Decomposition]:
-    """With every interaction of the factors that change: a cell's own value, not what two at a time make of it."""
+def _no_factor(name: str, factors: Sequence[Factor]) -> str:
+    return f"there is no factor {name} among {', '.join(sorted(factor.name for factor in factors))}."
+
+
+def _parts(factors: Sequence[Factor], comparison: Comparison) -> dict[str, list[str]]:
+    """The factors that change, by the part that they belong to. Raises RecipeError."""
     start, end = comparison.start, comparison.end
     known = {factor.name for factor in factors}
     unknown = [name for names in comparison.parts.values() for name in names if name not in known]
     if unknown:
-        raise RecipeError(f"there is no factor {unknown[0]} among {', '.join(sorted(known))}.")
+        raise RecipeError(_no_factor(unknown[0], factors))
     changing = [factor.name for factor in factors if start.get(factor.name) != end.get(factor.name)]
     parts = {part: [name for name in names if name in changing] for part, names in comparison.parts.items()}
     parts = {part: names for part, names in parts.items() if names}
@@ -179,19 +230,36 @@ def _decompose(
     parts |= {name: [name] for name in changing if name not in grouped}
     if not parts:
         raise RecipeError(f"both cells of a comparison are {cell_in_words(start)}: name two different ones.")
-    terms = list(dict.fromkeys([*two_way_terms(factors), *all_terms(changing)]))
-    model = _Model(factors, terms, runs)
+    return parts
+
+
+def _terms_of_change(terms: Sequence[Term], parts: Mapping[str, Sequence[str]]) -> list[Term]:
+    """With every interaction of the factors that change: a cell's own value, not what two at a time make of it."""
+    changing = [name for names in parts.values() for name in names]
+    known = [set(term) for term in terms]
+    return [*terms, *(term for term in all_terms(changing) if set(term) not in known)]
+
+
+def _decompose(
+    factors: Sequence[Factor],
+    runs: Sequence[Run],
+    metrics: Sequence[Metric],
+    comparison: Comparison,
+    terms: Sequence[Term],
+) -> list[Decomposition]:
+    start, end, parts = comparison.start, comparison.end, _parts(factors, comparison)
+    model = _Model(factors, _terms_of_change(terms, parts), runs)
     origin = model.cell(start)
     total = model.cell(end) - origin
-    alone = {
+    weights = {
         part: model.cell({**start, **{name: end[name] for name in names}}) - origin for part, names in parts.items()
     }  # fmt: skip
     result = []
     for metric in metrics:
         found = model.fit(metric.name)
         whole = found.combination(total)
-        of_parts = {part: found.combination(weights) for part, weights in alone.items()}
-        rest = found.combination(total - sum(alone.values())) if len(parts) > 1 else None
-        words = change_in_words(metric, start, end, whole, of_parts, rest)
-        result.append(Decomposition(metric.name, dict(start), dict(end), whole, of_parts, rest, words))
+        alone = {part: told for part, of_it in weights.items() if (told := found.combination(of_it)) is not None}
+        rest = found.combination(total - sum(weights.values())) if len(parts) > 1 else None
+        words = change_in_words(metric, start, end, whole, {part: alone.get(part) for part in parts}, rest)
+        result.append(Decomposition(metric.name, dict(start), dict(end), whole, alone, rest, words))
     return result

@@ -1,6 +1,6 @@
 """An attribution's answers as sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tsugiki.estimates import Estimate
 from tsugiki.experiment_results import Metric
@@ -12,8 +12,10 @@ def cell_in_words(cell: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {level}" for name, level in cell.items())
 
 
-def with_interval(estimate: Estimate) -> str:
+def with_interval(estimate: Estimate | None) -> str:
     """+0.0214 [+0.0101, +0.0327]"""
+    if estimate is None:
+        return "what no run that finished tells"
     value = _signed(estimate.value)
     if estimate.low is None or estimate.high is None:
         return f"{value} [no interval known]"
@@ -29,8 +31,8 @@ def change_in_words(
     metric: Metric,
     start: Mapping[str, str],
     end: Mapping[str, str],
-    total: Estimate,
-    alone: Mapping[str, Estimate],
+    total: Estimate | None,
+    alone: Mapping[str, Estimate | None],
     rest: Estimate | None,
 ) -> str:
     """Of the change from A to B, each part alone gave so much, the rest together so much."""
@@ -40,7 +42,7 @@ def change_in_words(
     at = f" (at {cell_in_words(same)})" if same else ""
     better = "more" if metric.higher_is_better else "less"
     gave = [f"{part} alone gave {with_interval(estimate)}" for part, estimate in alone.items()]
-    if rest is not None:
+    if len(alone) > 1:
         both = "both" if len(alone) == 2 else "all"
         gave.append(f"the rest of {both} together {with_interval(rest)}")
     return (
@@ -49,11 +51,17 @@ def change_in_words(
     )
 
 
-def method_in_words(runs: int, factors: int, seeds: int, freedom: int, effects: int) -> str:
+def method_in_words(
+    runs: int, terms: Sequence[Sequence[str]], factors: int, seeds: int, freedom: int, effects: int
+) -> str:
     """How the numbers were made, in one sentence."""
     blocks = f", {seeds} seeds as fixed blocks" if seeds > 1 else ""
+    asked = "main effects and two-way interactions"
+    if len(terms) < factors * (factors + 1) // 2:
+        pairs = sum(len(term) == 2 for term in terms)
+        asked = f"{len(terms) - pairs} main effects and {pairs} two-way interactions"
     return (
-        f"Ordinary least squares over {runs} runs: main effects and two-way interactions of {factors} factors, "
+        f"Ordinary least squares over {runs} runs: {asked} of {factors} factors, "
         f"effect-coded{blocks}; 95 % intervals by Student's t on {freedom} residual degrees of freedom, for trainings "
         f"anew and the same held-out items; what is called certain is corrected for all {effects} effects of the table "
         "(Holm)."

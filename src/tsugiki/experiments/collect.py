@@ -15,7 +15,7 @@ from tsugiki.evaluation_files import ModelResult, TaskResult, read_results
 from tsugiki.experiments.loss_choice import TrainingLosses
 from tsugiki.experiments.measured import Ending, Items, Measurement
 from tsugiki.experiments.measured import Trial as Judged
-from tsugiki.experiments.measures import Measure, Measures
+from tsugiki.experiments.measures import SPIKES, Measure, Measures
 from tsugiki.experiments.trials import Ended, Plan, Trial
 from tsugiki.metrics_file import read_metrics
 
@@ -45,7 +45,11 @@ def collect(plan: Plan, measures: Measures) -> Collected:
     results = {
         number: _results(plan.directory, one) for number, one in ended.items() if one and one["ending"] == "done"
     }
-    left_out = {one.metric.name: _left_out(one, {"the base": base, **_titled(plan, results)}) for one in measures.every}
+    left_out = {
+        one.metric.name: _left_out(one, {"the base": base, **_titled(plan, results)})
+        for one in measures.every
+        if one.suite
+    }
     found: dict[str, dict[int, Mapping[str, Measurement] | Ending]] = {}
     for trial in plan.trials:
         how = ended[trial.number]
@@ -55,7 +59,7 @@ def collect(plan: Plan, measures: Measures) -> Collected:
         if how["ending"] == "done":
             here = results[trial.number]
             _require_same_items(trial, base, here, measures)
-            seeds[trial.seed] = _measurements(here, measures, left_out)
+            seeds[trial.seed] = _measurements(here, measures, left_out) | _of_run(trial, measures)
         else:
             seeds[trial.seed] = Ending(how["ending"] == "diverged", _words(how))
     return Collected(
@@ -121,10 +125,20 @@ def _measurements(
     """Of one model, by metric."""
     found = {}
     for one in measures.every:
+        if one.suite is None:
+            continue
         scored = results[one.suite].scored()
         tasks = [scored[task] for task in one.tasks if task not in left_out[one.metric.name]]
         found[one.metric.name] = Measurement.of({task.task: Items(task.ids, task.sample) for task in tasks})
     return found
+
+
+def _of_run(trial: Trial, measures: Measures) -> dict[str, Measurement]:
+    """What is read from the run itself: each step that stood out counts once, however often it was made."""
+    if all(one.metric.name != SPIKES for one in measures.every):
+        return {}
+    steps = {line["step"] for line in read_metrics(trial.folder / "metrics.jsonl").spikes}
+    return {SPIKES: Measurement(float(sum(step <= trial.steps for step in steps)))}
 
 
 def _require_same_items(
@@ -132,6 +146,8 @@ def _require_same_items(
 ) -> None:
     """Items are paired by their names, which must mean the same text for both."""
     for one in measures.every:
+        if one.suite is None:
+            continue
         theirs = base[one.suite].scored() if one.suite in base else {}
         for name in one.tasks:
             ours, other = here[one.suite].scored().get(name), theirs.get(name)

@@ -125,6 +125,7 @@ class ExperimentFile:
     conclude: ClassVar[str]
     """Its option that concludes from what has ended, and runs nothing."""
     folder_key: ClassVar[str]
+    compares_with_base: ClassVar[bool]
 
     where: Where
     section: ExperimentSection

@@ -3,6 +3,7 @@
 suite:ja              the mean over the suite's tasks in a language that have a score for all models
 bits_per_byte:ja      held-out text: of the source of this name, or of all sources in this language
 mgsm_ja, mgsm         a task by its name, with or without its language
+spikes                steps that stood out, as training recorded them: of runs, so that no base has it
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from tsugiki.recipe import Recipe
 
 QUICK = "quick"
 """The suite that scores held-out text."""
+SPIKES = "spikes"
 Known = Callable[[Recipe, str], Sequence[KnownTask]]
 """Which tasks a suite will score for a recipe."""
 
@@ -27,7 +29,8 @@ class Measure:
     """A metric, and the tasks that it is the mean of."""
 
     metric: Metric
-    suite: str
+    suite: str | None
+    """None for what is read from the run itself."""
     tasks: tuple[str, ...]
 
 
@@ -45,16 +48,18 @@ class Measures:
     @property
     def suites(self) -> list[str]:
         """The evaluations that they take, each model's."""
-        return list(dict.fromkeys(one.suite for one in self.every))
+        return list(dict.fromkeys(one.suite for one in self.every if one.suite is not None))
 
 
 def resolve(plan: Plan, known: Known) -> Measures:
-    """What the names of metrics in the experiment's file mean.
+    """What the names of metrics in the experiment's file mean. Where runs are compared with the base, `spikes` is none.
 
     Raises RecipeError for a name that means nothing here, with the names that do; for held-out text that a trial has
     not, or has of other documents.
     """
     names, problems = _names(plan.base.recipe, known), []
+    if not plan.file.compares_with_base:
+        names[SPIKES] = Measure(Metric(SPIKES, higher_is_better=False), None, ())
     found: dict[str, Measure] = {}
     for key, asked in plan.file.asked.items():
         where = f"{plan.file.where.at(*key.split('.'))}: {key}"

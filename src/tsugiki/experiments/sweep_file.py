@@ -61,6 +61,7 @@ class SweepFile(ExperimentFile):
     verb: ClassVar[str] = "sweep"
     conclude: ClassVar[str] = "judge"
     folder_key: ClassVar[str] = "sweep_dir"
+    compares_with_base: ClassVar[bool] = True
 
     section: SweepSection
 

@@ -1,0 +1,65 @@
+"""What an attribution found, as `attribution.json` holds it and reports read it (`files.read_json(path,
+AttributionResult)`)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tsugiki.experiment_results import Attribution, Correlation, Transfer
+from tsugiki.sweep_results import Probe, RunResult
+
+ATTRIBUTION_FILE = "attribution.json"
+"""In the experiment's folder."""
+FORMAT = 1
+"""Another number is another layout."""
+
+
+@dataclass(frozen=True)
+class MeasuredMetric:
+    """A metric of the experiment."""
+
+    name: str
+    higher_is_better: bool
+    tasks: tuple[str, ...]
+    left_out: dict[str, str]
+    """Tasks that some model has no score for, and why."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell and its runs."""
+
+    name: str
+    levels: dict[str, str]
+    """By factor; of a transfer, `with` or `without` by source."""
+    changes: dict[str, Any]
+    """By dotted recipe key."""
+    runs: tuple[RunResult, ...]
+    means: dict[str, float]
+    """By metric, over the seeds that finished; empty where none did."""
+
+
+@dataclass(frozen=True)
+class AttributionResult:
+    """All of it."""
+
+    format: int
+    experiment: str
+    recipe: str
+    directory: str
+    finished: bool
+    """Whether every run has ended."""
+    probe: Probe
+    seeds: tuple[int, ...]
+    metrics: tuple[MeasuredMetric, ...]
+    base: dict[str, float]
+    """By metric; empty before the base is evaluated."""
+    cells: tuple[CellResult, ...]
+    plan: tuple[str, ...]
+    """The lines that were printed before anything ran."""
+    attribution: Attribution | None
+    """Of factors; None before a run has finished, and for a transfer."""
+    transfer: Transfer | None
+    """Of sources, likewise."""
+    correlations: tuple[Correlation, ...]
+    problem: str
+    """Why nothing could be estimated; empty where it could."""

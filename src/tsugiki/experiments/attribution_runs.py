@@ -1,0 +1,121 @@
+"""An attribution from its file to its answers: plan, run what is missing (`experiment`), estimate from what ended."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tsugiki.attribution_results import ATTRIBUTION_FILE, FORMAT, AttributionResult, CellResult, MeasuredMetric
+from tsugiki.errors import RecipeError
+from tsugiki.experiment_results import Attribution, Correlation, Metric, Transfer
+from tsugiki.experiments.attribution import Run, attribute
+from tsugiki.experiments.attribution_design import name_of
+from tsugiki.experiments.attribution_file import WITH, AttributionFile, load_attribution
+from tsugiki.experiments.attribution_words import cell_in_words
+from tsugiki.experiments.collect import collect
+from tsugiki.experiments.correlation import correlate
+from tsugiki.experiments.experiment import BaseFolder, Experiment
+from tsugiki.experiments.measured import Ending
+from tsugiki.experiments.measured import Trial as Measured
+from tsugiki.experiments.measures import Known
+from tsugiki.experiments.transfer import MixtureRun, transfer
+from tsugiki.files import write_json
+from tsugiki.sweep_results import RunResult
+
+
+class AttributionRuns(Experiment):
+    """An attribution file, read and checked. Raises RecipeError with all its problems."""
+
+    def __init__(self, path: Path, known: Known, base_folder: BaseFolder):
+        self.file: AttributionFile = load_attribution(path)
+        super().__init__(self.file, known, base_folder)
+        self._described: list[str] | None = None
+
+    def describe(self) -> list[str]:
+        """The plan in lines."""
+        if self._described is None:
+            self._described = self.plan_lines(self._asked())
+        return self._described
+
+    def _asked(self) -> list[str]:
+        section = self.file.section
+        if section.transfer is not None:
+            sources = ", ".join(f"{name} {weight:g}" for name, weight in section.transfer.sources.items())
+            lines = [f"transfer   {sources}, taken from {section.rest}; {' and '.join(section.transfer.mode)}"]
+        else:
+            lines = [f"factor     {factor.name}: {', '.join(factor.levels)}" for factor in self.file.factors]
+            lines.append(f"effects    {', '.join(map(name_of, self.file.terms))}")
+            lines += [
+                f"compare    {cell_in_words(one.start)} with {cell_in_words(one.end)}" for one in self.file.comparisons
+            ]
+        return [*lines, f"metrics    {', '.join(section.metrics)}"]
+
+    def estimate(self) -> AttributionResult:
+        """Estimate from what has ended, and write `attribution.json`."""
+        found = collect(self.plan, self.measures)
+        metrics = [one.metric for one in self.measures.every]
+        effects: Attribution | None = None
+        matrix: Transfer | None = None
+        correlations: tuple[Correlation, ...] = ()
+        problem = "no run has finished yet"
+        if any(trial.measured() for trial in found.trials):
+            try:
+                problem = ""
+                if self.file.section.transfer is not None:
+                    matrix = self._transfer(found.trials, metrics)
+                else:
+                    effects, correlations = self._attribute(found.trials, metrics)
+            except RecipeError as error:  # what runs that have not ended would tell
+                problem = str(error)
+        result = AttributionResult(
+            format=FORMAT, experiment=str(self.file.path), recipe=str(self.file.recipe_path),
+            directory=str(self.plan.directory), finished=not found.waiting and bool(found.base), probe=self.probe(),
+            seeds=tuple(self.file.seeds),
+            metrics=tuple(
+                MeasuredMetric(
+                    one.metric.name, one.metric.higher_is_better, one.tasks, found.left_out.get(one.metric.name, {})
+                )
+                for one in self.measures.every
+            ),
+            base={name: one.value for name, one in found.base.items()}, cells=tuple(self._cells(self.runs(found))),
+            plan=tuple(self.describe()), attribution=effects, transfer=matrix, correlations=correlations,
+            problem=problem,
+        )  # fmt: skip
+        self.plan.directory.mkdir(parents=True, exist_ok=True)
+        write_json(self.plan.directory / ATTRIBUTION_FILE, asdict(result))
+        return result
+
+    def _attribute(
+        self, trials: Sequence[Measured], metrics: Sequence[Metric]
+    ) -> tuple[Attribution, tuple[Correlation, ...]]:
+        runs = [
+            Run(self.file.cells[trial.name], seed, _values(found))
+            for trial in trials for seed, found in trial.seeds.items()
+        ]  # fmt: skip
+        effects = attribute(self.file.factors, runs, metrics, self.file.comparisons, self.file.terms)
+        names = [factor.name for factor in self.file.factors]
+        return effects, tuple(correlate(runs, (first, second), names) for first, second in self.file.section.correlate)
+
+    def _transfer(self, trials: Sequence[Measured], metrics: Sequence[Metric]) -> Transfer:
+        runs = [
+            MixtureRun(frozenset(name for name, level in self.file.cells[trial.name].items() if level == WITH), seed,
+                       _values(found))
+            for trial in trials for seed, found in trial.seeds.items()
+        ]  # fmt: skip
+        return transfer([factor.name for factor in self.file.factors], runs, metrics, self.file.domains)
+
+    def _cells(self, runs: dict[str, tuple[RunResult, ...]]) -> list[CellResult]:
+        changes = {trial.name: trial.changes for trial in self.plan.trials}
+        cells = []
+        for name, of_it in runs.items():
+            done = [run.measured for run in of_it if run.measured]
+            means = {metric: sum(one[metric] for one in done) / len(done) for metric in done[0]} if done else {}
+            cells.append(CellResult(name, dict(self.file.cells[name]), changes[name], of_it, means))
+        return cells
+
+
+def _values(found: object) -> dict[str, float] | Ending:
+    """Of one run, as the estimates take it."""
+    if isinstance(found, Ending):
+        return found
+    assert isinstance(found, dict)
+    return {name: one.value for name, one in found.items()}
