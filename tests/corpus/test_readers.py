@@ -215,6 +215,14 @@ def test_a_damaged_parquet_file_is_refused(tmp_path):
             read(path)
 
 
+def test_a_parquet_file_whose_column_has_a_name_that_is_no_utf_8_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"text", b"t\xe5xt"))
+    with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file that can be read to its end"):
+        read(path)
+
+
 def test_progress_of_parquet_ends_at_the_size_of_the_file(tmp_path):
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"text": [f"text {n}" for n in range(1000)]}), path)

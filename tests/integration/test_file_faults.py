@@ -207,11 +207,13 @@ class Workshop:
         return [name for name in found if "tfevents" not in name]
 
     def _content(self) -> str:
-        """Of all files and folders: a digest without times, which nothing compares but those of inputs."""
+        """Of all files and folders: a digest without times, which nothing compares but those of inputs. Reports, which are
+        made of the other files, and events of TensorBoard are full of them."""
         digest = hashlib.sha256()
         for path in sorted(self.here.rglob("*")):
             name = re.sub(r"(?<=tfevents).*|(?<=\.tmp-)[0-9a-f]+", "", str(path.relative_to(self.here)))
-            content = path.read_bytes() if path.is_file() and "tfevents" not in name else b""
+            timed = "tfevents" in name or name.startswith("run/report/")
+            content = path.read_bytes() if path.is_file() and not timed else b""
             digest.update(f"{name}\0".encode() + TIMES.sub(b"", content) + b"\0")
         return digest.hexdigest()
 

@@ -115,7 +115,7 @@ def read_parquet(path: Openable, how: Reading) -> Iterator[Document | BadRecord]
                     row += 1
                     yield _cell(cell, row, how)
                 how.digest.bytes_read = size * row // max(file.metadata.num_rows, 1)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last for a column's name
         raise DataError(f"{path}: not a Parquet file that can be read to its end ({error})") from None
 
 
