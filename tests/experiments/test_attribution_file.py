@@ -61,6 +61,17 @@ def test_a_comparison_names_only_what_is_not_at_its_first_level(project):
     assert found.parts == {"all": ["learning rate"]}
 
 
+def test_levels_that_look_like_numbers_are_found_by_them(project):
+    path = project.write_attribution(
+        factors={"rate": {"LOW": {}, "HIGH": RATES["high"]}, "code": {"no": {}, "yes": SHARED}}
+    )
+    path.write_text(
+        path.read_text().replace("LOW", "1.0e-3").replace("HIGH", "1e-2") + "compare: [{from: {}, to: {rate: 1e-2}}]\n"
+    )
+    (found,) = load_attribution(path).comparisons
+    assert (found.start["rate"], found.end["rate"]) == ("1.0e-3", "1e-2")
+
+
 def test_a_transfer_runs_the_mixtures_of_its_modes(project):
     project.recipe["data"]["sources"] |= {
         name: {"path": "en.jsonl", "weight": 0, "language": "other"} for name in ("sums", "formal")

@@ -43,6 +43,7 @@ from tsugiki.experiments.experiment_file import (
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_values import FilePath as FolderPath
 from tsugiki.recipe_values import Section, Text
+from tsugiki.recipe_yaml import plain_value
 
 SHARES = "shares"
 """In a level, beside recipe keys: by source, the weight that it gets from `rest`."""
@@ -50,16 +51,18 @@ WITH, WITHOUT = "with", "without"
 NAME_LENGTH = 150
 """Of a trial, which is the name of a folder: file systems take 255, and there are endings."""
 Names = Annotated[list[Text], BeforeValidator(listed), Field(min_length=1)]
+Level = Text | bool | int | float
+"""A level by its name: `3e-3` is text as a key, and a number as a value."""
 Mode = Literal["add-one", "leave-one-out"]
 
 
 class CompareSection(Section):
     """Two cells whose difference is to be explained."""
 
-    start: dict[Text, Text] = Field(
+    start: dict[Text, Level] = Field(
         alias="from", description="A level for each factor; one that is not named is at its first level."
     )
-    end: dict[Text, Text] = Field(alias="to", description="The levels that are others there.", min_length=1)
+    end: dict[Text, Level] = Field(alias="to", description="The levels that are others there.", min_length=1)
     parts: dict[Text, Names] = Field(
         default={}, description="Factors that count as one, by the name that they have together."
     )
@@ -195,11 +198,20 @@ def _factorial(section: AttributionSection, where: Where) -> Asked:
     )
     comparisons = []
     for number, one in enumerate(section.compare):
-        start = {factor.name: factor.levels[0] for factor in factors} | one.start
-        comparison = Comparison(start, start | one.end, one.parts)
+        start = {factor.name: factor.levels[0] for factor in factors} | _levels(one.start, section.factors)
+        comparison = Comparison(start, start | _levels(one.end, section.factors), one.parts)
         _at(where.at("compare", number), lambda found=comparison: require_comparable(factors, cells, terms, found))
         comparisons.append(comparison)
     return factors, cells, terms, comparisons
+
+
+def _levels(cell: Mapping[str, Level], factors: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """With numbers as the names that they are among the levels of their factor."""
+    return {
+        name: level if isinstance(level, str)
+        else next((one for one in factors.get(name, ()) if plain_value(one) == level), str(level))
+        for name, level in cell.items()
+    }  # fmt: skip
 
 
 def _mixtures(section: AttributionSection, where: Where) -> Asked:
