@@ -5,10 +5,10 @@ end for it.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any, NotRequired, TypeVar
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
@@ -119,6 +119,9 @@ class SpikeLine(TypedDict):
     documents: NotRequired[list[Document]]
 
 
+OfAStep = TypeVar("OfAStep", StepLine, ValidationLine, EvaluationLine)
+
+
 @dataclass(frozen=True)
 class Metrics:
     """The records of a run by their kinds, each in its order."""
@@ -135,8 +138,8 @@ SHAPES: dict[str, Any] = {
 
 
 def read_metrics(path: Path) -> Metrics:
-    """What a run has logged of the steps that led to where it is, and of all spikes; empty where there is no such
-    file. A line of a kind or shape that is not known is left out. Raises StorageError when the file cannot be read."""
+    """All that a run has logged, earlier attempts too (see `last_attempt`); empty where there is no such file. A line
+    of a kind or shape that is not known is left out. Raises StorageError when the file cannot be read."""
     found = Metrics()
     add_lines(found, _content(path), path)
     return found
@@ -148,15 +151,22 @@ def add_lines(found: Metrics, content: bytes, path: Path) -> None:
         zip(SHAPES, (found.steps, found.validations, found.evaluations, found.spikes), strict=True)
     )
     for line, record in _records(content, path):
-        kind, went_to = record["kind"], _went_to(record)
-        if went_to < math.inf:
-            for undone in ("step", "validation", "evaluation"):
-                lists[undone][:] = [kept for kept in lists[undone] if kept["step"] <= went_to]
+        kind = record["kind"]
         if kind in SHAPES:
             try:
                 lists[kind].append(parse_json(line, SHAPES[kind], str(path)))
             except DataError:
                 continue
+
+
+def last_attempt(lines: Sequence[OfAStep]) -> list[OfAStep]:
+    """What the model went through, of lines of one kind: where a run went back, the later ones stay."""
+    kept: list[OfAStep] = []
+    for line in lines:
+        while kept and kept[-1]["step"] >= line["step"]:
+            kept.pop()
+        kept.append(line)
+    return kept
 
 
 def read_logged(path: Path) -> Iterator[Logged]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tsugiki.errors import DataError
-from tsugiki.metrics_file import Metrics, read_metrics
+from tsugiki.metrics_file import Metrics, last_attempt, read_metrics
 
 # Okabe and Ito's palette, which colour-blind readers tell apart; markers differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
@@ -33,7 +33,7 @@ def plot_runs(runs: Mapping[str, Path], output: Path) -> Path:
     FigureCanvasAgg(figure)  # a canvas of its own: no global state, no display
     rows = figure.subplots(3, len(records), sharey="row", sharex="col", squeeze=False, height_ratios=(3, 3, 1.6))
     for column, (title, found) in enumerate(records.items()):
-        steps, validations = found.steps, found.validations
+        steps, validations = last_attempt(found.steps), last_attempt(found.validations)
         losses, held_out, rates = (row[column] for row in rows)
         losses.set_title(title)
         for name in names:

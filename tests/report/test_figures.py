@@ -9,9 +9,9 @@ from report_runs import BATCH, LENGTH, STEPS, make_run, step_line, write, write_
 
 from tsugiki.corpus.mixture import Mixture, MixtureStage
 from tsugiki.errors import RecipeError
+from tsugiki.metrics_file import last_attempt
 from tsugiki.report.figures import gains, mixture, speed
 from tsugiki.report.run_directory import read_run
-from tsugiki.report.steps import last_attempt
 
 
 @pytest.fixture

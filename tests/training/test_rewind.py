@@ -14,7 +14,7 @@ from tiny_project import Recorder, tensors_of
 from tsugiki.checkpoint_files import newest_name
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import DivergedError
-from tsugiki.metrics_file import read_metrics
+from tsugiki.metrics_file import last_attempt, read_metrics
 from tsugiki.training import loop, rewind
 from tsugiki.training.loop import train
 from tsugiki.training.run import Run
@@ -105,7 +105,7 @@ def test_a_rewind_goes_back_and_leaves_out_the_samples_around_the_spike(open_tin
     records = [json.loads(text) for text in (tmp_path / "run/metrics.jsonl").read_text("utf-8").splitlines()]
     steps = [(record["attempt"], record["step"]) for record in records if record["kind"] == "step"]
     assert steps == [(1, step) for step in range(1, 39)] + [(2, step) for step in range(31, STEPS + 1)]
-    of_run = [figures["step"] for figures in read_metrics(tmp_path / "run/metrics.jsonl").steps]
+    of_run = [figures["step"] for figures in last_attempt(read_metrics(tmp_path / "run/metrics.jsonl").steps)]
     assert of_run == list(range(1, STEPS + 1))
     last = run.checkpointer.newest_whole()
     assert last.manifest["rewinds"] == run.rewinds
@@ -165,7 +165,7 @@ def test_a_run_killed_at_a_rewind_ends_with_the_same_bits(open_tiny, poison, mon
         assert differing(tensors_of(whole), tensors_of(again)) == []
         assert again.recent == whole.recent
         metrics = read_metrics(run_dir / "metrics.jsonl")
-        assert [figures["step"] for figures in metrics.steps] == list(range(1, STEPS + 1))
+        assert [figures["step"] for figures in last_attempt(metrics.steps)] == list(range(1, STEPS + 1))
         assert [spike["to"] for spike in metrics.spikes] == [30]
 
 

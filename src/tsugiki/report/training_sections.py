@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from tsugiki.amounts import duration, quantity
-from tsugiki.metrics_file import SpikeLine, StepLine
+from tsugiki.metrics_file import SpikeLine, StepLine, last_attempt
 from tsugiki.pages.axes import Axis
 from tsugiki.pages.document import Section, section
 from tsugiki.pages.line_chart import Line, line_chart
@@ -14,7 +14,6 @@ from tsugiki.report.batch_texts import batch_texts
 from tsugiki.report.figures import speed
 from tsugiki.report.parts import STEP, Runs, colours, curve, heading, marks, paragraph, side_by_side
 from tsugiki.report.run_directory import RunDirectory
-from tsugiki.report.steps import last_attempt
 
 NATS = Axis("nats a token", digits=".3f")
 NORM = Axis("norm before clipping", log=None, digits=".3g")

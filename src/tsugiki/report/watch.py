@@ -18,13 +18,12 @@ from typing_extensions import TypedDict
 from tsugiki.amounts import duration, quantity
 from tsugiki.errors import RecipeError, TsugikiError
 from tsugiki.files import read_json
-from tsugiki.metrics_file import Metrics, StepLine, ValidationLine, add_lines
+from tsugiki.metrics_file import Metrics, StepLine, ValidationLine, add_lines, last_attempt
 from tsugiki.printable import one_line
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.report.plot_in_text import plot
 from tsugiki.report.run_directory import State
-from tsugiki.report.steps import last_attempt
 from tsugiki.terminal import plain
 
 LOCK = ".lock"

@@ -14,6 +14,7 @@ from typing import Any
 from tsugiki import __version__
 from tsugiki.errors import StorageError
 from tsugiki.files import explain_os_error, write_atomically
+from tsugiki.metrics_file import last_attempt
 from tsugiki.pages.buckets import thin
 from tsugiki.recipe_secrets import hide_secrets
 from tsugiki.recipe_yaml import read
@@ -24,7 +25,6 @@ from tsugiki.report.page import make_page
 from tsugiki.report.parts import Runs
 from tsugiki.report.provenance import differences
 from tsugiki.report.run_directory import RunDirectory, read_run
-from tsugiki.report.steps import last_attempt
 from tsugiki.report.words import summary
 
 PAGE, CARD, FIGURES = "report.html", "model-card.md", "report.json"
