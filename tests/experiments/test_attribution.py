@@ -174,6 +174,11 @@ def test_the_answer_in_words():
         "Ordinary least squares over 48 runs: main effects and two-way interactions of 4 factors"
     )
     assert "Student's t on 35 residual degrees of freedom" in found.method
+    alone = attribute(FACTORS[:2], [run for run in runs if run.seed == 0 and run.cell["learning rate"] == "3e-4"
+                                    and run.cell["precision"] == "fp32"], [EXACT])  # fmt: skip
+    assert alone.method.endswith(
+        "; no interval is known, since nothing was run more often than effects need: ask for more seeds."
+    )
     alike = effect(found, "code", "bits_per_byte:en")
     assert (alike.estimate.value, alike.certain) == (pytest.approx(0, abs=1e-12), False)
     one = attribute(FACTORS, runs, [EXACT], [Comparison(NOTHING, {**NOTHING, "code": "yes"})]).decompositions[0]

@@ -48,10 +48,10 @@ def test_every_cell_is_run_and_what_the_rate_makes_is_found(project, open_attrib
     assert by_name["code-with_learning-rate-high"].means["bits_per_byte:en"] == pytest.approx(
         result.base["bits_per_byte:en"] + 0.2, abs=0.01
     )
-    assert len(list(draw(result))) == 2
-    assert any(line.startswith("answer     bits_per_byte:en (less is better)") for line in remarks(result))
     opened.run_here(silent)
     assert len(project.calls("runs/effects")) == 18
+    assert len(list(draw(result))) == 2
+    assert any(line.startswith("answer     bits_per_byte:en (less is better)") for line in remarks(result))
 
 
 def test_what_runs_that_diverged_would_tell_is_named_and_the_rest_is_estimated(project, open_attribution):

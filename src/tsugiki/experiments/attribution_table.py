@@ -87,10 +87,10 @@ def _number(value: float | None) -> str:
 
 
 def _estimate(found: Estimate, certain: bool | None) -> Text:
-    mark = "*" if certain else " "
+    mark, value = "*" if certain else " ", f"{round(found.value, 4) + 0.0:+.4f}"  # which has no -0.0000
     if found.low is None or found.high is None:
-        return Text(f"{found.value:+.4f} {mark}")
-    return Text(f"{found.value:+.4f} ±{(found.high - found.low) / 2:.4f} {mark}")
+        return Text(f"{value} {mark}")
+    return Text(f"{value} ±{(found.high - found.low) / 2:.4f} {mark}")
 
 
 def remarks(result: AttributionResult) -> Iterator[str]:

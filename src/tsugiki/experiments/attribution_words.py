@@ -6,6 +6,9 @@ from tsugiki.estimates import Estimate
 from tsugiki.experiment_results import Metric
 from tsugiki.experiments.judge_words import listed, number
 
+ROUNDING = 1e-12
+"""What is smaller is left of sums that are 0."""
+
 
 def cell_in_words(cell: Mapping[str, str]) -> str:
     """mathematics yes, learning rate 3e-3"""
@@ -23,7 +26,7 @@ def with_interval(estimate: Estimate | None) -> str:
 
 
 def _signed(value: float) -> str:
-    text = number(value)
+    text = number(0.0 if abs(value) < ROUNDING else value)
     return text if text.startswith("-") or float(text) == 0 else f"+{text}"
 
 
@@ -60,9 +63,13 @@ def method_in_words(
     if len(terms) < factors * (factors + 1) // 2:
         pairs = sum(len(term) == 2 for term in terms)
         asked = f"{len(terms) - pairs} main effects and {pairs} two-way interactions"
+    fitted = f"Ordinary least squares over {runs} runs: {asked} of {factors} factors, effect-coded{blocks}"
+    if freedom == 0:
+        return (
+            f"{fitted}; no interval is known, since nothing was run more often than effects need: ask for more seeds."
+        )
     return (
-        f"Ordinary least squares over {runs} runs: {asked} of {factors} factors, "
-        f"effect-coded{blocks}; 95 % intervals by Student's t on {freedom} residual degrees of freedom, for trainings "
+        f"{fitted}; 95 % intervals by Student's t on {freedom} residual degrees of freedom, for trainings "
         f"anew and the same held-out items; what is called certain is corrected for all {effects} effects of the table "
         "(Holm)."
     )
