@@ -48,6 +48,7 @@ def sweep(
     """Run every trial of a sweep, judge them by evaluation; goes on where it was stopped."""
     from tsugiki.experiments.sweep import Sweep
     from tsugiki.experiments.table import draw, remarks, rules_table
+    from tsugiki.pipeline import run_report
     from tsugiki.sweep_results import SWEEP_FILE
 
     _refuse_several(plan, trial, shared, judge, "--judge")
@@ -63,6 +64,7 @@ def sweep(
     for line in remarks(result):
         say(line)
     say(f"results    {opened.plan.directory / SWEEP_FILE}")
+    run_report([opened.plan.directory], say)
 
 
 @sweep_app.command("status")

@@ -9,9 +9,14 @@ from tsugiki.terminal import console, say
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories; several stand side by side.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run directories, several side by side; or a sweep's folder.")
+    ],
     output: Annotated[
-        Path | None, typer.Option(help="Folder to write into. Default: RUN/report; for several runs, report.")
+        Path | None,
+        typer.Option(
+            help="Folder to write into. Default: RUN/report; for several runs, report; for a sweep, its folder."
+        ),
     ] = None,
 ) -> None:
     """A page that opens offline, a model card and all figures.

@@ -43,6 +43,7 @@ from tsugiki.recipe_inputs import (
     record_inputs,
     resolve_commits,
 )
+from tsugiki.sweep_results import SWEEP_FILE
 from tsugiki.vocabulary.made_from import is_up_to_date, section_of
 
 Say = Callable[[str], None]
@@ -236,10 +237,14 @@ def write_samples(recipe: Recipe, say: Say) -> None:
 
 
 def run_report(folders: Sequence[Path], say: Say, output: Path | None = None) -> None:
-    """Write the page, the model card and the figures of one run directory, or of several side by side."""
-    from tsugiki.report.write import write_report
+    """Write the page, the model card and the figures of one run directory, or of several side by side; of a sweep's
+    folder its page. Raises RecipeError for a sweep beside others."""
+    from tsugiki.report.write import write_report, write_sweep_report
 
-    page, *others = write_report(folders, output)
+    sweeps = [folder for folder in folders if (folder / SWEEP_FILE).is_file()]
+    if sweeps and len(folders) > 1:
+        raise RecipeError(f"{sweeps[0]} is a sweep, whose page holds all its trials: name it alone, or name runs")
+    page, *others = write_sweep_report(folders[0], output) if sweeps else write_report(folders, output)
     say(f"report     {page}, {', '.join(path.name for path in others)}")
 
 

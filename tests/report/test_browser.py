@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_sweeps import made_sweep, write_sweep
 from report_runs import make_run, step_line, write_lines
 
 from tsugiki.pages import markup
-from tsugiki.report.write import PAGE, write_report
+from tsugiki.report.write import PAGE, write_report, write_sweep_report
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -98,9 +99,15 @@ def compared(tmp_path_factory) -> Path:
     return write_report(runs, folder / "report")[0]
 
 
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory) -> Path:
+    result = made_sweep(called={"middle": HOSTILE}, failed={f"{HOSTILE} too": HOSTILE})
+    return write_sweep_report(write_sweep(tmp_path_factory.mktemp("sweep"), result))[0]
+
+
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("which", ["report", "compared"])
-def test_the_page_opens_offline_with_every_chart_and_without_an_error(see, request, which, view):
+@pytest.mark.parametrize(("which", "least"), [("report", 10), ("compared", 10), ("sweep", 4)])
+def test_the_page_opens_offline_with_every_chart_and_without_an_error(see, request, which, least, view):
     path = request.getfixturevalue(which)
     seen = see(path, view)
     charts = seen.ask("""[...document.querySelectorAll("figure.chart")].map((figure) => ({
@@ -112,7 +119,7 @@ def test_the_page_opens_offline_with_every_chart_and_without_an_error(see, reque
         rows: figure.querySelectorAll("details tbody tr").length,
     }))""")
     assert len(charts) == path.read_text().count("<figure")
-    assert len(charts) >= 10
+    assert len(charts) >= least
     assert all(chart["drawn"] == 1 and chart["rows"] > 0 and chart["outside"] == [] for chart in charts), charts
     assert seen.requests == [path.as_uri()]
     assert seen.errors == []
@@ -205,6 +212,14 @@ def test_nothing_that_corpora_models_or_names_say_is_executed(see, hostile):
     assert seen.requests == [path.as_uri()]
     assert seen.ask("document.querySelectorAll('script').length") == 1
     assert "<img src=x onerror=window.hostile=1>" in seen.ask("document.body.innerText")
+
+
+def test_nothing_that_trials_say_is_executed(see, sweep):
+    for path in (sweep, without_policy(sweep)):
+        seen = see(path)
+        assert not ran(seen)
+        assert seen.errors == []
+        assert HOSTILE in seen.ask("document.body.innerText")
 
 
 def without_policy(path: Path) -> Path:

@@ -33,15 +33,28 @@ class Point:
     """The one to look at."""
 
 
+@dataclass(frozen=True)
+class Level:
+    """A value that points are to be seen against, such as the base's or what is allowed: a line across the chart."""
+
+    value: float
+    label: str
+    of: Literal["x", "y"] = "y"
+    limit: bool = False
+    """Whether it is one that points must not pass."""
+
+
 def scatter(
     title: str, points: Sequence[Point], x: Axis, y: Axis, *, front: tuple[Better, Better] | None = None,
-    zero: bool = False, note: str = "",
+    zero: bool = False, joined: Sequence[Sequence[Point]] = (), levels: Sequence[Level] = (), note: str = "",
 ) -> Markup:  # fmt: skip
     """A chart of points. `front`: which way is better on x and on y, for the line through those that no other point
-    beats on both; `zero`: lines at x = 0 and at y = 0."""
+    beats on both; `zero`: lines at x = 0 and at y = 0; `joined`: points that a thin line runs through, in that order;
+    `levels`: lines across, which stay in sight."""
     groups = list(dict.fromkeys(point.group for point in points))
-    x_scale = Scale.of(x, _reach([(p.x, p.x_limits) for p in points]), margin=0.08, zero=zero)
-    y_scale = Scale.of(y, _reach([(p.y, p.y_limits) for p in points]), margin=0.08, zero=zero)
+    seen = {axis: [level.value for level in levels if level.of == axis] for axis in ("x", "y")}
+    x_scale = Scale.of(x, seen["x"] + _reach([(p.x, p.x_limits) for p in points]), margin=0.08, zero=zero)
+    y_scale = Scale.of(y, seen["y"] + _reach([(p.y, p.y_limits) for p in points]), margin=0.08, zero=zero)
     best = pareto(points, front) if front else []
 
     def draw(canvas: Canvas) -> Markup:
@@ -52,11 +65,15 @@ def scatter(
                 line(canvas.x(0), across, canvas.x(1), across, "axis"),
                 line(up, canvas.y(0), up, canvas.y(1), "axis"),
             ]
-        corners = [f"{canvas.x(x_scale.place(p.x)):.1f},{canvas.y(y_scale.place(p.y)):.1f}" for p in best]
-        if len(best) > 1:
-            parts.append(element("polyline", points=" ".join(corners), class_="front"))
+        marks = [_level(canvas, level, x_scale if level.of == "x" else y_scale) for level in levels]
+        parts += [drawn for drawn, _ in marks]
+        for class_, row in [("front", best), *(("joined", row) for row in joined)]:
+            if len(row) > 1:
+                corners = [f"{canvas.x(x_scale.place(p.x)):.1f},{canvas.y(y_scale.place(p.y)):.1f}" for p in row]
+                parts.append(element("polyline", points=" ".join(corners), class_=class_))
         for point in points:
             parts.append(_point(canvas, point, groups.index(point.group), x_scale, y_scale))
+        parts += [name for _, name in marks]  # above the points, which may lie there
         parts.append(_names(canvas, points, x_scale, y_scale))
         return join(*parts)
 
@@ -115,6 +132,19 @@ def _point(canvas: Canvas, point: Point, group: int, x: Scale, y: Scale) -> Mark
     if point.strong:
         parts.append(element("circle", cx=across, cy=up, r=10, class_="strong"))
     return join(*parts, marker(group, across, up, 5))
+
+
+def _level(canvas: Canvas, level: Level, scale: Scale) -> tuple[Markup, Markup]:
+    """Its line and its name."""
+    label, class_ = shortened(level.label, canvas.width / 3), "level limit" if level.limit else "level"
+    if level.of == "x":
+        place = canvas.x(scale.place(level.value))
+        right = place + text_width(label) + 4 > canvas.width
+        name = words(place + (-4 if right else 4), canvas.y(1) + 11, label, "end" if right else "start", "name")
+        return line(place, canvas.y(0), place, canvas.y(1), class_), name
+    place = canvas.y(scale.place(level.value))
+    name = words(canvas.x(1), place - 4, label, "end", "name")
+    return line(canvas.x(0), place, canvas.x(1), place, class_), name
 
 
 def _names(canvas: Canvas, points: Sequence[Point], x: Scale, y: Scale) -> Markup:

@@ -6,7 +6,7 @@ Whatever looks like a credential is hidden in each of them, wherever it came fro
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,14 @@ from tsugiki.report.page import make_page
 from tsugiki.report.parts import Runs
 from tsugiki.report.provenance import differences
 from tsugiki.report.run_directory import RunDirectory, read_run
+from tsugiki.report.sweep_facts import read_sweep
+from tsugiki.report.sweep_markdown import make_sweep_markdown
+from tsugiki.report.sweep_page import make_sweep_page
 from tsugiki.report.words import summary
 
 PAGE, CARD, FIGURES = "report.html", "model-card.md", "report.json"
+MARKDOWN = "report.md"
+"""Of a sweep."""
 FORMAT = 1
 """Of report.json; another number is another layout."""
 
@@ -44,12 +49,17 @@ def write_report(folders: Sequence[Path], output: Path | None = None) -> list[Pa
     for run in runs:
         contents[CARD if len(runs) == 1 else f"model-card-{run.name}.md"] = make_card(run)
     contents[FIGURES] = json.dumps(_finite(figures(runs)), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(explain_os_error(error, output)) from error
-    for name, text in contents.items():
-        write_atomically(output / name, hide_secrets(text))
+    _write(output, contents)
+    return [output / name for name in contents]
+
+
+def write_sweep_report(folder: Path, output: Path | None = None) -> list[Path]:
+    """Write the page of a sweep's folder, and the same as Markdown, into `output` (default: the folder itself);
+    returns the files. Raises RecipeError or DataError for a `sweep.json` of another layout, StorageError where the disk
+    refuses."""
+    sweep, output = read_sweep(folder), output or folder
+    contents = {PAGE: make_sweep_page(sweep, output), MARKDOWN: make_sweep_markdown(sweep)}
+    _write(output, contents)
     return [output / name for name in contents]
 
 
@@ -58,6 +68,16 @@ def write_release_pages(run: Path, folder: Path, release: Release) -> None:
     write_report([run], folder / "report")
     (folder / "report" / CARD).unlink()  # it tells of the run, not of this folder
     write_atomically(folder / "README.md", hide_secrets(make_card(read_run(run), release)))
+
+
+def _write(output: Path, contents: Mapping[str, str]) -> None:
+    """Write files by name, without credentials. Raises StorageError."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(explain_os_error(error, output)) from error
+    for name, text in contents.items():
+        write_atomically(output / name, hide_secrets(text))
 
 
 def with_names(runs: Runs) -> list[RunDirectory]:

@@ -1,0 +1,199 @@
+"""What the page of a sweep and its Markdown both say: who was chosen by whom, rates, marks, endings."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsugiki.errors import RecipeError
+from tsugiki.estimates import Estimate
+from tsugiki.experiment_results import Cost, JudgedTrial, LossChoice, Verdict
+from tsugiki.files import read_json
+from tsugiki.pages.axes import with_minus
+from tsugiki.pages.scatter import Limits
+from tsugiki.recipe_yaml import read
+from tsugiki.sweep_results import FORMAT, SWEEP_FILE, RunResult, SweepMetric, SweepResult, TrialResult
+
+RATE = "training.learning_rate"
+WITH_THE_RATE = {RATE, "training.min_lr"}
+"""Keys that are one choice together."""
+LEGEND = (
+    "Below each value the difference to the base on the same items, with half its 95 % interval. ✓ holds and ✗ fails, "
+    "as the rule says; in brackets where noise could make it. Marks are corrected for their number (Holm)."
+)
+NOTHING = "Nothing to judge yet: no trial has ended with its evaluation, or the base's evaluation is missing."
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """A sweep's folder with what it holds."""
+
+    folder: Path
+    result: SweepResult
+
+    def run_folder(self, run: RunResult) -> Path:
+        """Where a run lies now: in the sweep's folder, wherever that was moved to."""
+        return self.folder / Path(run.run_dir).name
+
+    def recipe_file(self, run: RunResult) -> Path:
+        return self.folder / Path(run.recipe).name
+
+    def recipe_text(self, run: RunResult) -> str | None:
+        """The recipe of a run, where it still lies there."""
+        try:
+            return self.recipe_file(run).read_text(encoding="utf-8")
+        except (OSError, UnicodeError):
+            return None
+
+    def rate(self, trial: TrialResult) -> float | None:
+        """The peak learning rate of a trial: what it changes, or what its recipe says."""
+        value: Any = trial.changes.get(RATE)
+        if value is None and trial.runs and (text := self.recipe_text(trial.runs[0])) is not None:
+            try:
+                tree = read(text, str(self.recipe_file(trial.runs[0]))).tree
+            except RecipeError:
+                return None  # the page can do without
+            section = tree.get("training") if isinstance(tree, dict) else None
+            value = section.get("learning_rate") if isinstance(section, dict) else None
+        return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def read_sweep(folder: Path) -> SweepFolder:
+    """Read `sweep.json`. Raises RecipeError where it has another layout, DataError or StorageError as `read_json`."""
+    path = folder / SWEEP_FILE
+    result = read_json(path, SweepResult)
+    if result.format != FORMAT:
+        raise RecipeError(
+            f"{path} has format {result.format}, and this version reads {FORMAT}: write it again with "
+            "tsugiki sweep SWEEP --judge"
+        )
+    return SweepFolder(folder, result)
+
+
+def chosen_by_judge(result: SweepResult) -> str | None:
+    """The recommended trial, or the nearest one."""
+    judgement = result.judgement
+    return (judgement.recommended or judgement.nearest) if judgement else None
+
+
+def chosen_by_loss(result: SweepResult) -> list[str]:
+    """The trials that training loss alone would have chosen: one for each group that can be compared."""
+    return [choice.chosen for choice in result.loss_choices if choice.chosen is not None]
+
+
+def disagrees(choice: LossChoice) -> bool:
+    """Whether training loss would have chosen another trial than the judge did."""
+    return choice.chosen is not None and choice.chosen != choice.against
+
+
+def breaks(result: SweepResult, name: str) -> list[str]:
+    """What a trial fails by the rule, in sentences."""
+    trial = next((one for one in (result.judgement.trials if result.judgement else ()) if one.name == name), None)
+    if trial is None:
+        return []
+    said = [f"{trial.name} is not considered: {trial.excluded}."] if trial.excluded else []
+    for verdict in (*trial.gain, *trial.keep):
+        if not verdict.holds:
+            allowed = f", and {verdict.tolerance:g} is allowed" if verdict in trial.keep else ""
+            said.append(
+                f"By the rule {trial.name} fails: its {verdict.metric} is worse than the base's by "
+                f"{max(verdict.fall, 0.0):.4f}{allowed}{'' if verdict.certain else ' (noise could make it)'}."
+            )
+    return said
+
+
+def mark(verdict: Verdict) -> str:
+    """Whether a verdict holds; in brackets where noise could make it."""
+    sign = "✓" if verdict.holds else "✗"
+    return sign if verdict.certain else f"({sign})"
+
+
+def difference(found: Estimate) -> str:
+    """A difference with half its interval."""
+    text = with_minus(f"{found.value:+.4f}")
+    return text if (reach := limits(found)) is None else f"{text} ±{(reach[1] - reach[0]) / 2:.4f}"
+
+
+def limits(found: Estimate) -> Limits | None:
+    """The interval, where it is known."""
+    return None if found.low is None or found.high is None else (found.low, found.high)
+
+
+def cost_in_words(cost: Cost) -> str:
+    """Whether the choice by loss is worse or better in a metric."""
+    if cost.worse_by == 0:
+        return "equal"
+    word = "worse" if cost.worse_by > 0 else "better"
+    reach = limits(cost.difference)
+    if reach is None:
+        return f"{word}; no interval known"
+    return f"{word}; could be noise" if reach[0] <= 0 <= reach[1] else word
+
+
+def heading(metric: SweepMetric) -> list[str]:
+    """The lines of a metric's column: name, what it is judged by, which way is better."""
+    role = "gain" if metric.role == "gain" else f"keep within {metric.tolerance:g}"
+    return [metric.name, role, *([] if metric.higher_is_better else ["less is better"])]
+
+
+def notes_on(trial: JudgedTrial, result: SweepResult) -> list[str]:
+    """What is to be said of a trial beside its name."""
+    judgement = result.judgement
+    assert judgement is not None
+    found = {
+        "recommended": trial.name == judgement.recommended, "nearest": trial.name == judgement.nearest,
+        "tied": trial.tied and trial.name != judgement.recommended, "lowest loss": trial.name in chosen_by_loss(result),
+        "not considered": trial.excluded is not None, "did not finish": not trial.gain,
+    }  # fmt: skip
+    return [note for note, holds in found.items() if holds]
+
+
+def end_losses(result: SweepResult) -> dict[str, tuple[float, Limits | None]]:
+    """By trial: the mean training loss at the end, and the lowest and highest seed's."""
+    found = {}
+    for choice in result.loss_choices:
+        for trial in choice.trials:
+            values = [trial.by_seed[seed] for seed in choice.seeds if seed in trial.by_seed]
+            found[trial.trial] = (trial.mean, (min(values), max(values)) if len(values) > 1 else None)
+    return found
+
+
+def remarks(result: SweepResult) -> Iterator[str]:
+    """What a reader must know beside the table."""
+    waiting = [run for trial in result.trials for run in trial.runs if run.state in ("waiting", "running", "stopped")]
+    if waiting:
+        every = sum(len(trial.runs) for trial in result.trials)
+        yield f"{len(waiting)} of {every} runs have not ended: this page is of the others."
+    for metric in result.metrics:
+        for reason in metric.left_out.values():
+            yield f"{metric.name}: {reason}; left out for all."
+
+
+def endings(result: SweepResult) -> Iterator[tuple[str, RunResult]]:
+    """The runs that diverged or died, with their trials' names."""
+    for trial in result.trials:
+        yield from ((trial.name, run) for run in trial.runs if run.state in ("diverged", "died"))
+
+
+def written(changes: Mapping[str, Any]) -> str:
+    """Changes of a recipe on one line."""
+    return ", ".join(f"{key}={value}" for key, value in changes.items())
+
+
+def rule_values(values: Mapping[str, str]) -> list[str]:
+    """The values of a rule of thumb: one for all where they agree, else one a trial."""
+    different = list(dict.fromkeys(values.values()))
+    return different if len(different) <= 1 else [f"{name}: {value}" for name, value in values.items()]
+
+
+def warmup_in_words(result: SweepResult) -> str:
+    """How much of the probe was warm-up."""
+    probe = result.probe
+    share = probe.warmup_steps / probe.steps if probe.steps else 0.0
+    said = (
+        f"Each trial makes {probe.steps:,} of the recipe's {probe.total_steps:,} steps, {probe.warmup_steps:,} of them "
+        f"({share:.0%}) in warm-up"
+    )
+    if share > 0.3:
+        said += ", in which a rate has not been tried yet: both gain and loss are smaller than they will be"
+    return said + "."
