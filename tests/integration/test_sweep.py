@@ -40,6 +40,9 @@ def test_a_real_trial_is_trained_evaluated_and_judged_against_the_base(
     (run,) = result.trials[0].runs
     assert (run.state, run.step, result.finished) == ("done", 4, True)
     assert result.judgement is not None
+    page = (tmp_path / "runs/sweep/report.html").read_text()
+    assert result.judgement.choice.split(":")[0] in page
+    assert "./only-seed-" in page  # the recipe of its run
     assert result.judgement.recommended == "only" or not result.judgement.trials[0].gains
     verdict = result.judgement.trials[0].gain[0]
     assert verdict.difference.value == pytest.approx(run.measured[metric] - result.base[metric])

@@ -148,10 +148,17 @@ def _level(canvas: Canvas, level: Level, scale: Scale) -> tuple[Markup, Markup]:
 
 
 def _names(canvas: Canvas, points: Sequence[Point], x: Scale, y: Scale) -> Markup:
-    """Each name where it covers least: of the places around its point, the one that meets the fewest other names and
-    points and stays on the page."""
+    """Each name where it covers least: of the places around its point, the one that meets the fewest other names,
+    points and intervals and stays on the page."""
     spots = [(canvas.x(x.place(point.x)), canvas.y(y.place(point.y))) for point in points]
     taken: list[Box] = [(across - 6, up - 6, across + 6, up + 6) for across, up in spots]
+    for point, (across, up) in zip(points, spots, strict=True):
+        if point.x_limits:
+            low, high = (canvas.x(x.place(limit)) for limit in point.x_limits)
+            taken.append((low, up - 1, high, up + 1))
+        if point.y_limits:
+            low, high = (canvas.y(y.place(limit)) for limit in point.y_limits)
+            taken.append((across - 1, high, across + 1, low))
     parts = []
     for point, (across, up) in sorted(zip(points, spots, strict=True), key=lambda pair: not pair[0].strong):
         name = shortened(point.name, canvas.width / 2)
