@@ -12,7 +12,7 @@ from tsugiki.pages.document import document, section
 from tsugiki.pages.dot_chart import Dot, dot_chart, verdict
 from tsugiki.pages.heat_map import heat_map, shade_of
 from tsugiki.pages.line_chart import Line, Mark, line_chart
-from tsugiki.pages.scatter import Point, pareto, scatter
+from tsugiki.pages.scatter import Level, Point, pareto, scatter
 
 STEP, LOSS = Axis("step", digits=",.0f"), Axis("loss", digits=".2f")
 
@@ -97,6 +97,20 @@ def test_points_with_limits_have_them_in_the_table_and_inside_the_axes():
     assert 0 < stops(chart)["x"][0] < 0.3
 
 
+def test_levels_stay_in_sight_beyond_all_points_and_joined_points_are_one_line():
+    points = [Point("a", 1.0, 2.0), Point("b", 10.0, 3.0), Point("c", 100.0, 2.0)]
+    levels = [Level(9.0, "base"), Level(1000.0, "allowed", "x", limit=True)]
+    drawn = wide(scatter("s", points, Axis("x", log=True), Axis("y"), joined=[points[:2], points[2:]], levels=levels))
+    left, top, width, height, *_ = map(float, re.findall(r'data-box="([^"]*)"', drawn)[0].split())
+    found = re.findall(r'<line x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)" class="level', drawn)
+    (x1, y1, x2, y2), (left_of, _, right_of, _) = (tuple(map(float, each)) for each in found)
+    assert (x1, x2) == pytest.approx((left, left + width), abs=0.1)
+    assert top <= y1 == y2 < top + 0.2 * height
+    assert left + 0.8 * width < left_of == right_of <= left + width
+    (line,) = re.findall(r'<polyline points="([^"]*)" class="joined"', drawn)
+    assert len(line.split()) == 2  # a point alone has no line
+
+
 @pytest.mark.parametrize(
     ("value", "limits", "better", "found"),
     [(0.1, (0.05, 0.2), "higher", "gain"), (0.1, (0.05, 0.2), "lower", "loss"), (-0.1, (-0.2, -0.05), "lower", "gain"),
@@ -131,7 +145,7 @@ def test_names_are_text_everywhere():
     axis = Axis(name)
     charts = [
         line_chart(name, [Line(name, [1, 2], [1.0, 2.0]), Line(name, [1], [1.0])], axis, axis, marks=[Mark(1, name, kind) for kind in ("spike", "checkpoint", "note")], note=name),
-        scatter(name, [Point(name, 1, 1, group=name), Point("b", 1, 1)], axis, axis, note=name),
+        scatter(name, [Point(name, 1, 1, group=name), Point("b", 1, 1)], axis, axis, levels=[Level(1, name)], note=name),
         dot_chart(name, [Dot(name, 1.0, group=name)], axis, note=name),
         heat_map(name, [name], [name], [[1.0]], unit=name, row_title=name, column_title=name, note=name),
     ]  # fmt: skip

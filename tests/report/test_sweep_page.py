@@ -55,6 +55,16 @@ def test_where_they_agree_nothing_is_marked(tmp_path):
     assert "Training loss alone would have chosen high." in text_of(page)
 
 
+def test_a_choice_among_trials_of_other_data_than_the_judges_is_no_disagreement(tmp_path):
+    result = made_sweep()
+    (choice,) = result.loss_choices
+    others = tuple(trial for trial in choice.trials if trial.trial != "middle")
+    page, _ = written(tmp_path, replace(result, loss_choices=(replace(choice, trials=others),)))
+    assert "disagree" not in page
+    none = replace(choice, against=None, costs=())
+    assert "disagree" in written(tmp_path, replace(result, loss_choices=(none,)))[0]
+
+
 def test_the_table_begins_with_the_base_and_marks_each_difference(tmp_path):
     page, markdown = written(tmp_path, made_sweep())
     assert rows_of(page, "Trials against the base") == [

@@ -82,8 +82,9 @@ def chosen_by_loss(result: SweepResult) -> list[str]:
 
 
 def disagrees(choice: LossChoice) -> bool:
-    """Whether training loss would have chosen another trial than the judge did."""
-    return choice.chosen is not None and choice.chosen != choice.against
+    """Whether training loss would have chosen another trial than the judge did, among those that it can compare."""
+    compared = {trial.trial for trial in choice.trials}
+    return choice.chosen is not None and choice.chosen != choice.against and choice.against in {*compared, None}
 
 
 def breaks(result: SweepResult, name: str) -> list[str]:

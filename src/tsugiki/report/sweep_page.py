@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tsugiki import __version__
-from tsugiki.experiment_results import JudgedTrial, LossChoice, Verdict
+from tsugiki.experiment_results import Cost, JudgedTrial, LossChoice, Verdict
 from tsugiki.pages.document import Section, document, section
 from tsugiki.pages.markup import Markup, Part, element, join, joined
 from tsugiki.pages.table import Column, facts, table
@@ -87,22 +87,18 @@ def _by_loss(result: SweepResult) -> Section | None:
                 Column(f"{choice.chosen} minus {choice.against}"),
                 f"{choice.chosen} is",
             ]
-            rows: list[list[Part]] = []
-            for cost in choice.costs:
-                reach, word = limits(cost.difference), cost_in_words(cost)
-                shown = (
-                    element("span", f" [{signed(reach[0], 4)}, {signed(reach[1], 4)}]", class_="range")
-                    if reach
-                    else None
-                )
-                kind = {"worse": "loss", "better": "gain"}.get(word)
-                rows.append([cost.metric, join(signed(cost.difference.value, 4), shown),
-                             element("span", word, class_=kind or "range")])  # fmt: skip
-            parts.append(
-                table(columns, rows, caption=f"What the choice by loss would have cost against {choice.against}")
-            )
+            caption = f"What the choice by loss would have cost against {choice.against}"
+            parts.append(table(columns, [_cost(cost) for cost in choice.costs], caption=caption))
         parts += [paragraph(f"{name} is not compared by loss: {why}.", "note") for name, why in choice.left_out.items()]
     return section("What training loss alone would have chosen", *parts) if parts else None
+
+
+def _cost(cost: Cost) -> list[Part]:
+    reach, word = limits(cost.difference), cost_in_words(cost)
+    shown = f" [{signed(reach[0], 4)}, {signed(reach[1], 4)}]" if reach else ""
+    kind = {"worse": "loss", "better": "gain"}.get(word, "range")
+    value = join(signed(cost.difference.value, 4), element("span", shown, class_="range"))
+    return [cost.metric, value, element("span", word, class_=kind)]
 
 
 def _table(result: SweepResult) -> Section | None:
