@@ -25,7 +25,8 @@ from smollm2_folder import Unavailable, build_folder
 
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.errors import TsugikiError
-from tsugiki.plots import plot_runs, read_metrics
+from tsugiki.metrics_file import read_metrics
+from tsugiki.plots import plot_runs
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import load_recipe
 
@@ -93,7 +94,7 @@ def train_and_kill(recipe: Recipe, command: list[str]) -> tuple[Kill, float]:
 def last_step(metrics: Path) -> int:
     """The last step that a run has logged; 0 when there is none yet."""
     try:
-        steps, _ = read_metrics(metrics)
+        steps = read_metrics(metrics).steps
     except TsugikiError:
         return 0
     return int(steps[-1]["step"]) if steps else 0
@@ -108,7 +109,7 @@ def generate(model: str, prompt: str) -> str:
 
 def bits_per_byte(metrics: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Held-out scores by source before step 1 and after the last one."""
-    _, validations = read_metrics(metrics)
+    validations = read_metrics(metrics).validations
     if len(validations) < 2 or validations[0]["step"] != 0:
         sys.exit(f"{metrics} has no validation before step 1 and after the last: set training.eval_steps")
     return validations[0]["sources"], validations[-1]["sources"]
@@ -195,7 +196,7 @@ def render(
 ) -> str:  # fmt: skip
     """The page: what was run, what it did to each kind of text, what the model writes."""
     training = recipe.training
-    steps, _ = read_metrics(run_dir / "metrics.jsonl")
+    steps = read_metrics(run_dir / "metrics.jsonl").steps
     probes = json.loads((run_dir / "preflight.json").read_text(encoding="utf-8"))
     total = sum(source.weight for source in recipe.data.sources.values())
     minutes = ", ".join(f"{name} {spent / 60:.1f}" for name, spent in seconds.items())

@@ -21,7 +21,8 @@ from real_model import RECIPE, common_arguments, environment, named_model, overr
 from tsugiki.corpus.prepared import SourceManifest, source_directory
 from tsugiki.errors import TsugikiError
 from tsugiki.files import read_json
-from tsugiki.plots import COLOURS, MARKERS, read_metrics
+from tsugiki.metrics_file import read_metrics
+from tsugiki.plots import COLOURS, MARKERS
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import load_recipe
 
@@ -60,7 +61,8 @@ def bytes_per_token(recipe: Recipe) -> float:
 
 def read_curve(recipe: Recipe) -> Curve:
     """The figures of a run that has ended."""
-    steps, validations = read_metrics(recipe.run_dir / "metrics.jsonl")
+    found = read_metrics(recipe.run_dir / "metrics.jsonl")
+    steps, validations = found.steps, found.validations
     tokens = np.array([0, *(step["tokens"] for step in steps)], float)
     spent = np.diff(tokens) / np.array([step["tokens_per_second"] for step in steps])
     seconds = np.concatenate([[0.0], np.cumsum(spent)])
