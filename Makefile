@@ -28,7 +28,7 @@ unit: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 # kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run; an error, a
-# full disk, half a write, a kill and a signal at every file call of every stage; INPUTS wrong recipes, and as many of
+# full disk, half a write, a kill and a signal at every file call of every stage (half an hour); INPUTS wrong recipes, as many of
 # every kind of corpus and header; and mutations
 soak: $(VENV)/.installed-dev mutations
 	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py

@@ -44,7 +44,7 @@ class WarmCommands:
         """The exit code of `tsugiki ARGUMENTS` (see `run_command_line`); minus a signal's number that ended it."""
         print(json.dumps([arguments, {}, str(log), str(folder), strike]), file=self._server.stdin, flush=True)
         answer = self._server.stdout.readline()
-        assert answer, "the process that forks commands has ended"
+        assert answer, f"the process that forks commands has ended with {self._server.wait()}"
         return int(answer)
 
 
@@ -52,7 +52,9 @@ def run_fresh(arguments: list[str], log: Path, folder: Path, strike: list | None
     """The same in a process that starts from nothing."""
     what = json.dumps([arguments, {}, str(log), str(folder), strike])
     program = "import json, sys, command_child; command_child.run_command_line(*json.loads(sys.argv[1]))"
-    return subprocess.run([sys.executable, "-c", program, what], env=environment(), check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-c", program, what], env=environment(), stdin=subprocess.DEVNULL, check=False
+    ).returncode
 
 
 def environment() -> dict[str, str]:
@@ -66,6 +68,7 @@ def _serve() -> None:
         assert _threads() == 1, "a fork would lose threads that an import started"
         child = os.fork()
         if child == 0:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             _end_as_a_process_does(partial(run_command_line, *what))
         print(_wait(child, log), flush=True)
         _import_as(log)
