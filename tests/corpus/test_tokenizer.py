@@ -374,3 +374,14 @@ def test_a_file_of_a_gigabyte_is_refused_before_it_is_read(tmp_path, tiny_tokeni
         file.truncate(1 << 30)  # takes no room
     with pytest.raises(ModelError, match=f"{name} has 1,074 MB; a tokenizer's file may have 268"):
         TextTokenizer.from_folder(folder)
+
+
+def test_a_prefix_at_which_the_library_would_abort_is_named(tmp_path, tiny_tokenizer_folder):
+    folder = shutil.copytree(tiny_tokenizer_folder, tmp_path / "prefix")
+    state = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    state["model"]["continuing_subword_prefix"] = "/"
+    (folder / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(
+        ModelError, match=r"tokenizer\.json: the merge .* second piece with the continuing_subword_prefix"
+    ):
+        TextTokenizer.from_folder(folder)

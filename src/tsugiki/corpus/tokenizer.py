@@ -6,6 +6,7 @@ and never becomes the control token; control tokens enter only through `bos_id` 
 """
 
 import json
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -57,6 +58,7 @@ class _TokenizersEngine:
 
         self.path = path
         self.added: dict[int, tuple[str, bool]] = {}  # the file has a list of its own
+        _refuse_wrong_prefix(path)
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
             # Truncation or padding saved in the file would silently cut or stretch documents.
@@ -101,6 +103,26 @@ class _TokenizersEngine:
             if with_specials[start : start + len(plain)] == plain:
                 return with_specials[:start]
         return []
+
+
+def _refuse_wrong_prefix(path: Path) -> None:
+    """The second piece of each merge must begin with `continuing_subword_prefix`: the library cuts that many bytes off
+    it, and where they end inside a character it aborts the process, which no `except` can catch (tokenizers 0.23)."""
+    content = path.read_bytes()
+    if not re.search(rb'"continuing_subword_prefix"\s*:\s*"[^"]', content):
+        return
+    try:
+        model = json.loads(content)["model"]
+        prefix = model["continuing_subword_prefix"]
+        merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges", ())]
+        wrong = next((merge for merge in merges if not merge[1].startswith(prefix)), None)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return  # the library says what is wrong with it
+    if wrong is not None:
+        raise ModelError(
+            f"{path}: the merge {one_line(repr(wrong), 80)} does not begin its second piece with the "
+            f"continuing_subword_prefix, {one_line(repr(prefix), 40)}; save the tokenizer anew"
+        )
 
 
 def _without_control_tokens(description: str, named: Iterable[str]) -> str:
