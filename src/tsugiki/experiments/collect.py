@@ -17,7 +17,7 @@ from tsugiki.experiments.measured import Ending, Items, Measurement
 from tsugiki.experiments.measured import Trial as Judged
 from tsugiki.experiments.measures import SPIKES, Measure, Measures
 from tsugiki.experiments.trials import Ended, Plan, Trial
-from tsugiki.metrics_file import read_metrics
+from tsugiki.metrics_file import last_attempt, read_metrics
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def collect(plan: Plan, measures: Measures) -> Collected:
 
 
 def training_losses(trial: Trial) -> TrainingLosses | None:
-    """The logged losses of a run up to its last step; None before there is any."""
+    """The logged losses of a run up to its last step, as the model went through them; None before there is any."""
     steps = [
-        (line["step"], line["loss"]) for line in read_metrics(trial.folder / "metrics.jsonl").steps
+        (line["step"], line["loss"]) for line in last_attempt(read_metrics(trial.folder / "metrics.jsonl").steps)
         if line.get("loss") is not None and line["step"] <= trial.steps
     ]  # fmt: skip
     if not steps:
