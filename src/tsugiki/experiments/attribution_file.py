@@ -128,11 +128,6 @@ class AttributionFile(ExperimentFile):
     comparisons: tuple[Comparison, ...]
 
     @property
-    def directory(self) -> FilePath:
-        """Where the experiment works."""
-        return self.section.attribution_dir or self.default_directory
-
-    @property
     def asked(self) -> dict[str, list[str]]:
         """What is measured."""
         return {"metrics": self.section.metrics}

@@ -125,6 +125,7 @@ class ExperimentFile:
     conclude: ClassVar[str]
     """Its option that concludes from what has ended, and runs nothing."""
     folder_key: ClassVar[str]
+    """The section's key that names the folder."""
     compares_with_base: ClassVar[bool]
 
     where: Where
@@ -138,11 +139,6 @@ class ExperimentFile:
 
     @property
     @abstractmethod
-    def directory(self) -> FilePath:
-        """Where the experiment works."""
-
-    @property
-    @abstractmethod
     def asked(self) -> Mapping[str, Sequence[str]]:
         """The names of metrics that it asks for, by the key that does."""
 
@@ -152,9 +148,10 @@ class ExperimentFile:
         return self.where.path
 
     @property
-    def default_directory(self) -> FilePath:
-        """Beside the recipe's run, named as the file."""
-        return self.base.run_dir.parent / self.path.stem
+    def directory(self) -> FilePath:
+        """Where the experiment works: as it says, or beside the recipe's run, named as the file."""
+        named: FilePath | None = getattr(self.section, self.folder_key)
+        return named or self.base.run_dir.parent / self.path.stem
 
     @property
     def seeds(self) -> list[int]:

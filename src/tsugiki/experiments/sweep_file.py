@@ -66,11 +66,6 @@ class SweepFile(ExperimentFile):
     section: SweepSection
 
     @property
-    def directory(self) -> FilePath:
-        """Where the sweep works."""
-        return self.section.sweep_dir or self.default_directory
-
-    @property
     def asked(self) -> dict[str, list[str]]:
         """What gains and what is kept."""
         return {"judge.gain": self.section.judge.gain, "judge.keep": list(self.section.judge.keep)}
