@@ -41,7 +41,7 @@ def load_recipe(path: FilePath | str, overrides: Sequence[str] = (), check_files
             what an override caused begins with "from override".
     """
     path = FilePath(path)
-    return parse_recipe(_read_text(path), str(path), overrides, check_files)
+    return parse_recipe(read_text(path), str(path), overrides, check_files)
 
 
 def parse_recipe(text: str, name: str = "recipe", overrides: Sequence[str] = (), check_files: bool = True) -> Recipe:
@@ -69,18 +69,21 @@ def parse_recipe(text: str, name: str = "recipe", overrides: Sequence[str] = (),
     return recipe
 
 
-def _read_text(path: FilePath) -> str:
+def read_text(
+    path: FilePath, what: str = "recipe", if_missing: str = "; `tsugiki init DIR` writes a recipe to start from"
+) -> str:
+    """The text of a YAML file that people write. Raises RecipeError, which says `what` it should be."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise RecipeError(f"{path}: no such file; `tsugiki init DIR` writes a recipe to start from") from error
+        raise RecipeError(f"{path}: no such file{if_missing}") from error
     except IsADirectoryError as error:
-        raise RecipeError(f"{path}: a folder; name the recipe file in it") from error
+        raise RecipeError(f"{path}: a folder; name the {what} file in it") from error
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > MAX_BYTES:
-        raise RecipeError(f"{path}: larger than {MAX_BYTES:,} bytes, which no recipe is; is it another file?")
+        raise RecipeError(f"{path}: larger than {MAX_BYTES:,} bytes, which no {what} is; is it another file?")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

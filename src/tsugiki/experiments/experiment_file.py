@@ -19,12 +19,11 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from tsugiki.errors import RecipeError
-from tsugiki.files import explain_os_error
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_file import OVERRIDE, parse_recipe
+from tsugiki.recipe_file import OVERRIDE, parse_recipe, read_text
 from tsugiki.recipe_names import section_at
 from tsugiki.recipe_values import Count, Listed, PathText, Section, Text, whole_number
-from tsugiki.recipe_yaml import MAX_BYTES, Document, read
+from tsugiki.recipe_yaml import Document, read
 from tsugiki.shapes import Path, dotted, explain
 
 SET_BY_THE_EXPERIMENT = ("run_dir", "seed", "evaluation", "training.stop_after_steps", "training.eval_documents")
@@ -180,7 +179,7 @@ def read_section(path: FilePath, kind: type[S], article: str) -> tuple[Where, S]
 
     Raises RecipeError with a problem a line.
     """
-    document = read(_text_of(path), str(path))
+    document = read(read_text(path, "experiment", ""), str(path))
     if not isinstance(document.tree, dict):
         raise RecipeError(f"{path}:1: {article} is a mapping of keys to values, such as `recipe: recipe.yaml`")
     where = Where(path, document)
@@ -193,18 +192,8 @@ def read_section(path: FilePath, kind: type[S], article: str) -> tuple[Where, S]
 def read_recipe(where: Where, section: ExperimentSection, check_files: bool) -> tuple[FilePath, str, Recipe]:
     """The recipe that is varied: its path, its text and as it stands. Raises RecipeError."""
     path = where.path.parent / section.recipe
-    text = _text_of(path)
+    text = read_text(path)
     return path, text, parse_recipe(text, str(path), (), check_files)
-
-
-def _text_of(path: FilePath) -> str:
-    try:
-        content = path.read_bytes()
-        return content[: MAX_BYTES + 1].decode("utf-8-sig")
-    except OSError as error:
-        raise RecipeError(explain_os_error(error, path, "read")) from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
 
 
 def _problems(error: ValidationError, where: Where, kind: type[Section]) -> str:
