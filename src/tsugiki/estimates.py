@@ -34,9 +34,18 @@ class Estimate:
     high: float | None = None
     basis: Basis = "nothing"
 
+    def limits(self) -> tuple[float, float] | None:
+        """Both, where they are known."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def text(self) -> str:
+        """`+0.0420 ±0.0210`: with half the interval, where it is known."""
+        value = f"{round(self.value, 4) + 0.0:+.4f}"  # which has no -0.0000
+        return value if (reach := self.limits()) is None else f"{value} ±{(reach[1] - reach[0]) / 2:.4f}"
+
     def contains(self, truth: float) -> bool:
         """Whether the limits are known and `truth` lies between them."""
-        return self.low is not None and self.high is not None and self.low <= truth <= self.high
+        return (reach := self.limits()) is not None and reach[0] <= truth <= reach[1]
 
     def p_value(self, truth: float = 0.0) -> float | None:
         """How often a value would lie as far from `truth` by chance, to either side; None where no error is known."""

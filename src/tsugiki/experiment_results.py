@@ -39,6 +39,12 @@ class Verdict:
     certain: bool | None
     """Whether this verdict is more than noise, corrected for all verdicts of the table; None: no interval is known."""
 
+    @property
+    def mark(self) -> str:
+        """✓ or ✗; in brackets where noise could make it."""
+        sign = "✓" if self.holds else "✗"
+        return sign if self.certain else f"({sign})"
+
 
 @dataclass(frozen=True)
 class JudgedTrial:

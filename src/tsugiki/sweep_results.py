@@ -39,6 +39,12 @@ class SweepMetric:
     left_out: dict[str, str]
     """Tasks that some model has no score for, and why."""
 
+    @property
+    def heading(self) -> list[str]:
+        """The lines of its column: name, what it is judged by, which way is better."""
+        role = "gain" if self.role == "gain" else f"keep within {self.tolerance:g}"
+        return [self.name, role, *([] if self.higher_is_better else ["less is better"])]
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -56,6 +62,16 @@ class RunResult:
     """By metric; empty where it has not finished."""
     end_loss: float | None
     """The last logged training loss."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended, and not as it should."""
+        return self.state in ("diverged", "died")
+
+    @property
+    def unended(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.state in ("waiting", "running", "stopped")
 
 
 @dataclass(frozen=True)

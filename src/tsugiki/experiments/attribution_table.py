@@ -87,10 +87,7 @@ def _number(value: float | None) -> str:
 
 
 def _estimate(found: Estimate, certain: bool | None) -> Text:
-    mark, value = "*" if certain else " ", f"{round(found.value, 4) + 0.0:+.4f}"  # which has no -0.0000
-    if found.low is None or found.high is None:
-        return Text(f"{value} {mark}")
-    return Text(f"{value} ±{(found.high - found.low) / 2:.4f} {mark}")
+    return Text(f"{found.text()} {'*' if certain else ' '}")
 
 
 def remarks(result: AttributionResult) -> Iterator[str]:
@@ -104,9 +101,9 @@ def remarks(result: AttributionResult) -> Iterator[str]:
             yield f"{metric.name}: {reason}; left out for all"
     for cell in result.cells:
         for run in cell.runs:
-            if run.state in ("diverged", "died"):
+            if run.failed:
                 yield f"{cell.name}, seed {run.seed}: {run.state} at step {run.step:,}: {run.reason}; in no estimate"
-    waiting = sum(run.state in ("waiting", "running", "stopped") for cell in result.cells for run in cell.runs)
+    waiting = sum(run.unended for cell in result.cells for run in cell.runs)
     if waiting:
         yield f"{waiting} runs have not ended: what follows is of the others"
     if result.problem:

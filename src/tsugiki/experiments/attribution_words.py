@@ -20,9 +20,8 @@ def with_interval(estimate: Estimate | None) -> str:
     if estimate is None:
         return "what no run that finished tells"
     value = _signed(estimate.value)
-    if estimate.low is None or estimate.high is None:
-        return f"{value} [no interval known]"
-    return f"{value} [{_signed(estimate.low)}, {_signed(estimate.high)}]"
+    reach = estimate.limits()
+    return f"{value} [{_signed(reach[0])}, {_signed(reach[1])}]" if reach else f"{value} [no interval known]"
 
 
 def _signed(value: float) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from tsugiki.estimates import Estimate
 from tsugiki.experiment_results import JudgedTrial, Judgement, Verdict
 from tsugiki.printable import one_line
 from tsugiki.sweep_results import Rule, SweepResult
@@ -22,18 +21,14 @@ def draw(result: SweepResult) -> Table:
     assert judgement is not None
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("trial", overflow="fold")
-    tolerances = {metric.name: metric.tolerance for metric in result.metrics if metric.role == "keep"}
-    columns = [(metric, "gain") for metric in judgement.gain]
-    columns += [(metric, f"keep within {tolerances[metric.name]:g}") for metric in judgement.keep]
-    for metric, role in columns:
-        heading = [metric.name, role, *([] if metric.higher_is_better else ["less is better"])]
-        table.add_column("\n".join(map(one_line, heading)), justify="right", overflow="fold")
+    for metric in result.metrics:
+        table.add_column("\n".join(map(one_line, metric.heading)), justify="right", overflow="fold")
     table.add_column("training\nloss", justify="right")
-    table.add_row("base", *(_number(judgement.base[metric.name]) for metric, _ in columns), "")
+    table.add_row("base", *(_number(judgement.base[metric.name]) for metric in result.metrics), "")
     losses = {trial.trial: trial.mean for choice in result.loss_choices for trial in choice.trials}
     by_loss = {choice.chosen for choice in result.loss_choices}
     for trial in judgement.trials:
-        cells = [_cell(verdict) for verdict in (*trial.gain, *trial.keep)] or [Text("")] * len(columns)
+        cells = [_cell(verdict) for verdict in (*trial.gain, *trial.keep)] or [Text("")] * len(result.metrics)
         loss = f"{losses[trial.name]:.4f}" if trial.name in losses else ""
         table.add_row(_name(trial, judgement), *cells, loss + ("\nlowest" if trial.name in by_loss else ""))
     return table
@@ -54,15 +49,7 @@ def _number(value: float) -> str:
 
 
 def _cell(verdict: Verdict) -> Text:
-    mark = "✓" if verdict.holds else "✗"
-    mark = mark if verdict.certain else f"({mark})"
-    return Text(f"{_number(verdict.value)} {mark}\n{_difference(verdict.difference)}")
-
-
-def _difference(found: Estimate) -> str:
-    if found.low is None or found.high is None:
-        return f"{found.value:+.4f}"
-    return f"{found.value:+.4f} ±{(found.high - found.low) / 2:.4f}"
+    return Text(f"{_number(verdict.value)} {verdict.mark}\n{verdict.difference.text()}")
 
 
 def remarks(result: SweepResult) -> Iterator[str]:
@@ -80,9 +67,9 @@ def remarks(result: SweepResult) -> Iterator[str]:
             yield f"{trial.name}, seed {seed}: {words}"
         if trial.excluded:
             yield f"{trial.name}: {trial.excluded}"
-    waiting = [run for trial in result.trials for run in trial.runs if run.state in ("waiting", "running", "stopped")]
+    waiting = sum(run.unended for trial in result.trials for run in trial.runs)
     if waiting:
-        yield f"{len(waiting)} runs have not ended: what follows is of the others"
+        yield f"{waiting} runs have not ended: what follows is of the others"
     yield ""
     yield f"choice     {judgement.choice}"
     yield f"rule       {judgement.rule}"

@@ -14,7 +14,6 @@ from tsugiki.report.sweep_facts import (
     chosen_by_judge,
     chosen_by_loss,
     end_losses,
-    limits,
     notes_on,
     written,
 )
@@ -38,7 +37,7 @@ def gain_against_loss(result: SweepResult) -> Iterator[Markup]:
     gain = by_name[judgement.gain[0].name]
     if not judgement.keep:
         dots = [
-            Dot(trial.name, trial.gain[0].difference.value, limits(trial.gain[0].difference), _better(gain))
+            Dot(trial.name, trial.gain[0].difference.value, trial.gain[0].difference.limits(), _better(gain))
             for trial in finished
         ]  # fmt: skip
         axis = Axis(f"{shortened(gain.name, LONGEST)}, difference to the base", digits="+.4f")
@@ -131,19 +130,19 @@ def _point(trial: JudgedTrial, rate: float, value: float, reach: Limits | None, 
 
 def _around(verdict: Verdict) -> Limits | None:
     """The interval of the difference to the base, moved to the value."""
-    reach = limits(verdict.difference)
+    reach = verdict.difference.limits()
     base = verdict.value - verdict.difference.value
     return None if reach is None else (base + reach[0], base + reach[1])
 
 
 def _worse(verdict: Verdict, metric: SweepMetric) -> Limits | None:
     """The interval of a fall."""
-    reach = limits(verdict.difference)
+    reach = verdict.difference.limits()
     return (-reach[1], -reach[0]) if reach is not None and metric.higher_is_better else reach
 
 
 def _gained(verdict: Verdict, metric: SweepMetric) -> Limits | None:
-    reach = limits(verdict.difference)
+    reach = verdict.difference.limits()
     return reach if reach is None or metric.higher_is_better else (-reach[1], -reach[0])
 
 
@@ -152,7 +151,7 @@ def _better(metric: SweepMetric) -> Better:
 
 
 def _barred(trials: list[JudgedTrial]) -> bool:
-    return any(limits(verdict.difference) for trial in trials for verdict in (*trial.gain, *trial.keep))
+    return any(verdict.difference.limits() for trial in trials for verdict in (*trial.gain, *trial.keep))
 
 
 def _label(trial: JudgedTrial, result: SweepResult) -> str:

@@ -7,12 +7,12 @@ from typing import Any
 
 from tsugiki.errors import RecipeError
 from tsugiki.estimates import Estimate
-from tsugiki.experiment_results import Cost, JudgedTrial, LossChoice, Verdict
+from tsugiki.experiment_results import Cost, JudgedTrial, LossChoice
 from tsugiki.files import read_json
 from tsugiki.pages.axes import with_minus
 from tsugiki.pages.scatter import Limits
 from tsugiki.recipe_yaml import read
-from tsugiki.sweep_results import FORMAT, SWEEP_FILE, RunResult, SweepMetric, SweepResult, TrialResult
+from tsugiki.sweep_results import FORMAT, SWEEP_FILE, RunResult, SweepResult, TrialResult
 
 RATE = "training.learning_rate"
 WITH_THE_RATE = {RATE, "training.min_lr"}
@@ -103,21 +103,9 @@ def breaks(result: SweepResult, name: str) -> list[str]:
     return said
 
 
-def mark(verdict: Verdict) -> str:
-    """Whether a verdict holds; in brackets where noise could make it."""
-    sign = "✓" if verdict.holds else "✗"
-    return sign if verdict.certain else f"({sign})"
-
-
 def difference(found: Estimate) -> str:
     """A difference with half its interval."""
-    text = with_minus(f"{found.value:+.4f}")
-    return text if (reach := limits(found)) is None else f"{text} ±{(reach[1] - reach[0]) / 2:.4f}"
-
-
-def limits(found: Estimate) -> Limits | None:
-    """The interval, where it is known."""
-    return None if found.low is None or found.high is None else (found.low, found.high)
+    return with_minus(found.text())
 
 
 def cost_in_words(cost: Cost) -> str:
@@ -125,16 +113,10 @@ def cost_in_words(cost: Cost) -> str:
     if cost.worse_by == 0:
         return "equal"
     word = "worse" if cost.worse_by > 0 else "better"
-    reach = limits(cost.difference)
+    reach = cost.difference.limits()
     if reach is None:
         return f"{word}; no interval known"
     return f"{word}; could be noise" if reach[0] <= 0 <= reach[1] else word
-
-
-def heading(metric: SweepMetric) -> list[str]:
-    """The lines of a metric's column: name, what it is judged by, which way is better."""
-    role = "gain" if metric.role == "gain" else f"keep within {metric.tolerance:g}"
-    return [metric.name, role, *([] if metric.higher_is_better else ["less is better"])]
 
 
 def notes_on(trial: JudgedTrial, result: SweepResult) -> list[str]:
@@ -161,10 +143,10 @@ def end_losses(result: SweepResult) -> dict[str, tuple[float, Limits | None]]:
 
 def remarks(result: SweepResult) -> Iterator[str]:
     """What a reader must know beside the table."""
-    waiting = [run for trial in result.trials for run in trial.runs if run.state in ("waiting", "running", "stopped")]
+    runs = [run for trial in result.trials for run in trial.runs]
+    waiting = sum(run.unended for run in runs)
     if waiting:
-        every = sum(len(trial.runs) for trial in result.trials)
-        yield f"{len(waiting)} of {every} runs have not ended: this page is of the others."
+        yield f"{waiting} of {len(runs)} runs have not ended: this page is of the others."
     for metric in result.metrics:
         for reason in metric.left_out.values():
             yield f"{metric.name}: {reason}; left out for all."
@@ -173,7 +155,7 @@ def remarks(result: SweepResult) -> Iterator[str]:
 def endings(result: SweepResult) -> Iterator[tuple[str, RunResult]]:
     """The runs that diverged or died, with their trials' names."""
     for trial in result.trials:
-        yield from ((trial.name, run) for run in trial.runs if run.state in ("diverged", "died"))
+        yield from ((trial.name, run) for run in trial.runs if run.failed)
 
 
 def written(changes: Mapping[str, Any]) -> str:

@@ -15,8 +15,6 @@ from tsugiki.report.sweep_facts import (
     disagrees,
     end_losses,
     endings,
-    heading,
-    mark,
     notes_on,
     remarks,
     rule_values,
@@ -47,13 +45,13 @@ def _parts(result: SweepResult) -> Iterator[str]:
         losses = end_losses(result)
         rows = [["base", *(f"{judgement.base[metric.name]:.4f}" for metric in result.metrics), ""]]
         for trial in judgement.trials:
-            cells = [f"{one.value:.4f} {mark(one)} {difference(one.difference)}" for one in (*trial.gain, *trial.keep)]
+            cells = [f"{one.value:.4f} {one.mark} {difference(one.difference)}" for one in (*trial.gain, *trial.keep)]
             said = ", ".join(notes_on(trial, result))
             rows.append([
                 f"{trial.name} ({said})" if said else trial.name, *(cells or [""] * len(result.metrics)),
                 f"{losses[trial.name][0]:.4f}" if trial.name in losses else "",
             ])  # fmt: skip
-        headings = ["trial", *(", ".join(heading(metric)) for metric in result.metrics), "training loss"]
+        headings = ["trial", *(", ".join(metric.heading) for metric in result.metrics), "training loss"]
         yield _table(headings, rows)
         yield _text(LEGEND)
     said_too = [f"- {_text(remark)}" for remark in remarks(result)]

@@ -25,9 +25,6 @@ from tsugiki.report.sweep_facts import (
     disagrees,
     end_losses,
     endings,
-    heading,
-    limits,
-    mark,
     notes_on,
     remarks,
     rule_values,
@@ -94,7 +91,7 @@ def _by_loss(result: SweepResult) -> Section | None:
 
 
 def _cost(cost: Cost) -> list[Part]:
-    reach, word = limits(cost.difference), cost_in_words(cost)
+    reach, word = cost.difference.limits(), cost_in_words(cost)
     shown = f" [{signed(reach[0], 4)}, {signed(reach[1], 4)}]" if reach else ""
     kind = {"worse": "loss", "better": "gain"}.get(word, "range")
     value = join(signed(cost.difference.value, 4), element("span", shown, class_="range"))
@@ -106,7 +103,7 @@ def _table(result: SweepResult) -> Section | None:
     if judgement is None:
         return None
     losses = end_losses(result)
-    headings = [Column(_lines(heading(metric))) for metric in result.metrics]
+    headings = [Column(_lines(metric.heading)) for metric in result.metrics]
     columns: list[Column | str] = ["trial", *headings, Column(_lines(["training", "loss"]))]
     rows: list[list[Part]] = [["base", *(f"{judgement.base[metric.name]:.4f}" for metric in result.metrics), ""]]
     for trial in judgement.trials:
@@ -133,7 +130,7 @@ def _name(trial: JudgedTrial, result: SweepResult) -> Part:
 def _cell(verdict: Verdict) -> Markup:
     kind = ("gain" if verdict.holds else "loss") if verdict.certain else "range"
     return join(
-        f"{verdict.value:.4f} ", element("span", mark(verdict), class_=kind), element("br"),
+        f"{verdict.value:.4f} ", element("span", verdict.mark, class_=kind), element("br"),
         element("span", difference(verdict.difference), class_="range"),
     )  # fmt: skip
 
