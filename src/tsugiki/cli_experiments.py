@@ -54,7 +54,7 @@ def sweep(
     _refuse_several(plan, trial, shared, judge, "--judge")
     opened = Sweep(path, *_models())
     if not judge:
-        lines, rules = opened.describe() if trial is None and not shared else ([], [])
+        lines, rules = opened.described if trial is None and not shared else ([], [])
         if not _run(opened, [*lines, "", *rules_table(rules), ""], plan, trial, shared, again):
             return
     result = opened.judge()
@@ -94,7 +94,7 @@ def attribute(
     _refuse_several(plan, trial, shared, estimate, "--estimate")
     opened = AttributionRuns(path, *_models())
     if not estimate:
-        lines = opened.describe() if trial is None and not shared else []
+        lines = opened.described if trial is None and not shared else []
         if not _run(opened, [*lines, ""], plan, trial, shared, again):
             return
     result = opened.estimate()

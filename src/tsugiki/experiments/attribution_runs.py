@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 from tsugiki.attribution_results import ATTRIBUTION_FILE, FORMAT, AttributionResult, CellResult, MeasuredMetric
@@ -28,13 +29,11 @@ class AttributionRuns(Experiment):
     def __init__(self, path: Path, known: Known, base_folder: BaseFolder):
         self.file: AttributionFile = load_attribution(path)
         super().__init__(self.file, known, base_folder)
-        self._described: list[str] | None = None
 
-    def describe(self) -> list[str]:
+    @cached_property
+    def described(self) -> list[str]:
         """The plan in lines."""
-        if self._described is None:
-            self._described = self.plan_lines(self._asked())
-        return self._described
+        return self.plan_lines(self._asked())
 
     def _asked(self) -> list[str]:
         section = self.file.section
@@ -77,7 +76,7 @@ class AttributionRuns(Experiment):
                 for one in self.measures.every
             ),
             base={name: one.value for name, one in found.base.items()}, cells=tuple(self._cells(self.runs(found))),
-            plan=tuple(self.describe()), attribution=effects, transfer=matrix, correlations=correlations,
+            plan=tuple(self.described), attribution=effects, transfer=matrix, correlations=correlations,
             problem=problem,
         )  # fmt: skip
         self.plan.directory.mkdir(parents=True, exist_ok=True)

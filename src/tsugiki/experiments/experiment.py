@@ -6,6 +6,7 @@ found by the experiment's kind (`sweep`, `attribution_runs`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tsugiki.errors import FINISHED, RESUMABLE, TsugikiError
@@ -34,19 +35,16 @@ class Experiment:
         self.plan: Plan = expand(file)
         self.measures: Measures = resolve(self.plan, known)
         self._base_folder = base_folder
-        self._weights: Weights | None = None
 
     @property
     def suites(self) -> list[str]:
         """Evaluations of each model."""
         return self.measures.suites
 
-    @property
+    @cached_property
     def weights(self) -> Weights:
         """Of the base, as its folder has them."""
-        if self._weights is None:
-            self._weights = read_weights(self._base_folder(self.plan.file.base))
-        return self._weights
+        return read_weights(self._base_folder(self.plan.file.base))
 
     def plan_lines(self, asked: Sequence[str]) -> list[str]:
         """The plan in words, with the lines that say what is measured."""

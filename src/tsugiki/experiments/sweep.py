@@ -1,6 +1,7 @@
 """A sweep from its file to its table: plan, run what is missing (`experiment`), judge by evaluation."""
 
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 from tsugiki.experiments.collect import Collected, collect
@@ -21,19 +22,17 @@ class Sweep(Experiment):
         file = load_sweep(path)
         super().__init__(file, known, base_folder)
         self._section = file.section.judge
-        self._described: tuple[list[str], list[Rule]] | None = None
 
-    def describe(self) -> tuple[list[str], list[Rule]]:
+    @cached_property
+    def described(self) -> tuple[list[str], list[Rule]]:
         """The plan in lines, and the rules of thumb on the base's own weights."""
-        if self._described is None:
-            keep = ", ".join(f"{name} within {fall:g}" for name, fall in self._section.keep.items())
-            asked = f"judge      gain {', '.join(self._section.gain)}" + (f"; keep {keep}" if keep else "")
-            self._described = self.plan_lines([asked]), rules_of_thumb(self.plan, self.weights)
-        return self._described
+        keep = ", ".join(f"{name} within {fall:g}" for name, fall in self._section.keep.items())
+        asked = f"judge      gain {', '.join(self._section.gain)}" + (f"; keep {keep}" if keep else "")
+        return self.plan_lines([asked]), rules_of_thumb(self.plan, self.weights)
 
     def judge(self) -> SweepResult:
         """Judge what has ended, and write `sweep.json`."""
-        found, (lines, rules) = collect(self.plan, self.measures), self.describe()
+        found, (lines, rules) = collect(self.plan, self.measures), self.described
         metric = {name: one.metric for name, one in self.measures.by_name.items()}
         judgement, by_loss = None, []
         if found.base and any(trial.measured() for trial in found.trials):
