@@ -94,7 +94,7 @@ def tokenise_batches(
     batches: Iterator[list[Item]], folder: Path, settings: dict[str, Any], workers: int | None
 ) -> Generator[Tokenised]:
     """`_tokenise` over the batches, in order, in `workers` processes (1: in this one)."""
-    workers = workers or _cores()
+    workers = workers or usable_cores()
     first = [batch for _, batch in zip(range(4), batches, strict=False)]
     if workers == 1 or len(first) < 4:  # a pool would take longer to start than the work
         _start_worker(str(folder), settings, None)
@@ -153,5 +153,6 @@ def _start_deaf_server() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may run on, where the system tells; else all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from tsugiki.amounts import duration
+from tsugiki.corpus.workers import usable_cores
 from tsugiki.errors import RecipeError
 from tsugiki.experiments.experiment_file import ExecutorSection
 from tsugiki.experiments.runner import Workers, run_trial
@@ -32,7 +33,7 @@ class Slots(NamedTuple):
 def find_slots(section: ExecutorSection) -> Slots:
     """The places for trials on this machine. Raises RecipeError for more GPUs a trial than there are."""
     gpus = visible_gpus()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if not gpus:
         count, threads = section.at_once or cores, os.environ.get("OMP_NUM_THREADS", "1")
         words = f"{count} at a time on {cores} cores, {threads} thread{'s' if threads != '1' else ''} each"

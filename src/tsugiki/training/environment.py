@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tsugiki import __version__
+from tsugiki.corpus.workers import usable_cores
 from tsugiki.errors import TsugikiError
 from tsugiki.files import read_json, write_json
 from tsugiki.training.flops import device_peak, flops_per_token
@@ -41,7 +42,7 @@ def describe_start(run: Run) -> dict[str, Any]:
         "device": _device_name(device),
         "devices": world if device.type == "cuda" else 1,
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": usable_cores(),
         "memory_gb": _memory_gigabytes(),
         "system": platform.platform(),
         "peak_tflops": peak / 1e12 if peak else None,
