@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -49,7 +49,7 @@ def _shown(value: Any) -> str:
 
 
 def compare_for_resume(
-    old: Mapping[str, Any], new: Recipe, step: int, rewound: Sequence[Range] = ()
+    old: Mapping[str, Any], new: Recipe, step: int, rewound: Sequence[Sequence[int]] = ()
 ) -> list[Difference]:
     """Keys that differ between a checkpoint's recipe and the one at hand, judged after `step` steps.
 
@@ -61,12 +61,11 @@ def compare_for_resume(
     """
     batch = new.training.global_batch_size
     skipped = merged([*_ranges((old.get("data") or {}).get("skip")), *rewound])
+    skipped_now = merged([*new.data.skip, *rewound])
     end = reached(step * batch, skipped)
     # Stages begin at sample numbers: what is stepped over brings them nearer.
     differences = list(_compare((), old, new.model_dump(mode="json"), old, -(-end // batch)))
-    differences = [
-        _skip_judged(difference, skipped, merged([*new.data.skip, *rewound]), end) for difference in differences
-    ]
+    differences = [_skip_judged(difference, skipped, skipped_now, end) for difference in differences]
     return [_base_judged(_length_judged(difference, old, new, step)) for difference in differences]
 
 
@@ -80,14 +79,9 @@ def _skip_judged(difference: Difference, old: Sequence[Range], new: Sequence[Ran
     if difference.key != "data.skip":
         return difference
     if below(old, end) == below(new, end):
-        return Difference(
-            difference.key, difference.old, difference.new, "extending", f"no sample below {end:,} changes"
-        )
-    note = (
-        f"samples below {end:,} are read already; step over later ones, or move away the checkpoints after which they "
-    )
-    note += "were read"
-    return Difference(difference.key, difference.old, difference.new, "fixed", note)
+        return replace(difference, kind="extending", note=f"no sample below {end:,} changes")
+    note = f"samples below {end:,} are read already; step over later ones, or move away the checkpoints after which "
+    return replace(difference, kind="fixed", note=note + "they were read")
 
 
 def _compare(path: Path, old: Any, new: Any, whole: Mapping[str, Any], step: int) -> Iterator[Difference]:
@@ -160,7 +154,7 @@ def _length_judged(difference: Difference, old: Mapping[str, Any], new: Recipe, 
     steps = total_steps(new)
     if steps < step:
         note = f"the run is at step {step} already, past a length of {steps}"
-        return Difference(difference.key, difference.old, difference.new, "fixed", note)
+        return replace(difference, kind="fixed", note=note)
     old_decay = (old.get("training") or {}).get("decay_steps")
     was = make_schedule(training.model_copy(update={"decay_steps": old_decay}), _steps_before(old, new))
     now = make_schedule(training, steps)
@@ -168,7 +162,7 @@ def _length_judged(difference: Difference, old: Mapping[str, Any], new: Recipe, 
     if was(step) != now(step):  # equal: all that was trained lies on the new curve, too
         note = f"the {training.lr_scheduler} now ends at step {steps}: after step {step} the learning rate jumps from "
         note += f"{was(step):.3g} to {now(step + 1):.3g}"
-    return Difference(difference.key, difference.old, difference.new, "extending", note)
+    return replace(difference, kind="extending", note=note)
 
 
 def _steps_before(old: Mapping[str, Any], new: Recipe) -> int:
@@ -191,9 +185,9 @@ def _base_judged(difference: Difference) -> Difference:
     if difference.key != "model.name_or_path":
         return difference
     if isinstance(difference.new, str) and FilePath(difference.new).is_dir():
-        return Difference(difference.key, difference.old, difference.new, "free", "weights are the checkpoint's")
+        return replace(difference, kind="free", note="weights are the checkpoint's")
     note = "not a folder here; a base that was moved or downloaded is taken by its folder's name"
-    return Difference(difference.key, difference.old, difference.new, "fixed", note)
+    return replace(difference, kind="fixed", note=note)
 
 
 WRITERS_MARKS = frozenset(("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"))

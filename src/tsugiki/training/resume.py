@@ -38,7 +38,7 @@ def require_same_run(run: "Run", found: Found) -> None:
 
 def _compare_recipes(run: "Run", found: Found) -> None:
     differences = compare_for_resume(
-        found.state["recipe"], run.recipe, found.state["step"], [(a, b) for a, b in (r["skip"] for r in run.rewinds)]
+        found.state["recipe"], run.recipe, found.state["step"], [rewind["skip"] for rewind in run.rewinds]
     )
     refused = [difference for difference in differences if difference.kind == "fixed"]
     if refused:
