@@ -6,6 +6,7 @@ end for it.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypeVar
@@ -132,11 +133,6 @@ class Metrics:
     spikes: list[SpikeLine] = field(default_factory=list)
 
 
-SHAPES: dict[str, Any] = {
-    "step": StepLine, "validation": ValidationLine, "evaluation": EvaluationLine, "spike": SpikeLine,
-}  # fmt: skip
-
-
 def read_metrics(path: Path) -> Metrics:
     """All that a run has logged, earlier attempts too (see `last_attempt`); empty where there is no such file. A line
     of a kind or shape that is not known is left out. Raises StorageError when the file cannot be read."""
@@ -147,16 +143,15 @@ def read_metrics(path: Path) -> Metrics:
 
 def add_lines(found: Metrics, content: bytes, path: Path) -> None:
     """Sort the records of some lines into those `found` before."""
-    lists: dict[str, list[Any]] = dict(
-        zip(SHAPES, (found.steps, found.validations, found.evaluations, found.spikes), strict=True)
-    )
+    kinds: dict[str, tuple[Any, list[Any]]] = {
+        "step": (StepLine, found.steps), "validation": (ValidationLine, found.validations),
+        "evaluation": (EvaluationLine, found.evaluations), "spike": (SpikeLine, found.spikes),
+    }  # fmt: skip
     for line, record in _records(content, path):
-        kind = record["kind"]
-        if kind in SHAPES:
-            try:
-                lists[kind].append(parse_json(line, SHAPES[kind], str(path)))
-            except DataError:
-                continue
+        if record["kind"] in kinds:
+            shape, lines = kinds[record["kind"]]
+            with suppress(DataError):
+                lines.append(parse_json(line, shape, str(path)))
 
 
 def last_attempt(lines: Sequence[OfAStep]) -> list[OfAStep]:
