@@ -341,10 +341,8 @@ class Checkpointer:
         """
         self.warnings.clear()
         control = self._processes.control
-        for name in on_first_rank(self._list_names, control):
-            path, parsed = self.directory / name, parse_name(name)
-            if at_most is not None and parsed is not None and parsed.step > at_most:
-                continue
+        for name in on_first_rank(partial(self._list_names, at_most), control):
+            path = self.directory / name
             try:
                 manifest = on_first_rank(partial(self._look_at, path), control)
                 self._verify(path, manifest)
@@ -371,13 +369,13 @@ class Checkpointer:
             read_tensors(reader, tensors, self._processes.storage)
         self._line = [found.path.name, *found.manifest["ancestors"]][:_LONGEST_LINE]
 
-    def _list_names(self) -> list[str]:
-        """Rank 0: what there is, newest first; what was being deleted goes."""
+    def _list_names(self, at_most: int | None) -> list[str]:
+        """Rank 0: what there is up to a step, newest first; what was being deleted goes."""
         for entry in list_temporary(self.directory):
             self.warnings.append(f"{entry} is a save that was cut off; it is removed after the next good one")
         if list_trash(self.directory):  # of a run that was killed at its end, and saves no more
             self._disposal.sweep()
-        return [str(name) for name in list_names(self.directory)]
+        return [str(name) for name in list_names(self.directory) if at_most is None or name.step <= at_most]
 
     def _look_at(self, path: Path) -> Manifest:
         """Rank 0: the manifest of a checkpoint that looks whole from outside. Raises StorageError."""
