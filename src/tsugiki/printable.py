@@ -1,6 +1,7 @@
 """Text of other people's in a terminal or a page: it steers nothing and is read as text, not as markup."""
 
 import re
+from collections.abc import Iterable, Sequence
 
 
 def printable(text: str, marks: dict[str, str]) -> str:
@@ -28,3 +29,15 @@ def one_line(said: object, limit: int | None = None) -> str:
 def escape_markdown(text: str) -> str:
     """A line of text that Markdown shows as it is, also in a table: marks that mean something to it get a backslash."""
     return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", text)
+
+
+def markdown(text: str) -> str:
+    """Text on one line that Markdown shows as it is."""
+    return escape_markdown(one_line(text))
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Iterable[str]], *, texts: int) -> str:
+    """A table as GitHub reads it, of cells that are Markdown already: the first `texts` columns hold words, the others
+    figures, which stand to the right."""
+    rules = ["---" if place < texts else "---:" for place in range(len(headings))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [headings, rules, *rows])

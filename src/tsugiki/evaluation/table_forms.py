@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tsugiki.evaluation.table import Block, Cell, Row, ScoreTable
 from tsugiki.evaluation_files import MissingTask, TaskResult
-from tsugiki.printable import escape_markdown, one_line
+from tsugiki.printable import markdown, markdown_table, one_line
 from tsugiki.statistics import Interval
 
 AGAINST = "− "
@@ -89,16 +89,16 @@ def to_markdown(table: ScoreTable) -> str:
     """The same as Markdown (tables as GitHub reads them)."""
     blocks = []
     for block in table.blocks:
-        headings = ["model", *map(_escape, _headings(block))]
-        lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
+        headings = ["model", *map(markdown, _headings(block))]
+        lines = []
         for row in _rows(table, block):
             cells = _cells(row, block)
-            lines.append([_escape(row.name) + (" (published)" if row.published else ""), *map(_written_score, cells)])
+            lines.append([markdown(row.name) + (" (published)" if row.published else ""), *map(_written_score, cells)])
             if any(cell.difference for cell in cells):
-                lines.append([AGAINST + _escape(table.baseline or ""), *map(_written_difference, cells)])
-        blocks.append(f"### {block.name}, suite {_escape(table.suite)}")
-        blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return "\n\n".join([*blocks, "\n".join(f"- {_escape(note)}" for note in table.notes)]) + "\n"
+                lines.append([AGAINST + markdown(table.baseline or ""), *map(_written_difference, cells)])
+        blocks.append(f"### {block.name}, suite {markdown(table.suite)}")
+        blocks.append(markdown_table(headings, lines, texts=1))
+    return "\n\n".join([*blocks, "\n".join(f"- {markdown(note)}" for note in table.notes)]) + "\n"
 
 
 def _written_score(cell: Cell) -> str:
@@ -183,8 +183,3 @@ def _absent(cell: Cell) -> str:
 
 def _mark(difference: Interval) -> str:
     return "" if not difference.outside_zero else "▲" if difference.estimate > 0 else "▼"
-
-
-def _escape(text: str) -> str:
-    """Text on one line that Markdown shows as it is."""
-    return escape_markdown(one_line(text))

@@ -10,7 +10,7 @@ import yaml
 from tsugiki import __version__
 from tsugiki.amounts import quantity
 from tsugiki.licence import KEYS, find_licence
-from tsugiki.printable import escape_markdown, one_line
+from tsugiki.printable import markdown, markdown_table, one_line
 from tsugiki.release_file import Release
 from tsugiki.report.figures import BITS, Measure, gains, mixture
 from tsugiki.report.run_directory import RunDirectory, found_at
@@ -23,12 +23,8 @@ NOT_LANGUAGES = {"code", "math", "other"}
 def make_card(run: RunDirectory, release: Release | None = None) -> str:
     """README.md for the final model's folder; with `release` for that of these weights, which may be others."""
     metadata = yaml.safe_dump(_metadata(run, release), sort_keys=False, allow_unicode=True, width=100)
-    blocks = [f"# {_text(run.name)}", _text(summary(run)), *_sections(run, release)]
+    blocks = [f"# {markdown(run.name)}", markdown(summary(run)), *_sections(run, release)]
     return f"---\n{metadata}---\n\n" + "\n\n".join(blocks) + "\n"
-
-
-def _text(text: str) -> str:
-    return escape_markdown(one_line(text))
 
 
 def _metadata(run: RunDirectory, release: Release | None) -> dict[str, Any]:
@@ -92,7 +88,7 @@ def _licence_in_words(run: RunDirectory, release: Release | None) -> str:
         return ""
     stated, files = _stated_licence(run, release), release["licence_files"] if release else []
     if stated:
-        text = f" The base is under {_text(next(stated[key] for key in ('license_name', *KEYS) if key in stated))}"
+        text = f" The base is under {markdown(next(stated[key] for key in ('license_name', *KEYS) if key in stated))}"
         return text + (f" ({_files(files)})." if files else ".")
     if files:
         return f" The licence of the base is in {_files(files)}."
@@ -100,7 +96,7 @@ def _licence_in_words(run: RunDirectory, release: Release | None) -> str:
 
 
 def _files(names: list[str]) -> str:
-    return ", ".join(f"[{_text(name)}]({name})" for name in names)
+    return ", ".join(f"[{markdown(name)}]({name})" for name in names)
 
 
 def _is_measured(release: Release | None) -> bool:
@@ -182,8 +178,7 @@ def _bits(value: float | None) -> str:
 
 
 def _table(headings: list[str], rows: list[list[str]], words: int) -> str:
-    rules = ["---" if place < words else "---:" for place in range(len(headings))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [headings, rules, *([*map(_text, row)] for row in rows)])
+    return markdown_table(headings, (map(markdown, row) for row in rows), texts=words)
 
 
 def _score(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tsugiki.printable import escape_markdown, one_line
+from tsugiki.printable import markdown, markdown_table
 from tsugiki.report.sweep_facts import (
     LEGEND,
     NOTHING,
@@ -31,17 +31,17 @@ def make_sweep_markdown(sweep: SweepFolder) -> str:
 
 def _parts(result: SweepResult) -> Iterator[str]:
     judgement = result.judgement
-    yield f"# Sweep: {_text(Path(result.sweep).name)}"
-    yield _text(judgement.choice if judgement else NOTHING)
+    yield f"# Sweep: {markdown(Path(result.sweep).name)}"
+    yield markdown(judgement.choice if judgement else NOTHING)
     for choice in result.loss_choices:
         said = " ".join([choice.words, *(breaks(result, choice.chosen or "") if disagrees(choice) else ())])
-        yield f"**Training loss and evaluation disagree.** {_text(said)}" if disagrees(choice) else _text(said)
+        yield f"**Training loss and evaluation disagree.** {markdown(said)}" if disagrees(choice) else markdown(said)
         if choice.costs:
             yield _table(["metric", f"{choice.chosen} minus {choice.against}", f"{choice.chosen} is"], [
                 [cost.metric, difference(cost.difference), cost_in_words(cost)] for cost in choice.costs
             ])  # fmt: skip
     if judgement:
-        yield f"Rule: {_text(judgement.rule)}"
+        yield f"Rule: {markdown(judgement.rule)}"
         losses = end_losses(result)
         rows = [["base", *(f"{judgement.base[metric.name]:.4f}" for metric in result.metrics), ""]]
         for trial in judgement.trials:
@@ -53,15 +53,15 @@ def _parts(result: SweepResult) -> Iterator[str]:
             ])  # fmt: skip
         headings = ["trial", *(", ".join(metric.heading) for metric in result.metrics), "training loss"]
         yield _table(headings, rows)
-        yield _text(LEGEND)
-    said_too = [f"- {_text(remark)}" for remark in remarks(result)]
+        yield markdown(LEGEND)
+    said_too = [f"- {markdown(remark)}" for remark in remarks(result)]
     said_too += [
-        f"- {_text(f'{name}, seed {run.seed}: {run.state} at step {run.step:,}: {run.reason}')}"
+        f"- {markdown(f'{name}, seed {run.seed}: {run.state} at step {run.step:,}: {run.reason}')}"
         for name, run in endings(result)
     ]
     if said_too:
         yield "\n".join(said_too)
-    yield _text(warmup_in_words(result))
+    yield markdown(warmup_in_words(result))
     if result.rules:
         yield _table(["rule of thumb", "here", "what is known of it"], [
             [rule.name, "; ".join(rule_values(rule.values)), rule.says] for rule in result.rules
@@ -69,13 +69,9 @@ def _parts(result: SweepResult) -> Iterator[str]:
     yield _table(["trial", "changes"], [[trial.name, written(trial.changes)] for trial in result.trials])
     chosen = next((trial for trial in result.trials if trial.name == chosen_by_judge(result)), None)
     if chosen is not None and chosen.runs:
-        yield f"Recipe of {_text(chosen.name)}: {_text(chosen.runs[0].recipe)}"
-
-
-def _text(text: str) -> str:
-    return escape_markdown(one_line(text))
+        yield f"Recipe of {markdown(chosen.name)}: {markdown(chosen.runs[0].recipe)}"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [[_text(cell) for cell in row] for row in (headings, *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(headings), *lines[1:]])
+    lines = [[markdown(cell) for cell in row] for row in (headings, *rows)]
+    return markdown_table(lines[0], lines[1:], texts=len(headings))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.files import write_atomically, write_json
-from tsugiki.printable import escape_markdown, one_line
+from tsugiki.printable import escape_markdown, markdown_table, one_line
 from tsugiki.vocabulary.chart import plot
 from tsugiki.vocabulary.gains import Change, Coverage, NewPiece, VocabularyReport
 
@@ -64,9 +64,7 @@ def to_markdown(report: VocabularyReport) -> str:
 
 
 def _markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> str:
-    rules = ["---" if index < texts else "---:" for index in range(len(headings))]
-    lines = [headings, rules, *(map(escape_markdown, row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(headings, (map(escape_markdown, row) for row in rows), texts=texts)
 
 
 def _markdown_pieces(pieces: Sequence[NewPiece]) -> str:
