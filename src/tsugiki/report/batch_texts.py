@@ -2,8 +2,10 @@
 the token stores years later, where they still are what the run was trained on."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from tsugiki.corpus.mixture import Mixture
+from numpy.typing import NDArray
+
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import TsugikiError
@@ -23,24 +25,22 @@ def batch_texts(run: RunDirectory, samples: Sequence[int]) -> list[Document]:
     recorded = run.checkpoint.get("sources", {}) if run.checkpoint else {}
     try:
         tokenizer = TextTokenizer.from_folder(run.folder / "model")
-        return [
-            Document(sample=sample, source=name, text=_text(run, mixture, tokenizer, sample, name))
-            for sample, name in zip(samples, _sources(mixture, samples), strict=True)
+        drawn = mixture.locate(samples)
+        names = [mixture.names[place] for place in drawn.source.tolist()]
+        stores = {
+            name: TokenStore(prepared / name / "train") for name in dict.fromkeys(names)
             if name in run.manifests
             and recorded.get(name, run.manifests[name].fingerprint) == run.manifests[name].fingerprint
-        ]
+        }  # fmt: skip
+        length = run.recipe.data.sequence_length
+        return [
+            Document(sample=sample, source=name, text=_text(tokenizer, stores[name].window(window, length)))
+            for sample, name, window in zip(samples, names, drawn.window.tolist(), strict=True) if name in stores
+        ]  # fmt: skip
     except TsugikiError as error:
         run.problems.append(str(error))
         return []
 
 
-def _sources(mixture: Mixture, samples: Sequence[int]) -> list[str]:
-    return [mixture.names[place] for place in mixture.locate(samples).source.tolist()]
-
-
-def _text(run: RunDirectory, mixture: Mixture, tokenizer: TextTokenizer, sample: int, name: str) -> str:
-    prepared = found_at(run, run.recipe.prepared_dir)
-    assert prepared is not None
-    window = int(mixture.locate([sample]).window[0])
-    tokens = TokenStore(prepared / name / "train").window(window, run.recipe.data.sequence_length)
+def _text(tokenizer: TextTokenizer, tokens: NDArray[Any]) -> str:
     return tokenizer.decode(tokens.tolist()).strip("\ufffd")[:CHARACTERS]  # characters that the window cuts
