@@ -1,6 +1,5 @@
 """The numbers that a report shows, computed from what the run has left; no layout here."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +7,16 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tsugiki.corpus.mixture import Mixture, MixtureStage
 from tsugiki.corpus.stepping import below
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.metrics_file import Scored, ValidationLine
+from tsugiki.pages.scatter import Better, Limits
 from tsugiki.report.run_directory import Cell, Row, RunDirectory
+from tsugiki.score_combinations import bits_per_byte
 from tsugiki.statistics import Sample, difference_interval, score_interval
 
-Limits = tuple[float, float]
-Better = Literal["higher", "lower"]
 BITS = "bits per byte"
 
 
@@ -108,15 +106,14 @@ def _of_validations(run: RunDirectory) -> list[Measure]:
         if before is None:
             continue
         source = run.recipe.data.sources.get(name)
-        (a, a_limits), (b, b_limits) = _held_out(before), _held_out(after)
-        difference, limits = (b - a if a is not None and b is not None else None), None
+        a, b = before["bits_per_byte"], after["bits_per_byte"]
         one, other = documents(before), documents(after)
-        if one is not None and other is not None and len(one.rows) == len(other.rows):
-            interval = difference_interval(other, one).limits()
-            limits = (interval[0], interval[1]) if interval else None
+        pair = (other, one) if one is not None and other is not None and len(one.rows) == len(other.rows) else None
         found.append(Measure(
-            f"text_{name}", name, (source and source.language) or "other", BITS, a, b, a_limits, b_limits, difference,
-            limits, after.get("documents"), "lower", from_validation=True,
+            f"text_{name}", name, (source and source.language) or "other", BITS, a, b, _reach(one), _reach(other),
+            b - a if a is not None and b is not None else None,
+            _limits(difference_interval(*pair).limits()) if pair else None,
+            after.get("documents"), "lower", from_validation=True,
         ))  # fmt: skip
     return found
 
@@ -127,10 +124,8 @@ def ends(run: RunDirectory) -> tuple[ValidationLine | None, ValidationLine | Non
     return (lines[0], lines[-1]) if len(lines) > 1 and lines[-1]["step"] > lines[0]["step"] else (None, None)
 
 
-def _held_out(scored: Scored) -> tuple[float | None, Limits | None]:
-    sample = documents(scored)
-    limits = score_interval(sample).limits() if sample else None
-    return scored["bits_per_byte"], (limits[0], limits[1]) if limits else None
+def _reach(sample: Sample | None) -> Limits | None:
+    return _limits(score_interval(sample).limits()) if sample else None
 
 
 def documents(scored: Scored) -> Sample | None:
@@ -138,11 +133,7 @@ def documents(scored: Scored) -> Sample | None:
     nats, sizes = scored.get("nats_by_document"), scored.get("bytes_by_document")
     if not nats or not sizes or len(nats) != len(sizes):
         return None
-    return Sample(np.stack([np.array(nats), np.array(sizes, dtype=np.float64)], axis=1), _bits)
-
-
-def _bits(sums: NDArray[np.float64], items: int) -> NDArray[np.float64]:
-    return sums[..., 0] / math.log(2) / sums[..., 1]
+    return Sample(np.stack([np.array(nats), np.array(sizes, dtype=np.float64)], axis=1), bits_per_byte)
 
 
 @dataclass(frozen=True)
