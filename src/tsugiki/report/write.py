@@ -45,10 +45,8 @@ def write_report(folders: Sequence[Path], output: Path | None = None) -> list[Pa
     """
     runs = with_names([read_run(folder) for folder in folders])
     output = output or (folders[0] / "report" if len(folders) == 1 else Path("report"))
-    contents = {PAGE: make_page(runs)}
-    for run in runs:
-        contents[CARD if len(runs) == 1 else f"model-card-{run.name}.md"] = make_card(run)
-    contents[FIGURES] = json.dumps(_finite(figures(runs)), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    cards = {CARD if len(runs) == 1 else f"model-card-{run.name}.md": make_card(run) for run in runs}
+    contents = {PAGE: make_page(runs), **cards, FIGURES: _figures_text(runs)}
     _write(output, contents)
     return [output / name for name in contents]
 
@@ -65,9 +63,9 @@ def write_sweep_report(folder: Path, output: Path | None = None) -> list[Path]:
 
 def write_release_pages(run: Path, folder: Path, release: Release) -> None:
     """README.md, which is the card of a released folder, and the page and figures of its run in `report/`."""
-    write_report([run], folder / "report")
-    (folder / "report" / CARD).unlink()  # it tells of the run, not of this folder
-    write_atomically(folder / "README.md", hide_secrets(make_card(read_run(run), release)))
+    found = read_run(run)
+    _write(folder / "report", {PAGE: make_page([found]), FIGURES: _figures_text([found])})
+    _write(folder, {"README.md": make_card(found, release)})
 
 
 def _write(output: Path, contents: Mapping[str, str]) -> None:
@@ -99,6 +97,10 @@ def figures(runs: Runs) -> dict[str, Any]:
         "recipe_differences": {key: dict(zip([run.name for run in runs], values, strict=True))
                                for key, values in differences(runs)} if len(runs) > 1 else {},
     }  # fmt: skip
+
+
+def _figures_text(runs: Runs) -> str:
+    return json.dumps(_finite(figures(runs)), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 def _figures(run: RunDirectory) -> dict[str, Any]:
