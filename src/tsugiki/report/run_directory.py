@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from tsugiki import moved
 from tsugiki.checkpoint_files import STATE, list_names
 from tsugiki.corpus.prepared import MANIFEST, SourceManifest
-from tsugiki.errors import DataError, RecipeError, TsugikiError
+from tsugiki.errors import RecipeError, TsugikiError
 from tsugiki.files import read_json
 from tsugiki.metrics_file import Metrics, read_metrics
 from tsugiki.recipe import Recipe
@@ -295,6 +295,6 @@ def found_at(run: RunDirectory, path: Path) -> Path | None:
 def _try(run: RunDirectory, read: Callable[[], T]) -> T | None:
     try:
         return read()
-    except (TsugikiError, DataError) as error:
+    except TsugikiError as error:
         run.problems.append(str(error))
         return None
