@@ -115,14 +115,13 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     for index in order:
         blocks.append((places[index], [index]))
         while len(blocks) > 1 and start(blocks[-2]) + gap * len(blocks[-2][1]) > start(blocks[-1]) + 1e-9:
-            (one, these), (other, those) = blocks[-2:]
+            (_, these), (_, those) = blocks[-2:]
             count = len(these) + len(those)
             # The mean of what each member would have its block's middle be.
             wished = math.fsum(
                 places[member] - gap * (rank - (count - 1) / 2) for rank, member in enumerate([*these, *those])
             )
             blocks[-2:] = [(wished / count, [*these, *those])]
-            del one, other
     moved = [0.0] * len(places)
     for block in blocks:
         for rank, member in enumerate(block[1]):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tsugiki.pages.axes import Axis, Scale
-from tsugiki.pages.canvas import Canvas, frame, line, marker, shortened, text_width, words
+from tsugiki.pages.canvas import COLOURS, Canvas, frame, line, marker, shortened, text_width, words
 from tsugiki.pages.figure import Margins, Series, Stops, figure, key_of
 from tsugiki.pages.markup import Markup, element, join
 from tsugiki.pages.table import Column, table
@@ -125,10 +125,10 @@ def _point(canvas: Canvas, point: Point, group: int, x: Scale, y: Scale) -> Mark
     parts = []
     if point.x_limits:
         low, high = (canvas.x(x.place(limit)) for limit in point.x_limits)
-        parts.append(line(low, up, high, up, f"reach s{group % 8}"))
+        parts.append(line(low, up, high, up, f"reach s{group % COLOURS}"))
     if point.y_limits:
         low, high = (canvas.y(y.place(limit)) for limit in point.y_limits)
-        parts.append(line(across, low, across, high, f"reach s{group % 8}"))
+        parts.append(line(across, low, across, high, f"reach s{group % COLOURS}"))
     if point.strong:
         parts.append(element("circle", cx=across, cy=up, r=10, class_="strong"))
     return join(*parts, marker(group, across, up, 5))

@@ -64,7 +64,7 @@ def provenance(runs: Runs) -> Section:
             ("processor", lambda run: _start(run, "cpu", str)),
             ("memory", lambda run: _start(run, "memory_gb", lambda size: f"{size:.0f} GB")),
             ("system", lambda run: _start(run, "system", str)),
-            ("processes", lambda run: _processes(run)),
+            ("processes", _processes),
             ("optimizer", lambda run: run.checkpoint.get("optimizer", "") if run.checkpoint else ""),
             ("seed", lambda run: str(run.recipe.seed)),
         ]),
