@@ -17,6 +17,6 @@ def duration(seconds: float) -> str:
 def quantity(value: float) -> str:
     """`412k`, `1.35M`, `87`: three digits, for people."""
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
+        if value >= 0.9995 * limit:  # which three digits round up to it
             return f"{value / limit:.3g}{unit}"
     return f"{value:.3g}"

@@ -39,7 +39,7 @@ class TaskResult:
     """Its code: ja, en, ..."""
     metric: str
     combine: str
-    """How items make the score: a key of `combine.COMBINATIONS`."""
+    """How items make the score: a key of `score_combinations.COMBINATIONS`."""
     ids: list[str]
     values: NDArray[np.float64]
     """[items, k]: k = 1 for a mean of scores, sufficient statistics otherwise."""
