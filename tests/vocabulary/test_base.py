@@ -38,6 +38,14 @@ def test_byte_level_bases_are_known(kind, tmp_path):
     assert base.used == TextTokenizer.from_folder(tmp_path).vocabulary_size
 
 
+def test_byte_level_bases_are_known_where_a_conversion_wrote_byte_fallback(tmp_path):
+    folder = gpt2_like(tmp_path)
+    state = json.loads((folder / "tokenizer.json").read_text())
+    state["model"]["byte_fallback"] = True
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    assert isinstance(open_folder(folder), ByteLevelBase)
+
+
 @pytest.mark.parametrize("make", [real_mistral, gemma_like])
 def test_sentencepiece_bases_are_known(make, tmp_path):
     base = open_folder(make(tmp_path))

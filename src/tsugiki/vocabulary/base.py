@@ -59,9 +59,10 @@ def _require_plain_spelling(path: Path, state: dict[str, Any]) -> None:
 
 
 def _is_byte_level(state: dict[str, Any]) -> bool:
-    model = state["model"]
+    """Whether texts are cut into bytes before they are merged. `byte_fallback` does not say: conversions write it for
+    such vocabularies too, in which it has nothing to do."""
     places = json.dumps([state.get("pre_tokenizer"), state.get("decoder"), state.get("normalizer")])
-    return model.get("type") == "BPE" and not model.get("byte_fallback") and '"ByteLevel"' in places
+    return state["model"].get("type") == "BPE" and '"ByteLevel"' in places
 
 
 def _added(state: dict[str, Any] | None, tokenizer: TextTokenizer) -> dict[int, tuple[str, bool]]:
