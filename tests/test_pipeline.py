@@ -167,6 +167,22 @@ def test_the_state_file_says_why_a_run_stopped(recipe_of, monkeypatch):
     assert (state(recipe.run_dir), why()) == (("resumable", 3), "end of the Slurm job")
 
 
+def test_a_run_goes_on_from_no_log_that_was_damaged_or_lost(recipe_of):
+    stopped = {**LENGTH, "training.eval_steps": "null"}
+    recipe = recipe_of(**stopped, **{"training.stop_after_steps": 2})
+    assert run_training(recipe, silent) is False
+    before, path = state(recipe.run_dir), recipe.run_dir / "metrics.jsonl"
+    text = path.read_text("utf-8")
+    for damaged, said in (("{}\n" + text, r"metrics\.jsonl, line 1\b.*Take that line out"), ("", "is empty")):
+        path.write_text(damaged, "utf-8")
+        with pytest.raises(StorageError, match=said):
+            run_training(recipe_of(**stopped), silent)
+        assert (path.read_text("utf-8"), state(recipe.run_dir)) == (damaged, before)
+    path.write_text(text + '{"kind": "st', "utf-8")  # as a kill leaves it
+    assert run_training(recipe_of(**stopped), silent) is True
+    assert [json.loads(line)["step"] for line in path.read_text("utf-8").splitlines()] == [1, 2, 3, 4]
+
+
 def stands(run_dir: Path) -> dict[str, bytes]:
     """What a refused start must leave: the model's files, the recipe and the state, by name."""
     paths = [*(run_dir / "model").iterdir(), run_dir / "recipe.yaml", run_dir / "state.json"]

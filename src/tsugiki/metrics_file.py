@@ -1,11 +1,12 @@
 """`metrics.jsonl` read back: what a run has logged, one record a line (`training.tracking` writes it).
 
-A line that is no record is left out: a process that was killed leaves half of its last one, and no run or plot should
-end for it.
+A process that was killed leaves half of its last line, which is left out. Any other line that is no record is damage,
+and is named: figures that are silently fewer than they were would be taken for the run's.
 """
 
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ class Logged(TypedDict):
     """A record: what every kind of them has."""
 
     kind: str
-    """`step`, `validation`, `evaluation` or `spike`."""
+    """`step`, `validation`, `evaluation` or `spike`; another kind says nothing but that its step was reached."""
     step: int
     attempt: NotRequired[int]
     """1, and one more for each time that the run has gone back to an earlier step."""
@@ -123,7 +124,13 @@ class SpikeLine(TypedDict):
 OfAStep = TypeVar("OfAStep", StepLine, ValidationLine, EvaluationLine)
 
 
-@dataclass(frozen=True)
+SHAPES: dict[str, Any] = {
+    "step": StepLine, "validation": ValidationLine, "evaluation": EvaluationLine, "spike": SpikeLine
+}  # fmt: skip
+NOTHING = -1
+
+
+@dataclass
 class Metrics:
     """The records of a run by their kinds, each in its order."""
 
@@ -131,27 +138,48 @@ class Metrics:
     validations: list[ValidationLine] = field(default_factory=list)
     evaluations: list[EvaluationLine] = field(default_factory=list)
     spikes: list[SpikeLine] = field(default_factory=list)
+    reached: int = NOTHING
+    """The last step that any record is of; NOTHING without one."""
+    lines: int = 0
+    """That were read, to name the next one."""
 
 
 def read_metrics(path: Path) -> Metrics:
-    """All that a run has logged, earlier attempts too (see `last_attempt`); empty where there is no such file. A line
-    of a kind or shape that is not known is left out. Raises StorageError when the file cannot be read."""
+    """All that a run has logged, earlier attempts too (see `last_attempt`); empty where there is no such file. A record
+    of a kind that is not known is left out. Raises StorageError when the file cannot be read, or a line is no record.
+    """
     found = Metrics()
     add_lines(found, _content(path), path)
     return found
 
 
 def add_lines(found: Metrics, content: bytes, path: Path) -> None:
-    """Sort the records of some lines into those `found` before."""
-    kinds: dict[str, tuple[Any, list[Any]]] = {
-        "step": (StepLine, found.steps), "validation": (ValidationLine, found.validations),
-        "evaluation": (EvaluationLine, found.evaluations), "spike": (SpikeLine, found.spikes),
+    """Sort the records of some lines into those `found` before. Raises StorageError for a line that is none."""
+    of_kind: dict[str, list[Any]] = {
+        "step": found.steps, "validation": found.validations, "evaluation": found.evaluations, "spike": found.spikes
     }  # fmt: skip
-    for line, record in _records(content, path):
-        if record["kind"] in kinds:
-            shape, lines = kinds[record["kind"]]
-            with suppress(DataError):
-                lines.append(parse_json(line, shape, str(path)))
+    for record, line in _records(content, path, found.lines + 1):
+        found.reached = max(found.reached, record["step"])
+        if line is not None:
+            of_kind[record["kind"]].append(line)
+    found.lines += content.count(b"\n")
+
+
+def require_logged(path: Path, logged: int, *, reached: int, interval: int, finished: bool = False) -> None:
+    """Raise StorageError where a run that has reached a step must have logged more than it has.
+
+    logged: `Metrics.reached`. interval: steps between two records (`training.logging_steps`). The last step is logged
+    as well, so that a finished run lacks less than an interval.
+    """
+    least = reached - interval + 1 if finished else 0
+    if reached < interval or logged >= least:
+        return
+    there = "is not there" if not path.exists() else "is empty" if logged == NOTHING else f"ends at step {logged:,}"
+    lost = json.dumps({"kind": "lost", "step": reached})
+    raise StorageError(
+        f"{path} {there}, and the run has reached step {reached:,}: what it logged was lost. Put the file back from a "
+        f"copy, or, where there is none, write into it that it is lost: echo '{lost}' >> {path}"
+    )
 
 
 def last_attempt(lines: Sequence[OfAStep]) -> list[OfAStep]:
@@ -164,17 +192,16 @@ def last_attempt(lines: Sequence[OfAStep]) -> list[OfAStep]:
     return kept
 
 
-def read_logged(path: Path) -> Iterator[Logged]:
+def read_logged(path: Path) -> list[Logged]:
     """The records in their order, those of steps that were undone by going back too; none where there is no such file.
-    Raises StorageError when it cannot be read."""
-    for _, record in _records(_content(path), path):
-        yield record
+    Raises StorageError when it cannot be read, or a line is no record."""
+    return [record for record, _ in _records(_content(path), path)]
 
 
-def logged_at(path: Path, step: int) -> set[str]:
-    """The kinds of records that a `metrics.jsonl` holds of a step, undone ones aside."""
+def logged_at(records: Iterable[Logged], step: int) -> set[str]:
+    """The kinds of records that there are of a step, undone ones aside."""
     kinds: set[str] = set()
-    for record in read_logged(path):
+    for record in records:
         if _went_to(record) < step:
             kinds.clear()
         if record["step"] == step:
@@ -197,9 +224,22 @@ def _content(path: Path) -> bytes:
         raise StorageError(explain_os_error(error, path, "read")) from error
 
 
-def _records(content: bytes, path: Path) -> Iterator[tuple[bytes, Logged]]:
-    for line in content.split(b"\n"):
-        try:
-            yield line, parse_json(line, Logged, str(path))
-        except DataError:
+def _records(content: bytes, path: Path, first: int = 1) -> Iterator[tuple[Logged, Any]]:
+    """Each record, and the same in the shape of its kind (None for a kind that is not known). first: the number of the
+    first line. Raises StorageError for a line that is no record, but for the last one where it has no end."""
+    *whole, last = content.split(b"\n")
+    for number, line in enumerate(whole, first):
+        if not line.strip():
             continue
+        try:
+            yield _parse(line, f"{path}, line {number:,}")
+        except DataError as error:
+            raise StorageError(f"{error} Take that line out, or put the file back from a copy") from None
+    with suppress(DataError):
+        yield _parse(last, str(path))
+
+
+def _parse(line: bytes, where: str) -> tuple[Logged, Any]:
+    record = parse_json(line, Logged, where)
+    shape = SHAPES.get(record["kind"])
+    return record, parse_json(line, shape, where) if shape else None

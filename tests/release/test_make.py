@@ -263,3 +263,14 @@ def test_damage_a_wrong_tensor_and_an_interruption_leave_nothing(trained, tmp_pa
     with pytest.raises(StorageError, match=r"step_00000004 cannot be exported: .* is damaged"):
         released(trained, tmp_path / "out", average="last:3")
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_run_whose_log_is_damaged_is_not_released(trained, tmp_path):
+    path = trained / "metrics.jsonl"
+    path.write_text("{}\n" + path.read_text("utf-8"))
+    with pytest.raises(StorageError, match=r"metrics\.jsonl, line 1\b.*Take that line out"):
+        released(trained, tmp_path / "out")
+    path.unlink()
+    with pytest.raises(StorageError, match="is not there"):
+        released(trained, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

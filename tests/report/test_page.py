@@ -7,6 +7,7 @@ from html import unescape
 import pytest
 from report_runs import make_run, step_line, write_lines
 
+from tsugiki.errors import StorageError
 from tsugiki.report.page import make_page
 from tsugiki.report.provenance import differences
 from tsugiki.report.run_directory import read_run
@@ -121,3 +122,31 @@ def test_a_report_can_go_elsewhere_and_several_runs_have_a_card_each(tmp_path):
     runs = [make_run(tmp_path / name) for name in ("a", "b")]
     names = [path.name for path in write_report(runs, tmp_path / "out" / "both")]
     assert names == [PAGE, "model-card-a.md", "model-card-b.md", FIGURES]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(lambda text: text.replace('"step": 4,', '"step": four,', 1), "metrics.jsonl, line 3 "),
+     (lambda text: "", "metrics.jsonl is empty"), (lambda text: None, "metrics.jsonl is not there"),
+     (lambda text: "\n".join(text.splitlines()[:5]) + "\n", "ends at step 8")],
+)  # fmt: skip
+def test_a_damaged_log_leaves_the_old_report_and_is_named(tmp_path, damage, said):
+    folder = make_run(tmp_path / "run")
+    before = {path: path.read_bytes() for path in write_report([folder])}
+    metrics = folder / "metrics.jsonl"
+    text = damage(metrics.read_text(encoding="utf-8"))
+    if text is None:
+        metrics.unlink()
+    else:
+        metrics.write_text(text, encoding="utf-8")
+    with pytest.raises(StorageError, match=said):
+        write_report([folder])
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_that_asks_for_validation_is_not_advised_to(tmp_path):
+    for asked, advice in ((20, "Nothing to compare yet"), (None, "training.eval_steps")):
+        folder = make_run(tmp_path / f"run{asked}", training__eval_steps=asked)
+        (folder / "evaluation/table.json").unlink()
+        write_lines(folder / "metrics.jsonl", [step_line(step) for step in range(2, 41, 2)])
+        assert advice in text_of(make_page([read_run(folder)]))

@@ -9,7 +9,7 @@ import pytest
 from report_runs import STEPS, make_run, metrics, step_line, validation, write, write_lines
 from rich.console import Console
 
-from tsugiki.errors import RecipeError
+from tsugiki.errors import DataError, RecipeError, StorageError
 from tsugiki.report.plot_in_text import plot
 from tsugiki.report.watch import Watched, view, watch
 
@@ -146,6 +146,21 @@ def test_a_file_is_no_run(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecipeError, match="is a file"):
         watch(tmp_path / "file", Console(file=io.StringIO()))
+
+
+def test_a_damaged_log_and_a_lost_one_end_the_watching_with_a_word(tmp_path):
+    folder = make_run(tmp_path / "run")
+    path = folder / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"step": 4,', '"step": four,', 1), encoding="utf-8")
+    with pytest.raises(StorageError, match="line 3 "):
+        watched(folder, [])
+    path.unlink()
+    with pytest.raises(StorageError, match="is not there"):
+        watched(folder, [])
+    (folder / "state.json").write_text("{")
+    with pytest.raises(DataError, match=r"state\.json"):
+        watched(folder, [])
 
 
 def test_the_plot_has_the_largest_value_above_and_every_column_filled():

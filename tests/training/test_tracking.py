@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tsugiki import pipeline
 from tsugiki.errors import RecipeError
-from tsugiki.metrics_file import logged_at, read_metrics
+from tsugiki.metrics_file import logged_at, read_logged, read_metrics
 from tsugiki.plots import plot_runs
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.training.tracking import Console, JsonLines, TensorBoard, by_language, make_listeners
@@ -46,7 +46,7 @@ LANGUAGES = {"wiki-ja": "ja", "web-en": "en"}
 
 def test_logged_at_finds_what_that_step_alone_has(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    assert logged_at(path, 2) == set()
+    assert logged_at(read_logged(path), 2) == set()
     lines = [
         {"kind": "step", "step": 4, "loss": 1.0},
         {"kind": "validation", "step": 2, "sources": {}},
@@ -55,7 +55,7 @@ def test_logged_at_finds_what_that_step_alone_has(tmp_path):
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "validation", "step": 4')
     expected = [set(), set(), {"validation", "evaluation"}, {"evaluation"}, {"step"}, set()]
-    assert [logged_at(path, step) for step in range(6)] == expected
+    assert [logged_at(read_logged(path), step) for step in range(6)] == expected
 
 
 def test_metrics_file_forgets_what_a_killed_run_logged_beyond_its_checkpoint(tmp_path):
@@ -63,14 +63,14 @@ def test_metrics_file_forgets_what_a_killed_run_logged_beyond_its_checkpoint(tmp
     path.write_text(
         "".join(json.dumps({"kind": "step", "step": step, "loss": 1.0}) + "\n" for step in (1, 2, 3)) + '{"kind": "st'
     )
-    log = JsonLines(path, resumed_step=2)
+    log = JsonLines(path, read_logged(path), resumed_step=2)
     log.after_step({"step": 3, "loss": 2.0})
     log.close()
     assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [1.0, 1.0, 2.0]
 
 
 def test_figures_that_are_not_finite_are_null_in_the_file_and_gaps_in_the_plot(tmp_path):
-    log = JsonLines(tmp_path / "metrics.jsonl", resumed_step=0)
+    log = JsonLines(tmp_path / "metrics.jsonl")
     log.after_step(figures(1))
     nan = {"wiki-ja": math.nan, "web-en": 2.0}
     log.after_step(figures(2, loss=math.nan, grad_norm=math.inf, loss_by_source=nan, applied=False))
@@ -136,7 +136,7 @@ def test_answers_are_one_line_and_one_record(tmp_path):
     lines: list[str] = []
     Console(2_000, lines.append, LANGUAGES).after_evaluation(1_000, ANSWERS)
     assert lines == ["step 1,000/2,000  right answers  cloze_ja 40%  arithmetic 25%"]
-    log = JsonLines(tmp_path / "metrics.jsonl", resumed_step=0)
+    log = JsonLines(tmp_path / "metrics.jsonl")
     log.after_evaluation(2, ANSWERS)
     log.close()
     record = {"kind": "evaluation", "step": 2, "probes": ANSWERS, "attempt": 1}
@@ -203,7 +203,7 @@ def test_hosted_trackers_are_told_figures_and_the_allow_list_and_no_path(
     }  # fmt: skip
     recipe = parse_recipe(prepared_tiny.text, overrides=[f"{key}={value}" for key, value in overrides.items()])
     recipe.run_dir.mkdir()
-    listeners = make_listeners(recipe, 0, 6, lambda _: None)
+    listeners = make_listeners(recipe, [], 0, 6, lambda _: None)
     for listener in listeners:
         listener.after_step(figures(5))
         listener.after_validation(5, SCORES)

@@ -10,14 +10,14 @@ from typing_extensions import TypedDict
 
 from tsugiki import __version__
 from tsugiki.amounts import quantity
-from tsugiki.checkpoint_files import is_export_of, parse_name, read_manifest
+from tsugiki.checkpoint_files import is_export_of, read_manifest
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import explain_os_error, free_bytes, read_json, write_json
 from tsugiki.folders import made_anew, only_one, tidy
 from tsugiki.licence import Licence, find_licence
-from tsugiki.metrics_file import ValidationLine, read_metrics
+from tsugiki.metrics_file import ValidationLine, read_metrics, require_logged
 from tsugiki.model.device import DTYPES
 from tsugiki.model.export import PREFIX, check_output, read_weights, write_model
 from tsugiki.moved import found_at
@@ -54,6 +54,7 @@ def release(
         return
     check_output(output, dtype)
     recipe = _recipe_of(run)
+    validation = _validation_of(run, recipe, checkpoints)
     _require_room(checkpoints[-1], output, dtype)
     licence = base_licence(run, recipe, say)
     _say_choice(run, checkpoints, say)
@@ -65,7 +66,6 @@ def release(
         parameters = sum(tensor.numel() for tensor in weights.tensors.values())
         say(f"release    {quantity(parameters)} parameters in {dtype} are written; reading them again")
         tokenizer = TextTokenizer.from_folder(weights.companions)
-        validation = _validation_of(run, checkpoints)
         held_out = held_out_texts(run, recipe, tokenizer, validation, token_budget(parameters))
         seen = verify_folder(work, weights.tensors, dtype, held_out, validated=len(checkpoints) == 1)
         made = Release(
@@ -173,8 +173,11 @@ def _is_newest(run: Path, checkpoints: Sequence[Path]) -> bool:
     return newest[0].name == checkpoints[0].name
 
 
-def _validation_of(run: Path, checkpoints: Sequence[Path]) -> ValidationLine | None:
-    """The run's last validation at the step of the newest of these."""
-    name = parse_name(checkpoints[-1].name)
-    found = [line for line in read_metrics(run / "metrics.jsonl").validations if name and line["step"] == name.step]
+def _validation_of(run: Path, recipe: Recipe, checkpoints: Sequence[Path]) -> ValidationLine | None:
+    """The run's last validation at the step of the newest of these. Raises StorageError where what the run has logged
+    is damaged or lost, which its report would be of."""
+    step, path = read_manifest(checkpoints[-1])["step"], run / "metrics.jsonl"
+    metrics = read_metrics(path)
+    require_logged(path, metrics.reached, reached=step, interval=recipe.training.logging_steps)
+    found = [line for line in metrics.validations if line["step"] == step]
     return found[-1] if found else None

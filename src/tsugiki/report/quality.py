@@ -30,13 +30,17 @@ def gained_and_lost(runs: Runs) -> Section | None:
         if bits and any(one.from_validation for found in chosen.values() for one in found):
             parts.append(paragraph(_base_of_validations(runs), "note"))
     if not parts:
-        return section(
-            "Gained and lost",
-            paragraph("Nothing to compare yet: give the recipe a section evaluation, or training.eval_steps.", "soft"),
-        )
+        return section("Gained and lost", paragraph(_nothing(runs), "soft"))
     parts += [_published(run) for run in runs]
     parts += [_notes(run, len(runs) > 1) for run in runs]
     return section("Gained and lost", *parts)
+
+
+def _nothing(runs: Runs) -> str:
+    """Why there is nothing to compare."""
+    if all(run.recipe.training.eval_steps is None and run.recipe.evaluation is None for run in runs):
+        return "Nothing to compare: give the recipe a section evaluation, or training.eval_steps."
+    return "Nothing to compare yet: no score of the base and of a trained model has been measured."
 
 
 def _table(chosen: dict[str, list[Measure]]) -> Markup:

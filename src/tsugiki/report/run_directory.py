@@ -1,7 +1,7 @@
 """What a run directory says of its run: every artefact that is there, read in a declared shape; what is not is None.
 
 A run may be going on, have been killed, or have been moved: nothing here needs a file but `recipe.yaml`. A damaged
-artefact is named among `problems` and left out.
+artefact is named among `problems` and left out; but without what the run has logged there is nothing to show.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tsugiki.checkpoint_files import STATE, list_names
 from tsugiki.corpus.prepared import MANIFEST, SourceManifest
 from tsugiki.errors import RecipeError, TsugikiError
 from tsugiki.files import read_json
-from tsugiki.metrics_file import Metrics, read_metrics
+from tsugiki.metrics_file import Metrics, read_metrics, require_logged
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import parse_recipe, show
 
@@ -246,9 +246,17 @@ class RunDirectory:
     def status(self) -> str:
         return self.state["status"] if self.state else "not started"
 
+    def require_logged(self) -> None:
+        """Raise StorageError where less was logged than the run must have."""
+        reached = max([self.state["step"] if self.state else 0, *(step for _, step in self.checkpoints)])
+        interval, finished = self.recipe.training.logging_steps, self.status == "finished"
+        path = self.folder / "metrics.jsonl"
+        require_logged(path, self.metrics.reached, reached=reached, interval=interval, finished=finished)
+
 
 def read_run(folder: Path) -> RunDirectory:
-    """A run directory. Raises RecipeError where it is none, with what it lacks."""
+    """A run directory. Raises RecipeError where it is none, with what it lacks, StorageError where what it has logged
+    is damaged or lost."""
     path = folder / "recipe.yaml"
     if not path.exists():
         what = "no such folder" if not folder.exists() else "no run directory, or one in which no training has begun"
@@ -268,6 +276,7 @@ def read_run(folder: Path) -> RunDirectory:
         run.checkpoint = optional(folder / "checkpoints" / name / STATE, CheckpointState)
         if run.checkpoint is not None:
             break
+    run.require_logged()
     run.preflight = optional(folder / "preflight.json", Preflight)
     run.scores = optional(folder / "evaluation" / "table.json", Scores)
     run.origin = optional(folder / "model" / "source.json", dict[str, Origin]) or {}

@@ -16,9 +16,9 @@ from rich.text import Text
 from typing_extensions import TypedDict
 
 from tsugiki.amounts import duration, quantity
-from tsugiki.errors import RecipeError, TsugikiError
+from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json
-from tsugiki.metrics_file import Metrics, StepLine, ValidationLine, add_lines, last_attempt
+from tsugiki.metrics_file import Metrics, StepLine, ValidationLine, add_lines, last_attempt, require_logged
 from tsugiki.printable import one_line
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_file import parse_recipe
@@ -45,15 +45,15 @@ class Watched:
         self.folder = folder
         self.metrics = Metrics()
         self.state: State | None = None
-        self.total = 0
+        self.total, self.interval = 0, 1
         self._file: tuple[int, int] | None = None  # inode and bytes read
 
     def look(self) -> None:
         """Read what has been written since the last look. A file that is not there, or is just being replaced, is one
-        for the next look."""
+        for the next look. Raises StorageError for lines that are damaged, DataError for such a state.json."""
         self.state = self._read_state()
         if not self.total:
-            self.total = self._read_total()
+            self.total, self.interval = self._read_recipe()
         path = self.folder / "metrics.jsonl"
         try:
             with path.open("rb") as file:
@@ -65,21 +65,33 @@ class Watched:
         except OSError:
             return
         if lines:
-            add_lines(self.metrics, lines, path)
+            add_lines(self.metrics, lines + b"\n", path)
             self._file = (inode, self._file[1] + len(lines) + 1)
 
     def _read_state(self) -> State | None:
         try:
             return read_json(self.folder / "state.json", State)
-        except TsugikiError:
+        except StorageError:
             return None
 
-    def _read_total(self) -> int:
+    def _read_recipe(self) -> tuple[int, int]:
+        """All steps, and those between two records."""
         try:
             path = self.folder / "recipe.yaml"
-            return total_steps(parse_recipe(path.read_text(encoding="utf-8"), str(path), check_files=False))
+            recipe = parse_recipe(path.read_text(encoding="utf-8"), str(path), check_files=False)
+            return total_steps(recipe), recipe.training.logging_steps
         except (OSError, UnicodeDecodeError, TsugikiError):
-            return 0
+            return 0, 1
+
+    def require_logged(self) -> None:
+        """Raise StorageError where a run that has ended has logged less than it must have."""
+        if self.state is not None:
+            path, reached, finished = (
+                self.folder / "metrics.jsonl",
+                self.state["step"],
+                self.state["status"] == "finished",
+            )
+            require_logged(path, self.metrics.reached, reached=reached, interval=self.interval, finished=finished)
 
     @property
     def ending(self) -> str | None:
@@ -114,7 +126,8 @@ def _lives(pid: int) -> bool:
 def watch(
     folder: Path, console: Console, *, interval: float = 2.0, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Show a run until it ends; where there is no terminal, a line for each record. Raises RecipeError for a file."""
+    """Show a run until it ends; where there is no terminal, a line for each record. Raises RecipeError for a file,
+    StorageError where what it has logged is damaged or lost."""
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"{folder} is a file; name a run directory")
     watched = Watched(folder)
@@ -122,6 +135,7 @@ def watch(
         _draw(watched, console, interval, sleep)
     else:
         _tell(watched, console, interval, sleep)
+    watched.require_logged()
     console.print(plain(f"{folder}: {watched.ending}"))
 
 

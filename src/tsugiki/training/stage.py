@@ -6,7 +6,7 @@ The numerics are in `loop.py`; what is trained has been put together by `run.ope
 from typing import Any
 
 from tsugiki.errors import RecipeError
-from tsugiki.metrics_file import logged_at
+from tsugiki.metrics_file import NOTHING, Logged, logged_at, read_logged, require_logged
 from tsugiki.model.ranks import on_first_rank
 from tsugiki.schedule import schedule_table
 from tsugiki.training.environment import record_start
@@ -75,8 +75,14 @@ def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
     first, run_dir = run.processes.is_first, run.recipe.run_dir
     at_end = run.step >= run.total_steps
     owed = measures_due(run, at_end=at_end)
+    before: list[Logged] = []  # on the first rank
     if run.step > 0:
-        owed -= on_first_rank(lambda: logged_at(run_dir / "metrics.jsonl", run.step), run.processes.control)
+
+        def look() -> set[str]:
+            before.extend(_logged_before(run))
+            return logged_at(before, run.step)
+
+        owed -= on_first_rank(look, run.processes.control)
     nothing_left = at_end and not owed
     if first:
         write_state(run_dir, "finished" if nothing_left else "running", run.step)
@@ -88,7 +94,7 @@ def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
     if first:
         record_start(run)
     attempt = 1 + len(run.rewinds)
-    listeners = make_listeners(run.recipe, run.step, run.total_steps, run.say, attempt) if first else []
+    listeners = make_listeners(run.recipe, before, run.step, run.total_steps, run.say, attempt) if first else []
     try:
         finished = train(run, listeners, evaluate, owed)
     finally:
@@ -100,3 +106,12 @@ def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
     saved = run.checkpointer.newest_name() or "nothing to save yet"
     run.say(f"{'finished' if finished else 'stopped, resumable'} after step {run.step:,}: {saved}")
     return finished
+
+
+def _logged_before(run: Run) -> list[Logged]:
+    """What a run that goes on has logged. Raises StorageError where that was damaged or lost."""
+    path = run.recipe.run_dir / "metrics.jsonl"
+    records = read_logged(path)
+    logged = max((record["step"] for record in records), default=NOTHING)
+    require_logged(path, logged, reached=run.step, interval=run.recipe.training.logging_steps)
+    return records

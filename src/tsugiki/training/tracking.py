@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from tsugiki.amounts import duration, quantity
 from tsugiki.errors import RecipeError
 from tsugiki.files import write_atomically
-from tsugiki.metrics_file import read_logged
+from tsugiki.metrics_file import Logged
 from tsugiki.recipe import Recipe
 
 # Recipe sections of which hosted trackers may be told; the rest (paths, names of folders) stays here.
@@ -122,21 +122,17 @@ class JsonLines:
     `attempt`: 1, and one more for each time that the run has gone back; earlier attempts are kept.
     """
 
-    def __init__(self, path: Path, resumed_step: int, attempt: int = 1):
+    def __init__(self, path: Path, before: Sequence[Logged] = (), resumed_step: int = 0, attempt: int = 1):
+        """before: what the file holds of a run that goes on after `resumed_step`. What it had logged beyond
+        that, before it was cut off, is dropped: those steps are made again."""
         self.path, self.attempt = path, attempt
-        self._forget_after(resumed_step)
-        self._file = path.open("a", encoding="utf-8")
-
-    def _forget_after(self, step: int) -> None:
-        """Drop what a run that was cut off had logged beyond the checkpoint: those steps are made again."""
-        if not self.path.exists():
-            return
         kept = [
-            record for record in read_logged(self.path)
-            if step > 0 and (record["step"] <= step or record.get("attempt", 1) < self.attempt)
-            and record.get("attempt", 1) <= self.attempt
+            record for record in before
+            if (record["step"] <= resumed_step or record.get("attempt", 1) < attempt)
+            and record.get("attempt", 1) <= attempt
         ]  # fmt: skip
-        write_atomically(self.path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+        write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+        self._file = path.open("a", encoding="utf-8")
 
     def after_step(self, figures: dict[str, Any]) -> None:
         self._write({"kind": "step", **figures})
@@ -257,12 +253,14 @@ def require_trackers(recipe: Recipe) -> None:
 
 
 def make_listeners(
-    recipe: Recipe, resumed_step: int, total_steps: int, say: Callable[[str], None], attempt: int = 1
-) -> Sequence[Listener]:
-    """The listeners that the recipe's `tracking` section asks for; the terminal and metrics.jsonl always."""
+    recipe: Recipe, before: Sequence[Logged], resumed_step: int, total_steps: int, say: Callable[[str], None],
+    attempt: int = 1,
+) -> Sequence[Listener]:  # fmt: skip
+    """The listeners that the recipe's `tracking` section asks for; the terminal and metrics.jsonl always. before: what
+    metrics.jsonl holds."""
     listeners: list[Listener] = [
         Console(total_steps, say, {name: source.language for name, source in recipe.data.sources.items()}),
-        JsonLines(recipe.run_dir / "metrics.jsonl", resumed_step, attempt),
+        JsonLines(recipe.run_dir / "metrics.jsonl", before, resumed_step, attempt),
     ]
     for service in recipe.tracking.report_to:
         if service == "tensorboard":
