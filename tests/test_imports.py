@@ -18,7 +18,7 @@ PARTS = [
     "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
     "experiment_results", "sweep_results", "attribution_results", "evaluation_files", "score_combinations",
     "checkpoint_files", "checkpoint_tensors", "folders", "metrics_file", "model_folder", "rewinds", "amounts", "pages",
-    "differences", "least_squares", "licence", "moved", "release_file",
+    "differences", "least_squares", "licence", "moved", "release_file", "state_file", "run_folder",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 

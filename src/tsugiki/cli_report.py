@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tsugiki.terminal import console, say
+from tsugiki.training.signals import Interrupted
 
 
 def report(
@@ -29,7 +30,7 @@ def report(
 
 
 def watch(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory; it need not be there yet.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory; its training need not have begun.")],
     interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 2.0,
 ) -> None:
     """Follow a run in the terminal until it ends.
@@ -38,4 +39,7 @@ def watch(
     """
     from tsugiki.report.watch import watch as follow
 
-    follow(run, console, interval=interval)
+    try:
+        follow(run, console, interval=interval)
+    except Interrupted as stop:
+        say(f"{run}: not watched any more ({stop}); the run itself was not touched")

@@ -6,7 +6,7 @@ has put into words is told as a StorageError. Anything else is a defect of ours,
 with `INTERNAL`.
 
 torchrun returns 1 for any non-zero code of a worker, so a scheduler reads the state file in the run directory
-instead (see `training/state_file.py`).
+instead (see `state_file.py`).
 """
 
 FINISHED = 0

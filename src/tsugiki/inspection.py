@@ -24,7 +24,7 @@ from tsugiki.corpus.prepared import verify as verify_source
 from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.errors import DataError, TsugikiError
 from tsugiki.files import read_json
-from tsugiki.training.state_file import read_state
+from tsugiki.state_file import read_state
 
 
 class _Origin(TypedDict):

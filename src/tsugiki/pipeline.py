@@ -88,13 +88,13 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     """
     from tsugiki.evaluation.probes.while_training import questions
     from tsugiki.model.ranks import on_first_rank
+    from tsugiki.state_file import reached_step, write_state
     from tsugiki.training.distributed import others_alive, start_processes, stop_processes
     from tsugiki.training.preflight import check_run
     from tsugiki.training.run import open_run
     from tsugiki.training.run_lock import lock_run
     from tsugiki.training.signals import StopRequest
     from tsugiki.training.stage import describe_run, require_steps_left, train_and_record
-    from tsugiki.training.state_file import reached_step, write_state
     from tsugiki.training.tracking import require_trackers
 
     require_trackers(recipe)

@@ -153,7 +153,7 @@ def test_again_it_is_up_to_date_and_a_changed_file_is_named(trained, tmp_path, p
 
 
 def test_a_run_that_goes_on_is_released_with_a_word(trained, tmp_path, plain_here):
-    (trained / "state.json").write_text('{"status": "resumable", "step": 6}')
+    (trained / "state.json").write_text('{"status": "resumable", "step": 6, "detail": "", "time": ""}')
     said = released(trained / "checkpoints/step_00000004", tmp_path / "out")
     assert any("not finished (resumable)" in line for line in said)
     made = json.loads((tmp_path / "out/release.json").read_text("utf-8"))

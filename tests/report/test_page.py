@@ -88,7 +88,9 @@ def test_the_summary_names_few_sources_and_says_how_far_a_run_is(tmp_path):
 
 def test_a_failed_run_says_so_first(tmp_path):
     folder = make_run(tmp_path / "run")
-    (folder / "state.json").write_text(json.dumps({"status": "failed", "step": 26, "detail": "loss is not finite"}))
+    (folder / "state.json").write_text(
+        json.dumps({"status": "failed", "step": 26, "detail": "loss is not finite", "time": ""})
+    )
     assert "The run failed at step 26: loss is not finite" in text_of(make_page([read_run(folder)]))
 
 
@@ -108,7 +110,7 @@ def test_what_looks_like_a_credential_is_hidden_wherever_it_came_from(tmp_path):
     secret = "hf_" + "a1B2c3D4e5F6g7H8i9J0k1"
     folder = make_run(tmp_path / "run")
     (folder / "state.json").write_text(
-        json.dumps({"status": "failed", "step": 1, "detail": f"GET https://user:pass@host/ {secret}"})
+        json.dumps({"status": "failed", "step": 1, "detail": f"GET https://user:pass@host/ {secret}", "time": ""})
     )
     (folder / "recipe.yaml").write_text((folder / "recipe.yaml").read_text() + "# " + secret)
     for path in write_report([folder]):

@@ -4,14 +4,18 @@ import io
 import json
 import os
 import platform
+import signal
 
 import pytest
 from report_runs import STEPS, make_run, metrics, step_line, validation, write, write_lines
 from rich.console import Console
 
+from tsugiki import cli_report
 from tsugiki.errors import DataError, RecipeError, StorageError
+from tsugiki.report import watch as watch_module
 from tsugiki.report.plot_in_text import plot
 from tsugiki.report.watch import Watched, view, watch
+from tsugiki.training.signals import Interrupted
 
 
 def watched(folder, happen, *, terminal=False, width=100) -> str:
@@ -29,8 +33,9 @@ def watched(folder, happen, *, terminal=False, width=100) -> str:
 def test_a_run_is_followed_from_before_its_start_to_its_end(tmp_path):
     folder, other = tmp_path / "run", make_run(tmp_path / "other")
 
+    (folder / "data").mkdir(parents=True)  # as long as its corpora are prepared
+
     def starts():
-        folder.mkdir()
         write(folder / "state.json", {"status": "running", "step": 0, "detail": "", "time": ""})
         (folder / "recipe.yaml").write_text((other / "recipe.yaml").read_text())
 
@@ -68,8 +73,8 @@ def test_a_finished_run_is_shown_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("state", "words"),
-    [({"status": "resumable", "step": 4, "detail": "SIGTERM"}, "stopped; the same command continues it: SIGTERM"),
-     ({"status": "failed", "step": 4, "detail": "loss is\nnot finite"}, "failed: loss is\nnot finite")],
+    [({"status": "resumable", "step": 4, "detail": "SIGTERM", "time": ""}, "stopped; the same command continues it: SIGTERM"),
+     ({"status": "failed", "step": 4, "detail": "loss is\nnot finite", "time": ""}, "failed: loss is\nnot finite")],
 )  # fmt: skip
 def test_the_ending_is_told_with_its_reason(tmp_path, state, words):
     folder = make_run(tmp_path / "run")
@@ -142,10 +147,29 @@ def test_on_a_terminal_the_picture_is_drawn_in_place(tmp_path):
     assert shown.rstrip().endswith("finished")
 
 
-def test_a_file_is_no_run(tmp_path):
+def test_what_is_no_run_is_not_waited_for(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecipeError, match="is a file"):
-        watch(tmp_path / "file", Console(file=io.StringIO()))
+    (tmp_path / "empty").mkdir()
+    runs = [make_run(tmp_path / "runs" / name) for name in ("first", "second")]
+    (tmp_path / "runs/data").mkdir()  # as the quickstart's runs share
+    for name, said in (
+        ("file", "is a file"), ("typo", "no such folder"), ("empty", "it has no recipe.yaml"),
+        ("runs", f"the runs in it: {runs[0]} {runs[1]}$"),
+        ("runs/first/checkpoints/step_00000020", f"is a checkpoint; name its run directory, {runs[0]}"),
+    ):  # fmt: skip
+        with pytest.raises(RecipeError, match=said):
+            watched(tmp_path / name, [])
+
+
+def test_leaving_says_that_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    def stopped(*_arguments, **_named):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(watch_module, "watch", stopped)
+    cli_report.watch(tmp_path / "run")
+    assert (
+        capsys.readouterr().out == f"{tmp_path}/run: not watched any more (SIGTERM); the run itself was not touched\n"
+    )
 
 
 def test_a_damaged_log_and_a_lost_one_end_the_watching_with_a_word(tmp_path):

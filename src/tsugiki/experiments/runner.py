@@ -15,26 +15,17 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NotRequired
+from typing import Any, BinaryIO
 
-from typing_extensions import TypedDict
-
-from tsugiki.errors import FINISHED, RESUMABLE, DivergedError, StorageError, TsugikiError
+from tsugiki.errors import FINISHED, RESUMABLE, DivergedError, StorageError
 from tsugiki.experiments.trials import Ended, Trial
 from tsugiki.files import explain_os_error, hold_file, read_json, write_json
+from tsugiki.state_file import known_state
 
 NOT_FINITE = re.compile(r"not finite|diverged", re.I)
 """In the last words of a run whose numbers were at fault."""
 LAST_WORDS = 65536
 """Bytes at the end of a log in which its last error is looked for."""
-
-
-class State(TypedDict):
-    """What is read of a run's state.json."""
-
-    status: str
-    step: int
-    detail: NotRequired[str]
 
 
 class Stopped(Exception):
@@ -163,7 +154,7 @@ class _Call:
         return self.workers.call(words, log, self.environment, launched=launched, keep=[self.lock])
 
     def ended(self, ending: Any, reason: str = "") -> Ended:
-        state = read_state(self.trial.folder)
+        state = known_state(self.trial.folder)
         return Ended(
             ending=ending, steps=self.trial.steps, step=state["step"] if state else 0, reason=reason, results={}
         )
@@ -173,7 +164,7 @@ class _Call:
         if is_trained(self.trial):
             return self.ended("done")
         code = self.run("run", str(self.trial.beside(".yaml")), launched=True)
-        state = read_state(self.trial.folder)
+        state = known_state(self.trial.folder)
         if is_trained(self.trial) and code in (FINISHED, RESUMABLE, 1):
             return self.ended("done")
         if code == RESUMABLE or (state is not None and state["status"] == "resumable" and code >= 0):
@@ -206,8 +197,8 @@ class _Call:
         if code < 0:
             words = "killed for want of memory, perhaps" if code == -signal.SIGKILL else "killed"
             return self.ended("died", f"{words} (signal {-code})")
-        state = read_state(self.trial.folder)
-        told = state.get("detail") if state is not None and state["status"] == "failed" else None
+        state = known_state(self.trial.folder)
+        told = state["detail"] if state is not None and state["status"] == "failed" else None
         words = told or last_error(self.trial.beside(".log")) or f"exit code {code}"
         diverged = code == DivergedError.exit_code or NOT_FINITE.search(words)
         return self.ended("diverged" if diverged else "died", words)
@@ -219,16 +210,8 @@ WITHOUT_TASKS = ("evaluation.tasks=null", "evaluation.limit=null", "evaluation.s
 
 def is_trained(trial: Trial) -> bool:
     """Whether a run has reached the last step of its trial and ended there."""
-    state = read_state(trial.folder)
+    state = known_state(trial.folder)
     return state is not None and state["step"] >= trial.steps and state["status"] in ("finished", "resumable")
-
-
-def read_state(folder: Path) -> State | None:
-    """Where a run stands, by its own account; None before it has said so."""
-    try:
-        return read_json(folder / "state.json", State)
-    except TsugikiError:
-        return None
 
 
 def newest_results(run_dir: Path, suite: str) -> Path | None:

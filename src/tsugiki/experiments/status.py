@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from tsugiki.amounts import duration
 from tsugiki.errors import StorageError
-from tsugiki.experiments.runner import held, is_over, last_error, lock_of, read_state
+from tsugiki.experiments.runner import held, is_over, last_error, lock_of
 from tsugiki.experiments.trials import Plan, Trial
 from tsugiki.metrics_file import read_metrics
 from tsugiki.recipe_checks import total_steps
+from tsugiki.state_file import known_state
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Standing:
 
 def standing(trial: Trial, suites: list[str]) -> Standing:
     """Of one trial."""
-    ended, state = trial.ended(), read_state(trial.folder)
+    ended, state = trial.ended(), known_state(trial.folder)
     step = state["step"] if state is not None else 0
     if is_over(ended, suites):
         assert ended is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tsugiki.checkpoint_files import Name, newest_name, parse_name, read_manifest, size_problems
 from tsugiki.errors import RecipeError, StorageError
+from tsugiki.run_folder import RECIPE_FILE, no_run
 
 MOST = 1000
 """Checkpoints of a mean."""
@@ -27,17 +28,15 @@ def choose_checkpoints(place: Path, average: int | None = None) -> tuple[Path, l
     that led there: a checkpoint that the run went back from is none of them. Raises RecipeError where there is no such
     run or there are fewer, StorageError where the run has no whole checkpoint.
     """
-    if not place.is_dir():
-        raise RecipeError(f"{place}: no such folder; name a run directory, or a checkpoint in one")
     if parse_name(place.resolve().name) and place.resolve().parent.name == "checkpoints":
         run, newest = place.resolve().parents[1], place.resolve().name
-    elif (place / "recipe.yaml").exists():
+    elif (place / RECIPE_FILE).is_file():
         run, found = place, newest_name(place / "checkpoints")
         if found is None:
             raise StorageError(f"{place / 'checkpoints'} has no whole checkpoint yet: there is nothing to release")
         newest = found
     else:
-        raise RecipeError(f"{place}: no run directory (there is no recipe.yaml in it), and no checkpoint in one")
+        raise no_run(place)
     folder = run / "checkpoints"
     manifest = read_manifest(folder / newest)
     if average is None:

@@ -14,7 +14,7 @@ from tsugiki.checkpoint_files import is_export_of, read_manifest
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError, StorageError
-from tsugiki.files import explain_os_error, free_bytes, read_json, write_json
+from tsugiki.files import free_bytes, read_json, write_json
 from tsugiki.folders import made_anew, only_one, tidy
 from tsugiki.licence import Licence, find_licence
 from tsugiki.metrics_file import ValidationLine, read_metrics, require_logged
@@ -23,13 +23,14 @@ from tsugiki.model.export import PREFIX, check_output, read_weights, write_model
 from tsugiki.moved import found_at
 from tsugiki.printable import one_line
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_machine import looks_like_hub_id
 from tsugiki.release.checksums import SUMS, write_sums, wrong_files
 from tsugiki.release.choose import choose_checkpoints
 from tsugiki.release.held_out import held_out_texts
 from tsugiki.release.verify import describe, token_budget, verify_folder
 from tsugiki.release_file import FILE, FORMAT, Release, ReleasedCheckpoint
+from tsugiki.run_folder import recipe_of
+from tsugiki.state_file import STATE_FILE, known_state
 
 Say = Callable[[str], None]
 WritePages = Callable[[Path, Path, Release], None]
@@ -53,7 +54,7 @@ def release(
         say(f"release    {output} is up to date ({_names(checkpoints)}), every file as {SUMS} says")
         return
     check_output(output, dtype)
-    recipe = _recipe_of(run)
+    recipe = recipe_of(run)
     validation = _validation_of(run, recipe, checkpoints)
     _require_room(checkpoints[-1], output, dtype)
     licence = base_licence(run, recipe, say)
@@ -128,15 +129,6 @@ class _Origin(TypedDict):
     commit: str | None
 
 
-def _recipe_of(run: Path) -> Recipe:
-    path = run / "recipe.yaml"
-    try:
-        return parse_recipe(path.read_text(encoding="utf-8"), str(path), check_files=False)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = explain_os_error(error, path, "read") if isinstance(error, OSError) else f"{path}: {error}"
-        raise StorageError(reason) from error
-
-
 def _require_room(checkpoint: Path, output: Path, dtype: str) -> None:
     tensors = read_manifest(checkpoint)["tensors"]
     numbers = sum(math.prod(entry["shape"]) for name, entry in tensors.items() if name.startswith(PREFIX))
@@ -151,10 +143,10 @@ def _require_room(checkpoint: Path, output: Path, dtype: str) -> None:
 def _say_choice(run: Path, checkpoints: Sequence[Path], say: Say) -> None:
     what = "the mean of " if len(checkpoints) > 1 else ""
     say(f"release    {what}{_names(checkpoints)} of {run}")
-    path = run / "state.json"
-    status = read_json(path).get("status") if path.exists() else None
-    if status != "finished":
-        say(f"release    the run is not finished ({status or 'it has no state.json'}): these are its weights so far")
+    state = known_state(run)
+    if state is None or state["status"] != "finished":
+        status = state["status"] if state else f"it has no {STATE_FILE}"
+        say(f"release    the run is not finished ({status}): these are its weights so far")
 
 
 def _names(checkpoints: Sequence[Path]) -> str:

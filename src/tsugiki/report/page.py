@@ -37,11 +37,11 @@ def _lead(runs: Runs) -> Markup:
         parts.append(element("p", name, summary(run), class_="lead" if len(runs) == 1 else None))
         parts += [element("p", problem, class_="warning") for problem in _problems(run)]
     parts.append(side_by_side(runs, [
-        ("state", lambda run: STATUS.get(run.status, run.status)),
+        ("state", lambda run: STATUS[run.status]),
         ("steps", lambda run: f"{run.step:,} of {total_steps(run.recipe):,}"),
         ("tokens", lambda run: quantity(_tokens(run))),
         ("left, about", _left),
-        ("last written", lambda run: moment(run.state.get("time", "")) if run.state else ""),
+        ("last written", lambda run: moment(run.state["time"]) if run.state else ""),
         ("checkpoints kept", lambda run: f"{len(run.checkpoints):,}"),
         ("spikes", lambda run: f"{len(run.metrics.spikes):,}" if run.metrics.spikes else ""),
     ]))  # fmt: skip
@@ -69,5 +69,5 @@ def _problems(run: RunDirectory) -> list[str]:
     """What a reader must know before believing the page."""
     found = list(dict.fromkeys(run.problems))
     if run.status == "failed" and run.state:
-        found.insert(0, f"The run failed at step {run.state['step']:,}: {run.state.get('detail', '')}")
+        found.insert(0, f"The run failed at step {run.state['step']:,}: {run.state['detail']}")
     return found

@@ -16,23 +16,15 @@ from typing_extensions import TypedDict
 from tsugiki import moved
 from tsugiki.checkpoint_files import STATE, list_names
 from tsugiki.corpus.prepared import MANIFEST, SourceManifest
-from tsugiki.errors import RecipeError, TsugikiError
+from tsugiki.errors import TsugikiError
 from tsugiki.files import read_json
 from tsugiki.metrics_file import Metrics, read_metrics, require_logged
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_file import parse_recipe, show
+from tsugiki.recipe_file import show
+from tsugiki.run_folder import recipe_of
+from tsugiki.state_file import STATE_FILE, State
 
 T = TypeVar("T")
-
-
-class State(TypedDict):
-    """`state.json`."""
-
-    status: str
-    """running, resumable, finished or failed."""
-    step: int
-    detail: NotRequired[str]
-    time: NotRequired[str]
 
 
 class Stage(TypedDict):
@@ -257,20 +249,13 @@ class RunDirectory:
 def read_run(folder: Path) -> RunDirectory:
     """A run directory. Raises RecipeError where it is none, with what it lacks, StorageError where what it has logged
     is damaged or lost."""
-    path = folder / "recipe.yaml"
-    if not path.exists():
-        what = "no such folder" if not folder.exists() else "no run directory, or one in which no training has begun"
-        raise RecipeError(f"{folder}: {what} (there is no recipe.yaml in it)")
-    try:
-        recipe = parse_recipe(path.read_text(encoding="utf-8"), str(path), check_files=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    recipe = recipe_of(folder)
     run = RunDirectory(folder, folder.resolve().name, recipe, show(recipe), read_metrics(folder / "metrics.jsonl"))
 
     def optional(path: Path, shape: type[T]) -> T | None:
         return _try(run, lambda: read_json(path, shape)) if path.exists() else None
 
-    run.state = optional(folder / "state.json", State)
+    run.state = optional(folder / STATE_FILE, State)
     run.checkpoints = [(str(name), name.step) for name in sorted(list_names(folder / "checkpoints"))]
     for name, _ in reversed(run.checkpoints):
         run.checkpoint = optional(folder / "checkpoints" / name / STATE, CheckpointState)

@@ -179,7 +179,7 @@ def _energy(run: RunDirectory) -> str:
 
 def _wall_clock(run: RunDirectory) -> str:
     """From the first start to the last word of the run, pauses included."""
-    if not run.starts or run.state is None or "time" not in run.state:
+    if not run.starts or run.state is None:
         return ""
     try:
         begun, ended = (datetime.fromisoformat(text) for text in (run.starts[0]["time"], run.state["time"]))

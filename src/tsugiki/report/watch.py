@@ -16,14 +16,14 @@ from rich.text import Text
 from typing_extensions import TypedDict
 
 from tsugiki.amounts import duration, quantity
-from tsugiki.errors import RecipeError, StorageError, TsugikiError
+from tsugiki.errors import StorageError, TsugikiError
 from tsugiki.files import read_json
 from tsugiki.metrics_file import Metrics, StepLine, ValidationLine, add_lines, last_attempt, require_logged
 from tsugiki.printable import one_line
 from tsugiki.recipe_checks import total_steps
-from tsugiki.recipe_file import parse_recipe
 from tsugiki.report.plot_in_text import plot
-from tsugiki.report.run_directory import State
+from tsugiki.run_folder import has_begun, no_run, recipe_of
+from tsugiki.state_file import State, read_state
 from tsugiki.terminal import plain
 
 LOCK = ".lock"
@@ -70,18 +70,17 @@ class Watched:
 
     def _read_state(self) -> State | None:
         try:
-            return read_json(self.folder / "state.json", State)
+            return read_state(self.folder)
         except StorageError:
             return None
 
     def _read_recipe(self) -> tuple[int, int]:
         """All steps, and those between two records."""
         try:
-            path = self.folder / "recipe.yaml"
-            recipe = parse_recipe(path.read_text(encoding="utf-8"), str(path), check_files=False)
-            return total_steps(recipe), recipe.training.logging_steps
-        except (OSError, UnicodeDecodeError, TsugikiError):
+            recipe = recipe_of(self.folder)
+        except TsugikiError:  # not there yet
             return 0, 1
+        return total_steps(recipe), recipe.training.logging_steps
 
     def require_logged(self) -> None:
         """Raise StorageError where a run that has ended has logged less than it must have."""
@@ -98,13 +97,13 @@ class Watched:
         """How the run has ended, in words; None while it goes on or has not begun."""
         if self.state is None:
             return None
-        status, detail = self.state["status"], self.state.get("detail", "")
+        status, detail = self.state["status"], self.state["detail"]
         if status == "running":
             owner = self._owner()
             gone = owner is not None and owner["host"] == platform.node() and not _lives(owner["pid"])
             return "its process has ended without a word (killed?); the same command continues it" if gone else None
         words = {"finished": "finished", "resumable": "stopped; the same command continues it", "failed": "failed"}
-        return words.get(status, status) + (f": {detail}" if detail else "")
+        return words[status] + (f": {detail}" if detail else "")
 
     def _owner(self) -> Owner | None:
         try:
@@ -126,10 +125,12 @@ def _lives(pid: int) -> bool:
 def watch(
     folder: Path, console: Console, *, interval: float = 2.0, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Show a run until it ends; where there is no terminal, a line for each record. Raises RecipeError for a file,
-    StorageError where what it has logged is damaged or lost."""
-    if folder.exists() and not folder.is_dir():
-        raise RecipeError(f"{folder} is a file; name a run directory")
+    """Show a run until it ends, also one that is still being prepared; without a terminal a line for each record.
+
+    Raises RecipeError for what is no run directory, StorageError where what it has logged is damaged or lost.
+    """
+    if not has_begun(folder):
+        raise no_run(folder)
     watched = Watched(folder)
     if console.is_terminal:
         _draw(watched, console, interval, sleep)

@@ -15,11 +15,11 @@ from torch.distributed.tensor import DTensor
 
 from tsugiki.checkpoint_files import parse_name
 from tsugiki.model.loss import LossOutput
+from tsugiki.state_file import write_state
 from tsugiki.training.batches import MicroBatch, Prefetcher, StepBatch
 from tsugiki.training.metrics import Meter, StepRecord, StepSums
 from tsugiki.training.rewind import meet_spike
 from tsugiki.training.run import Run
-from tsugiki.training.state_file import write_state
 from tsugiki.training.tracking import Listener
 from tsugiki.training.validation import validate
 

@@ -12,11 +12,11 @@ from tsugiki.checkpoint_files import parse_name
 from tsugiki.errors import DataError, DivergedError
 from tsugiki.model.ranks import on_first_rank
 from tsugiki.rewinds import Rewind, write_rewinds
+from tsugiki.state_file import write_state
 from tsugiki.training.checkpoint import Found
 from tsugiki.training.metrics import StepRecord
 from tsugiki.training.run import Run, step_over, take_up
 from tsugiki.training.spikes import NEVER
-from tsugiki.training.state_file import write_state
 from tsugiki.training.tracking import Listener
 
 BAD_STEPS_TOLERATED = 3

@@ -32,6 +32,7 @@ from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import launch_errors, total_steps
 from tsugiki.rewinds import Rewind, read_rewinds
 from tsugiki.schedule import Schedule, make_schedule
+from tsugiki.state_file import reached_step
 from tsugiki.training.batches import Cut
 from tsugiki.training.checkpoint import Checkpointer, Found, size_estimate
 from tsugiki.training.distributed import Processes
@@ -40,7 +41,6 @@ from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_nam
 from tsugiki.training.resume import require_same_run, software_versions
 from tsugiki.training.signals import StopRequest
 from tsugiki.training.spikes import Limits, Recent
-from tsugiki.training.state_file import reached_step
 
 Say = Callable[[str], None]
 

@@ -9,10 +9,10 @@ from tsugiki.errors import RecipeError
 from tsugiki.metrics_file import NOTHING, Logged, logged_at, read_logged, require_logged
 from tsugiki.model.ranks import on_first_rank
 from tsugiki.schedule import schedule_table
+from tsugiki.state_file import write_state
 from tsugiki.training.environment import record_start
 from tsugiki.training.loop import Evaluate, measures_due, train
 from tsugiki.training.run import Run
-from tsugiki.training.state_file import write_state
 from tsugiki.training.tracking import make_listeners
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from tsugiki.training.state_file import reached_step, write_state
+from tsugiki.state_file import reached_step, write_state
 
 
 def test_the_state_file_says_where_the_run_stands(tmp_path):
