@@ -12,6 +12,7 @@ from tsugiki.errors import TsugikiError
 from tsugiki.inspection import inspect_path
 from tsugiki.pipeline import run_prepare
 from tsugiki.recipe_file import parse_recipe
+from tsugiki.state_file import write_state
 
 
 @pytest.fixture
@@ -85,6 +86,27 @@ def test_every_artefact_is_recognised(run, place):
     assert sound
     for said in EVERYTHING[place]:
         assert said in "\n".join(lines)
+
+
+def test_experiments_and_folders_of_runs_name_their_runs(tmp_path):
+    for name, status in (("first", "finished"), ("second", "resumable")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text("")
+        write_state(tmp_path / name, status, 4)
+    lines, sound = inspect_path(tmp_path)
+    assert (lines[:3], sound) == (
+        [f"runs in {tmp_path}", "  first: finished at step 4", "  second: resumable at step 4"], True
+    )  # fmt: skip
+    for kind, key in (("sweep", "sweep"), ("attribution", "experiment")):
+        found = {"format": 1, "finished": False, "recipe": "base.yaml", key: f"{kind}.yaml", "more": [1]}
+        (tmp_path / f"{kind}.json").write_text(json.dumps(found))
+        lines, sound = inspect_path(tmp_path)
+        assert lines[:2] == [
+            f"{kind} {tmp_path}: not every run has ended", f"  of {kind}.yaml, with the recipe base.yaml"
+        ]  # fmt: skip
+        assert "  second: resumable at step 4" in lines
+        assert sound
+        (tmp_path / f"{kind}.json").unlink()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
-"""What is this path? A token store, a prepared source, a checkpoint, a run or a Hugging Face folder, and is it whole?
+"""What is this path? A token store, a prepared source, a checkpoint, a run, an experiment or a Hugging Face folder, and
+is it whole?
 
 Reads manifests and headers only, and (with `verify`) hashes every file; imports no model library.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
+from tsugiki.attribution_results import ATTRIBUTION_FILE
 from tsugiki.checkpoint_files import (
     MANIFEST,
     STATE,
@@ -24,7 +26,9 @@ from tsugiki.corpus.prepared import verify as verify_source
 from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.errors import DataError, TsugikiError
 from tsugiki.files import read_json
-from tsugiki.state_file import read_state
+from tsugiki.run_folder import runs_in
+from tsugiki.state_file import known_state, read_state
+from tsugiki.sweep_results import SWEEP_FILE
 
 
 class _Origin(TypedDict):
@@ -61,6 +65,18 @@ class _ModelConfig(TypedDict, total=False):
     vocab_size: int
 
 
+class _ExperimentResult(TypedDict):
+    """What is told of `sweep.json` or `attribution.json`."""
+
+    finished: bool
+    recipe: str
+    sweep: NotRequired[str]
+    experiment: NotRequired[str]
+
+
+EXPERIMENTS = {SWEEP_FILE: "sweep", ATTRIBUTION_FILE: "attribution"}
+
+
 def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
     """Lines that say what `path` is, and whether it is sound. Raises DataError when it is nothing that we know."""
     path = path.absolute()
@@ -73,14 +89,17 @@ def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
         ((path / MANIFEST).exists() and (path / "model").is_dir(), _vocabulary),
         ((path / MANIFEST).exists(), _checkpoint),
         ((path / "checkpoints").is_dir() or (path / "state.json").exists(), _run),
+        (any((path / name).exists() for name in EXPERIMENTS), _experiment),
         (any((child / "train.idx").exists() for child in _children(path)), _sources),
         (any(list_names(path)) if path.is_dir() else False, _checkpoints),
         ((path / "config.json").exists(), _model),
+        (bool(runs_in(path)), _runs),
     ):
         if matches:
             return describe(path, verify)
     raise DataError(
-        f"{path}: no token store, prepared source, checkpoint, run or model folder (no manifest, no config.json)"
+        f"{path}: no token store, prepared source, checkpoint, run, experiment or model folder (no manifest, no "
+        "recipe.yaml, no config.json)"
     )
 
 
@@ -219,6 +238,30 @@ def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
         if (path / name).exists():
             lines.append(f"  {name}: {what}")
     return lines, sound
+
+
+def _experiment(path: Path, _verify: bool) -> tuple[list[str], bool]:
+    """A sweep or an attribution: what it found is printed by its own verb and drawn by `tsugiki report`."""
+    name, kind = next((name, kind) for name, kind in EXPERIMENTS.items() if (path / name).exists())
+    found = read_json(path / name, _ExperimentResult)
+    done = "every run has ended" if found["finished"] else "not every run has ended"
+    file = found.get("sweep") or found.get("experiment", "?")
+    lines = [f"{kind} {path}: {done}", f"  of {file}, with the recipe {found['recipe']}"]
+    lines += _standings(path)
+    return [*lines, f"  {name}: what it found; tsugiki report {path} draws it"], True
+
+
+def _runs(path: Path, _verify: bool) -> tuple[list[str], bool]:
+    return [f"runs in {path}", *_standings(path), f"  side by side: tsugiki report {path}/NAME {path}/NAME"], True
+
+
+def _standings(path: Path) -> list[str]:
+    """A line for each run in a folder."""
+    lines = []
+    for run in runs_in(path):
+        state = known_state(run)
+        lines.append(f"  {run.name}: {state['status']} at step {state['step']:,}" if state else f"  {run.name}")
+    return lines
 
 
 def _model(path: Path, _verify: bool) -> tuple[list[str], bool]:
