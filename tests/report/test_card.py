@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from report_runs import make_run
+from report_runs import add_bits, make_run
 
 from tsugiki.report.card import make_card
 from tsugiki.report.run_directory import read_run
@@ -78,3 +78,23 @@ def test_hostile_text_neither_ends_the_metadata_nor_becomes_markup(tmp_path):
     assert "<script>" not in body.replace("\\<", "")
     assert not re.search(r"(?<!\\)\]\(javascript", body)
     assert len([line for line in body.splitlines() if line.startswith("| cloze")]) == 2
+
+
+def test_a_base_with_a_chat_template_is_not_called_a_base_model(tmp_path):
+    folder = make_run(tmp_path / "run")
+    assert "chat template" not in make_card(read_run(folder))
+    (folder / "model/chat_template.jinja").write_text("{{ messages }}")
+    card = make_card(read_run(folder))
+    assert "The base has a chat template; what it had been taught by it may have been weakened" in card
+    assert "A base model" not in card
+
+
+def test_each_row_has_its_metric_and_the_base_is_named(tmp_path):
+    folder = make_run(tmp_path / "run", vocabulary={"add": 1536, "language": "ja"})
+    add_bits(folder)
+    card = make_card(read_run(folder))
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines() if line.startswith("| cloze ja")
+    ]
+    assert [row[1:3] for row in rows] == [["ja", "accuracy"], ["ja", "bits per byte"]]
+    assert "Of novels, replay, code the base is the model before step 1, with its new pieces" in card

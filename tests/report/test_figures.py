@@ -5,13 +5,15 @@ import math
 
 import numpy as np
 import pytest
-from report_runs import BATCH, LENGTH, STEPS, make_run, step_line, write, write_lines
+from report_runs import BATCH, LENGTH, STEPS, add_bits, make_run, step_line, validation, write, write_lines
 
 from tsugiki.corpus.mixture import Mixture, MixtureStage
 from tsugiki.errors import RecipeError
 from tsugiki.metrics_file import last_attempt
-from tsugiki.report.figures import gains, mixture, speed
+from tsugiki.report.figures import mixture, speed
+from tsugiki.report.measures import UNTRAINED, gains
 from tsugiki.report.run_directory import read_run
+from tsugiki.report.words import summary
 
 
 @pytest.fixture
@@ -149,3 +151,56 @@ def test_a_run_that_has_just_begun_has_a_report_too(tmp_path):
     assert all(path.exists() for path in write_report([folder]))
     write_lines(folder / "metrics.jsonl", [step_line(2)])
     assert all(path.exists() for path in write_report([folder]))
+
+
+def test_true_continuations_are_no_held_out_text(tmp_path):
+    folder = make_run(tmp_path / "run")
+    add_bits(folder, "novels", "our functions")
+    run = read_run(folder)
+    found = {one.key: one for one in gains(run)}
+    assert [key for key, one in found.items() if one.is_text] == [
+        "text_novels", "text_our functions", "text_replay", "text_code"
+    ]  # fmt: skip
+    assert (found["text_novels"].before, found["text_novels"].from_validation) == (2.5, False)  # the true base's
+    assert found["average ja: bits per byte"].name == "average of 3, 2 of them text"
+    said = summary(run)
+    assert (
+        "Held-out text against the base, in bits per byte (lower is better): novels from 2.50 to 2.00; replay" in said
+    )
+    assert "code from 0.90 to 1.30" in said  # a loss
+    assert "cloze ja from" not in said
+
+
+def test_of_many_texts_the_largest_losses_are_named_with_the_largest_gains(tmp_path):
+    folder = make_run(tmp_path / "run")
+    sources = {f"s{n}": {"path": "x", "weight": 1, "language": "ja"} for n in range(7)}
+    folder = make_run(tmp_path / "many", data__sources=sources)
+    before, after = validation(0, 2.0), validation(40, 2.0)
+    before["sources"] = {name: {"bits_per_byte": 2.0} for name in sources}
+    after["sources"] = {name: {"bits_per_byte": 2.0 + (n - 3) / 10} for n, name in enumerate(sources)}
+    write_lines(folder / "metrics.jsonl", [before, step_line(40), after])
+    (folder / "evaluation/table.json").unlink()
+    said = summary(read_run(folder))
+    assert "s0 from 2.00 to 1.70; s1 from 2.00 to 1.80; s5 from 2.00 to 2.20; s6 from 2.00 to 2.30; and 3 more." in said
+
+
+def test_with_new_pieces_the_base_is_what_a_run_beside_it_measured_on_the_same_documents(tmp_path):
+    extended = {"vocabulary": {"add": 1536, "language": "ja"}}
+    first = make_run(tmp_path / "runs/first", **extended)
+    novels = {one.key: one for one in gains(read_run(first))}["text_novels"]
+    assert (novels.base, novels.before) == (UNTRAINED, pytest.approx(2.5, rel=0.02))
+    assert "the base with its new pieces untrained" in summary(read_run(first))
+
+    beside = make_run(tmp_path / "runs/without")
+    lines = [validation(0, 3.5), step_line(40), validation(40, 3.0)]
+    lines[0]["sources"]["replay"]["bytes"] += 1  # other documents
+    write_lines(beside / "metrics.jsonl", lines)
+    found = {one.key: one for one in gains(read_run(first))}
+    assert found["text_novels"].base == "without"
+    assert found["text_novels"].before == lines[0]["sources"]["novels"]["bits_per_byte"]
+    assert found["text_novels"].difference_limits[1] < -1
+    assert found["text_replay"].base == UNTRAINED
+    make_run(tmp_path / "others/without", model__name_or_path="owner/another")
+    other = make_run(tmp_path / "others/first", **extended)
+    assert {one.base for one in gains(read_run(other)) if one.is_text} == {UNTRAINED}
+    assert {one.base for one in gains(read_run(beside))} == {""}  # without new pieces step 0 is the base

@@ -41,10 +41,14 @@ def test_every_section_stands_in_the_page_and_in_its_contents(page):
      "Of 3 tasks 1 rose and 1 fell by more than the noise", "▲ gain", "▼ loss", "○ noise", "+0.200 [+0.100, +0.300]",
      "NVIDIA H100", "2 × NVIDIA H100", "peak 989 TFLOP/s", "25.0%", "1h 30m, 2 starts", "2.3 kWh (rank 0's GPU × 2)",  "rewound, loss , to step 20, stepping over samples 300 to 305", "9.000 (limit 4.500)", "samples 150 to 155", "sample 150, novels",
      "▼ spike   ▲ checkpoint", "given up", "(published)", "max_steps: 40", "n" * 32, "novels.jsonl 12,345 bytes",
-     "1 of 2 warned or failed", "2026-03-11 10:30 +0900", "ある日", "torchrun --nproc-per-node 2", "3.00"],
+     "1 of 2 warned or failed", "2026-03-11 10:30 +0900", "ある日", "torchrun --nproc-per-node 2", "3.00", "pip install -e . 'torch==2.13.0'"],
 )  # fmt: skip
 def test_what_a_reader_looks_for_is_there(page, said):
     assert " ".join(said.split()) in " ".join(text_of(page).split())
+
+
+def test_no_package_is_named_that_nobody_has_published(page):
+    assert "tsugiki==" not in page
 
 
 def test_every_chart_has_its_values_as_a_table(page):

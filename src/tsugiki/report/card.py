@@ -12,7 +12,8 @@ from tsugiki.amounts import quantity
 from tsugiki.licence import KEYS, find_licence
 from tsugiki.printable import markdown, markdown_table, one_line
 from tsugiki.release_file import Release
-from tsugiki.report.figures import BITS, Measure, gains, mixture
+from tsugiki.report.figures import mixture
+from tsugiki.report.measures import BITS, Measure, gains, untrained_base
 from tsugiki.report.run_directory import RunDirectory, found_at
 from tsugiki.report.words import base_name, is_hub_id, summary
 
@@ -114,13 +115,16 @@ def _sections(run: RunDirectory, release: Release | None) -> Iterator[str]:
         if not _is_measured(release):
             yield "Of the run's last checkpoint, whose weights are not these."
         yield _table(
-            ["", "language", "base", final, "difference"],
-            [[one.name, one.language, _score(one.before), _score(one.after), _difference(one)] for one in measures], 2,
+            ["", "language", "metric", "base", final, "difference"],
+            [[one.name, one.language, one.metric or "mean", _score(one.before), _score(one.after), _difference(one)]
+             for one in measures], 3,
         )  # fmt: skip
         yield (
-            f"In square brackets: 95 % intervals of the difference on the same items. {BITS.capitalize()}: held-out "
-            "text, lower is better. What was forgotten shows in the rows of the old language alone."
+            f"In square brackets: 95 % intervals of the difference on the same items. {BITS.capitalize()}: lower is "
+            "better. What was forgotten shows in the rows of the old language alone."
         )
+        if which := untrained_base(measures):
+            yield markdown(which)
     yield "## Training data"
     yield _table(
         ["source", "language", "share", "tokens", "epochs"],
@@ -144,11 +148,18 @@ def _sections(run: RunDirectory, release: Release | None) -> Iterator[str]:
     )
     yield "## Limits"
     yield (
-        "A base model: it continues text and has not been taught to follow instructions or to refuse. What it learnt "
-        "from the base and from the sources above it may repeat, errors and prejudices included."
-        + _licence_in_words(run, release)
+        f"{_taught(run)} What it learnt from the base and from the sources above it may repeat, errors and prejudices "
+        "included." + _licence_in_words(run, release)
     )
     yield f"Trained with Tsugiki {__version__}."
+
+
+def _taught(run: RunDirectory) -> str:
+    """What it has been taught besides to continue text, which no run here teaches."""
+    text = "This training was on plain text: it has taught the model neither to follow instructions nor to refuse."
+    if run.has_chat_template:
+        text += " The base has a chat template; what it had been taught by it may have been weakened."
+    return text
 
 
 def _of_release(release: Release) -> Iterator[str]:

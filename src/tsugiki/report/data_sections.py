@@ -1,5 +1,7 @@
 """The sections on what was read and how it was cut into tokens: mixture asked and realised, vocabulary, fertility."""
 
+from collections.abc import Sequence
+
 from tsugiki.amounts import quantity
 from tsugiki.pages.axes import Axis
 from tsugiki.pages.document import Section, section
@@ -53,7 +55,7 @@ def _exact(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def _in_words(run: RunDirectory, shares: list[SourceShare]) -> str:
+def _in_words(run: RunDirectory, shares: Sequence[SourceShare]) -> str:
     text = (
         f"Up to step {run.step:,}: {run.step * run.recipe.training.global_batch_size:,} windows of "
         f"{run.recipe.data.sequence_length:,} tokens. Asked: by the weights of the recipe"

@@ -1,139 +1,18 @@
-"""The numbers that a report shows, computed from what the run has left; no layout here."""
+"""The numbers on data and speed that a report shows, computed from what the run has left; no layout here.
+
+What was gained and lost is in `measures.py`.
+"""
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
-
-import numpy as np
 
 from tsugiki.corpus.mixture import Mixture, MixtureStage
 from tsugiki.corpus.stepping import below
 from tsugiki.errors import DataError, RecipeError
-from tsugiki.metrics_file import Scored, ValidationLine
-from tsugiki.pages.scatter import Better, Limits
-from tsugiki.report.run_directory import Cell, Row, RunDirectory
-from tsugiki.score_combinations import bits_per_byte
-from tsugiki.statistics import Sample, difference_interval, score_interval
-
-BITS = "bits per byte"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One score of the base and of the final model."""
-
-    key: str
-    """The same in every run that measures it."""
-    name: str
-    language: str
-    metric: str
-    before: float | None
-    after: float | None
-    before_limits: Limits | None
-    after_limits: Limits | None
-    difference: float | None
-    difference_limits: Limits | None
-    items: int | None
-    better: Better
-    average: bool = False
-    from_validation: bool = False
-    """Of held-out text in training, where the base is the model before step 1."""
-
-
-def gains(run: RunDirectory) -> list[Measure]:
-    """The scores of tasks from the run's evaluation, then bits per byte of held-out text from its validations (the
-    first and the last), of sources that the evaluation has no text of."""
-    found = list(_of_tasks(run))
-    texts = {measure.name for measure in found if measure.metric == BITS}
-    return found + [measure for measure in _of_validations(run) if measure.name not in texts]
-
-
-def rows_of(run: RunDirectory) -> tuple[Row | None, Row | None]:
-    """(base, final model) of the table of scores."""
-    if run.scores is None:
-        return None, None
-    own = [row for row in run.scores["rows"] if not row["published"]]
-    base = next((row for row in own if row["name"] == run.scores["baseline"]), None) if run.scores["baseline"] else None
-    others = [row for row in own if row is not base]
-    return base, others[-1] if others else None
-
-
-def _of_tasks(run: RunDirectory) -> list[Measure]:
-    base, final = rows_of(run)
-    if run.scores is None or final is None:
-        return []
-    found = []
-    for block in run.scores["languages"]:
-        language = block["language"].removesuffix(f": {BITS}")
-        for task, title in block["tasks"].items():
-            cell = final["tasks"].get(task)
-            if cell is not None and cell["score"] is not None:
-                found.append(_measure(task, title, language, base["tasks"].get(task) if base else None, cell))
-        if len(block["averaged"]) > 1:
-            cell = final["averages"].get(block["language"])
-            if cell is not None and cell["score"] is not None:
-                before = base["averages"].get(block["language"]) if base else None
-                metric = BITS if block["language"].endswith(BITS) else ""
-                one = _measure(f"average {block['language']}", f"average of {len(block['averaged'])}", language, before,
-                               {**cell, "metric": metric}, average=True)  # fmt: skip
-                found.append(one)
-    return found
-
-
-def _measure(key: str, name: str, language: str, before: Cell | None, after: Cell, *, average: bool = False) -> Measure:
-    difference = after.get("difference")
-    return Measure(
-        key, name, language, after.get("metric", ""), before["score"] if before else None, after["score"],
-        _limits(before.get("interval") if before else None), _limits(after.get("interval")),
-        difference["estimate"] if difference else None, _limits(difference["interval"] if difference else None),
-        after.get("items"), "lower" if after.get("metric") == BITS else "higher", average,
-    )  # fmt: skip
-
-
-def _limits(interval: Sequence[float] | None) -> Limits | None:
-    return (interval[0], interval[1]) if interval is not None and len(interval) == 2 else None
-
-
-def _of_validations(run: RunDirectory) -> list[Measure]:
-    first, last = ends(run)
-    if first is None or last is None:
-        return []
-    found = []
-    for name, after in last["sources"].items():
-        before = first["sources"].get(name)
-        if before is None:
-            continue
-        source = run.recipe.data.sources.get(name)
-        a, b = before["bits_per_byte"], after["bits_per_byte"]
-        one, other = documents(before), documents(after)
-        pair = (other, one) if one is not None and other is not None and len(one.rows) == len(other.rows) else None
-        found.append(Measure(
-            f"text_{name}", name, (source and source.language) or "other", BITS, a, b, _reach(one), _reach(other),
-            b - a if a is not None and b is not None else None,
-            _limits(difference_interval(*pair).limits()) if pair else None,
-            after.get("documents"), "lower", from_validation=True,
-        ))  # fmt: skip
-    return found
-
-
-def ends(run: RunDirectory) -> tuple[ValidationLine | None, ValidationLine | None]:
-    """The first validation and the last one, where they are two."""
-    lines = run.metrics.validations
-    return (lines[0], lines[-1]) if len(lines) > 1 and lines[-1]["step"] > lines[0]["step"] else (None, None)
-
-
-def _reach(sample: Sample | None) -> Limits | None:
-    return _limits(score_interval(sample).limits()) if sample else None
-
-
-def documents(scored: Scored) -> Sample | None:
-    """Nats and bytes of each held-out document, where they were logged."""
-    nats, sizes = scored.get("nats_by_document"), scored.get("bytes_by_document")
-    if not nats or not sizes or len(nats) != len(sizes):
-        return None
-    return Sample(np.stack([np.array(nats), np.array(sizes, dtype=np.float64)], axis=1), bits_per_byte)
+from tsugiki.report.run_directory import KEPT, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -154,6 +33,7 @@ class SourceShare:
     held_out: int | None
 
 
+@lru_cache(maxsize=KEPT)
 def order_of_data(run: RunDirectory) -> Mixture | None:
     """The order in which the run draws samples; None where the sizes of its sources are not known here."""
     recipe, batch = run.recipe, run.recipe.training.global_batch_size
@@ -190,7 +70,8 @@ def _asked(run: RunDirectory, end: int) -> dict[str, float]:
     return shares
 
 
-def mixture(run: RunDirectory) -> list[SourceShare]:
+@lru_cache(maxsize=KEPT)
+def mixture(run: RunDirectory) -> tuple[SourceShare, ...]:
     """Asked against realised up to the step reached, exactly: the order of data is a pure function of the sample."""
     samples, order = run.step * run.recipe.training.global_batch_size, order_of_data(run)
     end = order.reached(samples) if order else samples
@@ -210,7 +91,7 @@ def mixture(run: RunDirectory) -> list[SourceShare]:
             manifest.train.tokens if manifest else None, manifest.train.documents if manifest else None,
             manifest.held_out.documents if manifest else None,
         ))  # fmt: skip
-    return found
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,8 @@ def again(runs: Runs) -> Section:
     for run in runs:
         version, torch = (_versions(run).get(name, "").split("+")[0] for name in ("tsugiki", "torch"))
         lines = [
-            f"pip install 'tsugiki=={version or __version__}'" + (f" 'torch=={torch}'" if torch else ""),
+            f"# in the folder of the source of Tsugiki {version or __version__}, whose README says more",
+            "pip install -e ." + (f" 'torch=={torch}'" if torch else ""),
             "# save the recipe above as recipe.yaml; set its paths to where model and corpora lie",
             "tsugiki validate recipe.yaml",
             "tsugiki run recipe.yaml",
@@ -162,7 +163,7 @@ def again(runs: Runs) -> Section:
         ]  # fmt: skip
         world = run.starts[-1]["processes"] if run.starts else 1
         if world > 1:
-            lines[3] = f"torchrun --nproc-per-node {world} -m tsugiki run recipe.yaml   # or over several machines"
+            lines[4] = f"torchrun --nproc-per-node {world} -m tsugiki run recipe.yaml   # or over several machines"
         if len(runs) > 1:
             parts.append(heading(run.name))
         parts.append(element("pre", "\n".join(lines)))

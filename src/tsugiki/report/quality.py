@@ -1,6 +1,6 @@
 """The sections on what was gained and lost: scores against the base, held-out text and probes over steps, samples."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tsugiki.pages.axes import Axis
 from tsugiki.pages.document import Section, section
@@ -8,7 +8,7 @@ from tsugiki.pages.dot_chart import Dot, dot_chart, verdict
 from tsugiki.pages.line_chart import Line, line_chart
 from tsugiki.pages.markup import Markup, Part, element, join
 from tsugiki.pages.table import Column, table
-from tsugiki.report.figures import BITS, Limits, Measure, gains
+from tsugiki.report.measures import BITS, Limits, Measure, gains, untrained_base
 from tsugiki.report.parts import BITS_AXIS, STEP, Runs, colours, heading, paragraph, signed
 from tsugiki.report.run_directory import RunDirectory, Sample
 
@@ -17,18 +17,30 @@ DIFFERENCE = {
     False: Axis("difference in score (above 0 is better)", digits="+.3f"),
 }
 
+GROUPS: dict[str, Callable[[Measure], bool]] = {
+    "Held-out text, bits per byte": lambda one: one.is_text,
+    "Tasks": lambda one: one.metric != BITS,
+    "True continuations of the tasks, bits per byte": lambda one: one.metric == BITS and not one.is_text,
+}
+"""By title: what has different units, or is of other things, stands apart."""
+HELD_OUT = "Held-out documents, which no model of this run was trained on; each is scored alone."
+
 
 def gained_and_lost(runs: Runs) -> Section | None:
-    """Base against final: table and chart, tasks and bits per byte apart, since they have different units."""
+    """Base against final: table and chart of each group."""
     measured = {run.name: gains(run) for run in runs}
     parts: list[Part] = []
-    for bits, title in ((False, "Tasks"), (True, "Held-out text, bits per byte")):
-        chosen = {name: [one for one in found if (one.metric == BITS) == bits] for name, found in measured.items()}
+    for title, belongs in GROUPS.items():
+        chosen = {name: [one for one in found if belongs(one)] for name, found in measured.items()}
         if not any(chosen.values()):
             continue
+        bits = any(one.metric == BITS for found in chosen.values() for one in found)
         parts += [heading(title), _table(chosen), _chart(f"{title}: difference to the base", chosen, bits)]
-        if bits and any(one.from_validation for found in chosen.values() for one in found):
-            parts.append(paragraph(_base_of_validations(runs), "note"))
+        if any(one.from_validation for found in chosen.values() for one in found):
+            parts.append(paragraph(HELD_OUT, "note"))
+        for name, found in chosen.items():
+            if which := untrained_base(found):
+                parts.append(paragraph(f"{name}: {which}" if len(runs) > 1 else which, "note"))
     if not parts:
         return section("Gained and lost", paragraph(_nothing(runs), "soft"))
     parts += [_published(run) for run in runs]
@@ -69,12 +81,6 @@ def _table(chosen: dict[str, list[Measure]]) -> Markup:
             ))  # fmt: skip
         rows.append([_name(first), first.language, *cells])
     return table(columns, rows, caption="Final score, and below it the difference to the run's own base")
-
-
-def _base_of_validations(runs: Runs) -> str:
-    text = "Base: the model as it was before step 1"
-    text += ", its new pieces untrained" if any(run.vocabulary for run in runs) else ""
-    return text + ". Held-out documents, which no model of this run was trained on; each is scored alone."
 
 
 def _name(one: Measure) -> Part:

@@ -201,9 +201,13 @@ class ModelConfig(TypedDict):
     num_hidden_layers: NotRequired[int]
 
 
-@dataclass
+KEPT = 64
+"""Runs of which computed figures are kept: page, card and figures all ask for them."""
+
+
+@dataclass(eq=False)
 class RunDirectory:
-    """A run as its directory tells it."""
+    """A run as its directory tells it; what is computed from it is kept, so that nothing of it is changed later."""
 
     folder: Path
     name: str
@@ -226,6 +230,8 @@ class RunDirectory:
     samples: Samples | None = None
     starts: list[Start] = field(default_factory=list)
     config: ModelConfig = field(default_factory=lambda: ModelConfig())
+    has_chat_template: bool = False
+    """Whether the base came with one."""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -266,6 +272,8 @@ def read_run(folder: Path) -> RunDirectory:
     run.scores = optional(folder / "evaluation" / "table.json", Scores)
     run.origin = optional(folder / "model" / "source.json", dict[str, Origin]) or {}
     run.config = optional(folder / "model" / "config.json", ModelConfig) or ModelConfig()
+    settings = optional(folder / "model" / "tokenizer_config.json", dict[str, Any]) or {}
+    run.has_chat_template = "chat_template" in settings or (folder / "model" / "chat_template.jinja").exists()
     run.samples = optional(folder / "samples.json", Samples)
     run.starts = optional(folder / "environment.json", list[Start]) or []
     if recipe.vocabulary is not None:

@@ -2,7 +2,8 @@
 
 from tsugiki.amounts import quantity
 from tsugiki.recipe_checks import total_steps
-from tsugiki.report.figures import BITS, Measure, gains, mixture
+from tsugiki.report.figures import mixture
+from tsugiki.report.measures import BITS, UNTRAINED, Measure, gains
 from tsugiki.report.run_directory import RunDirectory
 
 MOST_NAMED = 4
@@ -60,11 +61,16 @@ def _with(run: RunDirectory) -> str:
 
 def _result(run: RunDirectory) -> str:
     measures = gains(run)
-    texts = [one for one in measures if one.metric == BITS and not one.average and one.difference is not None]
     sentences = []
-    if texts:
-        moved = [_moved(one) for one in texts[:MOST_NAMED]]
-        sentences.append(f"Held-out text, in bits per byte (lower is better): {'; '.join(moved)}.")
+    texts = {one.name: one for one in measures if one.is_text and one.difference is not None}
+    moved = [texts[name] for name in run.recipe.data.sources if name in texts]
+    if moved:
+        against = (
+            "the base with its new pieces untrained" if any(one.base == UNTRAINED for one in moved) else "the base"
+        )
+        told = "; ".join(_moved(one) for one in _most_telling(moved))
+        left = f"; and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else ""
+        sentences.append(f"Held-out text against {against}, in bits per byte (lower is better): {told}{left}.")
     tasks = [one for one in measures if one.metric != BITS and not one.average and one.difference_limits]
     if tasks:
         rose, fell = (sum(_is(one, way) for one in tasks) for way in (1, -1))
@@ -74,9 +80,15 @@ def _result(run: RunDirectory) -> str:
     return " ".join(sentences)
 
 
+def _most_telling(texts: list[Measure]) -> list[Measure]:
+    """All of a few; of many the largest gains and the largest losses alike, in the recipe's order."""
+    ranked = sorted(texts, key=lambda one: one.difference or 0.0)
+    kept = texts if len(texts) <= MOST_NAMED else [*ranked[: MOST_NAMED // 2], *ranked[-(MOST_NAMED // 2) :]]
+    return [one for one in texts if one in kept]
+
+
 def _moved(one: Measure) -> str:
-    word = "from" if one.before is not None else ""
-    return f"{one.name} {word} {one.before:.2f} to {one.after:.2f}"
+    return f"{one.name} from {one.before:.2f} to {one.after:.2f}"
 
 
 def _is(one: Measure, way: int) -> bool:

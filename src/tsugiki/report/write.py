@@ -20,7 +20,8 @@ from tsugiki.recipe_secrets import hide_secrets
 from tsugiki.recipe_yaml import read
 from tsugiki.release_file import Release
 from tsugiki.report.card import make_card
-from tsugiki.report.figures import gains, mixture, speed
+from tsugiki.report.figures import mixture, speed
+from tsugiki.report.measures import gains
 from tsugiki.report.page import make_page
 from tsugiki.report.parts import Runs
 from tsugiki.report.provenance import differences
