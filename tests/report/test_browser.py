@@ -259,3 +259,12 @@ def test_a_long_run_opens_quickly_and_shows_its_spike(see, tmp_path):
     seen.page.mouse.move(box["x"] + place, box["y"] + 50)
     assert "2.000 to 40.000" in plot.locator(".tip").inner_text()
     assert PAGE in seen.page.url
+
+
+def test_no_table_of_a_comparison_is_cut_where_the_window_has_room(see, tmp_path):
+    folders = [make_run(tmp_path / name) for name in ("first", "second", "third-with-a-long-name")]
+    write_report(folders, tmp_path / "compared")
+    seen = see(tmp_path / "compared" / PAGE)
+    cut = "[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth + 1)"
+    assert seen.ask(f"{cut}.map(each => each.innerText.slice(0, 80))") == []
+    assert seen.ask("document.documentElement.scrollWidth <= window.innerWidth")

@@ -38,7 +38,7 @@ def test_every_section_stands_in_the_page_and_in_its_contents(page):
 @pytest.mark.parametrize(
     "said",
     ["owner/base-7b was continued for 40 steps on 7.68k tokens (novels 75%, replay 25%)", "from 3,072 to 4,608 pieces",
-     "Of 3 tasks 1 rose and 1 fell by more than the noise", "▲ gain", "▼ loss", "○ noise", "+0.200 [+0.100, +0.300]",
+     "Of 3 tasks 1 rose and 1 fell by more than the noise", "● gain", "● loss", "○ noise", "+0.200 [+0.100, +0.300]",
      "NVIDIA H100", "2 × NVIDIA H100", "peak 989 TFLOP/s", "25.0%", "1h 30m, 2 starts", "2.3 kWh (rank 0's GPU × 2)",  "rewound, loss , to step 20, stepping over samples 300 to 305", "9.000 (limit 4.500)", "samples 150 to 155", "sample 150, novels",
      "▼ spike   ▲ checkpoint", "given up", "(published)", "max_steps: 40", "n" * 32, "novels.jsonl 12,345 bytes",
      "1 of 2 warned or failed", "2026-03-11 10:30 +0900", "ある日", "torchrun --nproc-per-node 2", "3.00", "pip install -e . 'torch==2.13.0'"],
@@ -83,6 +83,27 @@ def test_several_runs_stand_side_by_side_with_what_their_recipes_ask_differently
     page = text_of(make_page(runs))
     for said in ("Runs compared: a-run, b-run", "Recipes compared", "training.learning_rate", "Held-out text: novels"):
         assert said in page
+
+
+def test_losses_of_different_tokenizers_share_no_axis_and_spikes_have_the_colour_of_their_run(tmp_path):
+    folders = [make_run(tmp_path / name) for name in ("first", "second", "third")]
+    for path in (folders[2] / "checkpoints").glob("*/state.json"):
+        path.write_text(path.read_text().replace("t" * 32, "u" * 32))
+    page = make_page([read_run(folder) for folder in folders])
+    titles = re.findall(r"<figcaption[^>]*>(Training loss.*?)</figcaption>", page)
+    assert titles == ["Training loss of first, second", "Training loss of third"]
+    assert "A chart for each tokenizer" in text_of(page)
+    losses, other, norms = (
+        re.search(rf"<figcaption[^>]*>{title}</figcaption>.*?</figure>", page, re.S).group(0)
+        for title in (*titles, "Gradient norm")
+    )
+    for chart, colours in ((losses, {"0", "1"}), (other, {"2"}), (norms, {"0", "1", "2"})):
+        assert set(re.findall(r'<polygon[^>]* class="spike s(\d)"', chart)) == colours
+    assert "second, step 26: rewound" in losses
+    assert "checkpoint" not in losses
+
+    alike = make_page([read_run(folder) for folder in folders[:2]])
+    assert re.findall(r"<figcaption[^>]*>(Training loss.*?)</figcaption>", alike) == ["Training loss"]
 
 
 def test_the_summary_names_few_sources_and_says_how_far_a_run_is(tmp_path):

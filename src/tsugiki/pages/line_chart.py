@@ -37,6 +37,8 @@ class Mark:
     x: float
     label: str
     kind: Kind = "note"
+    colour: int | None = None
+    """Place in the palette of the curve that it belongs to, where there are several."""
 
 
 def line_chart(
@@ -102,11 +104,11 @@ def _mark(canvas: Canvas, mark: Mark, x: Scale) -> Markup:
         base = canvas.y(0)
         points = f"{place:.1f},{base - 7:.1f} {place - 4:.1f},{base:.1f} {place + 4:.1f},{base:.1f}"
         return element("polygon", element("title", mark.label), points=points, class_="checkpoint")
-    top = canvas.y(1)
-    parts = [line(place, top, place, canvas.y(0), mark.kind)]
+    top, kind = canvas.y(1), mark.kind if mark.colour is None else f"{mark.kind} s{mark.colour % COLOURS}"
+    parts = [line(place, top, place, canvas.y(0), kind)]
     if mark.kind == "spike":
         points = f"{place:.1f},{top + 8:.1f} {place - 5:.1f},{top:.1f} {place + 5:.1f},{top:.1f}"
-        parts.append(element("polygon", element("title", mark.label), points=points, class_="spike"))
+        parts.append(element("polygon", element("title", mark.label), points=points, class_=kind))
     else:
         parts.append(words(place + 4, top + 10, shortened(mark.label, 140), "start", "name"))
     return join(*parts)

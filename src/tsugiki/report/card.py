@@ -119,9 +119,11 @@ def _sections(run: RunDirectory, release: Release | None) -> Iterator[str]:
             [[one.name, one.language, one.metric or "mean", _score(one.before), _score(one.after), _difference(one)]
              for one in measures], 3,
         )  # fmt: skip
+        ranges = "In square brackets: 95 % intervals of the difference on the same items. "
         yield (
-            f"In square brackets: 95 % intervals of the difference on the same items. {BITS.capitalize()}: lower is "
-            "better. What was forgotten shows in the rows of the old language alone."
+            (ranges if any(one.difference_limits for one in measures) else "")
+            + f"{BITS.capitalize()}: lower is better. "
+            "What was forgotten shows in the rows of the old language alone."
         )
         if which := untrained_base(measures):
             yield markdown(which)

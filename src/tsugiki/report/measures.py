@@ -78,8 +78,8 @@ def untrained_base(measures: Sequence[Measure]) -> str:
     for run in dict.fromkeys(one.base for one in measures if one.base not in ("", UNTRAINED)):
         names = [one.name for one in measures if one.base == run]
         said.append(
-            f"Of {', '.join(names)} the base is the model that was continued, as it was, measured on the same "
-            f"documents by the run {run}."
+            f"Of {', '.join(names)} the base was measured, on the same documents, by the run {run}, which continued it "
+            "with its own vocabulary."
         )
     return " ".join(said)
 

@@ -44,7 +44,9 @@ def recipes_compared(runs: Runs) -> Section | None:
     """What several runs were asked differently."""
     if len(runs) < 2:
         return None
-    rows: list[list[Part]] = [[key, *values] for key, values in differences(runs)]
+    rows: list[list[Part]] = [
+        [key, *(element("span", value, class_="anywhere") for value in values)] for key, values in differences(runs)
+    ]
     if not rows:
         return section("Recipes compared", paragraph("The recipes ask for the same, but for where they write."))
     columns: list[Column | str] = ["key", *(Column(run.name, numeric=False) for run in runs)]
@@ -67,7 +69,7 @@ def provenance(runs: Runs) -> Section:
             ("processes", _processes),
             ("optimizer", lambda run: run.checkpoint.get("optimizer", "") if run.checkpoint else ""),
             ("seed", lambda run: str(run.recipe.seed)),
-        ]),
+        ], numeric=False),
         heading("Versions"),
         side_by_side(runs, [(name, partial(_version, name)) for name in _all_versions(runs)]),
         heading("Fingerprints"),
@@ -119,10 +121,8 @@ def _all_versions(runs: Runs) -> list[str]:
 def _fingerprints(run: RunDirectory, named: bool) -> Part:
     """What the tokenizer and each prepared source were made from, as xxh3 digests."""
     rows: list[list[Part]] = []
-    tokenizer = run.checkpoint.get("tokenizer") if run.checkpoint else None
-    tokenizer = tokenizer or next((each.tokenizer_fingerprint for each in run.manifests.values()), None)
-    if tokenizer:
-        rows.append(["tokenizer", element("code", tokenizer, class_="whole"), ""])
+    if run.tokenizer:
+        rows.append(["tokenizer", element("code", run.tokenizer, class_="whole"), ""])
     recorded = run.checkpoint.get("sources", {}) if run.checkpoint else {}
     for name in run.recipe.data.sources:
         manifest = run.manifests.get(name)

@@ -43,7 +43,7 @@ def gained_and_lost(runs: Runs) -> Section | None:
                 parts.append(paragraph(f"{name}: {which}" if len(runs) > 1 else which, "note"))
     if not parts:
         return section("Gained and lost", paragraph(_nothing(runs), "soft"))
-    parts += [_published(run) for run in runs]
+    parts += [_published(run, len(runs) > 1) for run in runs]
     parts += [_notes(run, len(runs) > 1) for run in runs]
     return section("Gained and lost", *parts)
 
@@ -77,7 +77,7 @@ def _table(chosen: dict[str, list[Measure]]) -> Markup:
         for measures in chosen.values():
             mine = next((one for one in measures if one.key == key), None)
             cells.append(None if mine is None else join(
-                _score(mine.after, mine.after_limits), element("br"), _difference(mine)
+                _score(mine.after, mine.after_limits), element("br"), _difference(mine, element("br"))
             ))  # fmt: skip
         rows.append([_name(first), first.language, *cells])
     return table(columns, rows, caption="Final score, and below it the difference to the run's own base")
@@ -95,13 +95,16 @@ def _score(value: float | None, limits: Limits | None) -> Markup:
     )
 
 
-def _difference(one: Measure) -> Markup:
+def _difference(one: Measure, before_range: Part = " ") -> Markup:
     if one.difference is None:
         return join("–")
     found = verdict(one.difference, one.difference_limits, one.better)
     limits = one.difference_limits
-    reach = element("span", f" [{signed(limits[0])}, {signed(limits[1])}]", class_="range") if limits else None
-    return join(element("span", signed(one.difference), class_=found if found != "noise" else None), reach)
+    difference = element("span", signed(one.difference), class_=found if found != "noise" else None)
+    if limits is None:
+        return difference
+    reach = element("span", f"[{signed(limits[0])}, {signed(limits[1])}]", class_="range")
+    return join(difference, before_range, reach)
 
 
 def _verdict(one: Measure) -> Part:
@@ -110,7 +113,7 @@ def _verdict(one: Measure) -> Part:
     if one.difference_limits is None:
         return element("span", "no interval known", class_="range whole")
     found = verdict(one.difference, one.difference_limits, one.better)
-    return element("span", {"gain": "▲ gain", "loss": "▼ loss", "noise": "○ noise"}[found],
+    return element("span", {"gain": "● gain", "loss": "● loss", "noise": "○ noise"}[found],
                    class_=f"{found if found != 'noise' else 'range'} whole")  # fmt: skip
 
 
@@ -131,11 +134,11 @@ def _chart(title: str, chosen: dict[str, list[Measure]], bits: bool) -> Markup |
     return dot_chart(title, dots, DIFFERENCE[bits], note=note) if dots else None
 
 
-def _published(run: RunDirectory) -> Part:
+def _published(run: RunDirectory, named: bool) -> Part:
     """All rows of the run's own table of scores, where it has more than base and final."""
     if run.scores is None or len(run.scores["rows"]) <= 2:
         return None
-    parts: list[Part] = [heading("All models")]
+    parts: list[Part] = [heading(f"All models in the evaluation of {run.name}" if named else "All models")]
     for block in run.scores["languages"]:
         rows: list[list[Part]] = []
         for row in run.scores["rows"]:

@@ -244,6 +244,12 @@ class RunDirectory:
     def status(self) -> str:
         return self.state["status"] if self.state else "not started"
 
+    @property
+    def tokenizer(self) -> str | None:
+        """The fingerprint of the tokenizer that it was trained with."""
+        recorded = self.checkpoint.get("tokenizer") if self.checkpoint else None
+        return recorded or next((each.tokenizer_fingerprint for each in self.manifests.values()), None)
+
     def require_logged(self) -> None:
         """Raise StorageError where less was logged than the run must have."""
         reached = max([self.state["step"] if self.state else 0, *(step for _, step in self.checkpoints)])

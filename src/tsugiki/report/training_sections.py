@@ -1,6 +1,6 @@
 """The sections on the training itself: loss, gradient norm, learning rate, spikes; speed, memory and time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from tsugiki.amounts import duration, quantity
@@ -12,7 +12,7 @@ from tsugiki.pages.markup import Markup, Part, element, join
 from tsugiki.pages.table import Column, table
 from tsugiki.report.batch_texts import batch_texts
 from tsugiki.report.figures import speed
-from tsugiki.report.parts import STEP, Runs, colours, curve, heading, marks, paragraph, side_by_side
+from tsugiki.report.parts import STEP, Runs, colours, curve, heading, marks, marks_of_several, paragraph, side_by_side
 from tsugiki.report.run_directory import RunDirectory
 
 NATS = Axis("nats a token", digits=".3f")
@@ -27,17 +27,20 @@ def training(runs: Runs) -> Section | None:
     attempts = [(run, last_attempt(run.metrics.steps)) for run in runs if run.metrics.steps]
     if not attempts:
         return None
-    marked = marks(runs[0]) if len(runs) == 1 else []
-    losses = [curve(run.name, lines, [line.get("loss") for line in lines]) for run, lines in attempts]
-    if len(runs) == 1:
-        losses += _given_up(runs[0], attempts[0][1])
-    parts: list[Part] = [line_chart("Training loss", losses, STEP, NATS, marks=marked)]
+    marked = marks(runs[0]) if len(runs) == 1 else marks_of_several(runs, runs)
+    colour = {run.name: place for place, run in enumerate(runs)}
+    parts: list[Part] = [*_losses(runs, attempts, colour)]
     if len(attempts) == 1:
-        by_source = _by_source(attempts[0][1], colours(runs[0]))
+        by_source = _by_source(attempts[0][1], colours(attempts[0][0]))
         if len(by_source) > 1:
             parts.append(line_chart("Training loss by source", by_source, STEP, NATS))
-    norms = [curve(run.name, lines, [line.get("grad_norm") for line in lines]) for run, lines in attempts]
-    rates = [curve(run.name, lines, [line.get("learning_rate") for line in lines]) for run, lines in attempts]
+    norms = [
+        curve(run.name, lines, [line.get("grad_norm") for line in lines], colour[run.name]) for run, lines in attempts
+    ]
+    rates = [
+        curve(run.name, lines, [line.get("learning_rate") for line in lines], colour[run.name])
+        for run, lines in attempts
+    ]
     parts += [
         line_chart("Gradient norm", norms, STEP, NORM, marks=marked, height=220),
         line_chart("Learning rate", rates, STEP, RATE, height=180),
@@ -45,6 +48,29 @@ def training(runs: Runs) -> Section | None:
         *(_spikes(run, len(runs) > 1) for run in runs),
     ]
     return section("Training", *parts)
+
+
+def _losses(
+    runs: Runs, attempts: Sequence[tuple[RunDirectory, list[StepLine]]], colour: Mapping[str, int]
+) -> Iterator[Part]:
+    """A chart for the runs of each tokenizer: a token of one is not a token of another, and so are their nats."""
+    groups: dict[str, list[tuple[RunDirectory, list[StepLine]]]] = {}
+    for run, lines in attempts:
+        groups.setdefault(run.tokenizer or run.name, []).append((run, lines))
+    for group in groups.values():
+        losses = [
+            curve(run.name, lines, [line.get("loss") for line in lines], colour[run.name]) for run, lines in group
+        ]
+        if len(runs) == 1:
+            losses += _given_up(*group[0])
+        named = f" of {', '.join(run.name for run, _ in group)}" if len(groups) > 1 else ""
+        marked = marks(runs[0]) if len(runs) == 1 else marks_of_several(runs, [run for run, _ in group])
+        yield line_chart(f"Training loss{named}", losses, STEP, NATS, marks=marked)
+    if len(groups) > 1:
+        yield paragraph(
+            "A chart for each tokenizer: where a token holds more text, more nats a token are no worse. What can be "
+            "compared is held-out text in bits per byte, above.", "note",
+        )  # fmt: skip
 
 
 def _what_is_drawn(attempts: Sequence[tuple[RunDirectory, list[StepLine]]]) -> str:

@@ -115,7 +115,7 @@ def _figures(run: RunDirectory) -> dict[str, Any]:
         "checkpoints": [{"name": name, "step": step} for name, step in run.checkpoints],
         "vocabulary": run.vocabulary, "scores": run.scores, "samples": run.samples, "starts": run.starts,
         "preflight": run.preflight,
-        "tokenizer": run.checkpoint.get("tokenizer") if run.checkpoint else None,
+        "tokenizer": run.tokenizer,
         "sources": {name: manifest.fingerprint for name, manifest in run.manifests.items()},
         "recipe": read(run.recipe_text, run.name).tree,
     }  # fmt: skip
