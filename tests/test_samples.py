@@ -50,8 +50,16 @@ def test_both_models_go_on_with_the_same_held_out_beginnings(trained):
 def test_they_are_made_once_for_a_checkpoint(trained, monkeypatch):
     recipe, _ = trained
     write_samples(recipe, lambda _text: None)
-    monkeypatch.setattr(samples, "_continued", lambda *_: pytest.fail("made again"))
+    path = recipe.run_dir / samples.FILE
+    whole = path.read_text("utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, "_continued", lambda *_: pytest.fail("made again"))
+        write_samples(recipe, lambda _text: None)
+    path.write_text(whole.replace(json.loads(whole)["digest"], "0" * 32), "utf-8")  # another run's, by the same name
+    monkeypatch.setattr(samples, "_continued", lambda _, prompts: ["again"] * len(prompts))
     write_samples(recipe, lambda _text: None)
+    assert {one["after"] for one in json.loads(path.read_text("utf-8"))["samples"]} == {"again"}
+    path.unlink()
 
 
 def test_a_model_that_memory_may_not_hold_is_left_alone(trained, monkeypatch):

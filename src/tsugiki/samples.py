@@ -7,7 +7,7 @@ that nobody has chosen the prettiest.
 from pathlib import Path
 from typing import Any
 
-from tsugiki.checkpoint_files import EXPORT_MARK
+from tsugiki.checkpoint_files import EXPORT_MARK, ExportMark
 from tsugiki.corpus.prepared import open_prepared
 from tsugiki.files import read_json, write_json
 from tsugiki.recipe import Recipe
@@ -28,9 +28,9 @@ def make_samples(recipe: Recipe) -> str | None:
     Raises TsugikiError where a model cannot be used.
     """
     exported = recipe.run_dir / "export"
-    made_of = read_json(exported / EXPORT_MARK)["checkpoint"]
+    mark = read_json(exported / EXPORT_MARK, ExportMark)
     path = recipe.run_dir / FILE
-    if path.exists() and read_json(path).get("checkpoint") == made_of:
+    if path.exists() and read_json(path).get("digest") == mark["digest"]:  # a name may be another run's
         return None
     base = base_folder(recipe, resolve_commits(recipe))
     for folder in (base, exported):
@@ -40,7 +40,8 @@ def make_samples(recipe: Recipe) -> str | None:
     texts = [text for _, _, text in prompts]
     before, after = (_continued(folder, texts) if folder else [None] * len(texts) for folder in (base, exported))
     write_json(path, {
-        "checkpoint": made_of,
+        "checkpoint": mark["checkpoint"],
+        "digest": mark["digest"],
         "settings": SETTINGS,
         "samples": [
             {"source": name, "language": language, "prompt": prompt, "before": first, "after": last}

@@ -1,6 +1,7 @@
 """The model card: metadata that Hugging Face reads, and text that is text."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from report_runs import add_bits, make_run
 
 from tsugiki.report.card import make_card
 from tsugiki.report.run_directory import read_run
+from tsugiki.report.words import hub_base
 
 
 def metadata(card: str) -> dict:
@@ -98,3 +100,16 @@ def test_each_row_has_its_metric_and_the_base_is_named(tmp_path):
     ]
     assert [row[1:3] for row in rows] == [["ja", "accuracy"], ["ja", "bits per byte"]]
     assert "Of novels, replay, code the base is the model before step 1, with its new pieces" in card
+
+
+def test_a_hub_id_is_what_the_run_has_recorded_as_one(tmp_path):
+    run = read_run(make_run(tmp_path / "run"))
+    assert hub_base(run) == "owner/base-7b"
+    for name, commit, expected in (
+        ("owner/base-7b", None, None),  # a folder of that name, which is gone
+        ("another/name", "0" * 40, "owner/base-7b"),  # nothing recorded of this base
+    ):
+        origin = {"model": {"name": name, "revision": None, "commit": commit}}
+        assert hub_base(replace(run, origin=origin)) == expected
+    gone = replace(run, origin={"model": {"name": "owner/base-7b", "revision": None, "commit": None}})
+    assert "base_model" not in metadata(make_card(gone))

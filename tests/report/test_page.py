@@ -85,6 +85,21 @@ def test_several_runs_stand_side_by_side_with_what_their_recipes_ask_differently
         assert said in page
 
 
+def test_a_run_that_a_probe_stopped_says_so(tmp_path):
+    """As the trials of a sweep: no base of their own, and stopped before the schedule's end."""
+    folder = make_run(tmp_path / "trial", training__max_steps=100, training__stop_after_steps=40)
+    state = {"status": "resumable", "step": 40, "detail": "training.stop_after_steps", "time": ""}
+    (folder / "state.json").write_text(json.dumps(state))
+    table = json.loads((folder / "evaluation/table.json").read_text())
+    rows = [row for row in table["rows"] if row["name"] == "final"]
+    for cell in (*rows[0]["tasks"].values(), *rows[0]["averages"].values()):
+        cell.pop("difference", None)
+    (folder / "evaluation/table.json").write_text(json.dumps({**table, "baseline": None, "rows": rows}))
+    page = text_of(make_page([read_run(folder)]))
+    for said in ("stopped after 40 steps, as training.stop_after_steps asks", "40 of 100", "for 40 of 100 steps"):
+        assert said in page
+
+
 def test_losses_of_different_tokenizers_share_no_axis_and_spikes_have_the_colour_of_their_run(tmp_path):
     folders = [make_run(tmp_path / name) for name in ("first", "second", "third")]
     for path in (folders[2] / "checkpoints").glob("*/state.json"):

@@ -2,6 +2,7 @@
 the token stores years later, where they still are what the run was trained on."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ def batch_texts(run: RunDirectory, samples: Sequence[int]) -> list[Document]:
         return []
     recorded = run.checkpoint.get("sources", {}) if run.checkpoint else {}
     try:
-        tokenizer = TextTokenizer.from_folder(run.folder / "model")
+        tokenizer = _tokenizer_of(run)
         drawn = mixture.locate(samples)
         names = [mixture.names[place] for place in drawn.source.tolist()]
         stores = {
@@ -40,6 +41,12 @@ def batch_texts(run: RunDirectory, samples: Sequence[int]) -> list[Document]:
     except TsugikiError as error:
         run.problems.append(str(error))
         return []
+
+
+@lru_cache(maxsize=2)
+def _tokenizer_of(run: RunDirectory) -> TextTokenizer:
+    """Read once for all spikes of a run."""
+    return TextTokenizer.from_folder(run.folder / "model")
 
 
 def _text(tokenizer: TextTokenizer, tokens: NDArray[Any]) -> str:

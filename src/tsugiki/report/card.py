@@ -15,7 +15,7 @@ from tsugiki.release_file import Release
 from tsugiki.report.figures import mixture
 from tsugiki.report.measures import BITS, Measure, gains, untrained_base
 from tsugiki.report.run_directory import RunDirectory, found_at
-from tsugiki.report.words import base_name, is_hub_id, summary
+from tsugiki.report.words import base_name, hub_base, summary
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 NOT_LANGUAGES = {"code", "math", "other"}
@@ -31,15 +31,15 @@ def make_card(run: RunDirectory, release: Release | None = None) -> str:
 def _metadata(run: RunDirectory, release: Release | None) -> dict[str, Any]:
     languages = [one.language for one in mixture(run) if one.language and (one.realised or one.asked) > 0]
     languages = [each for each in dict.fromkeys(languages) if LANGUAGE.fullmatch(each) and each not in NOT_LANGUAGES]
-    base, licence = run.recipe.model.name_or_path, _stated_licence(run, release)
+    base, licence = hub_base(run), _stated_licence(run, release)
     sets = dict.fromkeys(source.hub for source in run.recipe.data.sources.values() if source.hub and source.weight > 0)
     found: dict[str, Any] = {
         "language": languages,
         "license": licence.get("license"),
         "license_name": licence.get("license_name"),
         "license_link": licence.get("license_link"),
-        "base_model": base if is_hub_id(base) else None,
-        "base_model_relation": "finetune" if is_hub_id(base) else None,
+        "base_model": base,
+        "base_model_relation": "finetune" if base else None,
         "datasets": list(sets),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",

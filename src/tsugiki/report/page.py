@@ -37,7 +37,7 @@ def _lead(runs: Runs) -> Markup:
         parts.append(element("p", name, summary(run), class_="lead" if len(runs) == 1 else None))
         parts += [element("p", problem, class_="warning") for problem in _problems(run)]
     parts.append(side_by_side(runs, [
-        ("state", lambda run: STATUS[run.status]),
+        ("state", _state),
         ("steps", lambda run: f"{run.step:,} of {total_steps(run.recipe):,}"),
         ("tokens", lambda run: quantity(_tokens(run))),
         ("left, about", _left),
@@ -46,6 +46,13 @@ def _lead(runs: Runs) -> Markup:
         ("spikes", lambda run: f"{len(run.metrics.spikes):,}" if run.metrics.spikes else ""),
     ]))  # fmt: skip
     return join(*parts)
+
+
+def _state(run: RunDirectory) -> str:
+    asked = run.recipe.training.stop_after_steps
+    if run.status == "resumable" and asked is not None and run.step >= asked:
+        return f"stopped after {asked:,} steps, as training.stop_after_steps asks (as a sweep's probe does)"
+    return STATUS[run.status]
 
 
 def moment(text: str) -> str:

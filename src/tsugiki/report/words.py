@@ -1,7 +1,10 @@
 """What a run is and did, in a paragraph, for the head of the page and for the model card."""
 
+from pathlib import Path
+
 from tsugiki.amounts import quantity
 from tsugiki.recipe_checks import total_steps
+from tsugiki.recipe_machine import looks_like_hub_id
 from tsugiki.report.figures import mixture
 from tsugiki.report.measures import BITS, UNTRAINED, Measure, gains
 from tsugiki.report.run_directory import RunDirectory
@@ -17,16 +20,18 @@ def base_name(run: RunDirectory) -> str:
         kind = (run.recipe.model.architecture or {}).get("model_type", "model")
         return f"a {kind} with random weights"
     parts = [part for part in name.rstrip("/").split("/") if part not in ("", ".", "..")]
-    return name if is_hub_id(name) else "/".join(parts[-2:] if parts[-1:] == ["export"] else parts[-1:])
+    return hub_base(run) or "/".join(parts[-2:] if parts[-1:] == ["export"] else parts[-1:])
 
 
-def is_hub_id(name: str | None) -> bool:
-    """Whether a name has the form `owner/model` and is no folder of this machine."""
-    from pathlib import Path
-
-    return (
-        name is not None and name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
-    )
+def hub_base(run: RunDirectory) -> str | None:
+    """The base's hub id; None for a folder, and for random weights. The run has recorded which; of one that has not, a
+    name is an id that could be one and is no folder here."""
+    name, origin = run.recipe.model.name_or_path, run.origin.get("model")
+    if name is None:
+        return None
+    if origin is not None and origin["name"] == name:
+        return name if origin["commit"] else None
+    return name if "/" in name and looks_like_hub_id(name) and not Path(name).exists() else None
 
 
 def summary(run: RunDirectory) -> str:
