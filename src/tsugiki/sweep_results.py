@@ -1,12 +1,18 @@
 """What a sweep found, as `sweep.json` holds it and reports read it (`files.read_json(path, SweepResult)`)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tsugiki.experiment_results import Judgement, LossChoice
+from tsugiki.experiment_results import JudgedTrial, Judgement, LossChoice
 
 SWEEP_FILE = "sweep.json"
 """In the sweep's folder."""
+MARKS = (
+    "✓ holds and ✗ fails, as the rule says; in brackets where noise could make it. Marks are corrected for their "
+    "number (Holm)."
+)
+NOTHING = "Nothing to judge yet: no trial has ended with its evaluation, or the base's evaluation is missing."
 FORMAT = 1
 """Another number is another layout."""
 
@@ -116,3 +122,34 @@ class SweepResult:
     judgement: Judgement | None
     """None before the base and a run have been evaluated."""
     loss_choices: tuple[LossChoice, ...]
+
+    @property
+    def chosen(self) -> str | None:
+        """The recommended trial, or the nearest one."""
+        return (self.judgement.recommended or self.judgement.nearest) if self.judgement else None
+
+    @property
+    def chosen_by_loss(self) -> list[str]:
+        """The trials that training loss alone would have chosen: one for each group that can be compared."""
+        return [choice.chosen for choice in self.loss_choices if choice.chosen is not None]
+
+    def notes_on(self, trial: JudgedTrial) -> list[str]:
+        """What is to be said of a trial beside its name."""
+        judgement = self.judgement
+        assert judgement is not None
+        found = {
+            "recommended": trial.name == judgement.recommended, "nearest": trial.name == judgement.nearest,
+            "tied": trial.tied and trial.name != judgement.recommended,
+            "lowest loss": trial.name in self.chosen_by_loss, "not considered": trial.excluded is not None,
+            "did not finish": not trial.gain,
+        }  # fmt: skip
+        return [note for note, holds in found.items() if holds]
+
+    def remarks(self) -> Iterator[str]:
+        """What a reader must know beside the table: what is missing of it, and why."""
+        runs = [run for trial in self.trials for run in trial.runs]
+        if waiting := sum(run.unended for run in runs):
+            yield f"{waiting} of {len(runs)} runs have not ended: what is said is of the others."
+        for metric in self.metrics:
+            for reason in metric.left_out.values():
+                yield f"{metric.name}: {reason}; left out for all."

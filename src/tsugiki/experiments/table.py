@@ -5,14 +5,11 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from tsugiki.experiment_results import JudgedTrial, Judgement, Verdict
+from tsugiki.experiment_results import Verdict
 from tsugiki.printable import one_line
-from tsugiki.sweep_results import Rule, SweepResult
+from tsugiki.sweep_results import MARKS, NOTHING, Rule, SweepResult
 
-LEGEND = (
-    "+ and -: the difference to the base on the same items, with half its 95 % interval. ✓ holds, ✗ fails, as the rule "
-    "below says; in brackets where noise could make it. Marks are corrected for their number (Holm)."
-)
+LEGEND = f"+ and -: the difference to the base on the same items, with half its 95 % interval. {MARKS}"
 
 
 def draw(result: SweepResult) -> Table:
@@ -26,22 +23,11 @@ def draw(result: SweepResult) -> Table:
     table.add_column("training\nloss", justify="right")
     table.add_row("base", *(_number(judgement.base[metric.name]) for metric in result.metrics), "")
     losses = {trial.trial: trial.mean for choice in result.loss_choices for trial in choice.trials}
-    by_loss = {choice.chosen for choice in result.loss_choices}
     for trial in judgement.trials:
         cells = [_cell(verdict) for verdict in (*trial.gain, *trial.keep)] or [Text("")] * len(result.metrics)
         loss = f"{losses[trial.name]:.4f}" if trial.name in losses else ""
-        table.add_row(_name(trial, judgement), *cells, loss + ("\nlowest" if trial.name in by_loss else ""))
+        table.add_row(Text("\n".join([one_line(trial.name), *result.notes_on(trial)])), *cells, loss)
     return table
-
-
-def _name(trial: JudgedTrial, judgement: Judgement) -> Text:
-    notes = {
-        "recommended": trial.name == judgement.recommended,
-        "nearest": trial.name == judgement.nearest,
-        "tied": trial.tied and trial.name != judgement.recommended,
-        "did not finish": not trial.gain,
-    }
-    return Text("\n".join([one_line(trial.name), *(note for note, holds in notes.items() if holds)]))
 
 
 def _number(value: float) -> str:
@@ -56,20 +42,15 @@ def remarks(result: SweepResult) -> Iterator[str]:
     """The lines below the table."""
     judgement = result.judgement
     if judgement is None:
-        yield "nothing to judge yet: no trial has ended with its evaluation, or the base's evaluation is missing"
+        yield NOTHING
         return
     yield LEGEND
-    for metric in result.metrics:
-        for reason in metric.left_out.values():
-            yield f"{metric.name}: {reason}; left out for all"
     for trial in judgement.trials:
         for seed, words in trial.endings.items():
             yield f"{trial.name}, seed {seed}: {words}"
         if trial.excluded:
             yield f"{trial.name}: {trial.excluded}"
-    waiting = sum(run.unended for trial in result.trials for run in trial.runs)
-    if waiting:
-        yield f"{waiting} runs have not ended: what follows is of the others"
+    yield from result.remarks()
     yield ""
     yield f"choice     {judgement.choice}"
     yield f"rule       {judgement.rule}"

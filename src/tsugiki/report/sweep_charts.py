@@ -11,10 +11,7 @@ from tsugiki.pages.scatter import Better, Level, Limits, Point, scatter
 from tsugiki.report.sweep_facts import (
     WITH_THE_RATE,
     SweepFolder,
-    chosen_by_judge,
-    chosen_by_loss,
     end_losses,
-    notes_on,
     written,
 )
 from tsugiki.sweep_results import SweepMetric, SweepResult
@@ -49,7 +46,7 @@ def gain_against_loss(result: SweepResult) -> Iterator[Markup]:
             Point(
                 _label(trial, result), trial.keep[place].fall, -trial.gain[0].fall,
                 _worse(trial.keep[place], metric), _gained(trial.gain[0], gain), _group(trial, result),
-                strong=trial.name == chosen_by_judge(result),
+                strong=trial.name == result.chosen,
             )
             for trial in finished
         ]  # fmt: skip
@@ -124,7 +121,7 @@ def _levels(metric: SweepMetric, base: float) -> list[Level]:
 
 
 def _point(trial: JudgedTrial, rate: float, value: float, reach: Limits | None, result: SweepResult) -> Point:
-    strong = trial.name == chosen_by_judge(result)
+    strong = trial.name == result.chosen
     return Point(trial.name, rate, value, None, reach, _group(trial, result), strong=strong)
 
 
@@ -155,14 +152,14 @@ def _barred(trials: list[JudgedTrial]) -> bool:
 
 
 def _label(trial: JudgedTrial, result: SweepResult) -> str:
-    said = [note for note in notes_on(trial, result) if note in ("recommended", "nearest", "lowest loss")]
+    said = [note for note in result.notes_on(trial) if note in ("recommended", "nearest", "lowest loss")]
     return f"{shortened(trial.name, 150)} ({', '.join(said)})" if said else shortened(trial.name, 240)
 
 
 def _group(trial: JudgedTrial, result: SweepResult) -> str:
-    if trial.name == chosen_by_judge(result):
+    if trial.name == result.chosen:
         return GROUPS[0]
-    if trial.name in chosen_by_loss(result):
+    if trial.name in result.chosen_by_loss:
         return GROUPS[1]
     return GROUPS[3] if trial.excluded else GROUPS[2]
 

@@ -1,4 +1,4 @@
-"""What the page of a sweep and its Markdown both say: who was chosen by whom, rates, marks, endings."""
+"""What the page of a sweep and its Markdown both say: its folder, rates, costs, endings."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,21 +7,17 @@ from typing import Any
 
 from tsugiki.errors import RecipeError
 from tsugiki.estimates import Estimate
-from tsugiki.experiment_results import Cost, JudgedTrial, LossChoice
+from tsugiki.experiment_results import Cost, LossChoice
 from tsugiki.files import read_json
 from tsugiki.pages.axes import with_minus
 from tsugiki.pages.scatter import Limits
 from tsugiki.recipe_yaml import read
-from tsugiki.sweep_results import FORMAT, SWEEP_FILE, RunResult, SweepResult, TrialResult
+from tsugiki.sweep_results import FORMAT, MARKS, SWEEP_FILE, RunResult, SweepResult, TrialResult
 
 RATE = "training.learning_rate"
 WITH_THE_RATE = {RATE, "training.min_lr"}
 """Keys that are one choice together."""
-LEGEND = (
-    "Below each value the difference to the base on the same items, with half its 95 % interval. ✓ holds and ✗ fails, "
-    "as the rule says; in brackets where noise could make it. Marks are corrected for their number (Holm)."
-)
-NOTHING = "Nothing to judge yet: no trial has ended with its evaluation, or the base's evaluation is missing."
+LEGEND = f"Below each value the difference to the base on the same items, with half its 95 % interval. {MARKS}"
 
 
 @dataclass(frozen=True)
@@ -70,17 +66,6 @@ def read_sweep(folder: Path) -> SweepFolder:
     return SweepFolder(folder, result)
 
 
-def chosen_by_judge(result: SweepResult) -> str | None:
-    """The recommended trial, or the nearest one."""
-    judgement = result.judgement
-    return (judgement.recommended or judgement.nearest) if judgement else None
-
-
-def chosen_by_loss(result: SweepResult) -> list[str]:
-    """The trials that training loss alone would have chosen: one for each group that can be compared."""
-    return [choice.chosen for choice in result.loss_choices if choice.chosen is not None]
-
-
 def disagrees(choice: LossChoice) -> bool:
     """Whether training loss would have chosen another trial than the judge did, among those that it can compare."""
     compared = {trial.trial for trial in choice.trials}
@@ -119,18 +104,6 @@ def cost_in_words(cost: Cost) -> str:
     return f"{word}; could be noise" if reach[0] <= 0 <= reach[1] else word
 
 
-def notes_on(trial: JudgedTrial, result: SweepResult) -> list[str]:
-    """What is to be said of a trial beside its name."""
-    judgement = result.judgement
-    assert judgement is not None
-    found = {
-        "recommended": trial.name == judgement.recommended, "nearest": trial.name == judgement.nearest,
-        "tied": trial.tied and trial.name != judgement.recommended, "lowest loss": trial.name in chosen_by_loss(result),
-        "not considered": trial.excluded is not None, "did not finish": not trial.gain,
-    }  # fmt: skip
-    return [note for note, holds in found.items() if holds]
-
-
 def end_losses(result: SweepResult) -> dict[str, tuple[float, Limits | None]]:
     """By trial: the mean training loss at the end, and the lowest and highest seed's."""
     found = {}
@@ -139,17 +112,6 @@ def end_losses(result: SweepResult) -> dict[str, tuple[float, Limits | None]]:
             values = [trial.by_seed[seed] for seed in choice.seeds if seed in trial.by_seed]
             found[trial.trial] = (trial.mean, (min(values), max(values)) if len(values) > 1 else None)
     return found
-
-
-def remarks(result: SweepResult) -> Iterator[str]:
-    """What a reader must know beside the table."""
-    runs = [run for trial in result.trials for run in trial.runs]
-    waiting = sum(run.unended for run in runs)
-    if waiting:
-        yield f"{waiting} of {len(runs)} runs have not ended: this page is of the others."
-    for metric in result.metrics:
-        for reason in metric.left_out.values():
-            yield f"{metric.name}: {reason}; left out for all."
 
 
 def endings(result: SweepResult) -> Iterator[tuple[str, RunResult]]:

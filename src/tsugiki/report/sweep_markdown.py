@@ -6,22 +6,18 @@ from pathlib import Path
 from tsugiki.printable import markdown, markdown_table
 from tsugiki.report.sweep_facts import (
     LEGEND,
-    NOTHING,
     SweepFolder,
     breaks,
-    chosen_by_judge,
     cost_in_words,
     difference,
     disagrees,
     end_losses,
     endings,
-    notes_on,
-    remarks,
     rule_values,
     warmup_in_words,
     written,
 )
-from tsugiki.sweep_results import SweepResult
+from tsugiki.sweep_results import NOTHING, SweepResult
 
 
 def make_sweep_markdown(sweep: SweepFolder) -> str:
@@ -46,7 +42,7 @@ def _parts(result: SweepResult) -> Iterator[str]:
         rows = [["base", *(f"{judgement.base[metric.name]:.4f}" for metric in result.metrics), ""]]
         for trial in judgement.trials:
             cells = [f"{one.value:.4f} {one.mark} {difference(one.difference)}" for one in (*trial.gain, *trial.keep)]
-            said = ", ".join(notes_on(trial, result))
+            said = ", ".join(result.notes_on(trial))
             rows.append([
                 f"{trial.name} ({said})" if said else trial.name, *(cells or [""] * len(result.metrics)),
                 f"{losses[trial.name][0]:.4f}" if trial.name in losses else "",
@@ -54,7 +50,7 @@ def _parts(result: SweepResult) -> Iterator[str]:
         headings = ["trial", *(", ".join(metric.heading) for metric in result.metrics), "training loss"]
         yield _table(headings, rows)
         yield markdown(LEGEND)
-    said_too = [f"- {markdown(remark)}" for remark in remarks(result)]
+    said_too = [f"- {markdown(remark)}" for remark in result.remarks()]
     said_too += [
         f"- {markdown(f'{name}, seed {run.seed}: {run.state} at step {run.step:,}: {run.reason}')}"
         for name, run in endings(result)
@@ -67,7 +63,7 @@ def _parts(result: SweepResult) -> Iterator[str]:
             [rule.name, "; ".join(rule_values(rule.values)), rule.says] for rule in result.rules
         ])  # fmt: skip
     yield _table(["trial", "changes"], [[trial.name, written(trial.changes)] for trial in result.trials])
-    chosen = next((trial for trial in result.trials if trial.name == chosen_by_judge(result)), None)
+    chosen = next((trial for trial in result.trials if trial.name == result.chosen), None)
     if chosen is not None and chosen.runs:
         yield f"Recipe of {markdown(chosen.name)}: {markdown(chosen.runs[0].recipe)}"
 

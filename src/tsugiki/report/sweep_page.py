@@ -15,23 +15,18 @@ from tsugiki.report.parts import paragraph, signed
 from tsugiki.report.sweep_charts import against_the_rate, gain_against_loss
 from tsugiki.report.sweep_facts import (
     LEGEND,
-    NOTHING,
     SweepFolder,
     breaks,
-    chosen_by_judge,
-    chosen_by_loss,
     cost_in_words,
     difference,
     disagrees,
     end_losses,
     endings,
-    notes_on,
-    remarks,
     rule_values,
     warmup_in_words,
     written,
 )
-from tsugiki.sweep_results import RunResult, SweepResult, TrialResult
+from tsugiki.sweep_results import NOTHING, RunResult, SweepResult, TrialResult
 
 
 def make_sweep_page(sweep: SweepFolder, output: Path) -> str:
@@ -49,12 +44,12 @@ def _lead(result: SweepResult) -> Markup:
     judgement = result.judgement
     parts: list[Part] = [element("p", judgement.choice if judgement else NOTHING, class_="lead")]
     parts += [_disagreement(choice, result) for choice in result.loss_choices if disagrees(choice)]
-    parts += [paragraph(remark, "warning") for remark in remarks(result)]
-    judge = chosen_by_judge(result)
+    parts += [paragraph(remark, "warning") for remark in result.remarks()]
+    judge = result.chosen
     title = "recommended" if judgement and judgement.recommended else "nearest" if judge else "recommended"
     parts.append(facts([
         (title, judge or "none"),
-        ("lowest training loss", ", ".join(chosen_by_loss(result)) or "–"),
+        ("lowest training loss", ", ".join(result.chosen_by_loss) or "–"),
         ("trials", f"{len(result.trials):,}"),
         ("seeds", ", ".join(map(str, result.seeds))),
         ("steps of each", f"{result.probe.steps:,} of {result.probe.total_steps:,}"),
@@ -109,7 +104,7 @@ def _table(result: SweepResult) -> Section | None:
     for trial in judgement.trials:
         cells: list[Part] = [_cell(verdict) for verdict in (*trial.gain, *trial.keep)]
         loss = losses.get(trial.name)
-        lowest = trial.name in chosen_by_loss(result)
+        lowest = trial.name in result.chosen_by_loss
         cell = None if loss is None else element("b", f"{loss[0]:.4f}") if lowest else f"{loss[0]:.4f}"
         rows.append([_name(trial, result), *(cells or [None] * len(result.metrics)), cell])
     return section("Trials against the base", table(columns, rows), paragraph(LEGEND, "note"))
@@ -122,8 +117,8 @@ def _lines(texts: Sequence[str]) -> Markup:
 
 
 def _name(trial: JudgedTrial, result: SweepResult) -> Part:
-    name = element("b", trial.name) if trial.name == chosen_by_judge(result) else trial.name
-    said = notes_on(trial, result)
+    name = element("b", trial.name) if trial.name == result.chosen else trial.name
+    said = result.notes_on(trial)
     return join(name, *(part for note in said for part in (element("br"), element("span", note, class_="range"))))
 
 
@@ -202,7 +197,7 @@ def _address(path: Path, output: Path) -> str:
 
 def _recipe(sweep: SweepFolder) -> Part:
     """The whole recipe of the trial that was chosen."""
-    name = chosen_by_judge(sweep.result)
+    name = sweep.result.chosen
     trial: TrialResult | None = next((one for one in sweep.result.trials if one.name == name), None)
     text = sweep.recipe_text(trial.runs[0]) if trial is not None and trial.runs else None
     if text is None or trial is None:
