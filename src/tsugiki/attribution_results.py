@@ -1,6 +1,7 @@
 """What an attribution found, as `attribution.json` holds it and reports read it (`files.read_json(path,
 AttributionResult)`)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,11 @@ class MeasuredMetric:
     tasks: tuple[str, ...]
     left_out: dict[str, str]
     """Tasks that some model has no score for, and why."""
+
+    @property
+    def heading(self) -> list[str]:
+        """The lines of its column."""
+        return [self.name, *([] if self.higher_is_better else ["less is better"])]
 
 
 @dataclass(frozen=True)
@@ -63,3 +69,24 @@ class AttributionResult:
     correlations: tuple[Correlation, ...]
     problem: str
     """Why nothing could be estimated; empty where it could."""
+
+    def remarks(self) -> Iterator[str]:
+        """What a reader must know beside the tables: what is missing of them, and why."""
+        for metric in self.metrics:
+            for reason in metric.left_out.values():
+                yield f"{metric.name}: {reason}; left out for all"
+        runs = [run for cell in self.cells for run in cell.runs]
+        if waiting := sum(run.unended for run in runs):
+            yield f"{waiting} of {len(runs)} runs have not ended: what is said is of the others"
+        if self.problem:
+            yield f"nothing can be estimated: {self.problem}"
+        if self.attribution is not None:
+            for missing in self.attribution.missing:
+                yield f"no run of {missing} finished"
+            if self.attribution.untold:
+                yield f"not in means and effects: {'; '.join(self.attribution.untold)}"
+
+    def failed(self) -> Iterator[tuple[str, RunResult]]:
+        """The runs that diverged or died, with their cells' names."""
+        for cell in self.cells:
+            yield from ((cell.name, run) for run in cell.runs if run.failed)

@@ -90,6 +90,7 @@ def attribute(
     from tsugiki.attribution_results import ATTRIBUTION_FILE
     from tsugiki.experiments.attribution_runs import AttributionRuns
     from tsugiki.experiments.attribution_table import draw, remarks
+    from tsugiki.pipeline import run_report
 
     _refuse_several(plan, trial, shared, estimate, "--estimate")
     opened = AttributionRuns(path, *_models())
@@ -104,6 +105,7 @@ def attribute(
     for line in remarks(result):
         say(line)
     say(f"results    {opened.plan.directory / ATTRIBUTION_FILE}")
+    run_report([opened.plan.directory], say)
 
 
 @attribute_app.command("status")

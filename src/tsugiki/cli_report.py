@@ -11,12 +11,13 @@ from tsugiki.training.signals import Interrupted
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run directories, several side by side; or a sweep's folder.")
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run directories, several side by side; or an experiment's folder."),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to write into. Default: RUN/report; for several runs, report; for a sweep, its folder."
+            help="Folder to write into. Default: RUN/report; for several runs, report; an experiment's folder."
         ),
     ] = None,
 ) -> None:

@@ -5,9 +5,15 @@ A *fall* or an *excess* is positive where a model is worse, whatever the metric'
 as in JSON.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tsugiki.estimates import Estimate
+
+
+def cell_in_words(cell: Mapping[str, str]) -> str:
+    """`mathematics yes, learning rate 3e-3`: a level for each of some factors."""
+    return ", ".join(f"{name} {level}" for name, level in cell.items())
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tsugiki.attribution_results import ATTRIBUTION_FILE
 from tsugiki.corpus.inputs import Progress
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared
@@ -237,14 +238,20 @@ def write_samples(recipe: Recipe, say: Say) -> None:
 
 
 def run_report(folders: Sequence[Path], say: Say, output: Path | None = None) -> None:
-    """Write the page, the model card and the figures of one run directory, or of several side by side; of a sweep's
-    folder its page. Raises RecipeError for a sweep beside others."""
-    from tsugiki.report.write import write_report, write_sweep_report
+    """Write the page, the model card and the figures of one run directory, or of several side by side; of the folder of
+    a sweep or an attribution its page. Raises RecipeError for such a folder beside others."""
+    from tsugiki.report.write import write_attribution_report, write_report, write_sweep_report
 
-    sweeps = [folder for folder in folders if (folder / SWEEP_FILE).is_file()]
-    if sweeps and len(folders) > 1:
-        raise RecipeError(f"{sweeps[0]} is a sweep, whose page holds all its trials: name it alone, or name runs")
-    page, *others = write_sweep_report(folders[0], output) if sweeps else write_report(folders, output)
+    kinds = {
+        SWEEP_FILE: ("a sweep", write_sweep_report),
+        ATTRIBUTION_FILE: ("an attribution", write_attribution_report),
+    }
+    whole = [(folder, kind) for folder in folders for name, kind in kinds.items() if (folder / name).is_file()]
+    if whole and len(folders) > 1:
+        raise RecipeError(
+            f"{whole[0][0]} is {whole[0][1][0]}, whose page holds all its runs: name it alone, or name runs"
+        )
+    page, *others = whole[0][1][1](folders[0], output) if whole else write_report(folders, output)
     say(f"report     {page}, {', '.join(path.name for path in others)}")
 
 

@@ -68,6 +68,8 @@ class RunResult:
     """By metric; empty where it has not finished."""
     end_loss: float | None
     """The last logged training loss."""
+    spikes: int | None = None
+    """Steps that stood out, each counted once; None where nothing was logged, or by a version that did not count."""
 
     @property
     def failed(self) -> bool:

@@ -38,6 +38,8 @@ def test_every_cell_is_run_and_what_the_rate_makes_is_found(project, open_attrib
     assert effects["learning rate", "bits_per_byte:en"] == pytest.approx(0.18)
     assert effects["code", "bits_per_byte:en"] == pytest.approx(0)
     assert effects["code", "spikes"] == pytest.approx(-1)
+    counts = [run.spikes for cell in result.cells for run in cell.runs]
+    assert counts == [2, 0, 2, 0, 0, 0, 0, 0]  # each step once
     change = result.attribution.decompositions[1]
     assert change.metric == "bits_per_byte:en"
     assert change.total.value == pytest.approx(0.18)

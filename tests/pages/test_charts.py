@@ -10,7 +10,7 @@ import pytest
 from tsugiki.pages.axes import Axis
 from tsugiki.pages.document import document, section
 from tsugiki.pages.dot_chart import Dot, dot_chart, verdict
-from tsugiki.pages.heat_map import heat_map, shade_of
+from tsugiki.pages.heat_map import Cell, heat_map, shade_of
 from tsugiki.pages.line_chart import Line, Mark, line_chart
 from tsugiki.pages.scatter import Level, Point, pareto, scatter
 
@@ -135,9 +135,27 @@ def test_dots_say_their_verdict_in_words_too():
 def test_a_heat_map_shades_by_size_or_by_gain_and_loss():
     assert [shade_of(v, [0, 10], None) for v in (0, 5, 10, None)] == ["h0", "h2", "h5", "none"]
     assert [shade_of(v, [-1, 0.5], "lower") for v in (-1, -0.5, 0, 0.5)] == ["h5", "h3", "h0", "l3"]
-    chart = heat_map("h", ["math"], ["ja", "en"], [[0.5, None]], row_title="source", unit="bits per byte")
-    assert cells(chart) == ["source", "ja", "en", "math", "0.500", "–"]
+    row = [Cell(-0.12345, (-0.2, -0.05), "*"), Cell(None)]
+    chart = heat_map("h", ["math"], ["ja", "en"], [row], better="lower", row_title="source")
+    assert cells(chart) == ["source", "ja", "en", "math", "−0.123 [−0.200, −0.050] *", "–"]
     assert stops(chart)["t"] == ["math → ja", "math → en"]
+    assert stops(chart)["s"][0]["v"] == ["−0.123 [−0.200, −0.050] *", "–"]
+    assert ">−0.123*</text>" in wide(chart)
+
+
+def test_a_cell_of_a_heat_map_shows_as_many_digits_as_it_holds():
+    many = [f"column {n}" for n in range(7)]
+    chart = heat_map("h", ["math"], many, [[Cell(-0.1234, None, "*")] * 7], better="higher")
+    assert wide(chart).count(">−0.123*</text>") == 7
+    assert chart.count(">−0.12*</text>") + chart.count(">−0.1*</text>") == 7  # on a phone
+    assert cells(chart)[8:] == ["math", *["−0.123 *"] * 7]
+
+
+def test_dots_show_what_they_are_the_mean_of():
+    chart = dot_chart("d", [Dot("low", 0.2, group="code", points=(0.1, 0.3)), Dot("high", 0.2)], Axis("x"), zero=False)
+    assert wide(chart).count('class="part"') == 2
+    assert cells(chart) == ["", "x", "mean of", "code, low", "0.2", "0.1, 0.3", "high", "0.2", ""]
+    assert stops(chart)["s"][0]["v"] == ["0.2 (0.1, 0.3)", "0.2"]
 
 
 def test_names_are_text_everywhere():
@@ -147,7 +165,7 @@ def test_names_are_text_everywhere():
         line_chart(name, [Line(name, [1, 2], [1.0, 2.0]), Line(name, [1], [1.0])], axis, axis, marks=[Mark(1, name, kind) for kind in ("spike", "checkpoint", "note")], note=name),
         scatter(name, [Point(name, 1, 1, group=name), Point("b", 1, 1)], axis, axis, levels=[Level(1, name)], note=name),
         dot_chart(name, [Dot(name, 1.0, group=name)], axis, note=name),
-        heat_map(name, [name], [name], [[1.0]], unit=name, row_title=name, column_title=name, note=name),
+        heat_map(name, [name], [name], [[Cell(1.0, None, name)]], row_title=name, column_title=name, note=name),
     ]  # fmt: skip
     page = document(name, [section(name, *charts)], lead=name, foot=name)
     assert page.count("<script>") == page.count("</script>") == 1

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_attributions import made_attribution, made_transfer, write_attribution
 from made_sweeps import made_sweep, write_sweep
 from report_runs import make_run, step_line, write_lines
 
 from tsugiki.pages import markup
-from tsugiki.report.write import PAGE, write_report, write_sweep_report
+from tsugiki.report.write import PAGE, write_attribution_report, write_report, write_sweep_report
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -105,8 +106,22 @@ def sweep(tmp_path_factory) -> Path:
     return write_sweep_report(write_sweep(tmp_path_factory.mktemp("sweep"), result))[0]
 
 
+@pytest.fixture(scope="module")
+def attribution(tmp_path_factory) -> Path:
+    result = made_attribution(hostile=HOSTILE, failed=HOSTILE)
+    return write_attribution_report(write_attribution(tmp_path_factory.mktemp("attribution"), result))[0]
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory) -> Path:
+    result = made_transfer(hostile=HOSTILE)
+    return write_attribution_report(write_attribution(tmp_path_factory.mktemp("matrix"), result))[0]
+
+
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize(("which", "least"), [("report", 10), ("compared", 10), ("sweep", 4)])
+@pytest.mark.parametrize(
+    ("which", "least"), [("report", 10), ("compared", 10), ("sweep", 4), ("attribution", 4), ("matrix", 7)]
+)
 def test_the_page_opens_offline_with_every_chart_and_without_an_error(see, request, which, least, view):
     path = request.getfixturevalue(which)
     seen = see(path, view)
@@ -214,12 +229,53 @@ def test_nothing_that_corpora_models_or_names_say_is_executed(see, hostile):
     assert "<img src=x onerror=window.hostile=1>" in seen.ask("document.body.innerText")
 
 
-def test_nothing_that_trials_say_is_executed(see, sweep):
-    for path in (sweep, without_policy(sweep)):
+@pytest.mark.parametrize("which", ["sweep", "attribution", "matrix"])
+def test_nothing_that_trials_say_is_executed(see, request, which):
+    page = request.getfixturevalue(which)
+    for path in (page, without_policy(page)):
         seen = see(path)
         assert not ran(seen)
         assert seen.errors == []
         assert HOSTILE in seen.ask("document.body.innerText")
+
+
+@pytest.mark.parametrize("view", ["light", "dark"])
+def test_every_value_of_a_matrix_can_be_read_on_its_colour(see, matrix, view):
+    seen = see(matrix, view)
+    pairs = seen.ask("""[...document.querySelectorAll("svg.wide rect.cell")].map((cell) =>
+        [getComputedStyle(cell).fill, getComputedStyle(cell.nextElementSibling).fill])""")
+    assert len(pairs) == 12
+    for pair in pairs:
+        light, dark = sorted(map(luminance, pair), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, pair  # WCAG 2.1, level AA
+
+
+def test_the_colours_of_a_matrix_can_all_be_read(see, matrix):
+    """Also those that this matrix does not have."""
+    for view in ("light", "dark"):
+        seen = see(matrix, view)
+        for depth in range(6):
+            for side in "hl":
+                text = "svg text.deep" if depth > 3 else "svg text.value:not(.deep)"
+                fills = seen.ask(f"""(() => {{
+                    const cell = document.querySelector("svg.wide rect.cell");
+                    cell.setAttribute("class", "cell {side}{depth}");
+                    return [cell, document.querySelector("{text}")].map((one) => getComputedStyle(one).fill);
+                }})()""")
+                light, dark = sorted(map(luminance, fills), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (view, side, depth)
+
+
+def test_a_matrix_is_read_off_by_keys_and_prints_its_values(see, matrix):
+    seen = see(matrix)
+    plot = seen.page.locator("figure.chart").first.locator(".plot")
+    plot.focus()
+    seen.page.keyboard.press("End")
+    assert plot.locator(".tip").inner_text().splitlines()[0] == "code → code"
+    assert re.search(r"−0\.\d{3} \[−0\.\d{3}, −0\.\d{3}\] \*", plot.locator(".tip").inner_text())
+    seen.page.emulate_media(media="print")
+    assert "−0.303*" in [one.text_content() for one in plot.locator("svg.wide text.value").all()]
+    assert seen.ask("[...document.querySelectorAll('svg.wide')].every((svg) => svg.getBoundingClientRect().width > 0)")
 
 
 def without_policy(path: Path) -> Path:

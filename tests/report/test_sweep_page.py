@@ -2,37 +2,20 @@
 
 import re
 from dataclasses import replace
-from html import unescape
 
 import pytest
 from made_sweeps import made_sweep, write_sweep
+from page_texts import HOSTILE, rows_of, text_of
 
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.pages.scatter import Point, pareto
 from tsugiki.pipeline import run_report
 from tsugiki.report.write import write_sweep_report
 
-HOSTILE = "</td><script>alert(1)</script>|`*\"'>"
-
-
-def text_of(page: str) -> str:
-    page = re.sub(r"(?s)<style>.*?</style>|<script>.*?</script>", "", page)
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
-
 
 def written(folder, result) -> tuple[str, str]:
     page, markdown = write_sweep_report(write_sweep(folder, result))
     return page.read_text(), markdown.read_text()
-
-
-def rows_of(page: str, heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading."""
-    below = page[page.index(f">{heading}</h2>") :]
-    table = below[below.index("<tbody>") : below.index("</tbody>")]
-    return [
-        [text_of(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
-        for row in re.findall(r"<tr>(.*?)</tr>", table)
-    ]
 
 
 def test_where_loss_and_evaluation_disagree_the_page_says_so_first(tmp_path):

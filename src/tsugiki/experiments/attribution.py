@@ -12,7 +12,7 @@ import numpy as np
 
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.estimates import Estimate, holm, is_certain
-from tsugiki.experiment_results import Attribution, Decomposition, Effect, LevelMean, Metric
+from tsugiki.experiment_results import Attribution, Decomposition, Effect, LevelMean, Metric, cell_in_words
 from tsugiki.experiments.attribution_design import (
     Cell,
     Factor,
@@ -25,7 +25,7 @@ from tsugiki.experiments.attribution_design import (
     require_identifiable,
     two_way_terms,
 )
-from tsugiki.experiments.attribution_words import cell_in_words, change_in_words, method_in_words
+from tsugiki.experiments.attribution_words import change_in_words, method_in_words
 from tsugiki.experiments.measured import Ending
 from tsugiki.least_squares import Array, PartialFit, effect_columns, partial_fit
 

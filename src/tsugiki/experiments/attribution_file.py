@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from tsugiki.errors import RecipeError
+from tsugiki.experiment_results import cell_in_words
 from tsugiki.experiments.attribution import Comparison, require_comparable
 from tsugiki.experiments.attribution_design import (
     Cell,
@@ -28,7 +29,6 @@ from tsugiki.experiments.attribution_design import (
     require_identifiable,
     two_way_terms,
 )
-from tsugiki.experiments.attribution_words import cell_in_words
 from tsugiki.experiments.experiment_file import (
     ExperimentFile,
     ExperimentSection,

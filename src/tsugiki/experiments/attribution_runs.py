@@ -7,11 +7,10 @@ from pathlib import Path
 
 from tsugiki.attribution_results import ATTRIBUTION_FILE, FORMAT, AttributionResult, CellResult, MeasuredMetric
 from tsugiki.errors import RecipeError
-from tsugiki.experiment_results import Attribution, Correlation, Metric, Transfer
+from tsugiki.experiment_results import Attribution, Correlation, Metric, Transfer, cell_in_words
 from tsugiki.experiments.attribution import Run, attribute
 from tsugiki.experiments.attribution_design import name_of
 from tsugiki.experiments.attribution_file import WITH, AttributionFile, load_attribution
-from tsugiki.experiments.attribution_words import cell_in_words
 from tsugiki.experiments.collect import collect
 from tsugiki.experiments.correlation import correlate
 from tsugiki.experiments.experiment import BaseFolder, Experiment

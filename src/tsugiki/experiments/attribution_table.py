@@ -29,8 +29,7 @@ def _cells(result: AttributionResult) -> Table:
     for name in result.cells[0].levels:
         table.add_column(one_line(name), overflow="fold")
     for metric in result.metrics:
-        lines = [metric.name, *([] if metric.higher_is_better else ["less is better"])]
-        table.add_column("\n".join(map(one_line, lines)), justify="right", overflow="fold")
+        table.add_column("\n".join(map(one_line, metric.heading)), justify="right", overflow="fold")
     table.add_column("runs", justify="right")
     if result.base:
         levels = ["base", *[""] * (len(result.cells[0].levels) - 1)]
@@ -96,25 +95,13 @@ def remarks(result: AttributionResult) -> Iterator[str]:
         yield EFFECTS
     if result.transfer is not None:
         yield MATRIX
-    for metric in result.metrics:
-        for reason in metric.left_out.values():
-            yield f"{metric.name}: {reason}; left out for all"
-    for cell in result.cells:
-        for run in cell.runs:
-            if run.failed:
-                yield f"{cell.name}, seed {run.seed}: {run.state} at step {run.step:,}: {run.reason}; in no estimate"
-    waiting = sum(run.unended for cell in result.cells for run in cell.runs)
-    if waiting:
-        yield f"{waiting} runs have not ended: what follows is of the others"
+    yield from result.remarks()
+    for name, run in result.failed():
+        yield f"{name}, seed {run.seed}: {run.state} at step {run.step:,}: {run.reason}; in no estimate"
     if result.problem:
-        yield f"nothing can be estimated: {result.problem}"
         return
     if result.attribution is not None:
         found = result.attribution
-        for missing in found.missing:
-            yield f"no run of {missing} finished"
-        if found.untold:
-            yield f"not in means and effects: {'; '.join(found.untold)}"
         yield ""
         for change in found.decompositions:
             yield f"answer     {change.words}"

@@ -3,16 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from tsugiki.estimates import Estimate
-from tsugiki.experiment_results import Metric
+from tsugiki.experiment_results import Metric, cell_in_words
 from tsugiki.experiments.judge_words import listed, number
 
 ROUNDING = 1e-12
 """What is smaller is left of sums that are 0."""
-
-
-def cell_in_words(cell: Mapping[str, str]) -> str:
-    """mathematics yes, learning rate 3e-3"""
-    return ", ".join(f"{name} {level}" for name, level in cell.items())
 
 
 def with_interval(estimate: Estimate | None) -> str:

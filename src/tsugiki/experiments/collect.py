@@ -134,11 +134,19 @@ def _measurements(
 
 
 def _of_run(trial: Trial, measures: Measures) -> dict[str, Measurement]:
-    """What is read from the run itself: each step that stood out counts once, however often it was made."""
+    """What is read from the run itself."""
     if all(one.metric.name != SPIKES for one in measures.every):
         return {}
-    steps = {line["step"] for line in read_metrics(trial.folder / "metrics.jsonl").spikes}
-    return {SPIKES: Measurement(float(sum(step <= trial.steps for step in steps)))}
+    return {SPIKES: Measurement(float(count_spikes(trial) or 0))}
+
+
+def count_spikes(trial: Trial) -> int | None:
+    """Steps of a run that stood out, each counted once, however often it was made; None before anything is logged."""
+    path = trial.folder / "metrics.jsonl"
+    if not path.exists():
+        return None
+    steps = {line["step"] for line in read_metrics(path).spikes}
+    return sum(step <= trial.steps for step in steps)
 
 
 def _require_same_items(

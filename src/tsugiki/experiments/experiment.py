@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tsugiki.errors import FINISHED, RESUMABLE, TsugikiError
-from tsugiki.experiments.collect import Collected
+from tsugiki.experiments.collect import Collected, count_spikes
 from tsugiki.experiments.cost import plan_lines, probe_words
 from tsugiki.experiments.executors import Say, find_slots, run_locally
 from tsugiki.experiments.experiment_file import ExperimentFile
@@ -136,7 +136,7 @@ class Experiment:
             run = RunResult(
                 seed=trial.seed, run_dir=str(trial.folder), recipe=str(trial.beside(".yaml")), state=where.state,
                 step=where.step, reason=where.words if where.state in ("diverged", "died") else "",
-                measured=measured.get(key, {}), end_loss=losses.get(key),
+                measured=measured.get(key, {}), end_loss=losses.get(key), spikes=count_spikes(trial),
             )  # fmt: skip
             results[trial.name] = (*results.get(trial.name, ()), run)
         return results

@@ -28,6 +28,8 @@ class Dot:
     better: Better | None = None
     group: str = ""
     """Rows of a group stand under its heading."""
+    points: Sequence[float] = ()
+    """What the value is the mean of, such as one of each seed: drawn small."""
 
 
 def verdict(value: float, limits: Limits | None, better: Better) -> Verdict:
@@ -39,7 +41,7 @@ def verdict(value: float, limits: Limits | None, better: Better) -> Verdict:
 
 def dot_chart(title: str, dots: Sequence[Dot], axis: Axis, *, zero: bool = True, note: str = "") -> Markup:
     """A chart with a row a dot, in the order given. `zero` draws the line at 0 and keeps it in sight."""
-    reach = [each for dot in dots if dot.value is not None for each in (dot.value, *(dot.limits or ()))]
+    reach = [each for dot in dots if dot.value is not None for each in (dot.value, *(dot.limits or ()), *dot.points)]
     scale = Scale.of(axis, reach, margin=0.06, zero=zero)
     heights, groups, place = [], [], 0.0  # pixels from the top of the plotting area
     for number, dot in enumerate(dots):
@@ -60,20 +62,30 @@ def dot_chart(title: str, dots: Sequence[Dot], axis: Axis, *, zero: bool = True,
             parts.append(line(across, canvas.y(0), across, canvas.y(1), "axis" if value == 0 and zero else "grid"))
             parts.append(words(across, canvas.y(0) + 16, with_minus(text), "middle"))
         parts.append(words(canvas.x(1), canvas.height - 6, axis.label, "end", "name"))
-        parts += [words(4, canvas.top + height, group, "start", "strong") for height, group in groups]
+        parts += [
+            words(4, canvas.top + height, shortened(group, (canvas.width - 8) / 1.1), "start", "strong")
+            for height, group in groups
+        ]
         for dot, height in zip(dots, heights, strict=True):
             parts.append(_row(canvas, dot, canvas.top + height, scale))
         return join(*parts)
 
     stops = Stops(
-        [scale.place(dot.value or 0.0) for dot in dots], [dot.name for dot in dots],
+        [scale.place(dot.value or 0.0) for dot in dots], [_title(dot) for dot in dots],
         [Series("", 0, [1 - height / total for height in heights], [
-            written(dot.value, dot.limits, axis) + (f" ({_verdict(dot)})" if _verdict(dot) else "") for dot in dots
+            written(dot.value, dot.limits, axis) + (f" ({said})" if said else "")
+            for dot in dots for said in [_verdict(dot) or _points(dot, axis)]
         ])], nearest="xy",
     )  # fmt: skip
     judged = any(dot.better for dot in dots)
-    rows = [[dot.name, written(dot.value, dot.limits, axis), *([_verdict(dot)] if judged else [])] for dot in dots]
-    values = table(["", Column(axis.label), *(["verdict"] if judged else [])], rows, caption=title)
+    several = any(dot.points for dot in dots)
+    rows = [
+        [_title(dot), written(dot.value, dot.limits, axis),
+         *([_verdict(dot)] if judged else []), *([_points(dot, axis)] if several else [])]
+        for dot in dots
+    ]  # fmt: skip
+    columns: list[Column | str] = ["", Column(axis.label), *(["verdict"] if judged else [])]
+    values = table([*columns, *([Column("mean of")] if several else [])], rows, caption=title)
     found = {_verdict(dot) for dot in dots}
     kinds = [("gain", GAIN), ("loss", LOSS), ("noise", NOISE), (UNKNOWN, NOISE)]
     key = key_of([(name, place) for name, place in kinds if name in found], narrow_only=False)
@@ -84,6 +96,15 @@ def _verdict(dot: Dot) -> str:
     if dot.better is None or dot.value is None:
         return ""
     return UNKNOWN if dot.limits is None else verdict(dot.value, dot.limits, dot.better)
+
+
+def _title(dot: Dot) -> str:
+    """Its name where it stands alone."""
+    return f"{dot.group}, {dot.name}" if dot.group else dot.name
+
+
+def _points(dot: Dot, axis: Axis) -> str:
+    return ", ".join(axis.write(point) for point in dot.points)
 
 
 def _row(canvas: Canvas, dot: Dot, height: float, scale: Scale) -> Markup:
@@ -98,6 +119,8 @@ def _row(canvas: Canvas, dot: Dot, height: float, scale: Scale) -> Markup:
     if dot.limits:
         low, high = (canvas.x(scale.place(limit)) for limit in dot.limits)
         parts.append(line(low, height, high, height, f"reach s{kind}"))
+    for point in dot.points:
+        parts.append(element("circle", cx=canvas.x(scale.place(point)), cy=height, r=3, class_="part"))
     across = canvas.x(scale.place(dot.value))
     if dot.better and kind == NOISE:  # hollow: seen without colour, too
         return join(*parts, element("circle", cx=across, cy=height, r=4.5, class_="hollow"))

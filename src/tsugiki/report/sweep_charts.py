@@ -8,11 +8,11 @@ from tsugiki.pages.canvas import shortened
 from tsugiki.pages.dot_chart import Dot, dot_chart
 from tsugiki.pages.markup import Markup, Part, element
 from tsugiki.pages.scatter import Better, Level, Limits, Point, scatter
+from tsugiki.report.experiment_folder import written
 from tsugiki.report.sweep_facts import (
     WITH_THE_RATE,
     SweepFolder,
     end_losses,
-    written,
 )
 from tsugiki.sweep_results import SweepMetric, SweepResult
 

@@ -12,6 +12,7 @@ from tsugiki.files import read_json
 from tsugiki.pages.axes import with_minus
 from tsugiki.pages.scatter import Limits
 from tsugiki.recipe_yaml import read
+from tsugiki.report.experiment_folder import ExperimentFolder
 from tsugiki.sweep_results import FORMAT, MARKS, SWEEP_FILE, RunResult, SweepResult, TrialResult
 
 RATE = "training.learning_rate"
@@ -21,25 +22,10 @@ LEGEND = f"Below each value the difference to the base on the same items, with h
 
 
 @dataclass(frozen=True)
-class SweepFolder:
+class SweepFolder(ExperimentFolder):
     """A sweep's folder with what it holds."""
 
-    folder: Path
     result: SweepResult
-
-    def run_folder(self, run: RunResult) -> Path:
-        """Where a run lies now: in the sweep's folder, wherever that was moved to."""
-        return self.folder / Path(run.run_dir).name
-
-    def recipe_file(self, run: RunResult) -> Path:
-        return self.folder / Path(run.recipe).name
-
-    def recipe_text(self, run: RunResult) -> str | None:
-        """The recipe of a run, where it still lies there."""
-        try:
-            return self.recipe_file(run).read_text(encoding="utf-8")
-        except (OSError, UnicodeError):
-            return None
 
     def rate(self, trial: TrialResult) -> float | None:
         """The peak learning rate of a trial: what it changes, or what its recipe says."""
@@ -118,11 +104,6 @@ def endings(result: SweepResult) -> Iterator[tuple[str, RunResult]]:
     """The runs that diverged or died, with their trials' names."""
     for trial in result.trials:
         yield from ((trial.name, run) for run in trial.runs if run.failed)
-
-
-def written(changes: Mapping[str, Any]) -> str:
-    """Changes of a recipe on one line."""
-    return ", ".join(f"{key}={value}" for key, value in changes.items())
 
 
 def rule_values(values: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tsugiki.printable import markdown, markdown_table
+from tsugiki.report.experiment_folder import written
 from tsugiki.report.sweep_facts import (
     LEGEND,
     SweepFolder,
@@ -15,7 +16,6 @@ from tsugiki.report.sweep_facts import (
     endings,
     rule_values,
     warmup_in_words,
-    written,
 )
 from tsugiki.sweep_results import NOTHING, SweepResult
 

@@ -1,15 +1,14 @@
 """The page of a sweep: the verdict, what loss alone would have chosen, the table, the charts, plan and runs."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 from tsugiki import __version__
 from tsugiki.experiment_results import Cost, JudgedTrial, LossChoice, Verdict
 from tsugiki.pages.document import Section, document, section
-from tsugiki.pages.markup import Markup, Part, element, join, joined
+from tsugiki.pages.markup import Markup, Part, element, join
 from tsugiki.pages.table import Column, facts, table
+from tsugiki.report.experiment_folder import stacked, written
 from tsugiki.report.parts import heading as subheading
 from tsugiki.report.parts import paragraph, signed
 from tsugiki.report.sweep_charts import against_the_rate, gain_against_loss
@@ -24,9 +23,8 @@ from tsugiki.report.sweep_facts import (
     endings,
     rule_values,
     warmup_in_words,
-    written,
 )
-from tsugiki.sweep_results import NOTHING, RunResult, SweepResult, TrialResult
+from tsugiki.sweep_results import NOTHING, SweepResult, TrialResult
 
 
 def make_sweep_page(sweep: SweepFolder, output: Path) -> str:
@@ -98,8 +96,8 @@ def _table(result: SweepResult) -> Section | None:
     if judgement is None:
         return None
     losses = end_losses(result)
-    headings = [Column(_lines(metric.heading)) for metric in result.metrics]
-    columns: list[Column | str] = ["trial", *headings, Column(_lines(["training", "loss"]))]
+    headings = [Column(stacked(metric.heading)) for metric in result.metrics]
+    columns: list[Column | str] = ["trial", *headings, Column(stacked(["training", "loss"]))]
     rows: list[list[Part]] = [["base", *(f"{judgement.base[metric.name]:.4f}" for metric in result.metrics), ""]]
     for trial in judgement.trials:
         cells: list[Part] = [_cell(verdict) for verdict in (*trial.gain, *trial.keep)]
@@ -108,12 +106,6 @@ def _table(result: SweepResult) -> Section | None:
         cell = None if loss is None else element("b", f"{loss[0]:.4f}") if lowest else f"{loss[0]:.4f}"
         rows.append([_name(trial, result), *(cells or [None] * len(result.metrics)), cell])
     return section("Trials against the base", table(columns, rows), paragraph(LEGEND, "note"))
-
-
-def _lines(texts: Sequence[str]) -> Markup:
-    """Texts below each other, none of them broken."""
-    return joined(join(element("br") if place else None, element("span", text, class_="whole"))
-                  for place, text in enumerate(texts))  # fmt: skip
 
 
 def _name(trial: JudgedTrial, result: SweepResult) -> Part:
@@ -148,7 +140,7 @@ def _charts(sweep: SweepFolder) -> Iterator[Section]:
 def _before(result: SweepResult) -> Section:
     """The plan, how far the probe goes, and rules of thumb."""
     rules: list[list[Part]] = [
-        [rule.name, _lines(rule_values(rule.values)), element("span", rule.says, class_="soft")]
+        [rule.name, stacked(rule_values(rule.values)), element("span", rule.says, class_="soft")]
         for rule in result.rules
     ]
     return section(
@@ -171,7 +163,7 @@ def _runs(sweep: SweepFolder, output: Path) -> Section:
     parts.append(subheading("All runs"))
     rows = [
         [trial.name, str(run.seed), run.state, f"{run.step:,}",
-         "–" if run.end_loss is None else f"{run.end_loss:.4f}", _links(sweep, run, output)]
+         "–" if run.end_loss is None else f"{run.end_loss:.4f}", sweep.links(run, output)]
         for trial in result.trials for run in trial.runs
     ]  # fmt: skip
     parts.append(table(["trial", "seed", "", Column("steps"), Column("last loss"), "files"], rows))
@@ -181,18 +173,6 @@ def _runs(sweep: SweepFolder, output: Path) -> Section:
     )
     parts.append(_recipe(sweep))
     return section("Runs and recipes", *parts)
-
-
-def _links(sweep: SweepFolder, run: RunResult, output: Path) -> Markup:
-    """The run's own report where there is one, and its recipe."""
-    found = [("report", sweep.run_folder(run) / "report/report.html"), ("recipe", sweep.recipe_file(run))]
-    links = [element("a", name, href=_address(path, output)) for name, path in found if path.is_file()]
-    return join(*(part for link in links for part in (link, " "))) if links else join(run.run_dir)
-
-
-def _address(path: Path, output: Path) -> str:
-    """A relative link; beginning with a dot, so that no part of a name is taken for a scheme."""
-    return "./" + quote(os.path.relpath(path, output))
 
 
 def _recipe(sweep: SweepFolder) -> Part:

@@ -19,6 +19,9 @@ from tsugiki.pages.buckets import thin
 from tsugiki.recipe_secrets import hide_secrets
 from tsugiki.recipe_yaml import read
 from tsugiki.release_file import Release
+from tsugiki.report.attribution_facts import read_attribution
+from tsugiki.report.attribution_markdown import make_attribution_markdown
+from tsugiki.report.attribution_page import make_attribution_page
 from tsugiki.report.card import make_card
 from tsugiki.report.figures import mixture, speed
 from tsugiki.report.measures import gains
@@ -33,7 +36,7 @@ from tsugiki.report.words import summary
 
 PAGE, CARD, FIGURES = "report.html", "model-card.md", "report.json"
 MARKDOWN = "report.md"
-"""Of a sweep."""
+"""Of a sweep or an attribution."""
 FORMAT = 1
 """Of report.json; another number is another layout."""
 
@@ -58,6 +61,14 @@ def write_sweep_report(folder: Path, output: Path | None = None) -> list[Path]:
     refuses."""
     sweep, output = read_sweep(folder), output or folder
     contents = {PAGE: make_sweep_page(sweep, output), MARKDOWN: make_sweep_markdown(sweep)}
+    _write(output, contents)
+    return [output / name for name in contents]
+
+
+def write_attribution_report(folder: Path, output: Path | None = None) -> list[Path]:
+    """The same of an attribution's folder and its `attribution.json`."""
+    attribution, output = read_attribution(folder), output or folder
+    contents = {PAGE: make_attribution_page(attribution, output), MARKDOWN: make_attribution_markdown(attribution)}
     _write(output, contents)
     return [output / name for name in contents]
 
