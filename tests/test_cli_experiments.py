@@ -1,6 +1,7 @@
 """The command line of experiments: options before and after the file, and messages that name what people type."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,19 @@ def test_no_message_names_a_command_that_nobody_types(monkeypatch, capsys, verb,
         assert f"tsugiki {verb} [" in said.splitlines()[0], said
         assert f"tsugiki {verb} --help' for help." in said
         assert f"{verb} {hidden}" not in said
+
+
+@pytest.mark.parametrize(
+    ("verb", "file", "words"),
+    [("run", "small-cpu-sweep", "this is a sweep, not a recipe: tsugiki sweep"),
+     ("validate", "small-cpu-attribution", "this is an attribution, not a recipe: tsugiki attribute"),
+     ("sweep", "small-cpu", "this is a recipe, not a sweep: tsugiki run"),
+     ("sweep", "small-cpu-attribution", "this is an attribution, not a sweep: tsugiki attribute"),
+     ("attribute", "small-cpu-sweep", "this is a sweep, not an attribution: tsugiki sweep")],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_one_problem_with_the_verb_that_takes_it(monkeypatch, capsys, verb, file, words):
+    path = Path(__file__).parents[1] / f"recipes/{file}.yaml"
+    assert run_cli(monkeypatch, capsys, verb, str(path)) == (2, f"error: {path}: {words} {path}\n")
 
 
 def test_help_is_of_the_group_and_of_each_command(monkeypatch, capsys):

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import check
+from tsugiki.recipe_kinds import require_kind
 from tsugiki.recipe_names import answer_unknown, answer_value, field_at, is_same_key, section_at
 from tsugiki.recipe_secrets import looks_secret
 from tsugiki.recipe_yaml import MAX_BYTES, Document, plain_value, read
@@ -51,6 +52,7 @@ def parse_recipe(text: str, name: str = "recipe", overrides: Sequence[str] = (),
         document.tree = {}
     if not isinstance(document.tree, dict):
         raise RecipeError(f"{name}:1: a recipe is a mapping of keys to values, such as `run_dir: runs/first`")
+    require_kind(document.tree, "recipe", name)
     overridden = _apply_overrides(document, overrides)
 
     def locate(problem: Problem) -> str:

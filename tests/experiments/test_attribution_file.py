@@ -123,10 +123,10 @@ def test_what_the_design_cannot_tell_is_refused_before_any_work(project):
         ({"factors": {"a": {"x": {"training.learning_rat": 3}, "y": {}}}}, "unknown key; did you mean learning_rate?"),
         ({"terms": ["cod"]}, "terms: there is no factor cod among code, learning rate; did you mean code?"),
         ({"compare": [{"from": {}, "to": {"rate": "high"}}]}, "there is no factor rate among"),
-        ({"compare": [{"from": {}, "to": {"code": "yes"}}]}, "has the levels without, with, not 'yes'"),
+        ({"compare": [{"from": {}, "to": {"code": "yes"}}]}, "compare[0].to.code: there is no level yes among without, with"),
         ({"compare": [{"from": {}, "too": {"code": "with"}}]}, "compare[0].too: unknown key; did you mean to?"),
         ({"metrics": ["bits_per_byte:jp"]}, "metrics: bits_per_byte:jp is not measured by this recipe; did you mean"),
-        ({"correlate": [["bits_per_byte:ja", "x"]]}, "correlate: no metric x is among bits_per_byte:ja"),
+        ({"correlate": [["bits_per_byte:ja", "x"]]}, "correlate: there is no metric x among bits_per_byte:ja"),
         ({"factors": {"a": {"x" * 150: {}, "y": RATES["high"]}}}, "give shorter ones"),
         ({"factors": {"a": {"x y": {}, "x-y": RATES["high"]}}}, "two cells have the name a-x-y"),
         (
@@ -137,6 +137,96 @@ def test_what_the_design_cannot_tell_is_refused_before_any_work(project):
 )  # fmt: skip
 def test_what_is_wrong_is_named(project, changes, words):
     assert words in problems(project.write_attribution(**changes))
+
+
+EVERY_NAME = """\
+recipe: recipe.yaml
+factors:
+  source:
+    without: {}
+    with:
+      shares: {code: 10}
+  rate:
+    low: {}
+    high:
+      training:
+        learning_rate: 1e-2
+      training.min_lr: 1e-3
+rest: ja
+terms:
+  - source
+  - [source, rate]
+compare:
+  - from: {source: without}
+    to:
+      source: with
+      rate: high
+    parts:
+      data: [source]
+metrics:
+  - bits_per_byte:ja
+  - bits_per_byte:en
+correlate:
+  - [bits_per_byte:ja, bits_per_byte:en]
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("{code: 10}", "{cod: 10}", "source cod (it has code, en, ja); did you mean code? If not, give it one"),
+        ("shares:", "share:", "source, with: share: unknown key; did you mean shares?"),
+        ("learning_rate: 1e-2", "learning_rat: 1e-2", "rate, high: training.learning_rat: unknown key; did you mean learning_rate?"),
+        ("learning_rate: 1e-2", "learning_rate: fast", "rate, high: training.learning_rate: must be a number"),
+        ("training.min_lr", "training.min_lrr", "rate, high: training.min_lrr: unknown key; did you mean min_lr?"),
+        ("training.min_lr: 1e-3", "seed: 1", "rate, high: seed: no trial may change this"),
+        ("rest: ja", "rest: jp", "rest: the recipe has no source jp (it has code, en, ja)"),
+        ("  - source\n", "  - sourc\n", "terms: there is no factor sourc among source, rate; did you mean source?"),
+        ("[source, rate]", "[source, raet]", "terms: there is no factor raet among source, rate; did you mean rate?"),
+        ("{source: without}", "{sourec: without}", "compare[0].from: there is no factor sourec among source, rate; did you mean source?"),
+        ("      source: with\n", "      source: whit\n", "compare[0].to.source: there is no level whit among without, with"),
+        ("rate: high", "raet: high", "compare[0].to: there is no factor raet among source, rate; did you mean rate?"),
+        ("[source]", "[sourec]", "compare[0].parts: there is no factor sourec among source, rate; did you mean source?"),
+        ("- bits_per_byte:en", "- bits_per_byte:eng", "metrics: bits_per_byte:eng is not measured by this recipe; did you mean bits_per_byte:en?"),
+        ("- [bits_per_byte:ja, bits_per_byte:en]", "- [bits_per_byte:ja, bits_per_byte:e]", "correlate: there is no metric bits_per_byte:e among"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_name_is_one_problem_with_its_own_line_and_the_nearest_name(project, right, wrong, words):
+    project.write_attribution()
+    content = EVERY_NAME.replace(right, wrong)
+    line = next(
+        n for n, (a, b) in enumerate(zip(content.split("\n"), EVERY_NAME.split("\n"), strict=True), 1) if a != b
+    )
+    path = project.folder / "names.yaml"
+    path.write_text(EVERY_NAME)
+    resolve(expand(load_attribution(path)), known_tasks)
+    path.write_text(content)
+    (problem,) = problems(path).splitlines()
+    assert problem.startswith(f"{path}:{line}: "), problem
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("{code: 10, en: 5}", "{cod: 10, en: 5}", "source cod (it has code, en, ja); did you mean code?"),
+        ("  en: [b", "  eng: [b", "transfer.domains: there is no source eng among code, en; did you mean en?"),
+        ("[bits_per_byte:en]}", "[bits_per_byte:e]}", "transfer.domains.en: there is no metric bits_per_byte:e among"),
+    ],
+)
+def test_so_is_one_of_a_transfer(project, right, wrong, words):
+    project.write_attribution()
+    right_text = (
+        "recipe: recipe.yaml\nrest: ja\ntransfer:\n  sources: {code: 10, en: 5}\n  domains: {code: [bits_per_byte:ja],\n"
+        "    en: [bits_per_byte:en]}\nmetrics: [bits_per_byte:ja, bits_per_byte:en]\n"
+    )
+    path = project.folder / "names.yaml"
+    path.write_text(right_text)
+    resolve(expand(load_attribution(path)), known_tasks)
+    path.write_text(right_text.replace(right, wrong))
+    (problem,) = problems(path).splitlines()
+    assert problem.startswith(f"{path}:{right_text[: right_text.index(right)].count(chr(10)) + 1}: "), problem
+    assert words in problem
 
 
 def test_stages_of_the_mixture_are_not_overlooked(project):

@@ -58,8 +58,8 @@ def test_every_trials_recipe_is_checked_before_any_work(project):
         trials={"a": {"training.learning_rat": 1e-3}, "b": {"training.min_lr": 1}, "c": {"training.max_steps": "x"}}
     )
     text = problems(path)
-    assert "sweep.yaml:3: trial a: training.learning_rat: unknown key; did you mean learning_rate?" in text
-    assert "trial b: training.min_lr: 1 is above learning_rate 0.001: the rate would rise" in text
+    assert "sweep.yaml:4: trial a: training.learning_rat: unknown key; did you mean learning_rate?" in text
+    assert "sweep.yaml:6: trial b: training.min_lr: 1 is above learning_rate 0.001: the rate would rise" in text
     assert "trial c: training.max_steps: must be a whole number" in text
 
 

@@ -7,10 +7,8 @@ and two factors may displace the same source: their shares add up.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,8 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from tsugiki.errors import RecipeError
-from tsugiki.experiment_results import cell_in_words
 from tsugiki.experiments.attribution import Comparison, require_comparable
+from tsugiki.experiments.attribution_cells import SHARES, require_sources, variants_of
 from tsugiki.experiments.attribution_design import (
     Cell,
     Factor,
@@ -32,24 +30,17 @@ from tsugiki.experiments.attribution_design import (
 from tsugiki.experiments.experiment_file import (
     ExperimentFile,
     ExperimentSection,
-    Variant,
     Where,
-    flat,
     listed,
+    nearest,
     read_recipe,
     read_section,
-    taken_keys,
 )
-from tsugiki.recipe import Recipe
 from tsugiki.recipe_values import FilePath as FolderPath
 from tsugiki.recipe_values import Section, Text
 from tsugiki.recipe_yaml import plain_value
 
-SHARES = "shares"
-"""In a level, beside recipe keys: by source, the weight that it gets from `rest`."""
 WITH, WITHOUT = "with", "without"
-NAME_LENGTH = 150
-"""Of a trial, which is the name of a folder: file systems take 255, and there are endings."""
 Names = Annotated[list[Text], BeforeValidator(listed), Field(min_length=1)]
 Level = Text | bool | int | float
 """A level by its name: `3e-3` is text as a key, and a number as a value."""
@@ -132,6 +123,20 @@ class AttributionFile(ExperimentFile):
         """What is measured."""
         return {"metrics": self.section.metrics}
 
+    def misnamed_metrics(self) -> list[str]:
+        """Of correlations and domains, which are of metrics that are measured."""
+        problems, metrics = [], self.section.metrics
+        for number, pair in enumerate(self.section.correlate):
+            place = self.where.at("correlate", number)
+            problems += [f"{place}: correlate: {_no('metric', name, metrics)}" for name in pair if name not in metrics]
+        for source, named in self.section.transfer.domains.items() if self.section.transfer else ():
+            place = self.where.at("transfer", "domains", source)
+            problems += [
+                f"{place}: transfer.domains.{source}: {_no('metric', name, metrics)}"
+                for name in named if name not in metrics
+            ]  # fmt: skip
+        return problems
+
     @property
     def domains(self) -> dict[str, list[str]]:
         """The metrics of each source's domain, those that are measured."""
@@ -148,21 +153,22 @@ def load_attribution(path: FilePath, *, check_files: bool = True) -> Attribution
 
     Raises RecipeError with a problem a line. The trials' recipes are not read yet: `trials.expand` does.
     """
-    where, section = read_section(path, AttributionSection, "an attribution")
+    where, section = read_section(path, AttributionSection, "attribution")
     if (section.factors is None) == (section.transfer is None):
         raise RecipeError(f"{path}:1: give one of factors (effects) and transfer (sources on domains)")
     recipe_path, text, base = read_recipe(where, section, check_files)
     if section.transfer is not None:
-        factors, cells, terms, comparisons = _mixtures(section, where)
         weights = section.transfer.sources
         levels = {name: {WITHOUT: {}, WITH: {SHARES: {name: weight}}} for name, weight in weights.items()}
+        places = {(name, WITH, name): ("transfer", "sources", name) for name in weights}
     else:
         assert section.factors is not None
         levels = section.factors
-        factors, cells, terms, comparisons = _factorial(section, where)
-    for number, pair in enumerate(section.correlate):
-        _known(pair, section.metrics, where.at("correlate", number), "correlate: no metric {name} is among")
-    variants = _variants(cells, levels, section, base, where)
+        places = {}
+    require_sources(levels, places, section.rest, base, where)
+    factors, cells, terms, comparisons = (_factorial if section.transfer is None else _mixtures)(section, where)
+    key = "transfer" if section.factors is None else "factors"
+    variants = variants_of(cells, levels, key, section.rest, base, where)
     named = {variant.name: cell for variant, cell in zip(variants, cells, strict=True)}
     return AttributionFile(
         where, section, recipe_path, text, base, check_files, tuple(variants), tuple(factors), named, tuple(terms),
@@ -185,7 +191,7 @@ def _factorial(section: AttributionSection, where: Where) -> Asked:
     terms = two_way_terms(factors)
     if section.terms is not None:
         for number, term in enumerate(section.terms):
-            _known(term, names, where.at("terms", number), "terms: there is no factor {name} among")
+            _known(term, names, "factor", f"{where.at('terms', number)}: terms")
         terms = list(dict.fromkeys(tuple(sorted(term, key=names.index)) for term in section.terms))
     _at(
         where.at("terms" if section.terms is not None else "design"),
@@ -193,6 +199,7 @@ def _factorial(section: AttributionSection, where: Where) -> Asked:
     )
     comparisons = []
     for number, one in enumerate(section.compare):
+        _require_levels(one, number, section.factors, where)
         start = {factor.name: factor.levels[0] for factor in factors} | _levels(one.start, section.factors)
         comparison = Comparison(start, start | _levels(one.end, section.factors), one.parts)
         _at(where.at("compare", number), lambda found=comparison: require_comparable(factors, cells, terms, found))
@@ -217,10 +224,8 @@ def _mixtures(section: AttributionSection, where: Where) -> Asked:
     if section.design != "full":
         raise RecipeError(f"{where.at('design')}: design chooses cells of factors; in a transfer, mode does")
     names = list(section.transfer.sources)
-    for source, metrics in section.transfer.domains.items():
-        at = where.at("transfer", "domains", source)
-        _known([source], names, at, "transfer.domains: there is no source {name} among")
-        _known(metrics, section.metrics, at, "transfer.domains: no metric {name} is among")
+    for source in section.transfer.domains:
+        _known([source], names, "source", f"{where.at('transfer', 'domains', source)}: transfer.domains")
     sizes = {"add-one": (0, 1), "leave-one-out": (len(names), len(names) - 1)}
     mixtures = dict.fromkeys(
         mixture for mode in section.transfer.mode for size in sizes[mode] for mixture in combinations(names, size)
@@ -237,109 +242,23 @@ def _at(place: str, make: Any) -> Any:
         raise RecipeError(f"{place}: {error}") from None
 
 
-def _known(names: Sequence[str], known: Sequence[str], place: str, message: str) -> None:
+def _known(names: Sequence[str], known: Sequence[str], kind: str, place: str) -> None:
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, 1, 0.6)
-            raise RecipeError(
-                f"{place}: {message.format(name=name)} {', '.join(known)}"
-                + (f"; did you mean {near[0]}?" if near else "")
-            )
+            raise RecipeError(f"{place}: {_no(kind, name, known)}")
 
 
-# --- what a cell changes --------------------------------------------------------------------------
+def _no(kind: str, name: str, known: Sequence[str]) -> str:
+    """There is no factor raet among replay, rate; did you mean rate?"""
+    return f"there is no {kind} {name} among {', '.join(known)}{nearest(name, known)}"
 
 
-def _variants(
-    cells: Sequence[Cell],
-    levels: Mapping[str, Mapping[str, Any]],
-    section: AttributionSection,
-    base: Recipe,
-    where: Where,
-) -> list[Variant]:
-    """Each cell as changes of the recipe."""
-    key = "factors" if section.factors is not None else "transfer"
-    variants: list[Variant] = []
-    problems: list[str] = []
-    for cell in cells:
-        setters: dict[str, str] = {}
-        changes: dict[str, Any] = {}
-        shares: dict[str, float] = {}
-        for factor, level in cell.items():
-            place = f"{where.at(key, factor, level)}: {factor}, {level}"
-            own = dict(levels[factor][level])
-            for source, weight in _shares(own.pop(SHARES, {}), place).items():
-                shares[source] = shares.get(source, 0) + weight
-            own = flat(own)
-            problems += [f"{place}: {one}" for one in taken_keys(own)]
-            for name in own:
-                other = next((one for one in setters if _overlap(one, name)), None)
-                if other is not None:
-                    problems.append(f"{place}: {name} is set by {setters[other]}, too; mixtures are changed by shares")
-            setters |= dict.fromkeys(own, factor)
-            changes |= own
-        try:
-            moved = _moved(shares, section.rest, base, cell)
-            for name in moved:
-                other = next((one for one in setters if _overlap(one, name)), None)
-                if other is not None:
-                    raise RecipeError(f"{name} is changed by shares and set by {setters[other]}; leave it to shares")
-            variants.append(Variant(_name(cell), changes | moved, where.line(key)))
-        except RecipeError as error:
-            problems.append(f"{where.at(key)}: {error}")
-    names = [variant.name.lower() for variant in variants]
-    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-        problems.append(f"{where.at(key)}: two cells have the name {name}; give their levels other names")
-    if problems:
-        raise RecipeError("\n".join(dict.fromkeys(problems)))
-    return variants
-
-
-def _shares(value: Any, place: str) -> dict[str, float]:
-    if not isinstance(value, dict) or any(
-        isinstance(one, bool) or not isinstance(one, int | float) for one in value.values()
-    ):
-        raise RecipeError(f"{place}: {SHARES} gives sources weights, such as {{sums: 10}}")
-    return value
-
-
-def _moved(shares: Mapping[str, float], rest: str | None, base: Recipe, cell: Cell) -> dict[str, float]:
-    """The weights of the sources that get shares, and of the one that gives them. Raises RecipeError."""
-    sources = base.data.sources
-    if not shares:
-        return {}
-    if rest is None:
-        largest = max(sources, key=lambda name: sources[name].weight)
-        raise RecipeError(f"{SHARES} are taken from one source: name it, such as rest: {largest}")
-    for name in (*shares, rest):
-        if name not in sources:
-            raise RecipeError(
-                f"the recipe has no source {name} (it has {', '.join(sources)}); give it one, with weight 0, so that "
-                "all runs watch it"
-            )
-    if base.data.stages:
-        raise RecipeError(f"the recipe has data.stages, which {SHARES} do not move; take them out")
-    if rest in shares:
-        raise RecipeError(f"{rest} is the rest, which {SHARES} are taken from: it gets none itself")
-    # Decimal figures of a file are meant: .7 - .1 is .6
-    moved = {name: round(sources[name].weight + weight, 12) for name, weight in shares.items()}
-    moved[rest] = round(sources[rest].weight - sum(shares.values()), 12)
-    for name, weight in moved.items():
-        if weight < 0:
-            raise RecipeError(
-                f"in the cell {cell_in_words(cell)} {name} would have the weight {weight:g}: in the recipe it has "
-                f"{sources[name].weight:g}"
-            )
-    return {f"data.sources.{name}.weight": weight for name, weight in moved.items()}
-
-
-def _overlap(one: str, other: str) -> bool:
-    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
-
-
-def _name(cell: Cell) -> str:
-    """mathematics-with_learning-rate-3e-3"""
-    name = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", f"{factor}-{level}") for factor, level in cell.items()).lstrip(".")
-    if len(name) > NAME_LENGTH:
-        raise RecipeError(f"the names of factors and levels make folders of {len(name)} letters; give shorter ones")
-    return name
+def _require_levels(one: CompareSection, number: int, factors: Mapping[str, Mapping[str, Any]], where: Where) -> None:
+    """Raises RecipeError for factors and levels of a comparison that do not exist, with the line of each."""
+    for key, cell in (("from", one.start), ("to", one.end)):
+        for name, level in _levels(cell, factors).items():
+            place = f"{where.at('compare', number, key, name)}: compare[{number}].{key}"
+            _known([name], list(factors), "factor", place)
+            _known([level], list(factors[name]), "level", f"{place}.{name}")
+    for part, names in one.parts.items():
+        _known(names, list(factors), "factor", f"{where.at('compare', number, 'parts', part)}: compare[{number}].parts")

@@ -9,6 +9,7 @@ with the nearest); what each variant changes is checked by reading the whole rec
 from __future__ import annotations
 
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import OVERRIDE, parse_recipe, read_text
+from tsugiki.recipe_kinds import Kind, require_kind
 from tsugiki.recipe_names import section_at
 from tsugiki.recipe_values import Count, Listed, PathText, Section, Text, whole_number
 from tsugiki.recipe_yaml import Document, read
@@ -92,8 +94,19 @@ class Variant:
     name: str
     changes: dict[str, Any]
     """By dotted recipe key."""
-    line: int
-    """Of the experiment's file."""
+    place: str
+    """Where it stands: `sweep.yaml:12: trial low`."""
+    places: Mapping[str, str]
+    """By key, where that is set: `effects.yaml:8: rate, high`."""
+
+    def blame(self, problem: str) -> str:
+        """A problem with the place of the key that it names."""
+        for key, place in self.places.items():
+            entry = key.rpartition(".")[0]  # `data.sources.ja` of its weight
+            for name in (key, entry) if entry.count(".") > 1 else (key,):
+                if re.search(rf"(?:^|: ){re.escape(name)}[:.]", problem):
+                    return f"{place}: {problem}"
+        return f"{self.place}: {problem}"
 
 
 @dataclass(frozen=True)
@@ -113,6 +126,15 @@ class Where:
     def at(self, *keys: str | int) -> str:
         """`sweep.yaml:12`"""
         return f"{self.path}:{self.line(*keys)}"
+
+    def inside(self, place: Path, key: str) -> str:
+        """The same of a dotted key in the mapping at `place`, whether it is written with dots or nested."""
+        parts = key.split(".")
+        for end in range(len(parts), 0, -1):
+            below = (*place, ".".join(parts[:end]))
+            if below in self.document.lines:
+                return self.inside(below, ".".join(parts[end:])) if end < len(parts) else self.at(*below)
+        return self.at(*place)
 
 
 @dataclass(frozen=True)
@@ -141,6 +163,10 @@ class ExperimentFile:
     def asked(self) -> Mapping[str, Sequence[str]]:
         """The names of metrics that it asks for, by the key that does."""
 
+    def misnamed_metrics(self) -> list[str]:
+        """What is wrong with metrics that are named beside `asked`, which has been found to name metrics."""
+        return []
+
     @property
     def path(self) -> FilePath:
         """Of the file."""
@@ -166,27 +192,27 @@ class ExperimentFile:
             overrides = _overrides(variant.changes | dict(more))
             return parse_recipe(self.recipe_text, str(self.recipe_path), overrides, self.check_files)
         except RecipeError as error:
-            where = f"{self.path}:{variant.line}: trial {variant.name}"
             lines = (line.removeprefix(f"{OVERRIDE}: ") for line in str(error).splitlines())
-            raise RecipeError("\n".join(f"{where}: {line}" for line in lines)) from None
+            raise RecipeError("\n".join(map(variant.blame, lines))) from None
 
 
 S = TypeVar("S", bound=ExperimentSection)
 
 
-def read_section(path: FilePath, kind: type[S], article: str) -> tuple[Where, S]:
-    """The file in its declared form. `article`: what it is, "a sweep".
+def read_section(path: FilePath, section: type[S], kind: Kind) -> tuple[Where, S]:
+    """The file in its declared form.
 
     Raises RecipeError with a problem a line.
     """
     document = read(read_text(path, "experiment", ""), str(path))
     if not isinstance(document.tree, dict):
-        raise RecipeError(f"{path}:1: {article} is a mapping of keys to values, such as `recipe: recipe.yaml`")
+        raise RecipeError(f"{path}:1: no {kind}, which is a mapping of keys to values, such as `recipe: recipe.yaml`")
+    require_kind(document.tree, kind, str(path))
     where = Where(path, document)
     try:
-        return where, kind.model_validate(document.tree)
+        return where, section.model_validate(document.tree)
     except ValidationError as error:
-        raise RecipeError(_problems(error, where, kind)) from None
+        raise RecipeError(_problems(error, where, section)) from None
 
 
 def read_recipe(where: Where, section: ExperimentSection, check_files: bool) -> tuple[FilePath, str, Recipe]:
@@ -208,7 +234,7 @@ def _problems(error: ValidationError, where: Where, kind: type[Section]) -> str:
             known = _keys_beside(place, kind)
             near = get_close_matches(str(place[-1]), known, 1, 0.6)
             meant.update((*place[:-1], key) for key in near)
-            message = "unknown key" + (f"; did you mean {near[0]}?" if near else f"; known ones are {', '.join(known)}")
+            message = "unknown key" + (nearest(str(place[-1]), known) or f"; known ones are {', '.join(known)}")
         elif details["type"] != "missing":
             message = explain(details)
         elif place in meant:
@@ -218,6 +244,12 @@ def _problems(error: ValidationError, where: Where, kind: type[Section]) -> str:
         line = where.document.lines.get(place) or where.document.lines.get(place[:-1], 1)
         lines.append((line, f"{where.path}:{line}: {dotted(place)}: {message}"))
     return "\n".join(text for _, text in sorted(dict.fromkeys(lines)))
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean replay?`, or nothing."""
+    near = get_close_matches(name, known, 1, 0.6)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _keys_beside(place: Path, kind: type[BaseModel]) -> list[str]:

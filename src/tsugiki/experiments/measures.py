@@ -8,14 +8,15 @@ spikes                steps that stood out, as training recorded them: of runs, 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from tsugiki.errors import RecipeError
 from tsugiki.evaluation_files import KnownTask
 from tsugiki.experiment_results import Metric
+from tsugiki.experiments.experiment_file import nearest
 from tsugiki.experiments.sharing import stored_as
 from tsugiki.experiments.trials import Plan
 from tsugiki.recipe import Recipe
+from tsugiki.shapes import Path
 
 QUICK = "quick"
 """The suite that scores held-out text."""
@@ -62,20 +63,23 @@ def resolve(plan: Plan, known: Known) -> Measures:
         names[SPIKES] = Measure(Metric(SPIKES, higher_is_better=False), None, ())
     found: dict[str, Measure] = {}
     for key, asked in plan.file.asked.items():
-        where = f"{plan.file.where.at(*key.split('.'))}: {key}"
-        for name in asked:
+        for number, name in enumerate(asked):
+            at: Path = (*key.split("."), name)
+            if at not in plan.file.where.document.lines:  # a list
+                at = (*at[:-1], number)
+            where = f"{plan.file.where.at(*at)}: {key}"
             measure = names.get(name)
             if measure is not None:
                 found[name] = measure
                 problems += _differences(plan, measure, f"{where}: {name}")
                 continue
             shown = [one for one in names if not one.endswith("_bits")]
-            near = get_close_matches(name, shown, 1, 0.6)
             problems.append(
                 f"{where}: {name} is not measured by this recipe"
-                + (f"; did you mean {near[0]}?" if near else "")
+                + (nearest(name, shown) or ".")
                 + f" It measures {', '.join(shown)}"
             )
+    problems = problems or plan.file.misnamed_metrics()
     if problems:
         raise RecipeError("\n".join(problems))
     return Measures(found)

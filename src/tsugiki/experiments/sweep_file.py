@@ -76,17 +76,18 @@ def load_sweep(path: FilePath, *, check_files: bool = True) -> SweepFile:
 
     Raises RecipeError with a problem a line. The trials' recipes are not read yet: `trials.expand` does.
     """
-    where, section = read_section(path, SweepSection, "a sweep")
+    where, section = read_section(path, SweepSection, "sweep")
     if (section.trials is None) == (section.vary is None):
         raise RecipeError(f"{path}:1: give one of trials (named) and vary (a grid)")
     recipe_path, text, base = read_recipe(where, section, check_files)
     variants = tuple(_trials(section, where) if section.trials is not None else _grid(section, where))
-    names, problems = [variant.name.lower() for variant in variants], []
+    names = [variant.name.lower() for variant in variants]
+    problems: list[str] = []
     for variant in variants:
         found = taken_keys(variant.changes)
         if names.count(variant.name.lower()) > 1:
             found.insert(0, "two trials have this name; give them different values or names")
-        problems += [f"{path}:{variant.line}: trial {variant.name}: {one}" for one in found]
+        problems += map(variant.blame, found)
     if problems:
         raise RecipeError("\n".join(problems))
     return SweepFile(where, section, recipe_path, text, base, check_files, variants)
@@ -95,7 +96,9 @@ def load_sweep(path: FilePath, *, check_files: bool = True) -> SweepFile:
 def _trials(section: SweepSection, where: Where) -> Iterator[Variant]:
     assert section.trials is not None
     for name, changes in section.trials.items():
-        yield Variant(name, flat(changes), where.line("trials", name))
+        keys, title = flat(changes), f"trial {name}"
+        places = {key: f"{where.inside(('trials', name), key)}: {title}" for key in keys}
+        yield Variant(name, keys, f"{where.at('trials', name)}: {title}", places)
 
 
 def _grid(section: SweepSection, where: Where) -> Iterator[Variant]:
@@ -104,7 +107,9 @@ def _grid(section: SweepSection, where: Where) -> Iterator[Variant]:
     for values in itertools.product(*(list(enumerate(each)) for each in section.vary.values())):
         parts = [_label(labels[key], place, value) for key, (place, value) in zip(section.vary, values, strict=True)]
         changes = {key: value for key, (_, value) in zip(section.vary, values, strict=True)}
-        yield Variant("_".join(parts)[:64], flat(changes), where.line("vary"))
+        name = "_".join(parts)[:64]
+        places = {key: f"{where.inside(('vary',), key)}: trial {name}" for key in changes}
+        yield Variant(name, flat(changes), f"{where.at('vary')}: trial {name}", places)
 
 
 def _labels(keys: list[str]) -> dict[str, str]:
