@@ -81,8 +81,8 @@ class AttributionResult:
         if self.problem:
             yield f"nothing can be estimated: {self.problem}"
         if self.attribution is not None:
-            for missing in self.attribution.missing:
-                yield f"no run of {missing} finished"
+            if self.attribution.missing:
+                yield f"no run finished of {'; '.join(self.attribution.missing)}"
             if self.attribution.untold:
                 yield f"not in means and effects: {'; '.join(self.attribution.untold)}"
 

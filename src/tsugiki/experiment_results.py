@@ -189,7 +189,7 @@ class Attribution:
     seeds: tuple[str, ...]
     runs: int
     left_out: dict[str, str]
-    """Runs that diverged or died, and why; they are in no estimate."""
+    """Runs that diverged, died or have not ended, and why; they are in no estimate."""
     missing: tuple[str, ...]
     """Cells of which no run finished."""
     untold: tuple[str, ...]

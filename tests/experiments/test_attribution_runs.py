@@ -80,9 +80,46 @@ def test_what_runs_that_diverged_would_tell_is_named_and_the_rest_is_estimated(p
     assert "what no run that finished tells" in rate.words
     assert code.total.value == pytest.approx(0)
     words = list(remarks(result))
-    assert "no run of code with, rate bad, save often finished" in words
+    assert f"no run finished of {'; '.join(found.missing)}" in words
     assert any("seed 8: diverged at step 4: loss or gradient was not finite" in line for line in words)
     assert len(opened.again()) == 8
+
+
+def test_what_has_ended_is_estimated_while_the_others_run(project, open_attribution):
+    """With both cells of one factor at the other's first level, that factor is told, and the other is not."""
+    opened = open_attribution(project.write_attribution(seeds=2, compare=COMPARE))
+    opened.run_shared(silent)
+    for number in (0, 1):
+        opened.run_one(number, silent)
+    result = opened.estimate()
+    found = result.attribution
+    assert (result.finished, result.problem, found.runs, len(found.left_out)) == (False, "", 2, 6)
+    assert [(one.term, one.metric) for one in found.effects] == [
+        ("learning rate", "bits_per_byte:ja"), ("learning rate", "bits_per_byte:en"),
+    ]  # fmt: skip
+    assert found.effects[0].estimate.value == pytest.approx(-0.45)
+    assert all(one.certain is None for one in found.effects)
+    assert (found.decompositions[0].total, list(found.decompositions[0].alone)) == (None, ["learning rate"])
+    words = list(remarks(result))
+    assert "6 of 8 runs have not ended: what is said is of the others" in words
+    assert "not in means and effects: code with" in words
+    opened.run_one(2, silent)
+    found = opened.estimate().attribution
+    assert found.effects == ()  # averages over the other factor need the fourth cell
+    assert list(found.decompositions[0].alone) == ["code", "learning rate"]
+
+
+def test_before_anything_is_told_the_remedy_is_named(project, open_attribution):
+    opened = open_attribution(project.write_attribution())
+    opened.run_shared(silent)
+    opened.run_one(3, silent)
+    result = opened.estimate()
+    assert result.attribution is None
+    assert result.problem == (
+        "1 of 4 runs have ended, which do not answer what is asked yet; still to run: code-without_learning-rate-low, "
+        "seed 7; code-without_learning-rate-high, seed 7 and others. tsugiki attribute effects.yaml goes on, and "
+        "estimates at its end; tsugiki attribute status effects.yaml says where each run stands"
+    )
 
 
 def test_a_transfer_makes_a_matrix_and_is_answered_from_what_has_ended(project, open_attribution):
@@ -90,10 +127,15 @@ def test_a_transfer_makes_a_matrix_and_is_answered_from_what_has_ended(project, 
         factors=None, transfer={"sources": {"code": 10, "en": 10}, "domains": {"en": ["bits_per_byte:en"]}}, seeds=2
     )
     opened = open_attribution(path)
-    assert opened.estimate().problem == "no run has finished yet"
-    opened.run_shared(silent)
-    opened.run_one(0, silent)
-    assert "differ by one source alone" in opened.estimate().problem
+    for ended in (0, 1):
+        problem = opened.estimate().problem
+        assert problem.startswith(
+            f"{ended} of 8 runs have ended, which do not answer what is asked yet; still to run: "
+        )
+        assert "tsugiki attribute effects.yaml goes on" in problem
+        assert "all combinations" not in problem
+        opened.run_shared(silent)
+        opened.run_one(0, silent)
     for number in range(1, 8):
         opened.run_one(number, silent)
     result = opened.estimate()

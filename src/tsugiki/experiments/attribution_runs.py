@@ -11,7 +11,7 @@ from tsugiki.experiment_results import Attribution, Correlation, Metric, Transfe
 from tsugiki.experiments.attribution import Run, attribute
 from tsugiki.experiments.attribution_design import name_of
 from tsugiki.experiments.attribution_file import WITH, AttributionFile, load_attribution
-from tsugiki.experiments.collect import collect
+from tsugiki.experiments.collect import Collected, collect
 from tsugiki.experiments.correlation import correlate
 from tsugiki.experiments.experiment import BaseFolder, Experiment
 from tsugiki.experiments.measured import Ending
@@ -54,16 +54,20 @@ class AttributionRuns(Experiment):
         effects: Attribution | None = None
         matrix: Transfer | None = None
         correlations: tuple[Correlation, ...] = ()
-        problem = "no run has finished yet"
-        if any(trial.measured() for trial in found.trials):
+        problem = ""
+        if not any(trial.measured() for trial in found.trials):
+            problem = "no run has finished"
+        elif self.file.section.transfer is None:
+            effects, correlations = self._attribute(found, metrics)
+            if found.waiting and not effects.effects and not any(one.alone for one in effects.decompositions):
+                effects, correlations, problem = None, (), "nothing is told"
+        else:
             try:
-                problem = ""
-                if self.file.section.transfer is not None:
-                    matrix = self._transfer(found.trials, metrics)
-                else:
-                    effects, correlations = self._attribute(found.trials, metrics)
-            except RecipeError as error:  # what runs that have not ended would tell
+                matrix = self._transfer(found.trials, metrics)
+            except RecipeError as error:
                 problem = str(error)
+        if problem and found.waiting:
+            problem = self._too_early(found)
         result = AttributionResult(
             format=FORMAT, experiment=str(self.file.path), recipe=str(self.file.recipe_path),
             directory=str(self.plan.directory), finished=not found.waiting and bool(found.base), probe=self.probe(),
@@ -82,13 +86,26 @@ class AttributionRuns(Experiment):
         write_json(self.plan.directory / ATTRIBUTION_FILE, asdict(result))
         return result
 
+    def _too_early(self, found: Collected) -> str:
+        """Why what has ended answers nothing yet, and how to go on."""
+        count, waiting = len(self.plan.trials), [trial.title for trial in found.waiting]
+        first = "; ".join(waiting[:2]) + (" and others" if len(waiting) > 2 else "")
+        return (
+            f"{count - len(waiting)} of {count} runs have ended, which do not answer what is asked yet; still to run: "
+            f"{first}. tsugiki attribute {self.file.path} goes on, and estimates at its end; tsugiki attribute status "
+            f"{self.file.path} says where each run stands"
+        )
+
     def _attribute(
-        self, trials: Sequence[Measured], metrics: Sequence[Metric]
+        self, collected: Collected, metrics: Sequence[Metric]
     ) -> tuple[Attribution, tuple[Correlation, ...]]:
+        """What runs that have not ended would tell is left out, like what those would that failed."""
         runs = [
             Run(self.file.cells[trial.name], seed, _values(found))
-            for trial in trials for seed, found in trial.seeds.items()
+            for trial in collected.trials for seed, found in trial.seeds.items()
         ]  # fmt: skip
+        not_yet = Ending(diverged=False, reason="has not ended")
+        runs += [Run(self.file.cells[trial.name], trial.seed, not_yet) for trial in collected.waiting]
         effects = attribute(self.file.factors, runs, metrics, self.file.comparisons, self.file.terms)
         names = [factor.name for factor in self.file.factors]
         return effects, tuple(correlate(runs, (first, second), names) for first, second in self.file.section.correlate)
