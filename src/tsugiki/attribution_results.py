@@ -70,6 +70,10 @@ class AttributionResult:
     problem: str
     """Why nothing could be estimated; empty where it could."""
 
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """What each cell changes."""
+        return {cell.name: cell.changes for cell in self.cells}
+
     def remarks(self) -> Iterator[str]:
         """What a reader must know beside the tables: what is missing of them, and why."""
         for metric in self.metrics:

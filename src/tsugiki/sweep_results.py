@@ -155,3 +155,7 @@ class SweepResult:
         for metric in self.metrics:
             for reason in metric.left_out.values():
                 yield f"{metric.name}: {reason}; left out for all."
+
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """What each trial changes."""
+        return {trial.name: trial.changes for trial in self.trials}

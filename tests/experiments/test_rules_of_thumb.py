@@ -32,6 +32,18 @@ def test_weights_are_sampled_from_files_of_every_format(tmp_path, dtype):
     assert (size, part.min(), part.max()) == (200, 1.0, 1.0)
 
 
+def test_a_large_tensor_is_sampled_from_its_beginning_to_its_end(tmp_path):
+    """In 64 blocks of 256: no more pages of the file are touched, and what grows along it has its mean."""
+    ramp = torch.linspace(-1, 1, 4_000_000).reshape(2000, 2000)
+    save_file({"a.weight": ramp}, tmp_path / "model.safetensors")
+    ((size, part),) = read_weights(tmp_path).matrices
+    assert (size, len(part), part[0], part[-1]) == (4_000_000, 64 * 256, -1.0, 1.0)
+    assert float(part.mean()) == pytest.approx(0, abs=1e-4)
+    assert float((part**2).mean()) == pytest.approx(1 / 3, rel=0.05)
+    blocks = part.reshape(64, 256)
+    assert np.array_equal(blocks[10], ramp.ravel().numpy()[(first := int(10 * (size - 256) / 63)) : first + 256])
+
+
 @pytest.mark.parametrize(("rate", "share"), [(1e-6, 0.02), (2e-5, 0.30), (6e-5, 0.57), (1e-4, 0.88)])
 def test_the_published_shares_of_bf16_weights_that_a_step_moves(rate, share):
     drawn = torch.normal(0.0, 0.02, (200_000,), generator=torch.Generator().manual_seed(1))

@@ -56,6 +56,21 @@ def test_each_trial_is_run_and_judged_and_the_base_is_asked_once(project, open_s
     assert len(project.calls()) == 10
 
 
+def test_the_plan_stays_as_it_was_said_and_the_base_is_weighed_once(project, open_sweep):
+    path = project.write()
+    first = open_sweep(path).judge()
+    again = open_sweep(path)
+    again._base_folder = None  # nothing is read of it
+    again.run_here(silent)
+    result = again.judge()
+    assert result.finished
+    assert (result.plan, result.rules) == (first.plan, first.rules)
+    assert any("no rate has been measured yet" in line for line in result.plan)
+    changed = open_sweep(project.write(trials={**RATES, "more": {"training.learning_rate": 0.005}})).judge()
+    assert len(changed.rules[0].values) == 3
+    assert any("1.00k tokens a second" in line or "1k tokens a second" in line for line in changed.plan)
+
+
 def test_a_trial_that_diverges_or_dies_is_a_result_and_may_be_tried_again(project, open_sweep):
     sweep = open_sweep(project.write(trials={**BAD, **RATES}))
     sweep.run_here(silent)

@@ -26,7 +26,7 @@ from tsugiki.experiments.attribution_design import (
     two_way_terms,
 )
 from tsugiki.experiments.attribution_words import change_in_words, method_in_words
-from tsugiki.experiments.measured import Ending
+from tsugiki.experiments.measured import Ending, metric_of
 from tsugiki.least_squares import Array, PartialFit, effect_columns, partial_fit
 
 
@@ -168,12 +168,7 @@ class _Model:
 def value_of(run: Run, metric: str) -> float:
     """A metric of a run that finished. Raises DataError if it was not measured."""
     assert not isinstance(run.found, Ending)
-    if metric not in run.found:
-        raise DataError(
-            f"the run {cell_in_words(run.cell)}, seed {run.seed} has no value of the metric {metric} (it has "
-            f"{', '.join(run.found) or 'nothing'}). Evaluate it with that metric."
-        )
-    return run.found[metric]
+    return metric_of(run.found, metric, f"the run {cell_in_words(run.cell)}, seed {run.seed}")
 
 
 def _contrasts(model: _Model) -> Iterator[tuple[Term, str, Array]]:

@@ -49,7 +49,7 @@ class AttributionRuns(Experiment):
 
     def estimate(self) -> AttributionResult:
         """Estimate from what has ended, and write `attribution.json`."""
-        found = collect(self.plan, self.measures)
+        found, before = collect(self.plan, self.measures), self.earlier(ATTRIBUTION_FILE, AttributionResult)
         metrics = [one.metric for one in self.measures.every]
         effects: Attribution | None = None
         matrix: Transfer | None = None
@@ -79,8 +79,8 @@ class AttributionRuns(Experiment):
                 for one in self.measures.every
             ),
             base={name: one.value for name, one in found.base.items()}, cells=tuple(self._cells(self.runs(found))),
-            plan=tuple(self.described), attribution=effects, transfer=matrix, correlations=correlations,
-            problem=problem,
+            plan=before.plan if before else tuple(self.described), attribution=effects, transfer=matrix,
+            correlations=correlations, problem=problem,
         )  # fmt: skip
         self.plan.directory.mkdir(parents=True, exist_ok=True)
         write_json(self.plan.directory / ATTRIBUTION_FILE, asdict(result))

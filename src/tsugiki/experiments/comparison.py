@@ -14,7 +14,7 @@ from tsugiki.differences import item_variance, seed_variance
 from tsugiki.errors import DataError
 from tsugiki.estimates import Basis, Estimate, Variance, estimate
 from tsugiki.experiment_results import Metric
-from tsugiki.experiments.measured import Measurement, Trial
+from tsugiki.experiments.measured import Measurement, Trial, metric_of
 
 PLACES = Decimal("1e-12")
 _EXACT = Context(prec=400)
@@ -37,10 +37,10 @@ class ComparedMetric:
     def __init__(self, metric: Metric, base: Mapping[str, Measurement], trials: Sequence[Trial]) -> None:
         """Raises DataError where a model that was evaluated lacks the metric, or was asked other items."""
         self.metric = metric
-        self._base = _measurement(base, metric, "the base")
+        self._base = metric_of(base, metric.name, "the base")
         self._found = {
             trial.name: {
-                seed: _measurement(found, metric, f"trial {trial.name} at seed {seed}")
+                seed: metric_of(found, metric.name, f"trial {trial.name} at seed {seed}")
                 for seed, found in trial.measured().items()
             }
             for trial in trials
@@ -108,13 +108,6 @@ def _items(first: Sequence[Measurement], second: Sequence[Measurement]) -> list[
     if len(known) < len(parts):
         return []
     return [Variance(part.value / len(tasks) ** 2, part.freedom) for part in known]
-
-
-def _measurement(found: Mapping[str, Measurement], metric: Metric, of: str) -> Measurement:
-    if metric.name not in found:
-        have = ", ".join(found) or "nothing"
-        raise DataError(f"{of} has no value of the metric {metric.name} (it has {have}). Evaluate it with that metric.")
-    return found[metric.name]
 
 
 def _require_same_items(metric: Metric, base: Measurement, found: Measurement, of: str) -> None:

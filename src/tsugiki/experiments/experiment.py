@@ -8,8 +8,10 @@ found by the experiment's kind (`sweep`, `attribution_runs`).
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
-from tsugiki.errors import FINISHED, RESUMABLE, TsugikiError
+from tsugiki.attribution_results import AttributionResult
+from tsugiki.errors import FINISHED, RESUMABLE, DataError, StorageError, TsugikiError
 from tsugiki.experiments.collect import Collected, count_spikes
 from tsugiki.experiments.cost import plan_lines, probe_words
 from tsugiki.experiments.executors import Say, find_slots, run_locally
@@ -20,10 +22,12 @@ from tsugiki.experiments.runner import Stopped, Workers, held, is_over, last_err
 from tsugiki.experiments.slurm import submit, write_scripts
 from tsugiki.experiments.status import standing
 from tsugiki.experiments.trials import Plan, Trial, expand, write_recipes
+from tsugiki.files import read_json
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
-from tsugiki.sweep_results import Probe, RunResult
+from tsugiki.sweep_results import Probe, RunResult, SweepResult
 
+R = TypeVar("R", SweepResult, AttributionResult)
 BaseFolder = Callable[[Recipe], Path]
 """Where a recipe's base model lies on this machine."""
 
@@ -112,6 +116,17 @@ class Experiment:
                     raise TsugikiError(f"{verb} of what the trials share failed: {last_error(log)} (see {log})")
         for place in dict.fromkeys(str(one.recipe.prepared_dir) for one in makers):
             say(f"shared     token stores in {place}")
+
+    def earlier(self, name: str, shape: type[R]) -> R | None:
+        """The result in the experiment's folder, if it is of these runs: it has the plan as it was said before they
+        ran. None where there is none that can be read."""
+        try:
+            found = read_json(self.plan.directory / name, shape)
+        except (StorageError, DataError):
+            return None
+        same = found.probe == self.probe() and found.seeds == tuple(self.plan.file.seeds)
+        changes = {trial.name: trial.changes for trial in self.plan.trials}
+        return found if same and found.changes() == changes else None
 
     def probe(self) -> Probe:
         """How far the trials run."""

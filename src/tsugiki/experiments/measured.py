@@ -6,8 +6,12 @@ Collected from the artefacts of runs by others; nothing here reads a file.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from tsugiki.errors import DataError
 from tsugiki.statistics import Sample
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,14 @@ class Ending:
     """Its loss or scores were not finite: that is the recipe's doing. Otherwise it died (memory, machine, signal)."""
     reason: str
     """For people: "diverged at step 812", "killed by signal 9"."""
+
+
+def metric_of(found: Mapping[str, T], metric: str, of: str) -> T:
+    """What was found of a metric. Raises DataError, naming whose it is (`of`), where it was not measured."""
+    if metric not in found:
+        have = ", ".join(found) or "nothing"
+        raise DataError(f"{of} has no value of the metric {metric} (it has {have}). Evaluate it with that metric.")
+    return found[metric]
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,8 @@ class Sweep(Experiment):
 
     def judge(self) -> SweepResult:
         """Judge what has ended, and write `sweep.json`."""
-        found, (lines, rules) = collect(self.plan, self.measures), self.described
+        found, before = collect(self.plan, self.measures), self.earlier(SWEEP_FILE, SweepResult)
+        lines, rules = (before.plan, before.rules) if before is not None else self.described
         metric = {name: one.metric for name, one in self.measures.by_name.items()}
         judgement, by_loss = None, []
         if found.base and any(trial.measured() for trial in found.trials):

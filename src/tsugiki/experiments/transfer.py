@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tsugiki.errors import DataError, RecipeError
+from tsugiki.errors import RecipeError
 from tsugiki.estimates import Estimate, holm, is_certain
 from tsugiki.experiment_results import Metric, Transfer, TransferCell
 from tsugiki.experiments.attribution_design import refuse_aliased
 from tsugiki.experiments.attribution_words import with_interval
 from tsugiki.experiments.judge_words import listed
-from tsugiki.experiments.measured import Ending
+from tsugiki.experiments.measured import Ending, metric_of
 from tsugiki.least_squares import Fit, effect_columns, fit
 
 Mixture = frozenset[str]
@@ -97,12 +97,7 @@ def _difference(found: Fit, pair: Pair | None, mixtures: Sequence[Mixture]) -> E
 
 def _value(run: MixtureRun, metric: str) -> float:
     assert not isinstance(run.found, Ending)
-    if metric not in run.found:
-        raise DataError(
-            f"the run {_name(run.sources)}, seed {run.seed} has no value of the metric {metric} (it has "
-            f"{listed(list(run.found)) or 'nothing'}). Evaluate it with that metric."
-        )
-    return run.found[metric]
+    return metric_of(run.found, metric, f"the run {_name(run.sources)}, seed {run.seed}")
 
 
 def _name(mixture: Mixture) -> str:
