@@ -1,11 +1,14 @@
 """`validate`, `sample` and `inspect` on a prepared project: what they show is what training reads."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from extension_project import extension_recipe, make_base
+from tokenizers import Tokenizer
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, RecipeError
@@ -48,6 +51,39 @@ def test_validate_shows_samples_before_and_after_preparing(recipe):
     assert "not prepared yet" not in after
     assert "6 windows" in after
     assert "sample 1" in after
+
+
+def test_a_tokenizer_of_another_model_is_named_before_any_text_is_read(recipe, tmp_path, tiny_tokenizer_folder):
+    """By the ids that text can become: a token that is only added may have no row, as in Gemma 3."""
+
+    def shown(rows: int, folder: Path = tiny_tokenizer_folder) -> str:
+        changes = {"architecture": {"model_type": "mistral", "vocab_size": rows}, "tokenizer": str(folder)}
+        model = recipe.model.model_copy(update=changes)
+        return "\n".join(preview_samples(recipe.model_copy(update={"model": model}), 1))
+
+    assert "sample 0" in shown(384)
+    message = r"model.tokenizer: the tokenizer in .* makes ids up to 383, and the model has rows for 383 \(vocab_size\)"
+    with pytest.raises(RecipeError, match=message):
+        shown(383)
+    more = shutil.copytree(tiny_tokenizer_folder, tmp_path / "more")
+    tokenizer = Tokenizer.from_file(str(more / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<image>"])
+    tokenizer.save(str(more / "tokenizer.json"))
+    assert TextTokenizer.from_folder(more).vocabulary_size == 385
+    assert "sample 0" in shown(384, more)
+    with pytest.raises(RecipeError, match="makes ids up to 383, and the model has rows for 383"):
+        shown(383, more)
+
+
+def test_a_folders_own_configuration_says_its_rows(recipe, tmp_path, tiny_language_model_folder):
+    folder = shutil.copytree(tiny_language_model_folder, tmp_path / "base")
+    model = recipe.model.model_copy(update={"architecture": None, "tokenizer": None, "name_or_path": str(folder)})
+    of_folder = recipe.model_copy(update={"model": model})
+    assert "sample 0" in "\n".join(preview_samples(of_folder, 1))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"text_config": {**config, "vocab_size": 300}}))
+    with pytest.raises(RecipeError, match=r"model.name_or_path: .* the model has rows for 300"):
+        list(preview_samples(of_folder, 1))
 
 
 @pytest.mark.parametrize("sequence_length", [4096, 200_000])

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
@@ -231,10 +233,36 @@ def test_a_model_folder_is_looked_into(project):
     (model / "config.json").write_text("{")
     assert "is not valid JSON" in problems("model.name_or_path=model", check_files=True)[0]
     (model / "config.json").write_text('{"max_position_embeddings": 128}')
-    (line,) = problems("model.name_or_path=model", check_files=True)
+    line = problems("model.name_or_path=model", check_files=True)[-1]
     assert line.startswith("r:5: data.sequence_length: 512 is more than the model's 128 positions")
     (model / "config.json").write_text('{"max_position_embeddings": 512}')
+    (line,) = problems("model.name_or_path=model", check_files=True)
+    assert "model.name_or_path: model holds no weights: neither model.safetensors nor" in line
+    save_file({"a": np.ones((64, 64), np.float32)}, model / "model.safetensors")
     parse_recipe(GOOD, overrides=["model.name_or_path=model"])
+
+
+def test_weights_that_are_cut_short_missing_or_pickled_are_one_problem_each(project):
+    model = project / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"max_position_embeddings": 512}')
+    weights = model / "model.safetensors"
+    save_file({"a": np.ones((64, 64), np.float32)}, weights)
+    whole = weights.read_bytes()
+    for size in (len(whole) - 1, 100, 8, 0):
+        weights.write_bytes(whole[:size])
+        (line,) = problems("model.name_or_path=model", check_files=True)
+        assert "model.name_or_path: model/model.safetensors is no whole safetensors file" in line
+        assert "fetch the model again" in line
+    weights.unlink()
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {"a": "one.safetensors"}}')
+    (line,) = problems("model.name_or_path=model", check_files=True)
+    assert "names one.safetensors, which is missing: fetch the model again" in line
+    (model / "model.safetensors.index.json").unlink()
+    (model / "pytorch_model.bin").touch()
+    (line,) = problems("model.name_or_path=model", check_files=True)
+    assert "set model.allow_pickle: true" in line
+    parse_recipe(GOOD, overrides=["model.name_or_path=model", "model.allow_pickle=true"])
 
 
 def test_schema_checks_alone_need_no_inputs():

@@ -24,11 +24,12 @@ from tsugiki.corpus.store import StoreWriter, TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.corpus.windows import WindowReader
-from tsugiki.errors import DataError
+from tsugiki.errors import DataError, RecipeError
+from tsugiki.files import read_json
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_inputs import load_base_tokenizer, load_tokenizer
-from tsugiki.vocabulary.made_from import is_made
+from tsugiki.vocabulary.made_from import extended_folder, is_made
 
 PREVIEW_DOCUMENTS = 200
 """Of each source that are looked at, and more where they do not fill the windows that are shown."""
@@ -60,6 +61,7 @@ def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
         tokenizer = load_base_tokenizer(recipe)
     else:
         tokenizer = load_tokenizer(recipe)
+    _require_rows(recipe, tokenizer)
     with _open(recipe, tokenizer, count) as (sources, prepared):
         mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
         if prepared:
@@ -73,6 +75,26 @@ def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
         for sample in mixture.sample_numbers(range(count)).tolist():
             yield ""
             yield from render_sample(describe_sample(reader, tokenizer, sample))
+
+
+def _require_rows(recipe: Recipe, tokenizer: TextTokenizer) -> None:
+    """Raises RecipeError where text becomes ids that the model has no rows for: training would end at the first of
+    them. Of a model that is not on this machine yet nothing is known."""
+    config: dict[str, Any] = recipe.model.architecture or {}
+    if recipe.model.name_or_path is not None:
+        base = Path(recipe.model.name_or_path).expanduser()
+        folder = extended_folder(recipe) if recipe.vocabulary is not None and is_made(recipe) else base
+        config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    inner = config.get("text_config")
+    rows = (inner if isinstance(inner, dict) else config).get("vocab_size", config.get("vocab_size"))
+    before, after = boundaries(recipe, tokenizer)
+    largest = max(tokenizer.largest_piece, *before, *after, -1)
+    if isinstance(rows, int) and largest >= rows:
+        key = "name_or_path" if recipe.model.tokenizer is None else "tokenizer"
+        raise RecipeError(
+            f"model.{key}: the tokenizer in {tokenizer.folder} makes ids up to {largest:,}, and the model has rows for "
+            f"{rows:,} (vocab_size): it belongs to another model. Name the model's own tokenizer"
+        )
 
 
 def show_sample(recipe: Recipe, number: int) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tsugiki.errors import TsugikiError
 from tsugiki.files import read_json
+from tsugiki.model.weight_files import check_weight_files
 from tsugiki.recipe import CorpusSection, Recipe
 from tsugiki.shapes import Path, Problem
 
@@ -68,6 +69,7 @@ def _model_folder(recipe: Recipe, folder: FilePath) -> Iterator[Problem]:
         return
     try:
         yield from too_long_windows(recipe, read_json(path), str(path))
+        check_weight_files(folder, recipe.model.allow_pickle)
     except TsugikiError as error:
         yield Problem(("model", "name_or_path"), str(error))
 

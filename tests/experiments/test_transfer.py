@@ -100,9 +100,7 @@ def test_what_shows_no_transfer_is_refused():
         transfer(SOURCES[:2], some, [EXACT], DOMAINS)
     with pytest.raises(RecipeError, match="No two mixtures that finished differ by one source"):
         transfer(SOURCES, [run for run in some if len(run.sources) == 1], [EXACT], DOMAINS)
-    with pytest.raises(
-        DataError, match=r"seed 0 has no value of the metric mgsm \(it has bits_per_byte:code, exact\)"
-    ):
+    with pytest.raises(DataError, match=r"seed 0 has no value of the metric mgsm \(it has bits_per_byte:code, exact\)"):
         transfer(SOURCES, some, [Metric("mgsm")], DOMAINS)
     apart = [run for run in some if (run.seed == 0) == (run.sources == NONE)]
     with pytest.raises(RecipeError, match=r"cannot tell apart: .*the seeds"):

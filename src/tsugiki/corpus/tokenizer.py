@@ -43,6 +43,11 @@ class Engine(Protocol):
     """Tokens that stand beside that file: their pieces, and whether they are control tokens."""
     vocabulary_size: int
 
+    @property
+    def largest_piece(self) -> int:
+        """The largest id that is no added token's; -1 without pieces."""
+        ...
+
     def encode(self, text: str) -> NDArray[np.int32]: ...
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
     def decode(self, ids: Sequence[int], skip_special: bool) -> str: ...
@@ -71,6 +76,12 @@ class _TokenizersEngine:
             reason = str(error)[:300]  # it may quote the whole vocabulary
             raise ModelError(f"{path}: not a tokenizer that the installed tokenizers library reads: {reason}") from None
         self.vocabulary_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @property
+    def largest_piece(self) -> int:
+        added = self._tokenizer.get_added_tokens_decoder()
+        ids = self._tokenizer.get_vocab(with_added_tokens=False).values()
+        return max((token for token in ids if token not in added), default=-1)
 
     def _named(self, config: dict[str, Any]) -> set[str]:
         """The pieces that may stand before or after a document."""
@@ -170,6 +181,10 @@ class _SentencePieceEngine:
         self.added = _added_tokens(path.parent, config)
         self._hidden = {token for token, (_, special) in self.added.items() if special}
         self.vocabulary_size = max(self._own_size, *(token + 1 for token in self.added), 0)
+
+    @property
+    def largest_piece(self) -> int:
+        return self._own_size - 1
 
     def encode(self, text: str) -> NDArray[np.int32]:
         return np.array(self._processor.encode(text, num_threads=1), np.int32)
@@ -322,6 +337,12 @@ class TextTokenizer:
                 "anew with transformers"
             )
         return token
+
+    @property
+    def largest_piece(self) -> int:
+        """The largest id that ordinary text can become. (Added tokens may have ids beyond: Gemma 3's names an image
+        token that its text models have no row for.)"""
+        return self.engine.largest_piece
 
     @property
     def files(self) -> list[Path]:
