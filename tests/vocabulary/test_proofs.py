@@ -1,5 +1,9 @@
 """Good extended tokenizers of both families pass every proof; each broken one is named by the proof that should."""
 
+import builtins
+import errno
+import io
+import os
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -28,11 +32,12 @@ from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
 from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.tokenizer import TextTokenizer, open_engine
-from tsugiki.errors import ModelError
+from tsugiki.errors import ModelError, StorageError
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary import proofs as proofs_module
 from tsugiki.vocabulary.adversarial import adversarial_strings
-from tsugiki.vocabulary.loading_proofs import LineSample
+from tsugiki.vocabulary.loading_proofs import LineSample, prove_transformers
+from tsugiki.vocabulary.piece_proofs import read_vocabulary
 from tsugiki.vocabulary.proofs import Proof, TextProofs, prove
 
 JAPANESE = TargetCharacters.of_language("ja")
@@ -356,6 +361,28 @@ def test_a_folder_without_a_tokenizer_is_named(folders, tmp_path):
         prove(extended, tmp_path, [])
     with pytest.raises(ModelError, match="no tokenizer"):
         prove(tmp_path, base, [])
+
+
+def test_a_disk_that_refuses_a_file_is_no_fault_of_the_tokenizer(folders, monkeypatch):
+    _, folder = folders["sentencepiece"]
+    path = folder / "tokenizer.json"
+    engine = open_engine(path)
+
+    def refusing(file, *_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+
+    reads = [
+        (builtins, lambda: prove_transformers(folder, engine, ["a"], [])),  # transformers' own
+        (io, lambda: open_engine(path)),  # of tokenizer_config.json
+        (io, lambda: read_vocabulary(path, {})),
+        (io, lambda: read_vocabulary(folder / "tokenizer.model", {})),
+    ]
+    for module, read in reads:
+        read()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "open", refusing)
+            with pytest.raises(StorageError, match="the disk reported an input/output error"):
+                read()
 
 
 @pytest.mark.parametrize("kind", KINDS)

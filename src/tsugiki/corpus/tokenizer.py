@@ -17,7 +17,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from tsugiki.errors import ModelError
+from tsugiki.errors import ModelError, StorageError
+from tsugiki.files import explain_os_error
 from tsugiki.model_folder import own_files
 from tsugiki.printable import one_line
 
@@ -244,7 +245,7 @@ def _added_tokens(folder: Path, config: dict[str, Any]) -> dict[int, tuple[str, 
 def open_engine(path: Path) -> Engine:
     """The engine of one file, `tokenizer.json` or `tokenizer.model`, whatever else its folder holds.
 
-    Raises ModelError when the library cannot read it.
+    Raises ModelError when the library cannot read it, StorageError where the disk refuses a file beside it.
     """
     if not path.resolve().is_file():
         raise ModelError(f"{path}: not a file")
@@ -280,7 +281,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     _refuse_huge(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StorageError(explain_os_error(error, path, "read")) from error
+    except ValueError as error:
         raise ModelError(f"{path}: not JSON that can be read: {error}") from None
     if not isinstance(values, dict):
         raise ModelError(f"{path}: not a JSON object")

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tsugiki.corpus.tokenizer import PROBE, Engine, TextTokenizer
+from tsugiki.errors import StorageError
+from tsugiki.files import explain_os_error
 from tsugiki.vocabulary.piece_proofs import Findings, Proof
 
 ONLY_NEW = {"TokenizersBackend", "SentencePieceBackend"}
@@ -97,6 +99,8 @@ def prove_transformers(folder: Path, engine: Engine, lines: Iterable[str], contr
     try:
         theirs = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever the class raises for a file it does not like
+        if isinstance(error, OSError) and error.errno:  # of the disk; the library's own have no number
+            raise StorageError(explain_os_error(error, error.filename or folder, "read")) from error
         findings.fail("folder that AutoTokenizer does not load", f"{type(error).__name__}: {error}")
         return findings.proof("texts")
     control = [*control, *theirs.all_special_tokens]

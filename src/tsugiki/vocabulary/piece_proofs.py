@@ -14,7 +14,8 @@ from typing import Any
 import regex
 
 from tsugiki.corpus.byte_alphabet import bytes_of
-from tsugiki.errors import ModelError
+from tsugiki.errors import ModelError, StorageError
+from tsugiki.files import explain_os_error
 from tsugiki.scripts import EAST_ASIAN, LANGUAGES, TargetCharacters
 
 SPACE = "▁"
@@ -110,7 +111,9 @@ def read_vocabulary(path: Path, beside: dict[int, tuple[str, bool]]) -> Vocabula
             _read_json(vocabulary, ids)
         else:
             _read_model(vocabulary, ids)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise StorageError(explain_os_error(error, path, "read")) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not a tokenizer that can be read ({error!r})") from None
     own = set(vocabulary.pieces)
     for token, (piece, special) in beside.items():
@@ -149,9 +152,9 @@ def _read_json(vocabulary: Vocabulary, ids: dict[str, int]) -> None:
 def _read_model(vocabulary: Vocabulary, ids: dict[str, int]) -> None:
     from sentencepiece import sentencepiece_model_pb2
 
-    model = sentencepiece_model_pb2.ModelProto()
+    model, content = sentencepiece_model_pb2.ModelProto(), vocabulary.path.read_bytes()
     try:
-        model.ParseFromString(vocabulary.path.read_bytes())
+        model.ParseFromString(content)
     except Exception as error:  # DecodeError of the library, which is no ValueError
         raise ValueError(str(error)) from None
     kinds = sentencepiece_model_pb2.ModelProto.SentencePiece
