@@ -91,14 +91,6 @@ class EvaluationLine(TypedDict):
     probes: dict[str, Answered]
 
 
-class Document(TypedDict):
-    """A document in the batch of a spike."""
-
-    sample: int
-    source: NotRequired[str]
-    text: NotRequired[str]
-
-
 class SpikeLine(TypedDict):
     """A step whose loss or gradient stood out, and what was done about it."""
 
@@ -118,7 +110,6 @@ class SpikeLine(TypedDict):
     """`rewound`: the step that the run went back to. What later lines say of the steps after it is a new attempt."""
     skip: NotRequired[list[int]]
     """`rewound`: [a, b), the samples that are stepped over in that attempt."""
-    documents: NotRequired[list[Document]]
 
 
 OfAStep = TypeVar("OfAStep", StepLine, ValidationLine, EvaluationLine)

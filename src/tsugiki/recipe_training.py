@@ -107,8 +107,8 @@ class TrainingSection(Section):
     )
     spike_threshold: Annotated[float, Field(gt=0, le=1000)] = Field(
         default=6.0,
-        description="How far above the median of the latest 32 steps a spike begins, in robust standard deviations of"
-        " the noise of the last 128.",
+        description="How far above what the latest steps of its sources had a spike begins, in robust standard"
+        " deviations of the noise of the last 128 steps.",
         json_schema_extra=EXTENDING,
     )
     rewind_before: CountOrZero = Field(

@@ -127,7 +127,7 @@ def metrics(text: str = "") -> list[dict[str, Any]]:
     ]
     lines.append({
         "kind": "spike", "step": 26, "loss": 9.0, "grad_norm": 80.0, "action": "rewound", "reason": f"loss {text}",
-        "loss_limit": 4.5, "norm_limit": 100.0, "to": 20, "skip": [300, 306], "samples": [150, 156], "documents": [{"sample": 150, "source": "novels", "text": f"文書 {text}"}],
+        "loss_limit": 4.5, "norm_limit": 100.0, "to": 20, "skip": [300, 306], "samples": [150, 156],
     })  # fmt: skip
     lines += [step_line(step) for step in range(22, 41, 2)]
     lines.append(

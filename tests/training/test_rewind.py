@@ -83,7 +83,7 @@ def test_a_spike_is_recorded_with_its_samples_and_skipped_where_asked(open_tiny,
     if policy == "skip":
         assert changed == []  # neither weights nor moments nor the count of steps
         assert run.optimizer.tensors()["lm_head.weight.step"] == STEPS - 1
-        assert run.recent.losses[-6:] == tuple(figures["loss"] for figures in recorder.steps[-6:])
+        assert run.recent.losses[-6:] == [figures["loss"] for figures in recorder.steps[-6:]]
         assert spike["loss"] not in run.recent.losses
     else:
         assert len(changed) > 10

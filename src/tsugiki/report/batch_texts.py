@@ -6,11 +6,11 @@ from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import TsugikiError
-from tsugiki.metrics_file import Document
 from tsugiki.report.figures import order_of_data
 from tsugiki.report.run_directory import RunDirectory, found_at
 
@@ -18,7 +18,15 @@ CHARACTERS = 400
 """Of a sample's text that are shown."""
 
 
-def batch_texts(run: RunDirectory, samples: Sequence[int]) -> list[Document]:
+class SampleText(TypedDict):
+    """A sample, and how its text begins."""
+
+    sample: int
+    source: str
+    text: str
+
+
+def batch_texts(run: RunDirectory, samples: Sequence[int]) -> list[SampleText]:
     """The beginnings of global samples; none where stores or tokenizer are not here, or not those of the run."""
     mixture, prepared = order_of_data(run), found_at(run, run.recipe.prepared_dir)
     if mixture is None or prepared is None or not samples:
@@ -35,7 +43,7 @@ def batch_texts(run: RunDirectory, samples: Sequence[int]) -> list[Document]:
         }  # fmt: skip
         length = run.recipe.data.sequence_length
         return [
-            Document(sample=sample, source=name, text=_text(tokenizer, stores[name].window(window, length)))
+            SampleText(sample=sample, source=name, text=_text(tokenizer, stores[name].window(window, length)))
             for sample, name, window in zip(samples, names, drawn.window.tolist(), strict=True) if name in stores
         ]  # fmt: skip
     except TsugikiError as error:

@@ -100,7 +100,7 @@ def _by_source(lines: Sequence[StepLine], colour: dict[str, int]) -> list[Line]:
 
 
 def _spikes(run: RunDirectory, named: bool) -> Part:
-    """Each spike with what was done about it and the documents that were in its batch."""
+    """Each spike with what was done about it and the text that was in its batch."""
     spikes = run.metrics.spikes
     if not spikes:
         return None
@@ -122,12 +122,10 @@ def _spikes(run: RunDirectory, named: bool) -> Part:
 
 def _spike(run: RunDirectory, spike: SpikeLine, *, with_texts: bool) -> list[Part]:
     first, end = [*spike.get("samples", []), 0, 0][:2]
-    known = spike.get("documents") or (batch_texts(run, range(first, end)[:SAMPLES_SHOWN]) if with_texts else [])
-    documents: list[Part] = []
-    for each in known:
-        name = f"sample {each['sample']:,}" + (f", {each['source']}" if "source" in each else "")
-        text = element("blockquote", each.get("text", ""), class_="sample")
-        documents.append(element("details", element("summary", name), text))
+    texts: list[Part] = []
+    for each in batch_texts(run, range(first, end)[:SAMPLES_SHOWN]) if with_texts else []:
+        summary = element("summary", f"sample {each['sample']:,}, {each['source']}")
+        texts.append(element("details", summary, element("blockquote", each["text"], class_="sample")))
     batch = f"samples {first:,} to {end - 1:,}" if end > first else ""
     done = [spike.get("action", ""), spike.get("reason", "")]
     if "to" in spike:
@@ -137,7 +135,7 @@ def _spike(run: RunDirectory, spike: SpikeLine, *, with_texts: bool) -> list[Par
     return [
         f"{spike['step']:,}", _with_limit(spike.get("loss"), spike.get("loss_limit"), NATS),
         _with_limit(spike.get("grad_norm"), spike.get("norm_limit"), NORM), ", ".join(part for part in done if part),
-        join(batch, *documents),
+        join(batch, *texts),
     ]  # fmt: skip
 
 

@@ -37,8 +37,8 @@ class StepBatch:
 
     step: int
     micro_batches: list[MicroBatch]
-    target_count: int  # of this rank; the loop sums it over ranks
-    source_targets: np.ndarray  # [sources] int64, targets by source, of this rank
+    target_count: int  # of this rank
+    source_targets: np.ndarray  # [sources] int64, the same by source; the loop sums them over ranks
     wait_seconds: float = 0.0
 
 

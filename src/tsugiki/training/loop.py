@@ -36,12 +36,13 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     model's sharding and clipped once, by their global norm.
     """
     step, learning_rate = run.step + 1, run.schedule(run.step + 1)
-    limits = run.limits()  # set by the steps before
-    targets, stops, written = run.processes.agree(  # one small reduction on the CPU before the first forward
-        [batch.target_count, run.stop_requested(), run.checkpointer.local_done()]
+    stops, written, *source_targets = run.processes.agree(  # one small reduction on the CPU before the first forward
+        [run.stop_requested(), run.checkpointer.local_done(), *batch.source_targets.tolist()]
     )
+    targets = sum(source_targets)
+    limits = run.limits(source_targets)  # set by the steps before, for a batch of this composition
     run.seed_noise(step)
-    sums = StepSums(batch.source_targets, run.processes.device)
+    sums = StepSums(len(source_targets), run.processes.device)
     for micro in batch.micro_batches if targets else []:
         run.model.sum_over_replicas(micro is batch.micro_batches[-1])
         output = run.model(micro.inputs, micro.targets, micro.positions)
@@ -58,9 +59,9 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     if targets:
         run.optimizer.step(step, learning_rate, skip=refused)
     record = sums.record(  # the only device sync
-        loss, norm, spike, refused, step=step, learning_rate=learning_rate, targets=targets, limits=limits,
-        has_router=run.model.has_router, stop=stops > 0, saved=written == run.processes.world,
-        wait_seconds=batch.wait_seconds,
+        loss, norm, spike, refused, step=step, learning_rate=learning_rate, targets=targets,
+        source_targets=source_targets, limits=limits, has_router=run.model.has_router, stop=stops > 0,
+        saved=written == run.processes.world, wait_seconds=batch.wait_seconds,
     )  # fmt: skip
     run.step, run.tokens = step, run.tokens + targets
     run.bad_steps, run.recent = 0 if record.finite else run.bad_steps + 1, run.recent.after(record)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -61,15 +60,11 @@ class StepRecord:
 
 
 class StepSums:
-    """What a step adds up, kept on the device until it is over: nats and targets by source [sources], and the router's
-    loss times the targets that it is a mean over [1].
+    """What a step adds up, kept on the device until it is over: nats by source [sources], and the router's loss times
+    the targets that it is a mean over [1]."""
 
-    `source_targets` [sources] int64: this rank's targets by source.
-    """
-
-    def __init__(self, source_targets: np.ndarray, device: torch.device):
-        self.nats = torch.zeros(len(source_targets), dtype=torch.float64, device=device)
-        self.targets = torch.from_numpy(source_targets).to(device, torch.float64)
+    def __init__(self, sources: int, device: torch.device):
+        self.nats = torch.zeros(sources, dtype=torch.float64, device=device)
         self.router = torch.zeros(1, dtype=torch.float64, device=device)
 
     def add(self, micro: MicroBatch, output: LossOutput) -> None:
@@ -84,21 +79,19 @@ class StepSums:
         Copies of the model may have rounded their norm otherwise: with the mean all judge the step by the same bits.
         """
         shared = norm.detach().double().reshape(1) / dist.get_world_size()
-        everything = torch.cat([self.nats, self.targets, self.router, shared])
+        everything = torch.cat([self.nats, self.router, shared])
         dist.all_reduce(everything)
-        self.nats, self.targets, self.router, shared = everything.split([len(self.nats), len(self.targets), 1, 1])
+        self.nats, self.router, shared = everything.split([len(self.nats), 1, 1])
         return self.nats.sum(), shared[0]
 
     def record(self, *of_step: torch.Tensor, has_router: bool, **known: Any) -> StepRecord:
         """What the step did: the sums and `of_step` (loss, gradient norm, whether it is a spike, whether it was refused
         [0-dim]) in one transfer; `known` on the host."""
         figures = torch.stack([figure.double() for figure in of_step])
-        on_host, sources = torch.cat([figures, self.nats, self.targets, self.router]).tolist(), len(self.nats)
-        loss, norm, spike, refused = on_host[:4]
+        loss, norm, spike, refused, *nats, router = torch.cat([figures, self.nats, self.router]).tolist()
         return StepRecord(
-            loss=loss, grad_norm=norm, spike=bool(spike), refused=bool(refused), source_nats=on_host[4 : 4 + sources],
-            source_targets=[round(count) for count in on_host[4 + sources : -1]],
-            router_loss=on_host[-1] / known["targets"] if has_router and known["targets"] else None, **known,
+            loss=loss, grad_norm=norm, spike=bool(spike), refused=bool(refused), source_nats=nats,
+            router_loss=router / known["targets"] if has_router and known["targets"] else None, **known,
         )  # fmt: skip
 
 

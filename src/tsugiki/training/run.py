@@ -8,7 +8,7 @@ disk.
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,10 +102,12 @@ class Run:
         numbers = self.mixture.sample_numbers([(first - 1) * size, last * size - 1])
         return int(numbers[0]), int(numbers[1]) + 1
 
-    def limits(self) -> Limits:
-        """What the next step must not exceed: known from those before it, and on every process the same."""
+    def limits(self, source_targets: Sequence[int]) -> Limits:
+        """What the next step must not exceed: known from those before it and from the targets that it has by source on
+        all processes, and on every process the same."""
         _, end = self.samples_of(self.step + 1, self.step + 1)
-        return self.recent.limits(self.mixture.stage_of(end - 1), self.recipe.training.spike_threshold)
+        stage = self.mixture.stage_of(end - 1)
+        return self.recent.limits(stage, source_targets, self.recipe.training.spike_threshold)
 
     def stop_requested(self) -> bool:
         """Whether this process was asked to stop, or must in order to save before its Slurm job ends."""

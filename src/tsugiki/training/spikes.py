@@ -1,10 +1,17 @@
 """What a spike is: a step whose loss or gradient norm stands far above those of the steps before it.
 
-The limits of a step follow from the last `WINDOW` steps that were applied, so they are known before it begins, and the
-device can refuse its update without the host having to look:
+The limits of a step follow from the last `WINDOW` steps that were applied and from how many targets it has of each
+source, so they are known before it begins, and the device can refuse its update without the host having to look:
 
-    loss:           median of the latest steps + threshold × spread
+    loss:           what is expected + threshold × spread
     gradient norm:  the same of its logarithm, since norms vary by factors
+
+Sources differ by nats, and a batch of a few windows holds now more of one and now of another: its mixture is known and
+no news. So the loss that is expected is the mean, over the targets of a step, of the usual losses of their sources,
+each the median over the latest steps that hold the source. The norm that is expected is the largest of the medians over
+the latest steps that hold a source of the step: a rare and hard one brings a large norm each time. The spread is that
+of what the steps had beyond what was expected of them. Where all steps have the same mixture, all this comes to the
+median of the latest steps, and the spread of their losses and norms.
 
 The spread is the median step from one value to the next, times 1.4826 / √2 (of independent values of a normal
 distribution that is the standard deviation): a loss that falls through the window does not widen it, as it would widen
@@ -13,13 +20,15 @@ that a quarter of the window are outliers. A running estimate would need a rate 
 the window is a few kB of a checkpoint's JSON, where a resumed run finds the very same limits. What is not finite is a
 spike at any time.
 
-The first steps, and those after another stage of the mixture has begun, are not judged: its loss is another.
+The first steps, those after another stage of the mixture has begun, and those with a source that the window hardly
+holds are not judged: nobody knows what loss to expect.
 """
 
 import math
+import operator
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +42,8 @@ WINDOW = 128
 """Steps that a spread rests on."""
 LATEST = 32
 """Steps that a median is taken of, short against the fall of the loss; before so many nothing is judged."""
+FEW = 4
+"""Steps of the window that must hold a source before a step with targets of it is judged."""
 _TO_SIGMA = 1.4826 / math.sqrt(2)
 _LEAST_LOSS_SPREAD = 0.01
 """Of the median loss: steps that hardly differ would make a spike of a hundredth of a nat."""
@@ -64,54 +75,98 @@ class Recent:
     """The latest applied steps of one stage of the mixture, oldest first; a step makes a new one of it (`after`)."""
 
     stage: int = 0
-    losses: tuple[float, ...] = ()
+    targets: tuple[tuple[int, ...], ...] = ()
+    """[steps, sources]: target tokens."""
+    nats: tuple[tuple[float, ...], ...] = ()
+    """[steps, sources]: their summed nats."""
     norms: tuple[float, ...] = ()
     spikes_in_a_row: int = 0
     """Up to the last step, whatever was done about them."""
 
-    def limits(self, stage: int, threshold: float) -> Limits:
-        """Of the next step, which lies in this stage; the threshold counts spreads."""
-        if stage != self.stage or len(self.losses) < LATEST:
+    @property
+    def losses(self) -> list[float]:
+        """[steps]: nats a target."""
+        return [sum(nats) / sum(targets) for nats, targets in zip(self.nats, self.targets, strict=True)]
+
+    def limits(self, stage: int, source_targets: Sequence[int], threshold: float) -> Limits:
+        """Of the next step, which lies in this stage and has so many targets of each source; the threshold counts
+        spreads."""
+        if stage != self.stage or len(self.norms) < LATEST:
             return Limits(stage)
-        loss, spread = _centre_and_spread(self.losses)
-        log_norm, log_spread = _centre_and_spread([math.log(max(norm, sys.float_info.min)) for norm in self.norms])
-        return Limits(
-            stage,
-            loss + threshold * max(spread, _LEAST_LOSS_SPREAD * abs(loss)),
-            _exp(log_norm + threshold * max(log_spread, _LEAST_NORM_SPREAD)),
-        )
+        sources = range(len(source_targets))
+        holding = [[step for step, held in enumerate(self.targets) if held[source]] for source in sources]
+        seen = [steps for steps, count in zip(holding, source_targets, strict=True) if count]
+        if not seen or any(len(steps) < FEW for steps in seen):
+            return Limits(stage)
+        judged = (holding, source_targets, threshold)
+        return Limits(stage, self._loss_limit(*judged), self._norm_limit(*judged))
+
+    def _loss_limit(self, holding: Sequence[Sequence[int]], source_targets: Sequence[int], threshold: float) -> float:
+        """`holding`: for each source the steps that hold it."""
+        usual = [
+            _middle([self.nats[step][source] / self.targets[step][source] for step in steps])
+            for source, steps in enumerate(holding)
+        ]
+
+        def expected(targets: Sequence[int]) -> float:
+            return sum(map(operator.mul, targets, usual)) / sum(targets)
+
+        left = [loss - expected(targets) for loss, targets in zip(self.losses, self.targets, strict=True)]
+        loss = expected(source_targets)
+        return loss + threshold * max(_spread(left), _LEAST_LOSS_SPREAD * abs(loss))
+
+    def _norm_limit(self, holding: Sequence[Sequence[int]], source_targets: Sequence[int], threshold: float) -> float:
+        """The same of the gradient norm."""
+        logs = [math.log(max(norm, sys.float_info.min)) for norm in self.norms]
+        usual = [_middle([logs[step] for step in steps]) for steps in holding]
+
+        def expected(targets: Sequence[int]) -> float:
+            return max(usual[source] for source, count in enumerate(targets) if count)
+
+        left = [log - expected(targets) for log, targets in zip(logs, self.targets, strict=True)]
+        return _exp(expected(source_targets) + threshold * max(_spread(left), _LEAST_NORM_SPREAD))
 
     def after(self, record: "StepRecord") -> "Recent":
         """With a step behind it. What was not applied has left no trace in the weights, and leaves none here."""
         in_a_row = self.spikes_in_a_row + 1 if record.spike else 0
         if not record.applied:
             return replace(self, spikes_in_a_row=in_a_row)
-        losses, norms = (self.losses, self.norms) if record.limits.stage == self.stage else ((), ())
+        stage = record.limits.stage
+        former = self if stage == self.stage else Recent()
         return Recent(
-            record.limits.stage, (*losses, record.loss)[-WINDOW:], (*norms, record.grad_norm)[-WINDOW:], in_a_row
+            stage,
+            (*former.targets, tuple(record.source_targets))[-WINDOW:],
+            (*former.nats, tuple(record.source_nats))[-WINDOW:],
+            (*former.norms, record.grad_norm)[-WINDOW:],
+            in_a_row,
         )
 
     def as_json(self) -> dict[str, Any]:
         """For a checkpoint; Python writes and reads floats to the last bit."""
         return {
-            "stage": self.stage, "losses": list(self.losses), "norms": list(self.norms),
-            "spikes_in_a_row": self.spikes_in_a_row,
+            "stage": self.stage, "targets": list(map(list, self.targets)), "nats": list(map(list, self.nats)),
+            "norms": list(self.norms), "spikes_in_a_row": self.spikes_in_a_row,
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> "Recent":
-        """What `as_json` gave; nothing of a checkpoint that was written without."""
+        """What `as_json` gave; nothing of a checkpoint that was written without, or before sources were told apart."""
+        if "nats" not in kept:
+            return cls()
         return cls(
-            kept.get("stage", 0), tuple(kept.get("losses", ())), tuple(kept.get("norms", ())),
-            kept.get("spikes_in_a_row", 0),
+            kept["stage"], tuple(map(tuple, kept["targets"])), tuple(map(tuple, kept["nats"])), tuple(kept["norms"]),
+            kept["spikes_in_a_row"],
         )  # fmt: skip
 
 
-def _centre_and_spread(values: list[float] | tuple[float, ...]) -> tuple[float, float]:
-    """Median of the latest values, and their noise in units of a normal distribution's standard deviation."""
-    return statistics.median(values[-LATEST:]), _TO_SIGMA * statistics.median(
-        abs(value - former) for former, value in pairwise(values)
-    )
+def _middle(values: Sequence[float]) -> float:
+    """Median of the latest values; 0 of none, for a source that no step holds."""
+    return statistics.median(values[-LATEST:]) if values else 0.0
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The noise of values, oldest first, in units of a normal distribution's standard deviation."""
+    return _TO_SIGMA * statistics.median(abs(value - former) for former, value in pairwise(values))
 
 
 def _exp(value: float) -> float:
