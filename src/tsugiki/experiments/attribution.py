@@ -140,7 +140,10 @@ class _Model:
         blocks = effect_columns([self.seeds.index(run.seed) for run in runs], len(self.seeds))
         self._design = np.hstack([design, blocks])
         self._names = [*map(name_of, owners), *["the seeds"] * blocks.shape[1]]
-        self.freedom = len(runs) - int(np.linalg.matrix_rank(self._design))
+        rank = int(np.linalg.matrix_rank(self._design))
+        self.freedom = len(runs) - rank
+        self.full = rank == self._design.shape[1]
+        """Whether the runs tell every column."""
         self._everything = full_design(factors)
         self._coded = self._rows(self._everything)
 
@@ -244,6 +247,11 @@ def _decompose(
 ) -> list[Decomposition]:
     start, end, parts = comparison.start, comparison.end, _parts(factors, comparison)
     model = _Model(factors, _terms_of_change(terms, parts), runs)
+    saturated = _Model(factors, list(all_terms([factor.name for factor in factors])), runs)
+    if saturated.full and saturated.freedom > 0:
+        # Every cell is its own mean. What main effects and pairs make of a cell can lie far from it: where a share is
+        # near 0 or 1, beyond them.
+        model = saturated
     origin = model.cell(start)
     total = model.cell(end) - origin
     weights = {
