@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tsugiki.differences import influences, item_variance, seed_variance
+from tsugiki.differences import alike_spreads, influences, item_variance, seed_variance
 from tsugiki.estimates import Variance, estimate
 from tsugiki.score_combinations import bits_per_byte, bleu
 from tsugiki.statistics import Sample
@@ -181,6 +181,55 @@ def test_seed_variances_are_pooled_over_trials():
     assert seed_variance(values) == Variance(pytest.approx((2 + 6) / 3), 3)  # sums of squares over degrees of freedom
     assert seed_variance({"a": {0: 1.0}, "b": {0: 2.0}}) is None
     assert seed_variance({}) is None
+
+
+def spreading(generator, *deviations, seeds=2):
+    """Values [trial][seed] around 0, which spread by these."""
+    return {f"{n}": dict(enumerate(generator.normal(0, of, seeds))) for n, of in enumerate(deviations)}
+
+
+@pytest.mark.parametrize(
+    ("deviations", "seeds"),
+    [
+        ((1, 1, 1, 1), 2),
+        ((1, 1, 1), 3),
+        ((1, 1, 1, 100), 2),
+        ((1, 1, 1, 10), 3),
+        ((1, 1, 100, 100), 2),
+        ((1, 1, 100), 2),
+    ],
+)
+def test_intervals_of_sound_trials_cover_beside_wrecks_and_are_not_as_wide_as_these(deviations, seeds):
+    generator, covered, wide, before = np.random.default_rng(31), 0, [], 0
+    for _ in range(2 * REPEATS):
+        values = spreading(generator, *deviations, seeds=seeds)
+        alike, mean = alike_spreads(values), np.mean(list(values["0"].values()))
+        pooled = seed_variance({name: of for name, of in values.items() if name in (alike if "0" in alike else {"0"})})
+        found = estimate(mean, [Variance(pooled.value / seeds, pooled.freedom)], "seeds")
+        everything = seed_variance(values)
+        covered += found.contains(0)
+        before += estimate(mean, [Variance(everything.value / seeds, everything.freedom)], "seeds").contains(0)
+        wide.append((found.high - found.low) / 2)
+    assert LEAST <= covered / (2 * REPEATS) <= MOST
+    assert np.median(wide) < 5  # times the deviation; with one wreck of 100 pooled over all, 90
+    if max(deviations) > 1:
+        assert before / (2 * REPEATS) > 0.98
+
+
+def test_trials_that_spread_alike_are_told_from_wrecks():
+    generator, spared, found = np.random.default_rng(32), 0, 0
+    for _ in range(300):
+        spared += len(alike_spreads(spreading(generator, 1, 1, 1, 1))) == 4
+        found += alike_spreads(spreading(generator, 1, 1, 1, 1, 300, 300)) == {"0", "1", "2", "3"}
+    assert spared / 300 > 0.96
+    assert found / 300 > 0.95
+    small, large = {0: 1.0, 1: 1.001}, {0: 1.0, 1: 9.0}
+    assert alike_spreads({"a": small, "b": {0: 2.0, 1: 2.001}, "c": small, "d": large}) == {"a", "b", "c"}
+    equal = {0: 0.5, 1: 0.5}  # scores of a few items: no measure of how far others may spread
+    assert alike_spreads({"a": equal, "b": equal, "c": equal, "d": {0: 0.5, 1: 0.55}}) == {"a", "b", "c", "d"}
+    assert alike_spreads({"a": small, "b": small, "c": large, "one seed": {0: 5.0}}) == {"a", "b", "one seed"}
+    assert alike_spreads({"a": {0: 1.0}, "b": {0: 2.0}}) == {"a", "b"}
+    assert alike_spreads({}) == set()
 
 
 def test_what_a_seed_does_to_all_trials_drops_out_of_their_differences():

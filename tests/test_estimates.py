@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from tsugiki.estimates import Estimate, Variance, estimate, holm, is_certain, student_quantile, student_tails
+from tsugiki.estimates import (
+    Estimate,
+    Variance,
+    estimate,
+    holm,
+    is_certain,
+    ratio_tail,
+    student_quantile,
+    student_tails,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +37,14 @@ def test_tails_of_student_for_broken_degrees_of_freedom_are_what_numbers_drawn_s
     for t in (0.5, 2.0, 4.0):
         share = (drawn > t).mean()
         assert student_tails(t, 3.7) == pytest.approx(share, abs=4 * math.sqrt(share / len(drawn)))
+
+
+def test_ratios_of_variances_have_the_tails_of_f():
+    for ratio in (0.1, 1.0, 3.0, 50.0):
+        assert ratio_tail(ratio, 2, 7) == pytest.approx((1 + 2 * ratio / 7) ** -3.5, abs=1e-14)  # closed for 2 above
+        assert ratio_tail(ratio, 3, 5) == pytest.approx(1 - ratio_tail(1 / ratio, 5, 3), abs=1e-14)
+        assert ratio_tail(ratio, 1, 4.5) == pytest.approx(student_tails(math.sqrt(ratio), 4.5), abs=1e-14)
+    assert (ratio_tail(0.0, 3, 2), ratio_tail(math.inf, 3, 2)) == (1.0, 0.0)
 
 
 def test_the_limits_of_an_estimate_are_where_its_p_value_is_five_percent():

@@ -1,17 +1,23 @@
 """Differences between models on the same items, where trainings differ by their seeds, too.
 
 The variance of a difference is that of the items' differences, averaged over seeds, over the number of items, plus the
-variance between seeds, pooled over all trials, over the number of seeds. With 2 or 3 seeds such intervals cover 93 to
-96 % in simulations; from items alone 73 to 94 %, with items and seeds resampled 84 to 94 %. A trial's own two seeds
-give an interval several times as wide, which items do not enter (tests/test_differences.py holds all of this).
+variance between seeds, pooled over the trials that spread alike, over the number of seeds. With 2 or 3 seeds such
+intervals cover 93 to 96 % in simulations; from items alone 73 to 94 %, with items and seeds resampled 84 to 94 %. A
+trial's own two seeds give an interval several times as wide, which items do not enter (tests/test_differences.py holds
+all of this).
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import variance
 
 import numpy as np
 
-from tsugiki.estimates import Variance
+from tsugiki.estimates import Variance, ratio_tail
 from tsugiki.statistics import Array, Sample, is_binary, mean
+
+APART = 0.01
+"""How often a sound trial may be taken for a wreck. At 5 %, intervals of sound ones cover 93.5 % instead of 94.5 %."""
 
 
 def influences(sample: Sample) -> Array:
@@ -48,6 +54,31 @@ def item_variance(first: Sequence[Sample], second: Sequence[Sample]) -> Variance
     if samples[0].combine is mean and all(is_binary(sample.rows) for sample in samples):
         differences = np.append(differences, [1.0, -1.0])
     return Variance(float(differences.var(ddof=1)) / len(differences), items - 1)
+
+
+def alike_spreads(values: Mapping[str, Mapping[int, float]]) -> set[str]:
+    """The trials whose values [trial][seed] may spread alike between seeds: those to pool over. The others are wrecks,
+    such as one that all but diverged, whose spread says nothing of the sound ones'.
+
+    The largest spreads are compared with that of all smaller ones (F), each at 1 % over the number that are compared,
+    half of the trials at most; every one from the last that stands out upwards is a wreck, so that two do not hide each
+    other (as Rosner 1983 looks for several outliers). A trial at one seed spreads not at all, and is none.
+    """
+    spreads = {
+        name: Variance(variance(of.values()), len(of) - 1) for name, of in values.items() if len(of) > 1
+    }  # fmt: skip
+    order = sorted(spreads, key=lambda name: -spreads[name].value)
+    wrecks = 0
+    for place in range(len(order) // 2):
+        rest = [spreads[name] for name in order[place + 1 :]]
+        freedom = math.fsum(one.freedom for one in rest)
+        pooled = math.fsum(one.value * one.freedom for one in rest) / freedom
+        largest = spreads[order[place]]
+        # Scores of a few items are often equal at all seeds: such a 0 says nothing of how far they spread.
+        chance = ratio_tail(largest.value / pooled, largest.freedom, freedom) if pooled > 0 else 1.0
+        if chance * (len(rest) + 1) < APART:
+            wrecks = place + 1
+    return set(values) - set(order[:wrecks])
 
 
 def seed_variance(values: Mapping[str, Mapping[int, float]], *, same_seeds: bool = False) -> Variance | None:

@@ -114,17 +114,23 @@ def student_quantile(freedom: float) -> float:
 
 
 def student_tails(t: float, freedom: float) -> float:
-    """The share of Student's distribution that lies further from 0 than t >= 0, to both sides together.
+    """The share of Student's distribution that lies further from 0 than t >= 0, to both sides together."""
+    return ratio_tail(t * t, 1, freedom)
 
-    It is the regularised incomplete beta function I_x(freedom / 2, 1 / 2) at x = freedom / (freedom + t²)
-    (Abramowitz and Stegun 26.5.27, 26.7.1).
+
+def ratio_tail(ratio: float, above: float, below: float) -> float:
+    """The share of the F distribution that lies above `ratio` >= 0: how often one estimated variance would be so many
+    times another by chance, where both are of one. `above`, `below`: their degrees of freedom.
+
+    It is the regularised incomplete beta function I_x(below / 2, above / 2) at x = below / (below + above * ratio)
+    (Abramowitz and Stegun 26.5.27, 26.6.2).
     """
-    if math.isinf(t):
+    if math.isinf(ratio):
         return 0.0
-    a, b, x = freedom / 2, 0.5, freedom / (freedom + t * t)
+    a, b, x = below / 2, above / 2, below / (below + above * ratio)
     log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    # 1 - x is computed from t: the subtraction would lose all digits of a small t.
-    y = t * t / (freedom + t * t)
+    # 1 - x is computed from the ratio: the subtraction would lose all digits of a small one.
+    y = above * ratio / (below + above * ratio)
     if x == 0 or y == 0:
         return float(y == 0)
     front = math.exp(log_front + a * math.log(x) + b * math.log(y))

@@ -74,6 +74,22 @@ def test_a_difference_between_trials_counts_only_what_a_seed_does_to_one_of_them
     assert found.value == pytest.approx(scores[0].mean() - scores[1].mean())
 
 
+def test_a_wreck_widens_no_other_trials_interval_and_is_known_by_its_own_seeds():
+    sound = {"a": (0.50, 0.51), "b": (0.52, 0.53), "c": (0.49, 0.50)}
+    trials = [
+        Trial(name, {seed: {"sums": Measurement(value)} for seed, value in enumerate(values)})
+        for name, values in {**sound, "wreck": (0.1, 0.5)}.items()
+    ]
+    base = {"sums": Measurement(0.4)}
+    beside, without = (ComparedMetric(Metric("sums"), base, of) for of in (trials, trials[:3]))
+    assert beside.against_base("a") == without.against_base("a")
+    assert beside.between("a", "b") == without.between("a", "b")
+    wreck = beside.against_base("wreck")
+    assert (wreck.freedom, wreck.error) == (1, pytest.approx(0.2))  # the standard error of .1 and .5
+    apart = beside.between("wreck", "a")
+    assert (apart.freedom, apart.error) == (1, pytest.approx(0.195))  # of -.4 and -.01
+
+
 def test_trials_are_compared_at_the_seeds_that_both_have():
     fewer = {key: values for key, values in RUNS.items() if key != ("b", 1)}
     found = compared(fewer).between("a", "b")

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal
 
-from tsugiki.differences import item_variance, seed_variance
+from tsugiki.differences import alike_spreads, item_variance, seed_variance
 from tsugiki.errors import DataError
 from tsugiki.estimates import Basis, Estimate, Variance, estimate
 from tsugiki.experiment_results import Metric
@@ -51,8 +51,7 @@ class ComparedMetric:
         self._values = {
             name: {seed: found.value for seed, found in by_seed.items()} for name, by_seed in self._found.items()
         }
-        self._seed_variance = seed_variance(self._values)
-        self._paired_variance = seed_variance(self._values, same_seeds=True)
+        self._alike = alike_spreads(self._values)
 
     @property
     def base(self) -> Decimal:
@@ -75,7 +74,8 @@ class ComparedMetric:
         """The trial minus the base, which is one draw: all that seeds do counts as noise."""
         runs = list(self._found[trial].values())
         difference = float(self.value(trial) - self.base)
-        return _estimate(difference, _items(runs, [self._base]), self._seed_variance, 1 / len(runs))
+        spread = seed_variance(self._spreading_like(trial))
+        return _estimate(difference, _items(runs, [self._base]), spread, 1 / len(runs))
 
     def between(self, first: str, second: str) -> Estimate:
         """A trial minus another, at the seeds that both have: what a seed does to both is no noise."""
@@ -84,7 +84,14 @@ class ComparedMetric:
             return Estimate(float(self.value(first) - self.value(second)))
         one, other = ([self._found[name][seed] for seed in seeds] for name in (first, second))
         difference = float(mean_of([run.value for run in one]) - mean_of([run.value for run in other]))
-        return _estimate(difference, _items(one, other), self._paired_variance, 2 / len(seeds))
+        spread = seed_variance(self._spreading_like(first, second), same_seeds=True)
+        return _estimate(difference, _items(one, other), spread, 2 / len(seeds))
+
+    def _spreading_like(self, *trials: str) -> dict[str, dict[int, float]]:
+        """The values that tell how far these trials spread between seeds: all trials', but for a wreck, which is known
+        by its own, and is no measure of the others."""
+        pooled = self._alike if self._alike.issuperset(trials) else set(trials)
+        return {name: of for name, of in self._values.items() if name in pooled}
 
 
 def _estimate(value: float, items: list[Variance], seeds: Variance | None, share: float) -> Estimate:
