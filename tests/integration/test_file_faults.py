@@ -41,7 +41,7 @@ TIMES = re.compile(
 """What two runs write differently. Digests are of files that are compared themselves."""
 FULL_OF_TIMES = re.compile(r"tfevents|^run/report/|vocabulary(\.new|\.old)?/report\.")
 """Files of which only the names are compared: events of TensorBoard, and reports, which are made of the other files."""
-VARYING = re.compile(r"(?<=\.tmp-)[0-9a-f]+|[\d.,]+(k? tok/s| [kM]?B/s|s left| s left)?")
+VARYING = re.compile(r"(?<=-)[0-9a-f]{12}\b|[\d.,]+(k? tok/s| [kM]?B/s|s left| s left)?")
 """What two runs say differently: names of temporary folders, figures, and units of speeds."""
 HALVING = ("torn", "full")
 """Strikes after which half of a write is stored: of a file that holds times, another half each time."""
@@ -217,7 +217,7 @@ class Workshop:
         """Of all files and folders: a digest without times, which nothing compares but those of inputs."""
         digest = hashlib.sha256()
         for path in sorted(self.here.rglob("*")):
-            name = re.sub(r"(?<=tfevents).*|(?<=\.tmp-)[0-9a-f]+", "", str(path.relative_to(self.here)))
+            name = re.sub(r"(?<=tfevents).*|(?<=-)[0-9a-f]{12}\b", "", str(path.relative_to(self.here)))
             content = path.read_bytes() if path.is_file() and not FULL_OF_TIMES.search(name) else b""
             digest.update(f"{name}\0".encode() + TIMES.sub(b"", content) + b"\0")
         return digest.hexdigest()

@@ -12,6 +12,7 @@ from tsugiki.checkpoint_files import Name, list_names
 from tsugiki.training import retention
 from tsugiki.training.checkpoint import Checkpointer
 from tsugiki.training.distributed import Processes
+from tsugiki.training.loop import train
 from tsugiki.training.retention import superseded
 
 TENSORS = {"a": torch.ones(3)}
@@ -99,6 +100,19 @@ def test_a_failed_deletion_is_a_warning(tmp_path: Path, processes: Processes, mo
     assert f"could not delete {tmp_path}/.trash-step_00000001-" in checkpointer.warnings[0]
     save(checkpointer, 3)  # which tries again
     assert names(tmp_path) == ["step_00000003"]
+
+
+def test_a_run_says_what_could_not_be_deleted(open_tiny, monkeypatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(retention.shutil, "rmtree", refuse)
+    run = open_tiny(**{"training.max_steps": 3, "training.save_steps": 1, "training.save_total_limit": 1})
+    assert train(run, [])
+    told = [line for line in run.said if line.startswith("warning: could not delete ")]
+    assert len(told) == 2
+    assert ".trash-step_00000001-" in told[0]
+    assert told[0].endswith(": Permission denied")
 
 
 def test_deleting_does_not_hold_training_up(tmp_path: Path, processes: Processes, monkeypatch) -> None:

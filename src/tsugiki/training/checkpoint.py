@@ -116,7 +116,7 @@ class Checkpointer:
         """Ways back that lie behind this run (`rewinds.py`): what they have undone is passed over."""
         self.keep_last, self.keep_every = keep_last, keep_every
         self.warnings: list[str] = []
-        """What newest_whole() passed over, and what retention could not delete."""
+        """What newest_whole() passed over, and what retention could not delete, until `take_warnings`."""
         self._processes = processes
         self._longest_save: float | None = None
         self._stager = Stager(processes)
@@ -220,6 +220,10 @@ class Checkpointer:
         name = self.commit()
         self._disposal.finish()
         return name
+
+    def take_warnings(self) -> list[str]:
+        """What has come up since they were last taken; threads may add to it meanwhile."""
+        return [self.warnings.pop(0) for _ in range(len(self.warnings))]
 
     def newest_name(self) -> str | None:
         """The checkpoint that a continuation would start from, as far as this process knows."""

@@ -183,8 +183,9 @@ def _save(run: Run, meter: Meter) -> None:
 
 
 def _note_saved(run: Run, name: str | None) -> None:
-    """Tell the state file which step is safe."""
+    """Tell the state file which step is safe, and people what could not be deleted."""
     if name is not None and run.processes.is_first:
         found = parse_name(name)
         assert found is not None
         write_state(run.recipe.run_dir, "running", found.step)
+    run.tell_warnings()

@@ -109,6 +109,13 @@ class Run:
         stage = self.mixture.stage_of(end - 1)
         return self.recent.limits(stage, source_targets, self.recipe.training.spike_threshold)
 
+    def tell_warnings(self) -> list[str]:
+        """Say, and return, what has come up with checkpoints: none of it stops the run."""
+        warnings = self.checkpointer.take_warnings()
+        for warning in warnings:
+            self.say(f"warning: {warning}")
+        return warnings
+
     def stop_requested(self) -> bool:
         """Whether this process was asked to stop, or must in order to save before its Slurm job ends."""
         return self.stop.requested(3 * self.checkpointer.save_seconds(self.checkpoint_bytes) + self.step_seconds)
@@ -244,8 +251,7 @@ def _continue_or_begin(run: Run) -> None:
     checkpointer, run_dir = run.checkpointer, run.recipe.run_dir
     checkpointer.rewinds = on_first_rank(lambda: read_rewinds(checkpointer.directory), run.processes.control)
     found = checkpointer.newest_whole()
-    for warning in checkpointer.warnings:
-        run.say(f"warning: {warning}")
+    passed_over = run.tell_warnings()
     if found:
         checkpointer.lineage = found.manifest["lineage"]
         own = [rewind for rewind in checkpointer.rewinds if rewind["lineage"] == checkpointer.lineage]
@@ -255,7 +261,7 @@ def _continue_or_begin(run: Run) -> None:
         run.say(f"continuing from {found.path} after step {run.step:,}")
     elif on_first_rank(lambda: bool(list_names(checkpointer.directory)), run.processes.control):
         raise StorageError(
-            f"{run_dir}/checkpoints holds checkpoints but none is whole: {'; '.join(checkpointer.warnings)}. "
+            f"{run_dir}/checkpoints holds checkpoints but none is whole: {'; '.join(passed_over)}. "
             "Move the directory away to start anew; a run with history never starts again at step 0 by itself"
         )
     elif reached := on_first_rank(lambda: reached_step(run_dir), run.processes.control):

@@ -89,6 +89,7 @@ def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
     if nothing_left:
         if first:
             run.checkpointer.retain_loaded()
+            run.tell_warnings()
         run.say(f"nothing to train: {run_dir} has finished its {run.total_steps:,} steps")
         return True
     if first:
