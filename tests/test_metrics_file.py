@@ -28,6 +28,7 @@ def test_a_last_line_that_was_cut_is_left_out(path, last):
     ("line", "said"),
     [("{}", "kind is missing"), ('{"kind": "step", "st', "not valid JSON"), ("\0\0\0", "not valid JSON"),
      ('{"kind": "step", "step": "4"}', "must be a whole number"),
+     ('{"kind": "stap", "step": 4}', "kind must be one of step, validation"),
      ('{"kind": "validation", "step": 4}', "sources is missing"),
      ('{"kind": "step", "step": 4, "loss": "low"}', "loss must be a number")],
 )  # fmt: skip
@@ -43,12 +44,6 @@ def test_lines_that_are_read_piece_by_piece_keep_their_numbers(path):
     add_lines(found, (LINES[0] + "\n").encode(), path)
     with pytest.raises(StorageError, match=r"line 6\b"):
         add_lines(found, b'\n{"kind": 5}\n', path)
-
-
-def test_records_of_later_versions_are_left_out(path):
-    path.write_text(path.read_text() + '{"kind": "weather", "step": 9, "rain": true}\n')
-    found = read_metrics(path)
-    assert (len(found.steps), found.reached) == (3, 9)
 
 
 @pytest.mark.parametrize(

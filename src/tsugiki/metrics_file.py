@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, TypeVar
+from typing import Any, Literal, NotRequired, TypeVar
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
@@ -24,8 +24,8 @@ from tsugiki.shapes import parse_json
 class Logged(TypedDict):
     """A record: what every kind of them has."""
 
-    kind: str
-    """`step`, `validation`, `evaluation` or `spike`; another kind says nothing but that its step was reached."""
+    kind: Literal["step", "validation", "evaluation", "spike", "lost"]
+    """`lost` says that what was logged up to its step is not there any more (`require_logged`)."""
     step: int
     attempt: NotRequired[int]
     """1, and one more for each time that the run has gone back to an earlier step."""
@@ -136,9 +136,8 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """All that a run has logged, earlier attempts too (see `last_attempt`); empty where there is no such file. A record
-    of a kind that is not known is left out. Raises StorageError when the file cannot be read, or a line is no record.
-    """
+    """All that a run has logged, earlier attempts too (see `last_attempt`); empty where there is no such file. Raises
+    StorageError when the file cannot be read, or a line is no record."""
     found = Metrics()
     add_lines(found, _content(path), path)
     return found
@@ -216,8 +215,8 @@ def _content(path: Path) -> bytes:
 
 
 def _records(content: bytes, path: Path, first: int = 1) -> Iterator[tuple[Logged, Any]]:
-    """Each record, and the same in the shape of its kind (None for a kind that is not known). first: the number of the
-    first line. Raises StorageError for a line that is no record, but for the last one where it has no end."""
+    """Each record, and the same in the shape of its kind (None for `lost`). first: the number of the first line. Raises
+    StorageError for a line that is no record, but for the last one where it has no end."""
     *whole, last = content.split(b"\n")
     for number, line in enumerate(whole, first):
         if not line.strip():
