@@ -1,5 +1,6 @@
 """The recipes that people start from are valid, and the published run is stated as it was published."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ ROOT = Path(__file__).parents[1]
 SWEEPS = sorted(ROOT.glob("recipes/*-sweep.yaml"))
 ATTRIBUTIONS = sorted(ROOT.glob("recipes/*-attribution.yaml"))
 RECIPES = sorted({*ROOT.glob("recipes/*.yaml")} - {*SWEEPS, *ATTRIBUTIONS})
+EXPERIMENTS = {path: load_sweep for path in sorted(ROOT.glob("experiments/*/*.yaml")) if "trials:" in path.read_text()}
+EXPERIMENTS |= {ROOT / f"experiments/addition/{name}.yaml": load_attribution for name in ("factors", "transfer")}
+EXPERIMENT_RECIPES = sorted({*ROOT.glob("experiments/*/*.yaml")} - {*EXPERIMENTS})
 TEMPLATES = sorted(ROOT.glob("src/tsugiki/templates/*/*.yaml"))
 
 
@@ -27,7 +31,7 @@ def test_there_are_recipes_and_templates():
     assert {path.parent.name for path in TEMPLATES} == set(KINDS)
 
 
-@pytest.mark.parametrize("path", RECIPES + TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", RECIPES + EXPERIMENT_RECIPES + TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_published_recipe_validates(path):
     load_recipe(path, check_files=False)
 
@@ -55,6 +59,16 @@ def test_every_published_attribution_validates_and_is_measured(path):
     measures = resolve(plan, known_tasks)
     assert len(plan.trials) == len(plan.file.variants) * plan.file.section.seeds
     assert list(measures.by_name) == plan.file.asked["metrics"]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_validates_and_is_measured(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "experiments/addition/tasks", "data/tasks")
+    plan = expand(EXPERIMENTS[path](path, check_files=False))
+    measures = resolve(plan, known_tasks)
+    assert len(plan.trials) == len(plan.file.variants) * plan.file.section.seeds
+    assert list(measures.by_name) == [name for names in plan.file.asked.values() for name in names]
 
 
 def test_swallows_sweep_is_stated_as_they_made_it():
