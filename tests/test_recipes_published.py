@@ -31,7 +31,9 @@ def test_there_are_recipes_and_templates():
     assert {path.parent.name for path in TEMPLATES} == set(KINDS)
 
 
-@pytest.mark.parametrize("path", RECIPES + EXPERIMENT_RECIPES + TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "path", RECIPES + EXPERIMENT_RECIPES + TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_every_published_recipe_validates(path):
     load_recipe(path, check_files=False)
 
