@@ -436,7 +436,7 @@ def test_a_task_that_runs_only_when_it_is_named_may_be_named():
     [
         ("{published: true}", "r:21: evaluation.published: belongs to suite: swallow; suite is default"),
         ("{suite: swallow, tasks: [gsm8k, jgsm]}", "r:21: evaluation.tasks[1]: suite swallow has no task jgsm; it has gsm8k, hellaswag"),
-        ("{suite: quick, tasks: [gsm8k], allow_code_execution: true}", "r:21: evaluation.tasks[0]: suite quick has no task gsm8k; it has code"),
+        ("{suite: quick, tasks: [gsm8k], allow_code_execution: true}", "r:21: evaluation.tasks[0]: suite quick has no task gsm8k; it has texts, code"),
         ("{suite: quick, tasks: [code]}", "r:21: evaluation.tasks: run what the model writes: set allow_code_execution: true"),
         ("{suite: quick, backend: vllm}", "r:21: evaluation.backend: the probes of suite quick run on transformers"),
         ("{task_dir: mine}", "r:21: evaluation.task_dir: its files are programs: set allow_task_code: true"),

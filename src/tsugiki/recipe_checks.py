@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path as FilePath
 
 from tsugiki.recipe import CorpusSection, Recipe
-from tsugiki.recipe_evaluation import CODE_TASKS, task_names
+from tsugiki.recipe_evaluation import QUICK_TASKS, TEXTS, task_names
 from tsugiki.recipe_machine import missing_inputs, too_long_windows
 from tsugiki.schedule import SHAPES
 from tsugiki.scripts import TargetCharacters
@@ -261,15 +261,16 @@ def _evaluation(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(
             ("evaluation", "task_dir"), "its files are programs: set allow_task_code: true once you have read them"
         )
-    known = CODE_TASKS if section.suite == "quick" else task_names(section.suite)
+    known = QUICK_TASKS if section.suite == "quick" else task_names(section.suite)
     for index, name in enumerate(section.tasks or []):
         if name not in known and (section.task_dir is None or section.suite == "quick"):
             yield Problem(
                 ("evaluation", "tasks", index), f"suite {section.suite} has no task {name}; it has {', '.join(known)}"
             )
-    if section.suite == "quick" and section.tasks is None and section.backend != "hf":
+    asked = [TEXTS] if section.tasks is None else section.tasks
+    if section.suite == "quick" and TEXTS in asked and section.backend != "hf":
         yield Problem(("evaluation", "backend"), "the probes of suite quick run on transformers alone: leave it out")
-    if section.suite == "quick" and section.tasks and not section.allow_code_execution:
+    if section.suite == "quick" and set(asked) - {TEXTS} and not section.allow_code_execution:
         yield Problem(("evaluation", "tasks"), "run what the model writes: set allow_code_execution: true if they may")
     end = total_steps(recipe) if _has_length(recipe) else None
     for index, step in enumerate(section.steps):

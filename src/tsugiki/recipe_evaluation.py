@@ -23,6 +23,10 @@ BATCH_TOKENS = 16384
 """Tokens at a time where nothing else is asked for."""
 CODE_TASKS = ("code", "humaneval", "jhumaneval")
 """Of the suite quick: those that run what a model writes."""
+TEXTS = "texts"
+"""Of the suite quick: held-out text in bits per byte alone, without the probes."""
+QUICK_TASKS = (TEXTS, *CODE_TASKS)
+"""What may be named of the suite quick."""
 
 
 def task_names(suite: str, *, extra: bool = True) -> list[str]:
@@ -57,7 +61,9 @@ class EvaluationSection(Section):
         json_schema_extra=FREE,
     )
     tasks: list[Text] | None = Field(
-        default=None, description="Some of the suite's tasks, or your own. Default: all.", json_schema_extra=FREE
+        default=None,
+        description="Some of the suite's tasks, or your own; of quick, `texts` for bits per byte alone. Default: all.",
+        json_schema_extra=FREE,
     )
     data_dir: FilePath | None = Field(
         default=None,

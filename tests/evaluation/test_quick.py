@@ -73,6 +73,15 @@ def test_bits_per_byte_of_texts_equal_a_plain_loop(found, language_model):
         assert task.language.startswith(language)
 
 
+def test_texts_may_be_asked_alone(found, language_model, tmp_path):
+    _, whole = found
+    settings = Settings(suite="quick", tasks=["texts"], limit=3, batch_tokens=256)
+    ((_, result),) = evaluate([find_model(str(language_model()))], settings, tmp_path, [].append, Quiet(), TEXTS)
+    assert list(result.tasks) == [name for name in whole.tasks if name.startswith("text_")]
+    for name, task in result.tasks.items():
+        np.testing.assert_allclose(task.values, whole.tasks[name].values, rtol=1e-5)
+
+
 def _logprobs(naive, ids):
     logits = naive.logits(ids)[:-1].log_softmax(-1)
     return [float(logits[place, token]) for place, token in enumerate(ids[1:])]
@@ -132,5 +141,5 @@ def test_memory_that_runs_out_is_one_message(language_model, tmp_path, monkeypat
     with pytest.raises(ModelError, match=r"not suffice for the model .* and 99 tokens at a time: .*--batch-tokens"):
         evaluate_quick(
             find_model(str(language_model())), {}, tmp_path,
-            add_bos=True, limit=1, batch_tokens=99, dtype="float32", device="cpu",
+            add_bos=True, probes=True, limit=1, batch_tokens=99, dtype="float32", device="cpu",
         )  # fmt: skip

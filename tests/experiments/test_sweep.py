@@ -188,7 +188,7 @@ def test_a_suite_that_does_not_score_text_is_asked_beside_the_one_that_does(proj
     sweep.run_here(silent)
     calls = [call for call in project.calls() if call.startswith("evaluate low")]
     assert len(calls) == 2
-    assert sum("evaluation.suite=quick evaluation.tasks=null" in call for call in calls) == 1
+    assert sum("evaluation.suite=quick evaluation.tasks=[texts]" in call for call in calls) == 1
     measured = sweep.judge().trials[0].runs[0].measured
     assert set(measured) == {"bits_per_byte:ja", "mgsm"}
 

@@ -9,7 +9,7 @@ from tsugiki.evaluation.probes.suite import WRITTEN, quick_suite
 from tsugiki.evaluation.suites import QUICK, SUITES
 from tsugiki.evaluation_files import KnownTask
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_evaluation import TASK_FILES, task_names
+from tsugiki.recipe_evaluation import TASK_FILES, TEXTS, task_names
 from tsugiki.score_combinations import LOWER_IS_BETTER
 
 
@@ -34,7 +34,7 @@ def _of_file(path: Path, task: str, name: str) -> KnownTask:
 
 def _quick(recipe: Recipe, asked: list[str] | None) -> list[KnownTask]:
     if asked is not None:
-        return [KnownTask(name, name, "code") for name in asked]
+        return [KnownTask(name, name, "code") for name in asked if name != TEXTS]
     found = []
     for probe in quick_suite(WRITTEN):
         found += [

@@ -56,6 +56,7 @@ def evaluate_quick(
     scratch: Path,
     *,
     add_bos: bool,
+    probes: bool,
     limit: int | None,
     batch_tokens: int,
     dtype: str,
@@ -63,14 +64,14 @@ def evaluate_quick(
     begin: Begin = lambda what, requests, tokens: None,
     advance: Advance = lambda tokens: None,
 ) -> list[tuple[TaskResult, list[Record]]]:
-    """Results with their records, of the first `limit` items and documents (all where it is None): the probes of
-    English, Japanese and the texts' languages, then the texts and, as held-out code, the functions that the task `code`
-    asks for. Each begins with BOS, or else with EOS, which separates documents in training."""
+    """Results with their records, of the first `limit` items and documents (all where it is None): where `probes`,
+    those of English, Japanese and the texts' languages; then the texts and, as held-out code, the functions that the
+    task `code` asks for. Each begins with BOS, or else with EOS, which separates documents in training."""
     tokenizer = TextTokenizer.from_folder(model.files)
     written = {name: text for name, text in texts.items() if text[0] not in (CODE, OTHER)}
     languages = [*WRITTEN, *(language for language, _ in written.values())]
-    probes = {probe.name: probe for probe in quick_suite(languages, written)}
-    asked_probes = [replace(probe, items=probe.items[:limit]) for probe in probes.values()]
+    suite = {probe.name: probe for probe in quick_suite(languages, written)} if probes else {}
+    asked_probes = [replace(probe, items=probe.items[:limit]) for probe in suite.values()]
     texts = {**texts, BUILT_IN: (CODE, [problem.prompt + problem.solution for problem in own_problems()])}
     asked = f"the model {model.source} and {batch_tokens:,} tokens at a time"
     with model.weights(scratch) as folder, enough_memory(asked):
@@ -100,20 +101,20 @@ def evaluate_quick(
 
         cached = CachedModel(hf, batch_tokens=batch_tokens, stop_ids=frozenset())
         of_probes = partial(score_sharing_contexts, cached, bos_id, context, begin=begin, advance=advance)
-        shared = probe_model(of_probes, tokenizer, asked_probes)
+        shared = probe_model(of_probes, tokenizer, asked_probes) if asked_probes else None
         alone = probe_model(
             of_texts, tokenizer, (), {name: documents[:limit] for name, (_, documents) in texts.items()}
         )
-    found = [*(shared or ()), *(alone or ())]  # nothing asked them to stop
+    found = [*(shared or ()), *(alone or ())]  # where they were asked: nothing stops them
     for one in found:
         values = one.choice_bits if isinstance(one, ProbeResult) else one.nats
         require_finite(bool(np.isfinite(values).all()))
     results: list[tuple[TaskResult, list[Record]]] = []
     for one in found:
         if isinstance(one, ProbeResult):
-            results.append((_probe_result(one, probes[one.name]), list(_probe_records(one, probes[one.name]))))
-            bits = _truth_result(one, probes[one.name])
-            truths = [(item.context, item.truth) for item in probes[one.name].items]
+            results.append((_probe_result(one, suite[one.name]), list(_probe_records(one, suite[one.name]))))
+            bits = _truth_result(one, suite[one.name])
+            truths = [(item.context, item.truth) for item in suite[one.name].items]
             results.append((bits, list(_text_records(bits, truths))))
         else:
             scored = _text_result(one, *texts[one.name])

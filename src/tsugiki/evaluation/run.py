@@ -34,7 +34,7 @@ from tsugiki.evaluation.results import Digest, Record, write_results
 from tsugiki.evaluation.shots import TASK_FILE_SEED
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
 from tsugiki.evaluation_files import MissingTask, ModelResult, TaskResult
-from tsugiki.recipe_evaluation import BATCH_TOKENS, CODE_TASKS, DATA_DIR, EvaluationSection
+from tsugiki.recipe_evaluation import BATCH_TOKENS, DATA_DIR, QUICK_TASKS, TEXTS, EvaluationSection
 from tsugiki.statistics import score_interval
 
 Say = Callable[[str], None]
@@ -102,7 +102,7 @@ def evaluate(
     a task that cannot be asked; that, and a model that cannot be used, is among its result's `failures`.
     """
     if settings.suite == QUICK:
-        if settings.backend != "hf" and settings.tasks is None:
+        if settings.backend != "hf" and (settings.tasks is None or TEXTS in settings.tasks):
             raise RecipeError("--suite quick scores its probes through transformers alone: leave out --backend")
         code = _code_tasks(settings)
         ask: Callable[[Asked], None] = lambda asked: _ask_quick(asked, settings, texts, code)  # noqa: E731
@@ -214,19 +214,21 @@ def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[s
 
 
 def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[str]) -> None:
-    """The built-in probes and texts, unless tasks were named, and tasks whose answers are run."""
+    """The built-in probes and texts, unless tasks were named, texts alone where they were, and tasks whose answers are
+    run."""
     from tsugiki.evaluation.code.judge import greedy
     from tsugiki.evaluation.code.tasks import TITLES, problems_of, run_code
     from tsugiki.evaluation.quick import evaluate_quick
 
     encoder = Encoder(asked.tokenizer, add_bos=asked.add_bos, max_length=asked.backend.max_length)
-    if settings.tasks is None:
+    if settings.tasks is None or TEXTS in settings.tasks:
         facts, started = asked.backend.facts, time.monotonic()
         found = evaluate_quick(
             asked.model,
             texts,
             asked.scratch,
             add_bos=asked.add_bos,
+            probes=settings.tasks is None,
             limit=settings.limit,
             batch_tokens=facts.batch_tokens,
             dtype=facts.dtype,
@@ -254,14 +256,16 @@ def _code_tasks(settings: Settings) -> list[str]:
 
     if settings.tasks is None:
         return ["code"] if settings.allow_code_execution else []
-    unknown = [name for name in settings.tasks if name not in CODE_TASKS]
+    unknown = [name for name in settings.tasks if name not in QUICK_TASKS]
     if unknown:
         raise RecipeError(
-            f"--tasks {', '.join(unknown)}: the suite quick is asked as a whole; only {', '.join(CODE_TASKS)} may be "
+            f"--tasks {', '.join(unknown)}: the suite quick is asked as a whole; only {', '.join(QUICK_TASKS)} may be "
             "named"
         )
-    require_permission(settings.allow_code_execution)
-    return settings.tasks
+    named = [name for name in settings.tasks if name != TEXTS]
+    if named:
+        require_permission(settings.allow_code_execution)
+    return named
 
 
 def labels(models: Sequence[NamedModel]) -> list[str]:

@@ -182,7 +182,7 @@ class _Call:
             found = newest_results(self.trial.folder, suite)
             # `run` evaluates by itself what has come to the end of its schedule.
             if found is None or not (self.trial.steps and suite == recipe.evaluation.suite):
-                others = [] if suite == recipe.evaluation.suite else [f"evaluation.suite={suite}", *WITHOUT_TASKS]
+                others = [] if suite == recipe.evaluation.suite else [f"evaluation.suite={suite}", *TEXTS_ALONE]
                 code = self.run("evaluate", str(self.trial.beside(".yaml")), *others)
                 if code == RESUMABLE:
                     raise Stopped
@@ -204,8 +204,8 @@ class _Call:
         return self.ended("diverged" if diverged else "died", words)
 
 
-WITHOUT_TASKS = ("evaluation.tasks=null", "evaluation.limit=null", "evaluation.shots=null", "evaluation.task_dir=null")
-"""What was asked for of the recipe's own suite, and not of another."""
+TEXTS_ALONE = ("evaluation.tasks=[texts]", "evaluation.limit=null", "evaluation.shots=null", "evaluation.task_dir=null")
+"""Of the suite quick where the recipe's own is another: only its texts are metrics then."""
 
 
 def is_trained(trial: Trial) -> bool:
