@@ -22,10 +22,18 @@ def test_the_answers_in_words_come_first(tmp_path):
     result = made_attribution()
     page, markdown = written(tmp_path, result)
     lead = text_of(page[: page.index("<nav")])
-    for one in result.attribution.decompositions:
-        assert one.words in lead
-        assert one.words.replace("_", r"\_").replace("[", r"\[").replace("]", r"\]") in markdown
-    assert re.search(r"sums .*, data alone gave .*, rate alone gave .* and the rest of both together \+0\.1", lead)
+    title = "From code without, rate low to code with, rate high (at precision fp32):"
+    assert title in lead
+    assert title in markdown
+    number = r"([+−]\d\.\d{4}) \[[+−]\d\.\d{4}, [+−]\d\.\d{4}\]"
+    found = re.search(
+        rf"sums \(more is better\): the whole change {number}: data alone {number}, rate alone {number}, only together "
+        rf"{number}\.", lead,
+    )  # fmt: skip
+    (change,) = (one for one in result.attribution.decompositions if one.metric == "sums")
+    values = [change.total.value, change.alone["data"].value, change.alone["rate"].value, change.rest.value]
+    assert [float(one.replace("−", "-")) for one in found.groups()] == pytest.approx(values, abs=1e-4)
+    assert "- bits\\_per\\_byte:en (less is better): the whole change +0.0" in markdown
     assert "Method: Ordinary least squares over 16 runs" in lead
 
 
@@ -76,7 +84,7 @@ def test_cells_stand_with_the_base_and_their_seeds(tmp_path):
     chart = page[page.index("Triangles: means") :]
     first = result.cells[0].runs
     seeds = ", ".join(f"{run.measured['sums']:.4f}" for run in first)
-    assert f"code without, rate low, precision fp32 {result.cells[0].means['sums']:.4f} {seeds}" in text_of(chart)
+    assert f"code without, low, fp32 {result.cells[0].means['sums']:.4f} {seeds}" in text_of(chart)
     assert rows_of(page, "Runs and recipes") == [["cell-7, seed 1", "diverged", "loss was not finite", "12"]]
 
 

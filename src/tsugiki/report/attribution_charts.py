@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from tsugiki.attribution_results import AttributionResult, CellResult
-from tsugiki.experiment_results import Attribution, Decomposition, Metric, Transfer, TransferCell
+from tsugiki.attribution_results import AttributionResult
+from tsugiki.experiment_results import Attribution, Decomposition, Metric, Transfer, TransferCell, cell_in_words
 from tsugiki.pages.axes import Axis
 from tsugiki.pages.dot_chart import Dot, dot_chart
 from tsugiki.pages.heat_map import Cell, heat_map
@@ -31,11 +31,11 @@ def change_charts(of_it: Sequence[Decomposition], found: Attribution) -> Part:
 
 def cell_charts(result: AttributionResult) -> Iterator[Markup]:
     """For each metric: the base, and every cell's mean with the values of its seeds."""
+    names = _names_of_cells(result)
     for metric in result.metrics:
         dots = [Dot("base", result.base[metric.name])] if metric.name in result.base else []
-        for cell in result.cells:
+        for cell, (group, name) in zip(result.cells, names, strict=True):
             seeds = [run.measured[metric.name] for run in cell.runs if metric.name in run.measured]
-            group, name = _names(cell, transfer=result.transfer is not None)
             points = tuple(seeds) if len(seeds) > 1 else ()
             dots.append(Dot(name, cell.means.get(metric.name), group=group, points=points))
         title = name_of(Metric(metric.name, metric.higher_is_better))
@@ -43,13 +43,22 @@ def cell_charts(result: AttributionResult) -> Iterator[Markup]:
         yield dot_chart(title, dots, Axis(metric.name, digits=".4f"), zero=False, note=note)
 
 
-def _names(cell: CellResult, *, transfer: bool) -> tuple[str, str]:
-    """Of a row: its group by the first half of the factors, its name by the others."""
-    if transfer:
-        sources = [name for name, level in cell.levels.items() if level == WITH]
-        return "", " + ".join(sources) or "none of the sources"
-    words = [f"{factor} {level}" for factor, level in cell.levels.items()]
-    return ", ".join(words[: len(words) // 2]), ", ".join(words[len(words) // 2 :])
+def _names_of_cells(result: AttributionResult) -> list[tuple[str, str]]:
+    """Of each cell's row: its group by the first half of the factors, its name by the others, whose levels stand alone
+    where each belongs to one factor; of a transfer, the sources in the mixture."""
+    if result.transfer is not None:
+        mixtures = [[name for name, level in cell.levels.items() if level == WITH] for cell in result.cells]
+        return [("", " + ".join(sources) or "none of the sources") for sources in mixtures]
+    factors = list(result.cells[0].levels)
+    first, second = factors[: len(factors) // 2], factors[len(factors) // 2 :]
+    levels = {level: {factor for factor in second for cell in result.cells if cell.levels[factor] == level}
+              for cell in result.cells for level in cell.levels.values()}  # fmt: skip
+    alone = len(second) > 1 and all(len(of) <= 1 for of in levels.values())
+    return [
+        (cell_in_words({factor: cell.levels[factor] for factor in first}),
+         ", ".join(cell.levels[factor] if alone else f"{factor} {cell.levels[factor]}" for factor in second))
+        for cell in result.cells
+    ]  # fmt: skip
 
 
 def matrices(found: Transfer) -> Iterator[Markup]:

@@ -57,7 +57,7 @@ class Told:
 
     @property
     def value(self) -> str:
-        return with_minus(f"{round(self.estimate.value, 4) + 0.0:+.4f}") + (" *" if self.certain else "")
+        return estimate_text(self.estimate.value) + (" *" if self.certain else "")
 
     @property
     def reach(self) -> str:
@@ -92,13 +92,37 @@ class FactTable:
 # --- in words ---------------------------------------------------------------------------------------
 
 
-def answers(result: AttributionResult) -> list[str]:
-    """What was asked, answered: changes in parts, what sources do, or, where neither was asked, the certain effects."""
+def answers(result: AttributionResult) -> list[tuple[str, list[str]]]:
+    """What was asked, answered, each question with a line a metric: changes in parts, what sources do, or, where
+    neither was asked, the certain effects."""
+    found = result.attribution
     if result.transfer is not None:
-        return list(result.transfer.words)
-    if result.attribution is None:
+        return [("What each source does to the domains of the others", list(result.transfer.words))]
+    if found is None:
         return []
-    return [one.words for one in result.attribution.decompositions] or certain_effects(result.attribution)
+    metrics = {metric.name: metric for metric in found.metrics}
+    asked = [(title, [_in_parts(one, metrics[one.metric]) for one in of_it]) for title, of_it in changes(found)]
+    return asked or [("What is more than noise", certain_effects(found))]
+
+
+def _in_parts(one: Decomposition, metric: Metric) -> str:
+    """Of the change, each part alone gave so much, and the rest so much."""
+    whole, *parts = (f"{name} {with_interval(estimate)}" for name, estimate in parts_of(one).items())
+    return f"{name_of(metric)}: {whole}: {', '.join(parts)}."
+
+
+def with_interval(estimate: Estimate | None) -> str:
+    """+0.0214 [+0.0101, +0.0327]"""
+    if estimate is None:
+        return "not told by the runs that finished"
+    limits = estimate.limits()
+    reach = f"[{estimate_text(limits[0])}, {estimate_text(limits[1])}]" if limits else "[no interval known]"
+    return f"{estimate_text(estimate.value)} {reach}"
+
+
+def estimate_text(value: float) -> str:
+    """A difference."""
+    return with_minus(f"{round(value, 4) + 0.0:+.4f}")  # which has no -0.0000
 
 
 def certain_effects(found: Attribution) -> list[str]:
@@ -137,7 +161,7 @@ def parts_of(one: Decomposition) -> dict[str, Estimate | None]:
     """The rows of a change: the whole of it, each part alone, the rest together; None where no run tells."""
     parts: dict[str, Estimate | None] = {"the whole change": one.total}
     parts |= {f"{part} alone": estimate for part, estimate in one.alone.items()}
-    return parts if one.rest is None else {**parts, "the rest, together": one.rest}
+    return parts if one.rest is None else {**parts, "only together": one.rest}
 
 
 def change_table(title: str, ofs: Sequence[Decomposition], found: Attribution) -> FactTable:
@@ -160,7 +184,8 @@ def effect_table(found: Attribution) -> FactTable:
         row = by_row.setdefault((one.term, one.levels), {})
         row[one.metric] = Told(one.estimate, better[one.metric], one.certain)
     rows: list[list[Entry]] = [
-        [term, levels, *(row.get(metric.name) for metric in found.metrics)] for (term, levels), row in by_row.items()
+        [term, levels.replace(") at ", ")\nat "), *(row.get(metric.name) for metric in found.metrics)]
+        for (term, levels), row in by_row.items()
     ]
     return FactTable("Effects", [["effect"], ["levels"], *map(_heading, found.metrics)], rows, 2, [EFFECTS])
 

@@ -30,8 +30,9 @@ def make_attribution_markdown(folder: AttributionFolder) -> str:
 def _parts(folder: AttributionFolder) -> Iterator[str]:
     result, found = folder.result, folder.result.attribution
     yield f"# Attribution: {markdown(Path(result.experiment).name)}"
-    for lines in (answers(result), list(result.remarks())):
+    for title, lines in [*answers(result), ("To be known", list(result.remarks()))]:
         if lines:
+            yield f"{markdown(title)}:"
             yield "\n".join(f"- {markdown(line)}" for line in lines)
     yield markdown("; ".join(f"{name}: {value}" for name, value in setting(result)) + ".")
     tables: list[FactTable | None] = []

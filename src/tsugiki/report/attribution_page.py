@@ -30,6 +30,8 @@ from tsugiki.report.attribution_facts import (
 from tsugiki.report.experiment_folder import stacked, written
 from tsugiki.report.parts import heading, paragraph
 
+NAME = 40
+"""Letters of a row's name that stand on one line."""
 BY_ITSELF = (
     "Each chart has its own scale. Bars: 95 % intervals, each by itself; what is called noise contains 0. The "
     "parts and the rest add up to the whole."
@@ -47,10 +49,10 @@ def make_attribution_page(folder: AttributionFolder, output: Path) -> str:
 
 
 def _lead(result: AttributionResult) -> Markup:
-    said = answers(result)
+    said = [part for title, lines in answers(result) for part in (paragraph(f"{title}:", "lead"), _list(lines))]
     method = result.attribution.method if result.attribution else None
     return join(
-        _list(said, "lead") if len(said) > 1 else joined(element("p", one, class_="lead") for one in said),
+        *said,
         *(paragraph(_sentence(remark), "warning") for remark in result.remarks()),
         facts(setting(result)),
         paragraph(f"Method: {method}", "soft") if method else None,
@@ -110,11 +112,20 @@ def _table(found: FactTable, *, captioned: bool = False) -> Markup:
     columns: list[Column | str] = [
         Column(stacked(lines), numeric=place >= found.names) for place, lines in enumerate(found.headings)
     ]
-    rows = [[_entry(cell) for cell in row] for row in found.rows]
+    rows = [
+        [_name(cell) if place < found.names else _entry(cell) for place, cell in enumerate(row)] for row in found.rows
+    ]
     return join(
         table(columns, rows, caption=found.caption if captioned else "", names=found.names > 0),
         *(paragraph(note, "note") for note in found.notes),
     )
+
+
+def _name(cell: Entry) -> Part:
+    """Of a row: short lines are not broken, so that wide tables scroll instead of growing tall."""
+    if isinstance(cell, str) and all(len(line) <= NAME for line in cell.split("\n")):
+        return stacked(cell.split("\n"))
+    return _entry(cell)
 
 
 def _entry(cell: Entry) -> Part:
@@ -126,8 +137,8 @@ def _entry(cell: Entry) -> Part:
     )  # fmt: skip
 
 
-def _list(lines: list[str], class_: str | None = None) -> Markup | None:
-    return element("ul", joined(element("li", one) for one in lines), class_=class_) if lines else None
+def _list(lines: list[str]) -> Markup | None:
+    return element("ul", joined(element("li", one) for one in lines)) if lines else None
 
 
 def _sentence(text: str) -> str:
