@@ -174,6 +174,17 @@ def test_what_was_not_applied_leaves_no_trace_but_is_counted_in_a_row():
 
 def test_a_checkpoint_keeps_the_very_same_limits():
     recent = after(*noisy(WINDOW)).after(record(9.0, spike=True))
-    kept = json.loads(json.dumps(recent.as_json(), allow_nan=False))
-    assert Recent.from_json(kept) == recent
-    assert Recent.from_json({}) == Recent()
+    kept = json.loads(json.dumps(recent.as_json(["ja"]), allow_nan=False))
+    assert Recent.from_json(kept, ["ja"]) == recent
+    assert Recent.from_json({}, ["ja"]) == Recent()
+
+
+def test_a_source_that_a_run_goes_on_with_finds_its_own_columns():
+    recent = Recent()
+    for step in range(40):
+        recent = recent.after(made_of([300.0, 700.0 + step], 1.0, [100, 100]))
+    kept = json.loads(json.dumps(recent.as_json(["ja", "en"])))
+    grown = Recent.from_json(kept, ["code", "en", "ja"])
+    assert grown.losses == recent.losses
+    assert grown.limits(0, [0, 50, 20], 6.0) == recent.limits(0, [20, 50], 6.0)
+    assert grown.limits(0, [1, 50, 20], 6.0) == Limits(0)

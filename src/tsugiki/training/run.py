@@ -142,7 +142,7 @@ class Run:
             "samples": self.samples,
             "tokens": self.tokens,
             "bad_steps": self.bad_steps,
-            "spikes": self.recent.as_json(),
+            "spikes": self.recent.as_json(self.mixture.names),
             "lineage": self.checkpointer.lineage,
             "recipe": self.recipe.model_dump(mode="json"),
             "mixture": self.mixture.describe(),
@@ -243,7 +243,7 @@ def take_up(run: Run, found: Found) -> None:
     """Bring weights, optimiser, counts and statistics to where they stood at a checkpoint. Collective."""
     run.checkpointer.load(found, run.tensors())
     run.step, run.tokens, run.bad_steps = (found.state[key] for key in ("step", "tokens", "bad_steps"))
-    run.recent = Recent.from_json(found.state.get("spikes", {}))
+    run.recent = Recent.from_json(found.state.get("spikes", {}), run.mixture.names)
 
 
 def _continue_or_begin(run: Run) -> None:

@@ -17,8 +17,8 @@ The spread is the median step from one value to the next, times 1.4826 / √2 (o
 distribution that is the standard deviation): a loss that falls through the window does not widen it, as it would widen
 a distance from the median. A mean and a standard deviation are moved by one outlier and hide the next; medians bear
 that a quarter of the window are outliers. A running estimate would need a rate of its own and forget no outlier whole;
-the window is a few kB of a checkpoint's JSON, where a resumed run finds the very same limits. What is not finite is a
-spike at any time.
+the window is a few kB a source of a checkpoint's JSON, where a resumed run finds the very same limits. What is not
+finite is a spike at any time.
 
 The first steps, those after another stage of the mixture has begun, and those with a source that the window hardly
 holds are not judged: nobody knows what loss to expect.
@@ -141,22 +141,26 @@ class Recent:
             in_a_row,
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """For a checkpoint; Python writes and reads floats to the last bit."""
+    def as_json(self, sources: Sequence[str]) -> dict[str, Any]:
+        """For a checkpoint; Python writes and reads floats to the last bit. `sources`: their names."""
         return {
-            "stage": self.stage, "targets": list(map(list, self.targets)), "nats": list(map(list, self.nats)),
-            "norms": list(self.norms), "spikes_in_a_row": self.spikes_in_a_row,
+            "stage": self.stage, "sources": list(sources), "targets": list(map(list, self.targets)),
+            "nats": list(map(list, self.nats)), "norms": list(self.norms), "spikes_in_a_row": self.spikes_in_a_row,
         }  # fmt: skip
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> "Recent":
-        """What `as_json` gave; nothing of a checkpoint that was written without, or before sources were told apart."""
+    def from_json(cls, kept: Mapping[str, Any], sources: Sequence[str]) -> "Recent":
+        """What `as_json` gave, for these sources, of which some may be new; nothing of a checkpoint that was written
+        without, or before sources were told apart."""
         if "nats" not in kept:
             return cls()
-        return cls(
-            kept["stage"], tuple(map(tuple, kept["targets"])), tuple(map(tuple, kept["nats"])), tuple(kept["norms"]),
-            kept["spikes_in_a_row"],
-        )  # fmt: skip
+        places = {name: place for place, name in enumerate(kept["sources"])}
+
+        def in_order(steps: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
+            return tuple(tuple(step[places[name]] if name in places else 0 for name in sources) for step in steps)
+
+        targets, nats = in_order(kept["targets"]), in_order(kept["nats"])
+        return cls(kept["stage"], targets, nats, tuple(kept["norms"]), kept["spikes_in_a_row"])
 
 
 def _middle(values: Sequence[float]) -> float:
