@@ -141,8 +141,8 @@ def test_a_file_with_another_content_is_a_change(folder, tmp_path, name):
 def test_other_weights_are_told_by_beginning_middle_and_end(folder, tmp_path, monkeypatch, at):
     monkeypatch.setattr(module, "SKETCH", 1_000)
     base = Path(shutil.copytree(folder.base, tmp_path / "base"))
+    recipe = folder.recipe(model__name_or_path=str(base))  # which asks for weights that can be read
     (base / "model.safetensors").write_bytes(bytes(10_000))
-    recipe = folder.recipe(model__name_or_path=str(base))
     folder.mark(recipe, base)
     assert folder.up_to_date(recipe, base)
     content = bytearray(10_000)
