@@ -1,0 +1,39 @@
+"""The sample laid out for a run: files to train on, and the conversations to ask before and after."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsugiki.files import write_atomically
+from tsugiki.quickstart.instruct.examples import Example
+from tsugiki.quickstart.instruct.generated import LANGUAGES, generated
+from tsugiki.quickstart.instruct.written import written
+
+SEED = 1
+GENERATED = 2_400
+GENERATED_HELD_OUT = 200
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Files of conversations by the name of their source, and what is held out."""
+
+    sources: dict[str, Path]
+    """`written-en`, `written-ja`, `generated-en`, `generated-ja`"""
+    held_out_written: list[Example]
+    held_out_generated: list[Example]
+
+
+def write_sample(directory: Path) -> Sample:
+    """Write the sample as four chat sources into `directory` (a file that is there with the same text stays)."""
+    sources = {}
+    for name, examples in (("written", written()), ("generated", generated(SEED, GENERATED))):
+        for language in LANGUAGES:
+            records = [example.record() for example in examples if example.language == language]
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            path = directory / f"{name}-{language}.jsonl"
+            if not path.exists() or path.read_text(encoding="utf-8") != lines:
+                directory.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, lines)
+            sources[f"{name}-{language}"] = path
+    return Sample(sources, written(held_out=True), generated(SEED, GENERATED_HELD_OUT, held_out=True))
