@@ -11,7 +11,7 @@ class Example:
     """A conversation that ends with the assistant's answer."""
 
     language: str
-    """`en` or `ja`: the language of the assistant's answers"""
+    """`en` or `ja`: that of all its messages, but for the few that translate"""
     kind: str
     messages: tuple[tuple[str, str], ...]
     """(role, content): at most one system message, which comes first, then user and assistant by turns"""
