@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zstandard
 from extended_tokenizers import ENGLISH, JAPANESE, byte_level_pair
+from safetensors.numpy import save_file
 
 from tsugiki.recipe_file import load_recipe
 from tsugiki.scripts import TargetCharacters
@@ -68,6 +69,7 @@ def make_inputs(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text("{}", encoding="utf-8")
         (folder / name / "tokenizer.json").write_text("{}", encoding="utf-8")
+    save_file({}, folder / "base/export/model.safetensors")
 
 
 def test_every_run_is_a_valid_recipe_and_the_extended_ones_differ_in_the_new_rows_alone(initialisation, tmp_path):

@@ -87,6 +87,7 @@ def test_a_poison_document_is_found_skipped_and_stepped_over_on_two_processes(po
     fresh, fresh_dir = recipe_for(project, "fresh", **KEYS, **{"data.skip": skips})
     name = f"step_{target:08d}"
     shutil.copytree(rewound_dir / "checkpoints" / name, fresh_dir / "checkpoints" / name)
+    (fresh_dir / "metrics.jsonl").write_text(json.dumps({"kind": "lost", "step": target}) + "\n")
     assert launch("train", fresh, world=2).wait() == [0, 0]
     assert final_tensors(fresh_dir) == final_tensors(rewound_dir)
     assert final_tensors(fresh_dir) != final_tensors(skipped_dir)
