@@ -1,4 +1,5 @@
-"""From the values of items to the score of a task: a mean, corpus BLEU, bits per byte of all documents together.
+"""From the values of items to the score of a task: a mean, corpus BLEU, bits per byte of all documents together, a
+share of all that was asked.
 
 Each takes sums over items, [..., k], and how many items were summed, and returns scores [...]: the leading axes are the
 resamples of a bootstrap, so that thousands of corpus scores cost one pass.
@@ -32,5 +33,10 @@ def bits_per_byte(sums: NDArray[np.float64], items: int) -> NDArray[np.float64]:
     return sums[..., 0] / math.log(2) / sums[..., 1]
 
 
-COMBINATIONS: dict[str, Combine] = {"mean": mean, "bleu": bleu, "bits_per_byte": bits_per_byte}
+def share(sums: NDArray[np.float64], items: int) -> NDArray[np.float64]:
+    """What was done of all that was asked, where an item asks several things: sums [..., 2] of the two."""
+    return sums[..., 0] / sums[..., 1]
+
+
+COMBINATIONS: dict[str, Combine] = {"mean": mean, "bleu": bleu, "bits_per_byte": bits_per_byte, "share": share}
 LOWER_IS_BETTER = {"bits_per_byte"}

@@ -20,6 +20,8 @@ BLOCK = regex.compile(r"^```[^\n`]*\n.*?\n```[ \t]*$", regex.MULTILINE | regex.D
 TABLE_RULE = regex.compile(r"\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?")
 QUESTION = regex.compile(r"[?？]+")
 COLONS = (":", "：")
+BEFORE = "\"'“‘「『*_ "
+"""What may stand before the phrase that an answer is to begin with."""
 
 
 def keywords(text: str, *, words: Texts) -> bool:
@@ -104,7 +106,7 @@ def starts_with(text: str, *, phrase: Text) -> bool:
 
 
 def _begins(text: str, phrase: str) -> bool:
-    start = text.lstrip().lstrip("\"'“‘「『*_ ").casefold()
+    start = text.lstrip().lstrip(BEFORE.replace(phrase[0], "")).casefold()
     after = start[len(phrase) : len(phrase) + 1]
     joined = bool(regex.match(ALPHABETIC, phrase[-1:]) and regex.match(ALPHABETIC, after))
     return start.startswith(phrase.casefold()) and not joined
@@ -201,7 +203,7 @@ def questions(text: str, *, at_least: int | None = None, at_most: int | None = N
 def sections(text: str, *, marker: Text, at_least: int | None = None, at_most: int | None = None) -> bool:
     """The number of sections, each introduced by a marker in which # stands for its number: "Section #", "第#章"."""
     pattern = r"[0-9０-９]+".join(regex.escape(part) for part in marker.split("#"))
-    return within(len(regex.findall(pattern, text, regex.IGNORECASE)), at_least, at_most)
+    return within(len(regex.findall(pattern, text)), at_least, at_most)
 
 
 def postscript(text: str, *, marker: Text) -> bool:

@@ -5,8 +5,10 @@ prompts, Lightblue) puts a language before them, `ja:letters:kanji`. Copies on t
 leave all but some null.
 
 Our verifiers stand for theirs and can differ in cases at the edge, so that a score is no published one: the language is
-told without langdetect, English sentences are cut without punkt, Japanese keywords are found as text and not as words
-of a morphological analysis, sentences that end in a noun by their last characters.
+told without langdetect, English sentences are cut without punkt, "it's" is one word and not two, a postscript begins a
+line, Japanese keywords are found as text and not as words of a morphological analysis, sentences that end in a noun are
+known by their last characters. Where IFEval's code takes a letter at random in the place of one that is not a to z, the
+one that the prompt asks for is counted here.
 """
 
 from collections.abc import Callable, Mapping

@@ -15,14 +15,21 @@ DE_ARU = regex.compile(
     r"(?:である|であった|だ|だった|であろう|だろう|ではない|ない|なかった|[うくぐすつぬぶむるただい])(?:か|から|ため)?$"
 )
 NOUN_END = regex.compile(r"(?:[\p{Han}\p{Katakana}ー]|こと|もの|とき|ところ|ため|はず|わけ|それ|これ|ここ|そこ)$")
+STOPPED = regex.compile(r"[。．！？!?][」』）)\"”]*$")
 SMALL = "ゃゅょぁぃぅぇぉゎャュョァィゥェォヮ"
 """Kana that make one beat with the one before them; っ, ん and ー are beats of their own."""
 FURIGANA = regex.compile(r"\p{Han}+(?:[（(][\p{Hiragana}ー]+[）)])?")
 
 
-def _sentence_ends(text: str) -> list[str]:
-    """What each sentence ends with, without its stop; quotations inside it are left out."""
-    return [_without_quotations(sentence).rstrip(END_MARKS) for sentence in sentences_of(text)]
+def _ends(sentences: list[str]) -> list[str]:
+    """Sentences without their stops, and without quotations inside them, as far as their ends are concerned."""
+    return [_without_quotations(sentence).rstrip(END_MARKS) for sentence in sentences]
+
+
+def _stopped(text: str) -> list[str]:
+    """The sentences that have a stop: a heading, an address or a signature has no style. All where none has one."""
+    found = sentences_of(text)
+    return [sentence for sentence in found if STOPPED.search(sentence)] or found
 
 
 def _without_quotations(sentence: str) -> str:
@@ -48,25 +55,25 @@ def sentence_characters(text: str, *, at_least: int | None = None, at_most: int 
 
 def polite(text: str) -> bool:
     """Every sentence ends as です・ます style does."""
-    return all(POLITE.search(end) for end in _sentence_ends(text))
+    return all(POLITE.search(end) for end in _ends(_stopped(text)))
 
 
 def plain(text: str) -> bool:
     """である style: every sentence ends in である, だ or another plain form, and none is polite."""
-    ends = _sentence_ends(text)
+    ends = _ends(_stopped(text))
     return all(DE_ARU.search(end) and not PLAIN_POLITE.search(end[-6:]) for end in ends)
 
 
 def sentence_end(text: str, *, ending: Text) -> bool:
     """Every sentence ends with the same words."""
-    ends = _sentence_ends(text)
+    ends = _ends(_stopped(text))
     return bool(ends) and all(end.endswith(ending) for end in ends)
 
 
 def noun_endings(text: str, *, at_least: int | None = None, at_most: int | None = None) -> bool:
     """The number of sentences that end in a noun (体言止め), told by their last characters: kanji, katakana, or a
     formal noun such as こと."""
-    return within(sum(bool(NOUN_END.search(end)) for end in _sentence_ends(text)), at_least, at_most)
+    return within(sum(bool(NOUN_END.search(end)) for end in _ends(sentences_of(text))), at_least, at_most)
 
 
 def kanji(text: str, *, at_least: int | None = None, at_most: int | None = None) -> bool:

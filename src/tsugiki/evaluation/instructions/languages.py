@@ -30,7 +30,8 @@ WITHOUT_OWN = {"Cyrillic": "bg", "Arabic": "ar"}
 WORDS = {
     "Latin": {
         "en": "the of and to in is it that for was on are as with his they at be this have from or by not but what all "
-        "were when we there can an your which their will if do how about my our you he she i has a",
+        "were when we there can an your which their will if do how about my our you he she i has a no any so its them "
+        "been would who out up more than only also use very into because these must write",
         "fr": "le la les de des et en un une est que qui dans pour pas sur au aux ce il elle nous vous je du avec son "
         "sa ses sont plus par mais ou cette à",
         "de": "der die das und ist in den von zu mit sich auf für nicht es ein eine als auch dem des an wir ich sie er "
@@ -87,7 +88,7 @@ def _script(text: str) -> str | None:
 
 
 def _by_words(lowered: str, lists: dict[str, frozenset[str]]) -> str | None:
-    words = WORD.findall(lowered)
+    words = set(WORD.findall(lowered))  # a word said often says no more of the language
     shares = {code: sum(word in common for word in words) / max(1, len(words)) for code, common in lists.items()}
     best = max(shares, key=lambda code: shares[code])
     return best if shares[best] >= ENOUGH else None
