@@ -23,20 +23,24 @@ MOST_BITS = 7  # 128 open files: the usual limit is 1,024, on some systems 256
 
 
 class Buckets:
-    """2^bits files in `directory`, by the `bits` highest of the lowest `shift` bits of the order hash."""
+    """2^bits files in `directory`, by the `bits` highest of the lowest `shift` bits of the order hash.
 
-    def __init__(self, directory: Path, bits: int, shift: int = 64, prefix: str = "bucket"):
+    `record`: RECORD, or a type that begins with its fields.
+    """
+
+    def __init__(self, directory: Path, bits: int, shift: int = 64, prefix: str = "bucket", record: np.dtype = RECORD):
         self.directory, self.bits, self.shift = directory, bits, shift - bits  # from here on: bits not used yet
+        self.record = record
         self.paths = [directory / f"{prefix}-{index:03d}" for index in range(1 << bits)]
         self._streams = [path.open("wb", buffering=1 << 16) for path in self.paths]
 
     @classmethod
-    def for_text(cls, directory: Path, expected_bytes: int) -> "Buckets":
+    def for_text(cls, directory: Path, expected_bytes: int, record: np.dtype = RECORD) -> "Buckets":
         """As many buckets as so much text needs; a wrong guess costs time, nothing else."""
-        return cls(directory, min(MOST_BITS, max(0, (expected_bytes // TEXT_BYTES).bit_length())))
+        return cls(directory, min(MOST_BITS, max(0, (expected_bytes // TEXT_BYTES).bit_length())), record=record)
 
     def add(self, records: np.ndarray, tokens: np.ndarray) -> None:
-        """Append documents: RECORD rows and their tokens (int32, end to end)."""
+        """Append documents: their records and their tokens (int32, end to end)."""
         if self.bits == 0:
             self._write(0, records, tokens)
             return
@@ -57,13 +61,13 @@ class Buckets:
         self.close()
         for path in self.paths:
             if path.stat().st_size > LARGEST and self.shift >= MOST_BITS:
-                finer = Buckets(self.directory, MOST_BITS, self.shift, path.name)
-                for records, tokens in _read_blocks(path):
+                finer = Buckets(self.directory, MOST_BITS, self.shift, path.name, self.record)
+                for records, tokens in self._read_blocks(path):
                     finer.add(records, tokens)
                 path.unlink()
                 yield from finer.sorted_documents()
                 continue
-            blocks = list(_read_blocks(path))
+            blocks = list(self._read_blocks(path))
             path.unlink()
             if blocks:
                 records = np.concatenate([block for block, _ in blocks])
@@ -79,15 +83,14 @@ class Buckets:
         stream.write(np.ascontiguousarray(records).view("u1").data)
         stream.write(np.ascontiguousarray(tokens, "<i4").data)
 
+    def _read_blocks(self, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        with path.open("rb") as file:
+            while header := file.read(16):
+                documents, count = np.frombuffer(header, "<u8").tolist()
+                records = np.frombuffer(file.read(documents * self.record.itemsize), self.record)
+                yield records, np.frombuffer(file.read(4 * count), "<i4")
+
 
 def gather(tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """The pieces tokens[start:end], end to end."""
     return np.concatenate([tokens[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)])
-
-
-def _read_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    with path.open("rb") as file:
-        while header := file.read(16):
-            documents, count = np.frombuffer(header, "<u8").tolist()
-            records = np.frombuffer(file.read(documents * RECORD.itemsize), RECORD)
-            yield records, np.frombuffer(file.read(4 * count), "<i4")

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tsugiki.corpus.row_files import RowWriter, map_rows
 from tsugiki.errors import DataError
 from tsugiki.files import fsync_directory, fsync_file
 
@@ -58,7 +59,7 @@ class StoreWriter:
         self._count = 0
         self._file = self.bin_path.open("wb")
         self._lengths = _part(self.idx_path).open("w+b")
-        self._documents = _part(self.side_path).open("w+b")
+        self._documents = RowWriter(self.side_path, DOCUMENT)
 
     def add_documents(self, tokens: np.ndarray, lengths: np.ndarray, documents: np.ndarray) -> None:
         """Append documents: their tokens end to end, their lengths in tokens, their DOCUMENT rows.
@@ -78,7 +79,7 @@ class StoreWriter:
             )
         self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).data)
         self._lengths.write(lengths.astype("<i4").tobytes())
-        self._documents.write(documents.astype(DOCUMENT).tobytes())
+        self._documents.add(documents)
         self._count += len(lengths)
 
     def add_document(
@@ -92,20 +93,13 @@ class StoreWriter:
         """Write the index and the side file, and bring everything to disk."""
         self._file.close()
         fsync_file(self.bin_path)
-        with self._documents as rows, self.side_path.open("wb") as side:
-            descr = np.lib.format.dtype_to_descr(DOCUMENT)
-            header = {"descr": descr, "fortran_order": False, "shape": (self._count,)}
-            np.lib.format.write_array_header_1_0(side, header)
-            rows.seek(0)
-            shutil.copyfileobj(rows, side, BLOCK)
-        fsync_file(self.side_path)
+        self._documents.close()
         unnamed = self.idx_path.with_name(self.idx_path.name + ".new")
         with self._lengths as lengths, unnamed.open("wb") as index:
             self._write_index(lengths, index)
         fsync_file(unnamed)
         unnamed.replace(self.idx_path)
-        for path in (self.idx_path, self.side_path):
-            _part(path).unlink()
+        _part(self.idx_path).unlink()
         fsync_directory(self.idx_path.parent)
 
     def _write_index(self, lengths: BinaryIO, index: BinaryIO) -> None:
@@ -202,13 +196,7 @@ class TokenStore:
         """DOCUMENT rows, one a document; empty for a store that another tool wrote."""
         if not self._side_path.exists():
             return np.zeros(0, DOCUMENT)
-        try:
-            rows = np.load(self._side_path, mmap_mode="r" if self.document_count else None, allow_pickle=False)
-        except Exception as error:  # numpy's reader of headers raises whatever Python's own parser does
-            raise DataError(f"{self._side_path}: damaged ({error})") from None
-        if rows.dtype != DOCUMENT or rows.shape != (self.document_count,):
-            raise DataError(f"{self._side_path}: not the side file of a store of {self.document_count:,} documents")
-        return rows
+        return map_rows(self._side_path, DOCUMENT, self.document_count)
 
     def document(self, index: int) -> np.ndarray:
         """Tokens of one document, BOS and EOS included."""

@@ -1,0 +1,169 @@
+"""The store of a chat source: a token store whose documents are conversations, and the loss weights of their tokens.
+
+Beside the three files of `corpus.store`:
+  <prefix>.conversations.npy    ROW, one a conversation
+  <prefix>.weights.npy          RUN: tokens in a row that have one loss weight, conversation after conversation
+  <prefix>.packs-<L>            which conversations share a window of L tokens (`corpus.pack_table`)
+
+Runs of floats lose no bit and are about 60 bytes a conversation, where a float16 for each token would double a store of
+uint16 ids and round 1/3 to 0.33325.
+
+Pack w stands where window w of a text source does: the same number w, drawn by the same mixture, gives
+`sequence_length` positions that hold whole conversations and then padding.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsugiki.corpus.conversation_records import CONVERSATION, RUN, WORDS, digest
+from tsugiki.corpus.pack_table import PackTable, table_path
+from tsugiki.corpus.row_files import RowWriter, map_rows
+from tsugiki.corpus.store import BLOCK, StoreWriter, TokenStore, store_files
+from tsugiki.errors import DataError
+
+ROW = np.dtype([*CONVERSATION.descr, ("first_run", "<u8")])
+PADDING = 0
+"""The id behind the last conversation of a pack. Any would do: nothing is learnt there, and nobody sees it."""
+
+
+def conversation_files(prefix: Path) -> list[Path]:
+    """The files of a store without its pack tables."""
+    sides = (".conversations.npy", ".weights.npy")
+    return [*store_files(prefix), *(prefix.with_name(prefix.name + ending) for ending in sides)]
+
+
+class ConversationWriter:
+    """Writes a store in the order given; nothing is a store before `close`. Memory does not grow with it."""
+
+    def __init__(self, prefix: Path, vocabulary_size: int):
+        *_, rows, runs = conversation_files(prefix)
+        self._store = StoreWriter(prefix, vocabulary_size)
+        self._rows, self._runs = RowWriter(rows, ROW), RowWriter(runs, RUN)
+
+    def add(self, records: NDArray[np.void], starts: NDArray[np.int64], payload: NDArray[np.int32]) -> None:
+        """Append conversations: their records (CONVERSATION_RECORD), where each one's payload starts, and payloads.
+
+        Raises DataError for an id outside the vocabulary.
+        """
+        if not len(records):
+            return
+        middles = starts + records["tokens"]
+        ids = [payload[start:end] for start, end in zip(starts.tolist(), middles.tolist(), strict=True)]
+        ends = starts + records["length"]
+        runs = [payload[start:end] for start, end in zip(middles.tolist(), ends.tolist(), strict=True)]
+        rows = np.zeros(len(records), ROW)
+        for key in CONVERSATION.names or ():
+            rows[key] = records[key]
+        counts = (ends - middles) // WORDS
+        rows["first_run"] = self._runs.count + np.cumsum(counts) - counts
+        self._store.add_documents(np.concatenate(ids), records["tokens"].astype(np.int64), records)
+        self._rows.add(rows)
+        self._runs.add(np.concatenate(runs).view(RUN))
+
+    def close(self) -> None:
+        """Bring everything to disk, the index last."""
+        self._rows.close()
+        self._runs.close()
+        self._store.close()
+
+
+class Pack(NamedTuple):
+    """One pack, laid out as the tokens of a window are: a position more than the model is given."""
+
+    tokens: NDArray[np.int64]  # [sequence_length + 1]; behind the conversations PADDING, at least once
+    weights: NDArray[np.float32]  # [sequence_length + 1] of each token as a target; 0 where it is none
+    starts: NDArray[np.int64]  # of each conversation, and of the padding
+
+
+class ConversationStore(TokenStore):
+    """A store opened for reading; all of it stays on disk (memory-mapped).
+
+    Raises DataError, naming the file, when a file is missing, damaged or does not fit the others.
+    """
+
+    def __init__(self, prefix: Path):
+        super().__init__(prefix)
+        *_, rows_path, self._runs_path = conversation_files(prefix)
+        self.rows = map_rows(rows_path, ROW, self.document_count)
+        """ROW, one a conversation."""
+        self._runs = map_rows(self._runs_path, RUN, None if self.document_count else 0)
+        self._check_runs()
+        self._tables: dict[int, PackTable] = {}
+
+    def _check_runs(self) -> None:
+        """Whether the runs of each conversation describe its tokens; a block at a time."""
+        wrong = DataError(f"{self._runs_path}: damaged: its runs do not describe the conversations one after another")
+        for start in range(0, self.document_count, BLOCK):
+            block = slice(start, start + BLOCK)
+            firsts = self.rows["first_run"][block].astype(np.int64)
+            follows = start + len(firsts) < self.document_count
+            end = int(self.rows["first_run"][start + len(firsts)]) if follows else len(self._runs)
+            bounds = np.append(firsts, end)
+            if (start == 0 and bounds[0] != 0) or np.any(np.diff(bounds) < 1) or end > len(self._runs):
+                raise wrong
+            runs = self._runs["length"][bounds[0] : end].astype(np.int64)
+            lengths = np.diff(self.document_starts[start : start + len(firsts) + 1])
+            if not np.array_equal(np.add.reduceat(runs, firsts - firsts[0]), lengths):
+                raise wrong
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each conversation."""
+        return np.diff(self.document_starts[:])
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that have a loss weight."""
+        return int(self.rows["trained_tokens"].sum(dtype=np.int64))
+
+    def runs(self, index: int) -> NDArray[np.void]:
+        """RUN rows of one conversation."""
+        first = int(self.rows["first_run"][index])
+        last = index + 1 == self.document_count
+        return self._runs[first : len(self._runs) if last else int(self.rows["first_run"][index + 1])]
+
+    def weights(self, index: int) -> NDArray[np.float32]:
+        """Loss weight of each token of one conversation as a target; its first token's is 0."""
+        runs = self.runs(index)
+        return np.repeat(runs["weight"], runs["length"])
+
+    def check(self, index: int) -> None:
+        """Raise DataError where ids or weights of one conversation are not those that were written."""
+        if digest(self.document(index), self.runs(index)) != int(self.rows["digest"][index]):
+            raise DataError(f"{self.prefix}: conversation {index:,} was changed after it was written; prepare it anew")
+
+    def packs(self, sequence_length: int) -> PackTable:
+        """The table of packs for a length. Raises DataError when there is none, or it is damaged or of other
+        conversations."""
+        if sequence_length not in self._tables:
+            self._tables[sequence_length] = PackTable(
+                table_path(self.prefix, sequence_length), sequence_length, self.document_starts
+            )
+        return self._tables[sequence_length]
+
+    def window_count(self, sequence_length: int) -> int:
+        """Packs, each of which takes a window's place."""
+        return len(self.packs(sequence_length))
+
+    def window(self, index: int, sequence_length: int) -> NDArray[np.int64]:
+        """Tokens [sequence_length + 1] of pack `index`."""
+        return self.pack(index, sequence_length).tokens
+
+    def pack(self, index: int, sequence_length: int, by_conversation: bool = False) -> Pack:
+        """Pack `index` (from 0); with `by_conversation` weights are divided by the trained tokens of a conversation, so
+        that a long answer counts no more than a short one."""
+        tokens = np.full(sequence_length + 1, PADDING, np.int64)
+        weights = np.zeros(sequence_length + 1, np.float32)
+        starts, at = [], 0
+        for conversation in self.packs(sequence_length)[index].tolist():
+            ids = self.document(conversation)
+            own = self.weights(conversation)
+            if by_conversation:
+                own /= np.float32(max(int(self.rows["trained_tokens"][conversation]), 1))
+            tokens[at : at + len(ids)], weights[at : at + len(ids)] = ids, own
+            starts.append(at)
+            at += len(ids)
+        return Pack(tokens, weights, np.array([*starts, at], np.int64))
