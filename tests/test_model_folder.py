@@ -12,9 +12,10 @@ from tsugiki.errors import ModelError
 from tsugiki.model.export import _copy_companions
 from tsugiki.model.safe_config import read_config
 from tsugiki.model.weight_files import CONFIGURATION_FILES
+from tsugiki.model_folder import COMPANIONS
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_inputs import Inputs, record_inputs
-from tsugiki.vocabulary.resize import COMPANIONS, resize_model
+from tsugiki.vocabulary.resize import resize_model
 
 COMMIT = "c" * 40
 

@@ -9,6 +9,12 @@ from pathlib import Path
 
 from tsugiki.errors import ModelError
 
+COMPANIONS = (
+    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
+    "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md",
+)  # fmt: skip
+"""What else of a base goes with its weights; tokenizer files are written by whoever makes one."""
+
 
 def own_files(folder: Path, names: Iterable[str]) -> list[Path]:
     """Those of `names` that are files in a model's folder; directories, devices and broken links are none.

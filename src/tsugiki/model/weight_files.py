@@ -7,8 +7,10 @@ bytes, one after the other without gaps (https://huggingface.co/docs/safetensors
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from typing_extensions import TypedDict
@@ -91,6 +93,18 @@ def read_header(path: Path) -> Header:
     }
     tensors = dict(sorted(stored.items(), key=lambda item: (item[1].begin, item[1].end)))
     return Header(tensors, metadata, 8 + length)
+
+
+def header_bytes(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str] | None) -> bytes:
+    """What stands before the bytes of `tensors`, which are in the order of their places: the length and the header,
+    filled up with spaces so that the tensors' bytes stay aligned."""
+    values: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    for name, tensor in tensors.items():
+        places = [tensor.begin, tensor.end]
+        values[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": places}
+    text = json.dumps(values, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
 
 
 def _names(folder: Path, single: str) -> list[str]:

@@ -8,7 +8,6 @@ must not reach a run that began with it.
 `config.json` is written last: a folder without it is no model, so that a run broken off is not taken for whole.
 """
 
-import copy
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,17 +24,11 @@ from transformers import PreTrainedConfig
 from tsugiki.errors import ModelError, StorageError
 from tsugiki.files import explain_os_error, fsync_directory, read_json, write_atomically
 from tsugiki.model.safe_config import build_config, clean_config, read_config
+from tsugiki.model.vocabulary_matrices import VocabularyMatrices, find_matrices, vocabulary_config, with_vocabulary
 from tsugiki.model.weight_files import INDEX, SINGLE, Header, check_weight_files, read_headers
-from tsugiki.model_folder import own_files
-from tsugiki.vocabulary.matrices import VocabularyMatrices, find_matrices
+from tsugiki.model_folder import COMPANIONS, own_files
 from tsugiki.vocabulary.rows import Method, new_rows
 from tsugiki.vocabulary.weight_splice import NewRows, copy_with_rows, grown_shape, row_bytes
-
-COMPANIONS = (
-    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
-    "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md",
-)  # fmt: skip
-"""What else of a base goes with its weights; tokenizer files are written by whoever extended the tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ def resize_model(
     base, output = Path(base), Path(output)
     place = str(base / "config.json")
     config = build_config(read_config(base)[0], place)
-    rows = _text_config(config, place).vocab_size
+    rows = vocabulary_config(config, place).vocab_size
     if base.resolve() == output.resolve():
         raise ModelError(f"{base} would be overwritten by its own extension: name another folder")
     if not 0 < used <= rows:
@@ -162,33 +155,13 @@ def _write(
     _write_json(output / "config.json", config)
 
 
-def _text_config(config: PreTrainedConfig, place: str) -> PreTrainedConfig:
-    """The part of a configuration that has the vocabulary, or the whole."""
-    try:
-        text = config.get_text_config()
-        parts = [config, *(getattr(config, key, None) for key in config.sub_configs)]
-        if isinstance(text.vocab_size, int) and any(text is part for part in parts):
-            return text
-    except (ValueError, AttributeError):  # several text models, or none
-        pass
-    raise ModelError(f"{place} names no vocab_size of one text model; its vocabulary cannot be extended")
-
-
 def _resized_config(raw: Any, config: PreTrainedConfig, size: int, token_ids: Mapping[str, int | None]) -> Any:
     """`config.json` with the new vocab_size and the ids that it lacks, and all else as it was written.
 
     pad_token_id is left alone: a model never trains the input row that it names (`padding_idx`), and tokenizers often
     name a piece that text needs as well.
     """
-    resized = copy.deepcopy(raw)
-    text, rows = config.get_text_config(), config.get_text_config().vocab_size
-    part = resized
-    if text is not config:
-        key = next(key for key in config.sub_configs if getattr(config, key, None) is text)
-        part = resized.setdefault(key, {})
-        if resized.get("vocab_size") == rows:  # some say it twice
-            resized["vocab_size"] = size
-    part["vocab_size"] = size
+    resized, part = with_vocabulary(raw, config, size)
     _fill(
         part,
         {key: value for key, value in token_ids.items() if resized.get(key) is None},

@@ -4,18 +4,16 @@ A matrix is stored row by row, so adding rows puts their bytes between others' a
 (`model/weight_files.py` says what else is in such a file).
 """
 
-import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from tsugiki.files import fsync_file
-from tsugiki.model.weight_files import Header, StoredTensor, read_header
+from tsugiki.model.weight_files import Header, StoredTensor, header_bytes, read_header
 
 CHUNK = 8 << 20
 """Bytes copied at a time."""
@@ -60,19 +58,16 @@ def row_bytes(tensor: StoredTensor) -> int:
 
 
 def _grown_header(header: Header, grown: Mapping[str, NewRows]) -> bytes:
-    """The 8 bytes and the header, filled up with spaces so that the tensors' bytes stay aligned."""
-    values: dict[str, Any] = {} if header.metadata is None else {"__metadata__": header.metadata}
-    place = 0
+    """What stands before the tensors' bytes in the new file."""
+    tensors, place = {}, 0
     for name, tensor in header.tensors.items():
         shape, size = tensor.shape, tensor.end - tensor.begin
         if name in grown:
             shape = grown_shape(tensor, grown[name])
             size = shape[0] * row_bytes(tensor)
-        values[name] = {"dtype": tensor.dtype, "shape": list(shape), "data_offsets": [place, place + size]}
+        tensors[name] = StoredTensor(tensor.dtype, shape, place, place + size)
         place += size
-    text = json.dumps(values, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
+    return header_bytes(tensors, header.metadata)
 
 
 def _copy_grown(file: BinaryIO, out: BinaryIO, tensor: StoredTensor, new: NewRows) -> None:

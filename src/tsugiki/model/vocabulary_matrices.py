@@ -10,9 +10,11 @@ A file may hold matrices that transformers leaves aside, such as the copies of e
 multi-token-prediction layers of GLM-4.5. Those of the same shape are vocabulary as well.
 """
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +58,58 @@ def find_matrices(
     own = _own(names, state, sources, shapes, where)
     known = {source for found in sources.values() for source in found}
     return VocabularyMatrices(own, _copies(shapes.keys() - known, own, rows, shapes, where))
+
+
+@dataclass(frozen=True)
+class StoredNames:
+    """What transformers makes of the names in a model's files."""
+
+    missing: tuple[str, ...]
+    """Parameters of the model that no tensor of the files is loaded into, by their names in the model."""
+    strangers: frozenset[str]
+    """Tensors in the files that transformers does not load."""
+    tied: bool
+    """Whether the configuration makes input embedding and output layer one matrix."""
+
+
+def match_names(config: PreTrainedConfig, stored: Iterable[str], where: str) -> StoredNames:
+    """Compare the names in a model's files with its parameters. Raises ModelError as `find_matrices` does."""
+    model = _build(config, where)
+    state = model.state_dict(keep_vars=True)
+    stored = set(stored)
+    sources = _names_in_files(model, state, stored)
+    loaded = {id(state[name]) for name, found in sources.items() if found}
+    missing = [name for name, parameter in model.named_parameters() if id(parameter) not in loaded]
+    strangers = stored - {source for found in sources.values() for source in found}
+    tied = len({id(state[name]) for name in _layers(model, state, where) if state[name].ndim == 2}) == 1
+    return StoredNames(tuple(missing), frozenset(strangers), tied)
+
+
+def vocabulary_config(config: PreTrainedConfig, where: str) -> PreTrainedConfig:
+    """The part of a configuration that has the vocabulary, or the whole. Raises ModelError where there is none."""
+    try:
+        text = config.get_text_config()
+        parts = [config, *(getattr(config, key, None) for key in config.sub_configs)]
+        if isinstance(text.vocab_size, int) and any(text is part for part in parts):
+            return text
+    except (ValueError, AttributeError):  # several text models, or none
+        pass
+    raise ModelError(f"{where} names no vocab_size of one text model; its vocabulary cannot be extended")
+
+
+def with_vocabulary(raw: Any, config: PreTrainedConfig, size: int) -> tuple[Any, Any]:
+    """A copy of the content of `config.json` with another vocab_size, and the part of it that has the vocabulary.
+    `config` is what it describes."""
+    resized = copy.deepcopy(raw)
+    text, rows = config.get_text_config(), config.get_text_config().vocab_size
+    part = resized
+    if text is not config:
+        key = next(key for key in config.sub_configs if getattr(config, key, None) is text)
+        part = resized.setdefault(key, {})
+        if resized.get("vocab_size") == rows:  # some say it twice
+            resized["vocab_size"] = size
+    part["vocab_size"] = size
+    return resized, part
 
 
 def _build(config: PreTrainedConfig, where: str) -> PreTrainedModel:

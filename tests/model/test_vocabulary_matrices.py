@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tsugiki.errors import ModelError
 from tsugiki.model.safe_config import build_config
-from tsugiki.vocabulary.matrices import VocabularyMatrices, find_matrices
+from tsugiki.model.vocabulary_matrices import VocabularyMatrices, find_matrices
 
 UNTIED = ("lm_head.weight", "model.embed_tokens.weight")
 EXPECTED = {
