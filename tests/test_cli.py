@@ -23,7 +23,7 @@ def test_version(monkeypatch, capsys):
     assert run_cli(monkeypatch, capsys, "--version") == (0, f"tsugiki {__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["init", "validate", "run", "prepare", "train", "preflight", "export", "release", "inspect",
+@pytest.mark.parametrize("verb", ["init", "validate", "run", "prepare", "train", "preflight", "export", "graft-chat", "release", "inspect",
                                   "sample", "generate", "quickstart", "recipe", "report", "watch"])  # fmt: skip
 def test_every_verb_has_help(monkeypatch, capsys, verb):
     code, out, _ = run_cli(monkeypatch, capsys, verb, "--help")

@@ -1,0 +1,223 @@
+"""What makes a chat model of weights: its template, the tokens that end an answer, and the tokens that both name.
+
+The tokenizer stays ours. The template, the names of BOS, EOS and padding (which templates use) and the stops of the
+generation configuration come from the chat model, ids put into our numbering. Tokens of the chat model that ours lacks
+can be added to `tokenizer.json`, behind all others, as the library `tokenizers` numbers them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import ModelError
+from tsugiki.files import read_json, write_atomically
+from tsugiki.model_folder import own_files
+from tsugiki.printable import one_line
+
+TEMPLATE = "chat_template.jinja"
+SPECIAL = ("bos_token", "eos_token", "pad_token")
+_CONFIG, _MAP, _GENERATION = "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"
+_PROBE = [("system", "s"), ("user", "u"), ("assistant", "a"), ("user", "u")]
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What a chat model's folder says of conversations."""
+
+    template: str | None
+    """The text of chat_template.jinja."""
+    configured: Any
+    """`chat_template` of tokenizer_config.json: a text, a list of named ones, or None."""
+    special: dict[str, str]
+    """The tokens of SPECIAL that it names."""
+    stops: tuple[str, ...]
+    """Pieces that end an answer; empty where nothing names one."""
+    stop_strings: Any
+    tokens: dict[str, dict[str, Any]]
+    """Tokens that stand beside its vocabulary, with their properties as tokenizer.json has them."""
+
+    @property
+    def templated(self) -> bool:
+        """Whether there is a template."""
+        return self.template is not None or self.configured is not None
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Tokens that stand in a template, in what it makes of a conversation, or in the stops."""
+        sources = _sources(self)
+        texts = [*sources, *(_render(source, self.special) for source in sources)]
+        named = {self.special[key] for key in SPECIAL if key in self.special and any(key in text for text in sources)}
+        wanted = {*self.stops, *named, *(token for token in self.tokens if any(token in text for text in texts))}
+        return tuple(sorted(wanted, key=lambda token: (token not in self.tokens, token)))
+
+
+def read_chat(folder: Path, tokenizer: TextTokenizer) -> Chat:
+    """Raises ModelError or DataError where a file cannot be read."""
+    own_files(folder, [TEMPLATE, _GENERATION])
+    config = _read(folder / _CONFIG)
+    names = {**_read(folder / _MAP), **config}
+    special = {key: text for key in SPECIAL if isinstance(text := _content(names.get(key)), str) and text}
+    generation = _read(folder / _GENERATION)
+    ends = generation.get("eos_token_id", _read(folder / "config.json").get("eos_token_id"))
+    ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(isinstance(token, int) and 0 <= token < tokenizer.vocabulary_size for token in ids):
+        raise ModelError(
+            f"{folder}: eos_token_id is {one_line(repr(ends), 80)}, and the tokenizer has ids from 0 to "
+            f"{tokenizer.vocabulary_size - 1}: correct generation_config.json"
+        )
+    stops = tuple(tokenizer.piece(token) for token in ids)
+    return Chat(
+        template=_template(folder / TEMPLATE),
+        configured=config.get("chat_template"),
+        special=special,
+        stops=stops or ((special["eos_token"],) if "eos_token" in special else ()),
+        stop_strings=generation.get("stop_strings"),
+        tokens=_tokens(folder, tokenizer),
+    )
+
+
+def write_tokenizer(ours: TextTokenizer, chat: Chat, added: Mapping[str, int], folder: Path) -> None:
+    """Our tokenizer's files with chat's template and names, and with the tokens of `added` (by their ids).
+
+    Raises ModelError where a token cannot be added, or where a text that is one would not become it.
+    """
+    files = {path.name: path.read_bytes() for path in ours.files if path.name != TEMPLATE}
+    if chat.template is not None:
+        files[TEMPLATE] = chat.template.encode()
+    config = _read(ours.folder / _CONFIG)
+    if chat.templated:
+        config.pop("chat_template", None)
+    elif (ours.folder / TEMPLATE).is_file():
+        files[TEMPLATE] = (ours.folder / TEMPLATE).read_bytes()
+    if chat.configured is not None:
+        config["chat_template"] = chat.configured
+    names = {key: text for key, text in chat.special.items() if text in added or _id(ours, text) is not None}
+    if added:
+        files["tokenizer.json"] = _with_tokens(ours, chat, added)
+        if "added_tokens_decoder" in config:
+            config["added_tokens_decoder"] |= {str(token): _flags(chat, text) for text, token in added.items()}
+    changed = {_CONFIG: config | names}
+    if _MAP in files:
+        changed[_MAP] = _read(ours.folder / _MAP) | names
+    for name, values in changed.items():
+        if values != _read(ours.folder / name):  # what need not change stays byte for byte
+            files[name] = as_json(values)
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    _require_tokens(folder, [token for token in chat.needed if token in chat.tokens], added)
+
+
+def write_generation(ours: TextTokenizer, chat: Chat, ids: Mapping[str, int], folder: Path) -> list[int]:
+    """Our generation configuration with chat's stops, by the ids that our pieces have; they are returned. Everything
+    else in it stays."""
+    values = _read(ours.folder / _GENERATION)
+    # Made from the model's configuration, transformers says so, and would make it anew when that changes.
+    values.pop("_from_model_config", None)
+    stops = [ids[piece] for piece in chat.stops]
+    if stops:
+        values["eos_token_id"] = stops if len(stops) > 1 else stops[0]
+    if "pad_token" in chat.special and chat.special["pad_token"] in ids:
+        values["pad_token_id"] = ids[chat.special["pad_token"]]
+    if chat.stop_strings is not None:
+        values["stop_strings"] = chat.stop_strings
+    write_atomically(folder / _GENERATION, as_json(values))
+    return stops
+
+
+def _template(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is not UTF-8 ({one_line(error, 100)}): fetch the model again") from None
+
+
+def _sources(chat: Chat) -> list[str]:
+    """The texts of all templates."""
+    listed = chat.configured if isinstance(chat.configured, list) else [{"template": chat.configured}]
+    texts = [chat.template, *(one.get("template") for one in listed if isinstance(one, dict))]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _render(source: str, special: Mapping[str, str]) -> str:
+    """What a template makes of a conversation; some write their marks in parts ('<|' + role + '|>')."""
+    for probe in (_PROBE, _PROBE[1:], _PROBE[1:2]):  # a system prompt is refused by some
+        messages = [{"role": role, "content": content} for role, content in probe]
+        try:
+            texts, _ = render_jinja_template(
+                conversations=[messages], chat_template=source, add_generation_prompt=True, **special
+            )
+            return texts[0]
+        except Exception:  # a stranger's template raises what it likes
+            continue
+    return ""
+
+
+def _tokens(folder: Path, tokenizer: TextTokenizer) -> dict[str, dict[str, Any]]:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return {text: {"special": special} for text, special in tokenizer.engine.added.values()}
+    return {token["content"]: token for token in read_json(path).get("added_tokens") or []}
+
+
+def _with_tokens(ours: TextTokenizer, chat: Chat, added: Mapping[str, int]) -> bytes:
+    path = ours.folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{ours.folder} has no tokenizer.json to add {_list(list(added))} to: save its tokenizer as one with "
+            "transformers first (AutoTokenizer.from_pretrained(…).save_pretrained(…))"
+        )
+    state = read_json(path)
+    new = [{"id": token, "content": text, **_flags(chat, text, content=False)} for text, token in added.items()]
+    return as_json({**state, "added_tokens": [*(state.get("added_tokens") or []), *new]})
+
+
+def _flags(chat: Chat, text: str, *, content: bool = True) -> dict[str, Any]:
+    """How a token is found in a text, as the chat model has it."""
+    keys = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    flags = {key: bool(chat.tokens.get(text, {}).get(key, default)) for key, default in keys.items()}
+    return {"content": text, **flags} if content else flags
+
+
+def _require_tokens(folder: Path, tokens: Sequence[str], added: Mapping[str, int]) -> None:
+    """Each of these, met in a text, becomes one token, with the id that it was to get."""
+    tokenizer = TextTokenizer.from_folder(folder)
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json")) if (folder / "tokenizer.json").is_file() else None
+    wrong = [
+        text
+        for text in tokens
+        if (own := _id(tokenizer, text)) is None
+        or own != added.get(text, own)
+        or (plain is not None and plain.encode(text, add_special_tokens=False).ids != [own])
+    ]
+    if wrong:
+        raise ModelError(
+            f"the tokenizer of ours does not make one token of {_list(wrong)}, which chat's template or its stops "
+            "need: mark it as an added token in tokenizer.json"
+        )
+
+
+def _id(tokenizer: TextTokenizer, text: str) -> int | None:
+    return tokenizer.engine.token_id(text)
+
+
+def _content(value: Any) -> Any:
+    return value.get("content") if isinstance(value, dict) else value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _list(texts: Sequence[str]) -> str:
+    return ", ".join(repr(text) for text in texts[:5]) + (" …" if len(texts) > 5 else "")
+
+
+def as_json(value: Any) -> bytes:
+    """As transformers writes its own files."""
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()
