@@ -236,6 +236,37 @@ def test_a_tied_matrix_may_be_stored_once_or_twice(make_trio: MakeTrio, tmp_path
         graft_chat(base, chat, ours, tmp_path / "other", silent)
 
 
+def test_files_whose_names_lack_a_prefix_are_understood(make_trio: MakeTrio, tmp_path: Path) -> None:
+    base, chat, ours = make_trio()
+    expected = naive(ours, base, chat, 1.0)
+    tensors = {name.removeprefix("model."): tensor for name, tensor in load_file(base / WEIGHTS).items()}
+    save_file(tensors, base / WEIGHTS, metadata={"format": "pt"})
+    graft_chat(base, chat, ours, tmp_path / "out", silent)
+    assert same(tensors_of(tmp_path / "out"), expected)
+
+
+def test_what_transformers_does_not_load_gets_a_difference_or_stays(make_trio: MakeTrio, tmp_path: Path) -> None:
+    """As the layers of GLM-4.5 that predict further tokens; whole numbers must not differ."""
+    base, chat, ours = make_trio()
+    for at, folder in enumerate((base, chat, ours)):
+        extra = {"mtp.weight": torch.full((3,), float(at)), "mtp.steps": torch.tensor([4, 5])}
+        extra |= {"mtp.ours": torch.ones(2)} if folder == ours else {}
+        save_file({**load_file(folder / WEIGHTS), **extra}, folder / WEIGHTS, metadata={"format": "pt"})
+    graft_chat(base, chat, ours, tmp_path / "out", silent)
+    found = tensors_of(tmp_path / "out")
+    assert [found[name].tolist() for name in ("mtp.weight", "mtp.steps", "mtp.ours")] == [[3.0] * 3, [4, 5], [1.0] * 2]
+    change_weights(chat, lambda name, tensor: tensor + 1 if name == "mtp.steps" else tensor)
+    with pytest.raises(ModelError, match=r"mtp\.steps holds I64 numbers that differ between base and chat"):
+        graft_chat(base, chat, ours, tmp_path / "other", silent)
+
+
+def test_a_sum_that_the_format_cannot_hold_is_refused(make_trio: MakeTrio, tmp_path: Path) -> None:
+    base, chat, ours = make_trio(dtype=torch.float16)
+    change_weights(chat, lambda _, tensor: tensor.float() * 1e6)
+    with pytest.raises(ModelError, match="would not be finite: float16 cannot hold the sum"):
+        graft_chat(base, chat, ours, tmp_path / "out", silent)
+
+
 def test_rows_are_matched_by_their_pieces_and_not_by_number(make_trio: MakeTrio, tmp_path: Path) -> None:
     base, chat, ours = make_trio()
     graft_chat(base, chat, ours, tmp_path / "plain", silent, scale=0.5)
@@ -396,6 +427,11 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "pickle": ("base", lambda f: (f / WEIGHTS).rename(f / "pytorch_model.bin"), "pickles only"),
     "no weights": ("ours", lambda f: (f / WEIGHTS).unlink(), "ours holds no weights"),
     "no tokenizer": ("chat", lambda f: (f / "tokenizer.json").unlink(), "chat: no tokenizer.json"),
+    "a run": (
+        "ours",
+        lambda f: ((f / "config.json").unlink(), (f / "checkpoints").mkdir()),
+        "ours is a run directory: name its export/",
+    ),
     "no model": ("base", lambda f: (f / "config.json").unlink(), "base is no model folder"),
     "quantised": ("chat", config(quantization_config={"bits": 4}), "quantised"),
     "more pieces": ("chat", lambda f: add_chat_tokens(f, ["<|spare|>"]), r"1 pieces are only in .*chat.*'<\|spare\|>'"),

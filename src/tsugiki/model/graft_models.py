@@ -71,15 +71,24 @@ class GraftModel:
         return all(self.weights.bytes(one, *part) == self.weights.bytes(other, *part) for part in parts)
 
     def counterpart(self, name: str, of: "GraftModel") -> str | None:
-        """The tensor that stands for `name` of another model; a tied matrix may be stored under one name or two."""
+        """The tensor that stands for `name` of another model. Versions of transformers have put other prefixes before
+        names, and a tied matrix may be stored under one name or two."""
         if name in self.weights.files:
             return name
+        end, target = name.split(".")[-2:], of.names.loaded.get(name)
+        alike = [own for own, into in self.names.loaded.items() if into == target and own.split(".")[-2:] == end]
+        if len(alike) == 1:
+            return alike[0]
         return self._square[0] if self.tied and name in of._square else None
 
 
 def open_model(label: str, folder: Path, stack: ExitStack) -> GraftModel:
     """Raises ModelError where configuration, tokenizer or weights cannot be used, and StorageError."""
     where = str(folder / "config.json")
+    if (folder / "checkpoints").is_dir() and not (folder / "config.json").exists():
+        raise ModelError(
+            f"{folder} is a run directory: name its export/, or make one by: tsugiki export {folder} OUTPUT"
+        )
     values, _ = read_config(folder)
     config = build_config(values, where)
     weights = stack.enter_context(StoredWeights(folder))

@@ -122,7 +122,8 @@ def _as_it_is(graft: Graft, name: str) -> Iterator[bytes]:
     for begin in range(0, stored.end - stored.begin, BLOCK):
         end = min(begin + BLOCK, stored.end - stored.begin)
         if name not in graft.kept:
-            base, chat = (model.weights.bytes(name, begin, end) for model in (graft.base, graft.chat))
+            models = (graft.base, graft.chat)
+            base, chat = (model.weights.bytes(_stored(graft, model, name), begin, end) for model in models)
             if base != chat:
                 raise ModelError(
                     f"{name} holds {stored.dtype} numbers that differ between base and chat: leave it ours with "

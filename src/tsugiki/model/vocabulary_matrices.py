@@ -66,6 +66,8 @@ class StoredNames:
 
     missing: tuple[str, ...]
     """Parameters of the model that no tensor of the files is loaded into, by their names in the model."""
+    loaded: dict[str, str]
+    """For each tensor in the files, the name in the model of what it is loaded into."""
     strangers: frozenset[str]
     """Tensors in the files that transformers does not load."""
     tied: bool
@@ -78,11 +80,11 @@ def match_names(config: PreTrainedConfig, stored: Iterable[str], where: str) -> 
     state = model.state_dict(keep_vars=True)
     stored = set(stored)
     sources = _names_in_files(model, state, stored)
-    loaded = {id(state[name]) for name, found in sources.items() if found}
-    missing = [name for name, parameter in model.named_parameters() if id(parameter) not in loaded]
-    strangers = stored - {source for found in sources.values() for source in found}
+    loaded = {source: name for name, found in sources.items() for source in found}
+    filled = {id(state[name]) for name in loaded.values()}
+    missing = [name for name, parameter in model.named_parameters() if id(parameter) not in filled]
     tied = len({id(state[name]) for name in _layers(model, state, where) if state[name].ndim == 2}) == 1
-    return StoredNames(tuple(missing), frozenset(strangers), tied)
+    return StoredNames(tuple(missing), loaded, frozenset(stored - loaded.keys()), tied)
 
 
 def vocabulary_config(config: PreTrainedConfig, where: str) -> PreTrainedConfig:
