@@ -54,7 +54,7 @@ class Chat:
         texts = [*sources, *(_render(source, self.special) for source in sources)]
         named = {self.special[key] for key in SPECIAL if key in self.special and any(key in text for text in sources)}
         wanted = {*self.stops, *named, *(token for token in self.tokens if any(token in text for text in texts))}
-        return tuple(sorted(wanted, key=lambda token: (token not in self.tokens, token)))
+        return (*(token for token in self.tokens if token in wanted), *sorted(wanted - self.tokens.keys()))
 
 
 def read_chat(folder: Path, tokenizer: TextTokenizer) -> Chat:

@@ -16,8 +16,8 @@ from tsugiki.model.graft_pieces import RowMatch
 from tsugiki.model.stored_rows import FLOATS
 from tsugiki.model.weight_files import Header, StoredTensor, header_bytes
 
-BLOCK = 1 << 24
-"""Numbers of a tensor that are computed at a time: 64 MiB in fp32."""
+BLOCK = 1 << 22
+"""Numbers of a tensor that are computed at a time: 16 MiB in fp32, of which about eight are held at once."""
 
 
 @dataclass
