@@ -379,7 +379,7 @@ def test_marks_that_a_template_writes_in_parts_are_found(make_trio: MakeTrio, tm
     base, chat, ours = make_trio()
     parts = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}"
     add_chat_tokens(as_chat(chat, parts), ["<|user|>", "<|assistant|>"])
-    with pytest.raises(ModelError, match=r"no piece for what chat's template .*<\|assistant\|>', '<\|user\|>'"):
+    with pytest.raises(ModelError, match=r"no piece for what chat's template .*'<\|user\|>', '<\|assistant\|>'"):
         graft_chat(base, chat, ours, tmp_path / "out", silent)
 
 

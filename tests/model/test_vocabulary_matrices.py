@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tsugiki.errors import ModelError
 from tsugiki.model.safe_config import build_config
-from tsugiki.model.vocabulary_matrices import VocabularyMatrices, find_matrices
+from tsugiki.model.vocabulary_matrices import VocabularyMatrices, find_matrices, match_names
 
 UNTIED = ("lm_head.weight", "model.embed_tokens.weight")
 EXPECTED = {
@@ -64,6 +64,20 @@ def test_a_missing_or_another_prefix_in_the_files_is_understood(tiny_config: Cal
     shapes = {"model.language_model.embed_tokens.weight": (101, 16), "lm_head.weight": (101, 16)}
     found = find(tiny_config("gemma3-multimodal"), shapes)
     assert found.own == ("lm_head.weight", "model.language_model.embed_tokens.weight")
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_tensor_of_the_files_is_matched_with_a_parameter(
+    name: str, tiny_config: Callable[..., Any], tiny_model_folder: Callable[..., Path]
+) -> None:
+    shapes = shapes_of(tiny_model_folder(name))
+    config = build_config(tiny_config(name), "it")
+    found = match_names(config, shapes, "it")
+    assert (found.missing, found.strangers, found.loaded.keys()) == ((), frozenset(), shapes.keys())
+    assert found.tied == (len([matrix for matrix in EXPECTED[name] if matrix.endswith("weight")]) == 1)
+    lost = next(key for key in shapes if "layers.1." in key and key.endswith("norm.weight"))
+    found = match_names(config, {**dict.fromkeys(shapes.keys() - {lost}), "mtp.x": None}, "it")
+    assert (len(found.missing), found.strangers) == (1, {"mtp.x"})
 
 
 LLAMA = {"model.embed_tokens.weight": (101, 16), "lm_head.weight": (101, 16)}
