@@ -341,6 +341,31 @@ def test_added_tokens_take_spare_rows_first_and_leave_the_sizes(make_trio: MakeT
         assert torch.equal(found[row], theirs[new[row]] if row in new else own[row]), row
 
 
+def test_tokens_that_ours_has_and_the_base_not_get_chats_rows_where_the_template_needs_them(
+    make_trio: MakeTrio, tmp_path: Path, said: list[str]
+) -> None:
+    base, chat, ours = make_trio()
+    add_chat_tokens(as_chat(chat, TEMPLATE), ["<|im_start|>", "<|im_end|>", "<|other|>"])
+    add_chat_tokens(ours, ["<|other|>", "<|im_end|>", "<|im_start|>"], seed=6)
+    graft_chat(base, chat, ours, tmp_path / "out", said.append)
+    graft_chat(base, chat, ours, tmp_path / "none", silent, scale=0.0)
+    assert same(tensors_of(tmp_path / "none"), tensors_of(ours))
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        found, theirs, own = (tensors_of(folder)[name] for folder in (tmp_path / "out", chat, ours))
+        assert torch.equal(found[384:387], torch.stack([own[384], theirs[385], theirs[384]]))
+    assert any("taken from chat" in line and "'<|im_start|>', '<|im_end|>'" in line for line in said)
+
+
+def test_what_only_chat_has_is_no_loss_where_its_rows_are_excluded(
+    make_trio: MakeTrio, tmp_path: Path, said: list[str]
+) -> None:
+    base, chat, ours = make_trio()
+    add_chat_tokens(chat, ["<|spare|>"])
+    graft_chat(base, chat, ours, tmp_path / "out", said.append, exclude=["*embed_tokens*", "lm_head*"])
+    assert any("only in chat: 1: '<|spare|>'" in line for line in said)
+    assert torch.equal(tensors_of(tmp_path / "out")["lm_head.weight"], tensors_of(ours)["lm_head.weight"])
+
+
 def test_a_shard_grows_with_its_index(make_trio: MakeTrio, tmp_path: Path) -> None:
     base, chat, ours = make_trio()
     add_chat_tokens(as_chat(chat, TEMPLATE), ["<|im_start|>", "<|im_end|>"])
