@@ -15,7 +15,7 @@ ABOVE = {
 PARTS = [
     "recipe", "recipe_values", "recipe_training", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_kinds", "recipe_machine",
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
-    "corpus", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
+    "corpus", "chat", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
     "experiment_results", "sweep_results", "attribution_results", "evaluation_files", "score_combinations",
     "checkpoint_files", "checkpoint_tensors", "folders", "metrics_file", "model_folder", "rewinds", "amounts", "pages",
     "differences", "least_squares", "licence", "moved", "release_file", "state_file", "run_folder",

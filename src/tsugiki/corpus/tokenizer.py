@@ -70,7 +70,7 @@ class _TokenizersEngine:
             # Truncation or padding saved in the file would silently cut or stretch documents.
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
-            self._plain = Tokenizer.from_str(_without_control_tokens(self._tokenizer.to_str(), self._named(config)))
+            self._plain = Tokenizer.from_str(without_control_tokens(self._tokenizer.to_str(), self._named(config)))
         except BaseException as error:  # the library raises bare Exception for every malformed file, or Rust panics
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
@@ -137,7 +137,7 @@ def _refuse_wrong_prefix(path: Path) -> None:
         )
 
 
-def _without_control_tokens(description: str, named: Iterable[str]) -> str:
+def without_control_tokens(description: str, named: Iterable[str]) -> str:
     """A tokenizer.json in which no text spells a control token: those marked special, and those that are `named`.
 
     Each is given a spelling that nobody can write, and keeps its id and score. To take them out of `added_tokens` would

@@ -1,0 +1,81 @@
+"""A conversation as its template writes it, by transformers' sandboxed Jinja.
+
+Given the same messages, text and ids are those of `apply_chat_template`, but that what the messages spell like a
+control token stays text (see `control_strings`). What anybody sends to the model is made here, for training and for
+talking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tsugiki.chat.control_strings import Rendering, mark, unmark, unused_characters
+from tsugiki.chat.conversations import Message
+from tsugiki.chat.templates import ChatTemplate
+from tsugiki.chat.tokenizer import ChatTokenizer
+from tsugiki.errors import DataError
+from tsugiki.printable import one_line
+
+
+class Renderer:
+    """Writes messages by one template for one tokenizer. `template_kwargs` are those of every conversation."""
+
+    def __init__(
+        self, tokenizer: ChatTokenizer, template: ChatTemplate, template_kwargs: Mapping[str, Any] | None = None
+    ):
+        self.tokenizer = tokenizer
+        self.template = template
+        self.template_kwargs = dict(template_kwargs or {})
+        self.written = tuple(
+            piece
+            for piece, (_, special) in tokenizer.added.items()
+            if special or (piece in template.source and not piece.isspace())
+        )
+        """The control tokens: added tokens that are flagged special, and those that the template writes itself."""
+        self.also_in_answers: tuple[str, ...] = ()
+        """Control tokens not flagged special that an assistant's message cannot spell either: the end token."""
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        generation_prompt: bool,
+        tools: Sequence[dict[str, Any]] = (),
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Rendering:
+        """The text of `messages`, with the prompt for an answer behind it where `generation_prompt` asks for one.
+
+        Raises DataError with the template's own words where it refuses them.
+        """
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        turns = [message.as_dict() for message in messages]
+        kwargs = {**self.template_kwargs, **(template_kwargs or {})}
+        marks = unused_characters([turns, list(tools), kwargs])
+        answers = (*self.tokenizer.specials, *self.also_in_answers)
+        turns = [mark(turn, answers if turn["role"] == "assistant" else self.written, marks) for turn in turns]
+        try:
+            text = render_jinja_template(
+                conversations=[turns],
+                tools=mark(list(tools), self.written, marks) or None,
+                chat_template=self.template.source,
+                add_generation_prompt=generation_prompt,
+                **{**self.tokenizer.special_tokens, **mark(kwargs, self.written, marks)},
+            )[0][0]
+        except Exception as error:  # a template is a program: it raises whatever its expressions do
+            said = one_line(str(error) or type(error).__name__, 300)
+            raise DataError(
+                f"the chat template ({self.template.name}) does not take this conversation: {said}"
+            ) from None
+        return unmark(text, self.written + self.also_in_answers, marks)
+
+    def prompt_ids(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] = (),
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """The ids that a model is given to answer `messages`, in training as in use."""
+        prompt = self.render(messages, generation_prompt=True, tools=tools, template_kwargs=template_kwargs)
+        return self.tokenizer.encode(prompt)

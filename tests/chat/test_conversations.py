@@ -1,0 +1,127 @@
+"""The five formats of conversations, and what is said of a record that is none."""
+
+import json
+
+import pytest
+
+from tsugiki.chat.conversations import Conversation, Message, detect_format, read_conversation
+from tsugiki.errors import DataError
+
+U, A = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
+QUESTION, ANSWER = Message("user", "Hi"), Message("assistant", "Hello")
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "京都"}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "start"),
+    [
+        ("messages", {"messages": [U, A]}, None),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}, None),
+        ("sharegpt", {"conversations": [U, A]}, None),
+        ("alpaca", {"instruction": "Hi", "input": "", "output": "Hello"}, 1),
+        ("prompt-completion", {"prompt": "Hi", "completion": "Hello"}, 1),
+        ("prompt-completion", {"prompt": [U], "completion": [A]}, 1),
+        ("llm-recipes", {"input": [U], "output": A}, 1),
+    ],
+)
+def test_each_format_gives_the_same_conversation(name, record, start):
+    assert detect_format(record) == name
+    assert read_conversation(record) == Conversation((QUESTION, ANSWER), completion_start=start)
+
+
+def test_a_system_prompt_beside_the_turns_is_the_first_message():
+    sharegpt = {
+        "system": "Be brief.",
+        "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": ""}],
+    }
+    alpaca = {"system": "Be brief.", "instruction": "Hi", "input": "you", "output": "Hello"}
+    assert [m.role for m in read_conversation(sharegpt).messages] == ["system", "user", "assistant"]
+    found = read_conversation(alpaca)
+    assert (found.messages[1].content, found.completion_start) == ("Hi\n\nyou", 2)
+
+
+def test_tool_calls_have_their_arguments_as_values_in_every_format():
+    openai = {
+        "messages": [
+            U,
+            {"role": "assistant", "content": None, "tool_calls": [
+                {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "京都"}'}}]},
+            {"role": "tool", "content": "晴れ", "tool_call_id": "1", "name": "weather"},
+            A,
+        ],
+        "tools": [{"type": "function", "function": {"name": "weather"}}],
+    }  # fmt: skip
+    conversation = read_conversation(openai)
+    call, answer = conversation.messages[1:3]
+    assert call.as_dict() == {"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "1"}]}
+    assert answer.as_dict() == {"role": "tool", "content": "晴れ", "name": "weather", "tool_call_id": "1"}
+    sharegpt = {
+        "conversations": [
+            {"from": "human", "value": "Hi"},
+            {"from": "function_call", "value": json.dumps(CALL["function"])},
+            {"from": "observation", "value": "晴れ"},
+            {"from": "gpt", "value": "Hello"},
+        ],
+        "tools": json.dumps(openai["tools"]),
+    }
+    other = read_conversation(sharegpt)
+    assert other.messages[1].tool_calls == (CALL,)
+    assert other.tools == conversation.tools
+
+
+def test_parts_of_text_are_joined_and_weights_and_kwargs_are_read():
+    parts = [{"type": "text", "text": "He"}, {"type": "text", "text": "llo"}]
+    record = {
+        "messages": [U, A | {"content": parts, "weight": 0}, U, A | {"weight": 0.5}],
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    found = read_conversation(record)
+    assert found.messages[1] == Message("assistant", "Hello", weight=0.0)
+    assert found.messages[3].weight == 0.5
+    assert found.template_kwargs == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ([], "must be a JSON object"),
+        ({"text": "a"}, "the record has 'text'"),
+        ({"messages": None}, "messages must be a list of messages, not null"),
+        ({"messages": []}, "no messages"),
+        ({"messages": ["a"]}, "messages, message 1 must be an object"),
+        ({"messages": [U]}, "no message is the assistant's"),
+        ({"messages": [{"role": "system", "content": "a"}]}, "no message is the assistant's"),
+        ({"messages": [U, A | {"content": None}]}, "messages, message 2: content must be text, not null"),
+        ({"messages": [U, {"role": "assistant"}]}, "message 2: content is missing"),
+        ({"messages": [U | {"content": 3}, A]}, "message 1: content must be text, not 3"),
+        ({"messages": [U | {"role": "narrator"}, A]}, "role must be one of system, user, assistant, tool"),
+        ({"messages": [U, A, {"role": "system", "content": "a"}]}, "roles out of order: message 3 is a system prompt"),
+        ({"messages": [U, {"role": "tool", "content": "a"}, A]}, "roles out of order: message 2 is a tool's answer"),
+        ({"messages": [U, A | {"weight": -1}]}, "weight must be a number of 0 or more"),
+        ({"messages": [U, A | {"weight": True}]}, "weight must be a number of 0 or more"),
+        ({"messages": [U, A | {"content": [{"type": "image_url"}]}]}, "only text can be trained on"),
+        ({"messages": [U | {"tool_calls": [CALL]}, A]}, "only an assistant can have tool_calls"),
+        ({"messages": [U, A | {"tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]}, "is not valid JSON"),
+        ({"messages": [U, A | {"content": "\ud800"}]}, "half of a surrogate pair"),
+        ({"messages": [U, A], "tools": 3}, "tools must be a list"),
+        (
+            {"conversations": [{"from": "human", "value": None}]},
+            "conversations, message 1: value must be text, not null",
+        ),
+        ({"conversations": [{"from": "who", "value": ""}]}, "from must be one of"),
+        ({"instruction": "a", "output": None}, "output must be text, not null"),
+        ({"instruction": 1, "output": "a"}, "instruction must be text, not 1"),
+        ({"prompt": "a", "completion": 1}, "completion must be text, not 1"),
+        ({"input": [U], "output": U}, "output: its role must be assistant, not user"),
+        ({"input": U, "output": A}, "input must be a list of messages"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(record, words):
+    with pytest.raises(DataError) as error:
+        read_conversation(record)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_turns_of_one_role_in_a_row_and_an_assistant_who_begins_are_left_to_the_template():
+    assert len(read_conversation({"messages": [A, U, U, A, A]}).messages) == 5
