@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_bases import byte_level_state, gemma_like, real_mistral, sentencepiece_folder
+from small_bases import byte_level_state, gemma_like
 from tekken import tekken_state
 from tokenizers import Tokenizer
 
@@ -62,7 +62,7 @@ def family(name: str) -> Any:
 @functools.cache
 def mistral(version: str) -> Any:
     """The real tokenizers of Mistral: `v1`, `v3` (SentencePiece) and `tekken`."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     if version == "tekken":
         state = tekken_state()
@@ -76,16 +76,18 @@ def mistral(version: str) -> Any:
         return PreTrainedTokenizerFast(
             tokenizer_object=Tokenizer.from_str(json.dumps(state)), bos_token="<s>", eos_token="</s>"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        if version == "v1":
-            return AutoTokenizer.from_pretrained(real_mistral(Path(folder)))
-        import mistral_common
+    import mistral_common
 
-        model = Path(mistral_common.__file__).parent / "data" / "mistral_instruct_tokenizer_240323.model.v3"
-        return AutoTokenizer.from_pretrained(
-            sentencepiece_folder(Path(folder), model.read_bytes(), bos_token="<s>", eos_token="</s>", legacy=False,
-                                 tokenizer_class="LlamaTokenizer")
-        )  # fmt: skip
+    from tsugiki.scripts import TargetCharacters
+    from tsugiki.vocabulary.sentencepiece_bpe import from_model_file
+
+    # transformers 5.23 makes other merges of a tokenizer.model than SentencePiece's; the vocabulary stage makes its own.
+    file = {"v1": "tokenizer.model.v1", "v3": "mistral_instruct_tokenizer_240323.model.v3"}[version]
+    model = Path(mistral_common.__file__).parent / "data" / file
+    state = from_model_file(model, TargetCharacters(["han"]), {}, bos="<s>").state([])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), bos_token="<s>", eos_token="</s>"
+    )
 
 
 def trl_template(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 from tsugiki.chat.control_strings import Rendering
 from tsugiki.chat.conversations import Message
 from tsugiki.chat.rendering import Renderer
-from tsugiki.errors import ModelError
+from tsugiki.errors import DataError, ModelError
 from tsugiki.printable import one_line
 
 QUESTION, ANSWER, NEXT = "first question", "probed answer", "second question"
@@ -35,9 +35,12 @@ def find_end_token(renderer: Renderer, append_eos: bool = False) -> EndToken:
     Raises ModelError where there is none, or where the template does not show an assistant's text.
     """
     asked = [Message("user", QUESTION), Message("assistant", ANSWER)]
-    alone = renderer.render(asked, generation_prompt=False)
-    followed = renderer.render([*asked, Message("user", NEXT)], generation_prompt=True)
     name = renderer.template.name
+    try:
+        alone = renderer.render(asked, generation_prompt=False)
+        followed = renderer.render([*asked, Message("user", NEXT)], generation_prompt=True)
+    except DataError as error:
+        raise ModelError(f"{renderer.tokenizer.where}: a question and an answer as a probe: {error}") from None
     found = _after_answer(renderer, alone, len(alone.text), name)
     if found is not None:
         return EndToken(found, renderer.tokenizer.added[found][0], "by the turn")

@@ -8,7 +8,7 @@ other tools write the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tsugiki.errors import ModelError, RecipeError
@@ -28,6 +28,10 @@ class ChatTemplate:
     needs: tuple[str, ...] = ()
     """Special tokens, by their names in the tokenizer's configuration, that the template writes."""
 
+
+SPACE = "␣"
+"""In the templates of Mistral's SentencePiece: the space that text has behind a control token. Older tokenizers put it
+there themselves, newer ones leave it to the template; `choose_template` sees which."""
 
 _ALTERNATE = (
     "{%- macro check(turns) -%}{%- for turn in turns -%}"
@@ -57,7 +61,7 @@ _LLAMA2 = (
 _MISTRAL_V1 = (
     _ALTERNATE + _SYSTEM_APART + "{{- check(turns) -}}{{- bos_token -}}"
     "{%- for turn in turns -%}{%- if turn.role == 'user' -%}"
-    "{{- '[INST] ' -}}{%- if loop.first and system -%}{{- system + '\\n\\n' -}}{%- endif -%}"
+    "{{- '␣[INST] ' -}}{%- if loop.first and system -%}{{- system + '\\n\\n' -}}{%- endif -%}"
     "{{- turn.content + ' [/INST]' -}}"
     "{%- else -%}{{- ' ' + turn.content + eos_token -}}{%- endif -%}{%- endfor -%}"
 )
@@ -71,22 +75,22 @@ _MISTRAL_V3 = (
     "{%- for turn in turns -%}"
     "{%- if turn.role == 'user' -%}"
     "{%- if tools and loop.index0 == last.user -%}"
-    "{{- '[AVAILABLE_TOOLS]SPACE' + (tools | tojson) + '[/AVAILABLE_TOOLS]' -}}{%- endif -%}"
-    "{{- '[INST]SPACE' -}}"
+    "{{- '[AVAILABLE_TOOLS]␣' + (tools | tojson) + '[/AVAILABLE_TOOLS]' -}}{%- endif -%}"
+    "{{- '[INST]␣' -}}"
     "{%- if system and loop.index0 == last.user -%}{{- system + '\\n\\n' -}}{%- endif -%}"
     "{{- turn.content + '[/INST]' -}}"
     "{%- elif turn.role == 'assistant' and turn.tool_calls -%}"
     "{%- if turn.content -%}"
     "{{- raise_exception('this template has no form for a turn with both text and tool calls') -}}{%- endif -%}"
-    "{{- '[TOOL_CALLS]SPACE[' -}}"
+    "{{- '[TOOL_CALLS]␣[' -}}"
     "{%- for call in turn.tool_calls -%}"
     "{{- '{\"name\": ' + (call.function.name | tojson) + ', \"arguments\": ' + (call.function.arguments | tojson) -}}"
     "{%- if call.id -%}{{- ', \"id\": ' + (call.id | tojson) -}}{%- endif -%}"
     "{{- '}' + (', ' if not loop.last else '') -}}"
     "{%- endfor -%}{{- ']' + eos_token -}}"
-    "{%- elif turn.role == 'assistant' -%}{{- 'SPACE' + turn.content.rstrip(' ') + eos_token -}}"
+    "{%- elif turn.role == 'assistant' -%}{{- '␣' + turn.content.rstrip(' ') + eos_token -}}"
     "{%- elif turn.role == 'tool' -%}"
-    "{{- '[TOOL_RESULTS]SPACE{\"content\": ' + (turn.content | tojson) + ', \"call_id\": ' -}}"
+    "{{- '[TOOL_RESULTS]␣{\"content\": ' + (turn.content | tojson) + ', \"call_id\": ' -}}"
     "{{- (turn.tool_call_id or '') | tojson -}}{{- '}[/TOOL_RESULTS]' -}}"
     "{%- else -%}{{- raise_exception('this template has no form for the role ' + turn.role) -}}"
     "{%- endif -%}{%- endfor -%}"
@@ -154,8 +158,8 @@ NAMED = {
     for template in (
         ChatTemplate("llama-2", _LLAMA2, (), _BOTH),
         ChatTemplate("mistral-v1", _MISTRAL_V1, (), _BOTH),
-        ChatTemplate("mistral-v3", _MISTRAL_V3.replace("SPACE", " "), _MISTRAL_MARKERS, _BOTH),
-        ChatTemplate("mistral-tekken", _MISTRAL_V3.replace("SPACE", ""), _MISTRAL_MARKERS, _BOTH),
+        ChatTemplate("mistral-v3", _MISTRAL_V3, _MISTRAL_MARKERS, _BOTH),
+        ChatTemplate("mistral-tekken", _MISTRAL_V3.replace(SPACE, ""), _MISTRAL_MARKERS, _BOTH),
         ChatTemplate("chatml", _CHATML, ("<|im_start|>", "<|im_end|>")),
         ChatTemplate("qwen", _QWEN, ("<|im_start|>", "<|im_end|>")),
         ChatTemplate(
@@ -164,7 +168,8 @@ NAMED = {
         ChatTemplate("gemma", _GEMMA, ("<start_of_turn>", "<end_of_turn>"), ("bos_token",)),
     )
 }  # fmt: skip
-"""The named templates. mistral-v3 and mistral-tekken differ in the spaces that SentencePiece needs."""
+"""The named templates. mistral-v3 and mistral-tekken differ in the spaces that SentencePiece has behind control
+tokens."""
 
 
 def missing_markers(tokenizer: ChatTokenizer, template: ChatTemplate) -> list[str]:
@@ -186,7 +191,7 @@ def choose_template(
         return chosen
     if tokenizer.bos_id is None:
         raise ModelError(f"{tokenizer.where}: a BOS was asked for (data.add_bos), and this tokenizer has none")
-    return ChatTemplate(chosen.name, "{{- bos_token -}}" + chosen.source, chosen.markers, chosen.needs)
+    return replace(chosen, source="{{- bos_token -}}" + chosen.source)
 
 
 def _own(tokenizer: ChatTokenizer, tools: bool) -> ChatTemplate:
@@ -215,7 +220,8 @@ def _named(tokenizer: ChatTokenizer, name: str) -> ChatTemplate:
             raise ModelError(
                 f"{tokenizer.where}: the chat template {name} needs a {key}, and this tokenizer names none"
             )
-    return template
+    space = "" if tokenizer.puts_space_after_control else " "
+    return replace(template, source=template.source.replace(SPACE, space))
 
 
 def _begins_with_bos(tokenizer: ChatTokenizer, template: ChatTemplate) -> bool:

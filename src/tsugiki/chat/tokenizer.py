@@ -128,6 +128,11 @@ class ChatTokenizer:
         return self._ids(text, plain)
 
     @cached_property
+    def puts_space_after_control(self) -> bool:
+        """Whether text behind a control token gets the space that SentencePiece puts before a text."""
+        return any(self._ids(f"{piece}a")[1:] == self._continued(" a", plain=False) for piece in self.specials[:1])
+
+    @cached_property
     def _puts_before(self) -> bool:
         """Whether something is put before a text, as SentencePiece and some of GPT-2's kind do."""
         before = self._ids("\n")
