@@ -40,13 +40,14 @@ class Rendering:
         """With `more` behind it."""
         return Rendering(self.text + more, self.plain)
 
+    def find_all(self, pieces: Iterable[str], start: int) -> list[tuple[int, int]]:
+        """Where the `pieces` stand at or after `start`, outside plain stretches."""
+        found = (match.span() for match in _pattern(tuple(pieces)).finditer(self.text, start))
+        return [(first, last) for first, last in found if not any(a < last and first < b for a, b in self.plain)]
+
     def find(self, pieces: Iterable[str], start: int) -> tuple[int, int] | None:
-        """Where the first of the `pieces` stands at or after `start`, outside plain stretches."""
-        pattern = _pattern(tuple(pieces))
-        for match in pattern.finditer(self.text, start):
-            if not any(a < match.end() and match.start() < b for a, b in self.plain):
-                return match.span()
-        return None
+        """The first of those places."""
+        return next(iter(self.find_all(pieces, start)), None)
 
 
 def mark(values: Any, strings: tuple[str, ...], marks: tuple[str, str]) -> Any:

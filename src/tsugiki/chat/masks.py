@@ -222,6 +222,14 @@ class ConversationEncoder:
                 ids = prompt_ids + self.tokenizer.encode_after(rendering, len(prompt.text))
             yield _Turn(rendering, prompt, prompt_ids, ids, forced, message.weight)
 
+    def target(self, conversation: Conversation, number: int) -> tuple[str, int, int]:
+        """The whole rendering with the assistant's message `number`, and where its target begins and ends in it."""
+        prompt = self._render(conversation, number, prompt=True)
+        whole = self._render(conversation, number + 1, prompt=False)
+        ended = self._ended(conversation, number, prompt)
+        text = whole.text if len(whole.text) > len(ended.text) else ended.text
+        return text, len(prompt.text), len(ended.text)
+
     def _render(self, conversation: Conversation, count: int, *, prompt: bool) -> Rendering:
         """The first `count` messages."""
         return self.renderer.render(
@@ -247,10 +255,10 @@ class ConversationEncoder:
         if self.end.written == "by nobody":
             return rendering.with_text(self.end.piece)
         if self.end.written == "by the turn":
-            # A turn that calls tools may end in another token, as Llama 3.1's does in <|eom_id|>.
-            other = rendering.find(self.tokenizer.specials, start)
-            if other is not None:
-                return rendering.upto(other[1])
+            # A turn that calls tools may end in another token: <|eom_id|> in Llama 3.1, <|call|> in gpt-oss.
+            others = rendering.find_all(self.tokenizer.specials, start) if message.tool_calls else []
+            if others:
+                return rendering.upto(others[-1][1])
             raise DataError(
                 f"message {number + 1} cannot be trained: the chat template writes no {self.end.piece} behind it: "
                 f"{one_line(rendering.text[len(prompt.text) :], 200)}"

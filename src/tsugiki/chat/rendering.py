@@ -7,19 +7,25 @@ talking.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from tsugiki.chat.control_strings import Rendering, mark, unmark, unused_characters
-from tsugiki.chat.conversations import Message
+from tsugiki.chat.conversations import Conversation, Message
 from tsugiki.chat.templates import ChatTemplate
 from tsugiki.chat.tokenizer import ChatTokenizer
-from tsugiki.errors import DataError
+from tsugiki.errors import DataError, RecipeError
 from tsugiki.printable import one_line
+
+_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 
 class Renderer:
-    """Writes messages by one template for one tokenizer. `template_kwargs` are those of every conversation."""
+    """Writes messages by one template for one tokenizer. `template_kwargs` are those of every conversation; `today`
+    among them is the date (2026-01-31) for templates that write the day's."""
 
     def __init__(
         self, tokenizer: ChatTokenizer, template: ChatTemplate, template_kwargs: Mapping[str, Any] | None = None
@@ -27,6 +33,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.template = template
         self.template_kwargs = dict(template_kwargs or {})
+        self._source = with_fixed_date(template.source, self.template_kwargs.pop("today", None))
         self.written = tuple(
             piece
             for piece, (_, special) in tokenizer.added.items()
@@ -59,7 +66,7 @@ class Renderer:
             text = render_jinja_template(
                 conversations=[turns],
                 tools=mark(list(tools), self.written, marks) or None,
-                chat_template=self.template.source,
+                chat_template=self._source,
                 add_generation_prompt=generation_prompt,
                 **{**self.tokenizer.special_tokens, **mark(kwargs, self.written, marks)},
             )[0][0]
@@ -70,6 +77,23 @@ class Renderer:
             ) from None
         return unmark(text, self.written + self.also_in_answers, marks)
 
+    def generation_blocks(self, conversation: Conversation, count: int) -> list[tuple[int, int]]:
+        """Where, in the rendering of the first `count` messages, stands what the template itself marks as generated;
+        empty where it has no such blocks."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        if not _BLOCK.search(self._source):
+            return []
+        turns = [message.as_dict() for message in conversation.messages[:count]]
+        kwargs = {**self.template_kwargs, **conversation.template_kwargs}
+        return render_jinja_template(
+            conversations=[turns],
+            tools=list(conversation.tools) or None,
+            chat_template=self._source,
+            return_assistant_tokens_mask=True,
+            **{**self.tokenizer.special_tokens, **kwargs},
+        )[1][0]
+
     def prompt_ids(
         self,
         messages: Sequence[Message],
@@ -79,3 +103,26 @@ class Renderer:
         """The ids that a model is given to answer `messages`, in training as in use."""
         prompt = self.render(messages, generation_prompt=True, tools=tools, template_kwargs=template_kwargs)
         return self.tokenizer.encode(prompt)
+
+
+def with_fixed_date(source: str, today: Any) -> str:
+    """A template that asks for the date of the day, with `today` in its place; without one, asking is refused, since
+    the ids of a conversation must not change overnight. Raises RecipeError for what is no date."""
+    if "strftime_now" not in source:
+        return source
+    answer = (
+        "{{- raise_exception('it writes the date of the day; give it one: template_kwargs: {today: 2026-01-31}') -}}"
+    )
+    if today is not None:
+        try:
+            day = date.fromisoformat(str(today))
+        except ValueError:
+            raise RecipeError(f"template_kwargs.today must be a date such as 2026-01-31, not {today!r}") from None
+        cases = {found[1]: day.strftime(found[1]) for found in _CLOCK.findall(source)}
+        known = "".join(
+            f"{{%- {'el' if number else ''}if format == {form!r} -%}}{{{{- {written!r} -}}}}"
+            for number, (form, written) in enumerate(cases.items())
+        )
+        answer = f"{known}{{%- else -%}}{answer}{{%- endif -%}}" if known else answer
+    # The empty expression keeps white space at the beginning of the template, which a block would take.
+    return f"{{%- macro strftime_now(format) -%}}{answer}{{%- endmacro -%}}{{{{- '' }}}}{source}"

@@ -191,7 +191,7 @@ def choose_template(
         return chosen
     if tokenizer.bos_id is None:
         raise ModelError(f"{tokenizer.where}: a BOS was asked for (data.add_bos), and this tokenizer has none")
-    return replace(chosen, source="{{- bos_token -}}" + chosen.source)
+    return replace(chosen, source="{{- bos_token }}" + chosen.source)
 
 
 def _own(tokenizer: ChatTokenizer, tools: bool) -> ChatTemplate:
