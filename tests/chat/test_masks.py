@@ -221,6 +221,11 @@ def test_loss_on_chooses_turns_and_a_weight_of_the_message_goes_before_it():
     assert len(weights(loss_on=("user",))[0]) == 2
     record["messages"][1]["weight"] = 0
     assert weights()[0] == [1]
+    first = weights(loss_on="all")[1].weights
+    untrained = np.flatnonzero(first == 0)
+    assert untrained[0] == 0
+    assert (np.diff(untrained[1:]) == 1).all()  # of all tokens only those of that answer
+    assert 0 < len(untrained) - 1 < len(first) // 2
     record["messages"][1]["weight"] = 0.5
     assert weights()[0] == weights(loss_on="last")[0] == [0.5, 1]
     record["messages"][1]["weight"] = record["messages"][3]["weight"] = 0
@@ -279,6 +284,16 @@ def test_mistrals_turns_stand_behind_the_ids_of_their_prompts_and_its_system_pro
     told = encoder.encode(conversation_of([("system", "S"), *chat]))
     assert [shared.counts.samples, told.counts.samples] == [1, 1 if version == "v1" else 2]
     check_turns(mistral(version), encoder, [("system", "S"), *chat], told.samples)
+
+
+def test_turns_of_other_roles_are_trained_where_they_are_asked_for():
+    tokenizer = ChatTokenizer.from_transformers(mistral("v3"))
+    encoder = ConversationEncoder(tokenizer, choose_template(tokenizer, "mistral-v3"), MaskSettings(loss_on=("user",)))
+    (sample,) = encoder.encode(conversation_of([("user", "a"), ("assistant", "b"), ("user", "c")])).samples
+    assert [tokenizer.decode(ids[start:end]) for ids, start, end in trained_runs(sample)] == [
+        "[INST] a[/INST]",
+        "[INST] c[/INST]",
+    ]
 
 
 def test_an_encoder_goes_to_another_process_and_gives_the_same_there():

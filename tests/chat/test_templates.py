@@ -1,5 +1,7 @@
 """Named templates against mistral-common and the published forms; refusal where markers are no tokens."""
 
+import json
+
 import pytest
 from chat_tokenizers import family, mistral
 
@@ -92,3 +94,35 @@ def test_named_templates_refuse_what_they_have_no_form_for(name):
         renderer.render([Message("assistant", "", (call,))], generation_prompt=False)
     with pytest.raises(DataError, match="no form for tools"):
         renderer.render([Message("user", "a")], generation_prompt=True, tools=[{"function": {"name": "f"}}])
+
+
+def test_tools_calls_and_results_of_mistral_v3_have_the_ids_of_mistral_common():
+    from mistral_common.protocol.instruct.messages import AssistantMessage, ToolMessage, UserMessage
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.protocol.instruct.tool_calls import Function, FunctionCall, Tool, ToolCall
+
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    function = {"name": "weather", "description": "The weather", "parameters": schema}
+    arguments = {"city": "京都", "days": 3}
+    request = ChatCompletionRequest(
+        tools=[Tool(function=Function(**function))],
+        messages=[
+            UserMessage(content="?"),
+            AssistantMessage(
+                tool_calls=[
+                    ToolCall(id="abcdefghi", function=FunctionCall(name="weather", arguments=json.dumps(arguments)))
+                ]
+            ),
+            ToolMessage(content="sunny", name="weather", tool_call_id="abcdefghi"),
+        ],
+    )
+    ids = mistral_common("v3").encode_chat_completion(request).tokens
+    tokenizer = ChatTokenizer.from_transformers(mistral("v3"))
+    renderer = Renderer(tokenizer, choose_template(tokenizer, "mistral-v3"))
+    call = {"type": "function", "id": "abcdefghi", "function": {"name": "weather", "arguments": arguments}}
+    chat = [
+        Message("user", "?"),
+        Message("assistant", "", (call,)),
+        Message("tool", "sunny", (), "weather", "abcdefghi"),
+    ]
+    assert renderer.prompt_ids(chat, tools=[{"type": "function", "function": function}]) == ids

@@ -157,6 +157,8 @@ class ConversationEncoder:
         """The samples of a conversation that is not divided."""
         grown: list[_Growing] = []
         forced = rewritten = 0
+        everything = self.settings.loss_on == "all"
+        context = 1.0 if everything else 0.0
         for turn in self._turns(conversation):
             now = grown[-1] if grown else None
             if now is None or not self._goes_on(now, turn):
@@ -166,16 +168,13 @@ class ConversationEncoder:
                 now = _Growing(turn.prompt, turn.prompt_ids, [])
                 grown.append(now)
             forced += turn.forced
-            now.weights += [0.0] * (len(turn.prompt_ids) - len(now.weights))
+            now.weights += [context] * (len(turn.prompt_ids) - len(now.weights))
             now.weights += [turn.weight] * (len(turn.ids) - len(turn.prompt_ids))
             now.rendering, now.ids = turn.rendering, turn.ids
             now.turns += 1
         every = sum(one.turns for one in grown)
-        if self.settings.rewritten_history == "last":
-            grown = grown[-1:]
-        if self.settings.loss_on == "all" and grown:
-            grown = grown[-1:]
-            grown[0].weights = [weight or 1.0 for weight in grown[0].weights]
+        if everything or self.settings.rewritten_history == "last":
+            grown = grown[-1:]  # it has the whole conversation
         samples = tuple(self._sample(one) for one in grown)
         turns = sum(one.turns for one in grown)
         counts = Counts(
@@ -209,9 +208,9 @@ class ConversationEncoder:
         """The trained turns in order."""
         messages = conversation.messages
         for number, message in enumerate(messages):
-            if not message.weight:
-                continue
             answers = message.role == "assistant"
+            if not message.weight and not (answers and self.settings.loss_on == "all"):
+                continue
             prompt = self._render(conversation, number, prompt=answers)
             require_messages(messages[:number], conversation.tools or self.settings.tools, prompt)
             rendering = self._ended(conversation, number, prompt)
@@ -220,7 +219,7 @@ class ConversationEncoder:
             forced = ids[: len(prompt_ids)] != prompt_ids
             if forced:
                 ids = prompt_ids + self.tokenizer.encode_after(rendering, len(prompt.text))
-            yield _Turn(rendering, prompt, prompt_ids, ids, forced, message.weight)
+            yield _Turn(rendering, prompt, prompt_ids, ids, forced, message.weight or 0.0)
 
     def target(self, conversation: Conversation, number: int) -> tuple[str, int, int]:
         """The whole rendering with the assistant's message `number`, and where its target begins and ends in it."""
@@ -252,6 +251,8 @@ class ConversationEncoder:
         span = rendering.find([self.end.piece], start)
         if span is not None and self.end.written != "by nobody":
             return rendering.upto(span[1])
+        if message.role != "assistant":
+            return rendering  # a template may end other turns in no token, or in one of their own
         if self.end.written == "by nobody":
             return rendering.with_text(self.end.piece)
         if self.end.written == "by the turn":
