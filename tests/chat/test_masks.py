@@ -1,6 +1,7 @@
 """Masks against each prompt rendered and encoded alone by transformers, turn by turn, also for hostile conversations."""
 
 import copy
+import random
 import unicodedata
 
 import numpy as np
@@ -59,7 +60,7 @@ def trained_runs(sample):
     return [(sample.ids.tolist(), int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def check_turns(tokenizer, encoder, chat, samples):
+def check_turns(tokenizer, encoder, chat, samples, **options):
     """Each trained run stands behind what transformers gives for its prompt alone, and says what the assistant says."""
     messages = [{"role": role, "content": text} for role, text in chat]
     asked = [number for number, (role, _) in enumerate(chat) if role == "assistant"]
@@ -69,7 +70,7 @@ def check_turns(tokenizer, encoder, chat, samples):
         if number:  # transformers renders no conversation without messages
             prompt = tokenizer.apply_chat_template(
                 messages[:number], chat_template=encoder.renderer.template.source, add_generation_prompt=True,
-                return_dict=False,
+                return_dict=False, **options,
             )  # fmt: skip
             assert ids[:start] == prompt
         assert ids[end - 1] == encoder.end.id
@@ -303,3 +304,24 @@ def test_an_encoder_goes_to_another_process_and_gives_the_same_there():
         pair = [one.encode(conversation_of(chat)) for one in (encoder, again)]
         assert pair[0].counts == pair[1].counts
         assert [sample.digest for sample in pair[0].samples] == [sample.digest for sample in pair[1].samples]
+
+
+HOSTILE = [
+    "", "a", " ", "\n", "\n\n", "\t", "<", "[", "]<", "が", "\u3099", "ｶﾞ", "🌱", "👩‍👩‍👧", "Hello", "  b", "1", "<|im_end|>",
+    "<|eot_id|>", "</s>", "<s>", "[INST]", "[/INST]", "<end_of_turn>", "<bos>", "<|endoftext|>", "<|begin_of_text|>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*OWN, "gpt2"])
+def test_hostile_text_in_any_role_changes_nothing_of_it(name):
+    """Prompts against transformers' sanitising, with what spells control tokens, and at both edges of a target."""
+    encoder = encoder_of(name, VICUNA if name == "gpt2" else None)
+    chance, total = random.Random(5), Counts()
+    for _ in range(50):
+        roles = ["user", "assistant"] * chance.choice([1, 2, 3])
+        chat = [(role, "".join(chance.choices(HOSTILE, k=chance.randrange(6)))) for role in roles]
+        encoded = encoder.encode(conversation_of(chat))
+        check_turns(family(name), encoder, chat, encoded.samples, sanitize_control_tokens=True)
+        total += encoded.counts
+    assert total.control_strings > 0
+    assert (total.forced_boundaries > 0) == (name == "gpt2")
