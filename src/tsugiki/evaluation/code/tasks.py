@@ -8,6 +8,7 @@ from tsugiki.errors import DataError
 from tsugiki.evaluation.code.guard import require_permission
 from tsugiki.evaluation.code.judge import Complete, why_wrong
 from tsugiki.evaluation.code.problems import CodeProblem, cut_body, own_problems, read_problems
+from tsugiki.evaluation.data.authors import authors_file
 from tsugiki.evaluation.journal import digest_of
 from tsugiki.evaluation.results import Record
 from tsugiki.evaluation_files import TaskResult
@@ -24,14 +25,7 @@ def problems_of(name: str, data_dir: Path | None) -> list[CodeProblem]:
     """The problems of a task. Raises DataError when its file is not there or cannot be read."""
     if name == "code":
         return own_problems()
-    folder = data_dir or Path()
-    found = next((folder / file for file in FILES[name] if (folder / file).exists()), None)
-    if found is None:
-        raise DataError(
-            f"{name}: put the file of its authors at {folder / FILES[name][0]} (or {', '.join(FILES[name][1:])}); it "
-            "is not fetched"
-        )
-    return read_problems(found)
+    return read_problems(authors_file(name, FILES[name], data_dir))
 
 
 def code_digest(name: str, data_dir: Path | None) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tsugiki.errors import DataError
+from tsugiki.evaluation.data.authors import authors_file
 from tsugiki.evaluation.instructions.ifeval import read_ifeval
 from tsugiki.evaluation.instructions.prompts import Prompt, own_prompts
 from tsugiki.evaluation.instructions.scoring import Judged, judge
@@ -41,14 +42,7 @@ def prompts_of(name: str, data_dir: Path | None) -> list[Prompt]:
     """The prompts of a task of TITLES. Raises DataError when its file is not there or cannot be read."""
     if name in OWN:
         return own_prompts(OWN[name])
-    folder = data_dir or Path()
-    found = next((folder / file for file in FILES[name] if (folder / file).exists()), None)
-    if found is None:
-        raise DataError(
-            f"{name}: put the file of its authors at {folder / FILES[name][0]} (or {', '.join(FILES[name][1:])}); it "
-            "is not fetched"
-        )
-    return read_ifeval(found)
+    return read_ifeval(authors_file(name, FILES[name], data_dir))
 
 
 def scores_of(name: str) -> list[str]:
