@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsugiki.attribution_results import ATTRIBUTION_FILE, FORMAT, AttributionResult
-from tsugiki.errors import RecipeError
 from tsugiki.estimates import Estimate
 from tsugiki.experiment_results import Attribution, Decomposition, Metric, Transfer, cell_in_words
-from tsugiki.files import read_json
 from tsugiki.pages.axes import with_minus
-from tsugiki.report.experiment_folder import ExperimentFolder
+from tsugiki.report.experiment_folder import ExperimentFolder, read_result
 
 HALF = "±: half of a 95 % interval."
 EFFECTS = (
@@ -36,14 +34,10 @@ class AttributionFolder(ExperimentFolder):
 def read_attribution(folder: Path) -> AttributionFolder:
     """Read `attribution.json`. Raises RecipeError where it has another layout, DataError or StorageError as
     `read_json`."""
-    path = folder / ATTRIBUTION_FILE
-    result = read_json(path, AttributionResult)
-    if result.format != FORMAT:
-        raise RecipeError(
-            f"{path} has format {result.format}, and this version reads {FORMAT}: write it again with "
-            "tsugiki attribute EXPERIMENT --estimate"
-        )
-    return AttributionFolder(folder, result)
+    return AttributionFolder(
+        folder,
+        read_result(folder / ATTRIBUTION_FILE, AttributionResult, FORMAT, "tsugiki attribute EXPERIMENT --estimate"),
+    )
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,27 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
+from tsugiki.attribution_results import AttributionResult
+from tsugiki.errors import RecipeError
+from tsugiki.files import read_json
 from tsugiki.pages.markup import Markup, element, join, joined
-from tsugiki.sweep_results import RunResult
+from tsugiki.sweep_results import RunResult, SweepResult
+
+Result = TypeVar("Result", SweepResult, AttributionResult)
+
+
+def read_result(path: Path, shape: type[Result], version: int, again: str) -> Result:
+    """What an experiment wrote, of the layout `version`; `again` writes it anew. Raises RecipeError where it has
+    another layout, DataError or StorageError as `read_json`."""
+    result = read_json(path, shape)
+    if result.format != version:
+        raise RecipeError(
+            f"{path} has format {result.format}, and this version reads {version}: write it again with {again}"
+        )
+    return result
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from typing import Any
 from tsugiki.errors import RecipeError
 from tsugiki.estimates import Estimate
 from tsugiki.experiment_results import Cost, LossChoice
-from tsugiki.files import read_json
 from tsugiki.pages.axes import with_minus
 from tsugiki.pages.scatter import Limits
 from tsugiki.recipe_yaml import read
-from tsugiki.report.experiment_folder import ExperimentFolder
+from tsugiki.report.experiment_folder import ExperimentFolder, read_result
 from tsugiki.sweep_results import FORMAT, MARKS, SWEEP_FILE, RunResult, SweepResult, TrialResult
 
 RATE = "training.learning_rate"
@@ -42,14 +41,7 @@ class SweepFolder(ExperimentFolder):
 
 def read_sweep(folder: Path) -> SweepFolder:
     """Read `sweep.json`. Raises RecipeError where it has another layout, DataError or StorageError as `read_json`."""
-    path = folder / SWEEP_FILE
-    result = read_json(path, SweepResult)
-    if result.format != FORMAT:
-        raise RecipeError(
-            f"{path} has format {result.format}, and this version reads {FORMAT}: write it again with "
-            "tsugiki sweep SWEEP --judge"
-        )
-    return SweepFolder(folder, result)
+    return SweepFolder(folder, read_result(folder / SWEEP_FILE, SweepResult, FORMAT, "tsugiki sweep SWEEP --judge"))
 
 
 def disagrees(choice: LossChoice) -> bool:
