@@ -4,28 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_conversations import FILES
+from made_conversations import write_conversations as write
 
-from tsugiki.corpus.buckets import Buckets
-from tsugiki.corpus.conversation_records import CONVERSATION_RECORD, TokenisedConversation, as_records
-from tsugiki.corpus.conversation_store import PADDING, ConversationStore, ConversationWriter, conversation_files
+from tsugiki.corpus.conversation_records import TokenisedConversation, as_records
+from tsugiki.corpus.conversation_store import PADDING, ConversationStore, conversation_files
 from tsugiki.corpus.pack_table import make_packs, table_path
 from tsugiki.errors import DataError
 
 quiet = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
-FILES = ["a.jsonl", "b.jsonl"]
-
-
-def write(folder, conversations, batch=3, vocabulary=70_000, bits=0):
-    """Through buckets into a store, as preparing does, `batch` at a time."""
-    folder.mkdir(exist_ok=True)
-    buckets = Buckets(folder, bits, record=CONVERSATION_RECORD)
-    for start in range(0, len(conversations), batch):
-        buckets.add(*as_records(conversations[start : start + batch], "chat", FILES))
-    writer = ConversationWriter(folder / "train", vocabulary)
-    for records, starts, payload in buckets.sorted_documents():
-        writer.add(records, starts, payload)
-    writer.close()
-    return ConversationStore(folder / "train")
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -108,6 +95,14 @@ def test_each_conversation_is_whole_in_exactly_one_pack(tmp_path, conversations,
 SAMPLE = [
     TokenisedConversation(list(range(5, 5 + size)), [0, *[1.0, 0.5] * size][:size], 1, 0, size) for size in range(1, 12)
 ]
+
+
+def test_buckets_that_came_out_too_large_give_the_same_bytes(tmp_path, monkeypatch):
+    write(tmp_path / "a", SAMPLE)
+    monkeypatch.setattr("tsugiki.corpus.buckets.LARGEST", 100)
+    monkeypatch.setattr("tsugiki.corpus.buckets.MOST_BITS", 2)
+    write(tmp_path / "b", SAMPLE[::-1])
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_a_conversation_of_a_full_window_takes_a_pack_alone(tmp_path):

@@ -90,13 +90,14 @@ def test_each_token_is_a_target_exactly_once_an_epoch(documents, length, isolate
 def test_a_shift_moves_tokens_and_mask_together():
     tokens = np.array([[10, 11, 12, 13, 14]])
     learnt = np.array([[True, False, True, False, True]])
-    inputs, targets = shift(tokens, learnt)
+    inputs, targets, weights = shift(tokens, learnt)
     assert inputs.tolist() == [[10, 11, 12, 13]]
     assert targets.tolist() == [[IGNORE, 12, IGNORE, 14]]
+    assert weights.tolist() == [[False, True, False, True]]
 
 
 def test_the_first_token_of_a_window_is_an_input_only():
-    inputs, targets = shift(np.array([7, 8, 9]), np.array([True, True, True]))
+    inputs, targets, _ = shift(np.array([7, 8, 9]), np.array([True, True, True]))
     assert (inputs.tolist(), targets.tolist()) == ([7, 8], [8, 9])
 
 

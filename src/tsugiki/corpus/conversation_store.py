@@ -5,8 +5,8 @@ Beside the three files of `corpus.store`:
   <prefix>.weights.npy          RUN: tokens in a row that have one loss weight, conversation after conversation
   <prefix>.packs-<L>            which conversations share a window of L tokens (`corpus.pack_table`)
 
-Runs of floats lose no bit and are about 60 bytes a conversation, where a float16 for each token would double a store of
-uint16 ids and round 1/3 to 0.33325.
+Runs of floats lose no bit and take some 80 bytes a conversation of five turns, where a float16 for each token would
+double a store of uint16 ids and make 1/3 0.33325.
 
 Pack w stands where window w of a text source does: the same number w, drawn by the same mixture, gives
 `sequence_length` positions that hold whole conversations and then padding.

@@ -1,7 +1,8 @@
-"""Which conversations of a store share a window of so many tokens: a file that is made in seconds and checks itself.
+"""Which conversations of a store share a window of so many tokens: a file that checks itself and is soon made anew
+(of a million conversations in 0.2 s, 4.6 MB).
 
 `<prefix>.packs-<L>`, little endian: magic `TSUPACKS`; u64 version 1; u64 sequence length L; u64 packs; u64
-conversations; xxh3 (128 bits) of the lengths of the store's conversations (int32) and of all that follows; u32
+conversations; xxh3 (128 bits) of the lengths of the conversations (int32), and another of all that follows; u32
 where each pack begins in the list, and where it ends; u32 conversations, pack after pack.
 
 Packs depend on the lengths and their order in the store alone, so a table may be made anew at any time; packs stay the

@@ -4,23 +4,28 @@ Window w of a store holds `sequence_length` + 1 tokens from token w · `sequence
 one token, the last target of one and the first input of the next, so that each token but the store's first is a
 target exactly once an epoch (the tail that fills no window aside).
 
-Whether a token is to be learnt is a property of that token as a target, so the mask is shifted together with
-the tokens, by `shift`. `labels=` is never given to a Hugging Face model: it would shift a second time, and the loss
-would still fall.
+Whether a token is to be learnt, and how much it counts, is a property of that token as a target, so weights are shifted
+together with the tokens, by `shift`. `labels=` is never given to a Hugging Face model: it would shift a second time,
+and the loss would still fall.
 
 With `isolate_documents`, positions restart at each document and at the window's start, from which attention
 implementations derive that documents do not see each other, and the first token of a document is not a target: what
 precedes it belongs to another document.
+
+Of a chat source, a window is a pack: whole conversations and then padding (`conversation_store`). They are isolated
+always, in the same way, the padding as one text more; a mixture that holds one gives positions for every window, which
+leave a window of text what it was.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tsugiki.corpus.conversation_store import ConversationStore
 from tsugiki.corpus.mixture import Drawn, Mixture
 
 if TYPE_CHECKING:
@@ -31,13 +36,17 @@ IGNORE = -100
 """Target value of positions that have no loss (PyTorch's own default, and that of every Hugging Face loss)."""
 
 
-def shift(tokens: NDArray[np.int64], is_target: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Inputs and targets [..., L] of tokens [..., L + 1]: at each position the target is the next token.
+Shifted = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 
-    `is_target` [..., L + 1] says of each token whether it is to be predicted; where not, the target is IGNORE. The
-    first token is never one.
+
+def shift(tokens: NDArray[np.int64], weights: NDArray[Any]) -> Shifted:
+    """Inputs, targets and weights [..., L] of tokens [..., L + 1]: at each position the target is the next token.
+
+    `weights` [..., L + 1] says of each token how much it counts as a target (or, as truth values, whether it is one);
+    where it does not, the target is IGNORE. The first token is never one.
     """
-    return tokens[..., :-1], np.where(is_target[..., 1:], tokens[..., 1:], IGNORE)
+    counts = weights[..., 1:]
+    return tokens[..., :-1], np.where(counts > 0, tokens[..., 1:], IGNORE), counts
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class WindowBatch:
 
     inputs: NDArray[np.int64]  # [n, L]
     targets: NDArray[np.int64]  # [n, L], IGNORE where nothing is to be learnt
+    weights: NDArray[np.float32] | None  # [n, L] of each target in the loss, 0 where there is none; None: all 1
     positions: NDArray[np.int64] | None  # [n, L] when documents are isolated
     source: NDArray[np.int16]  # [n] index into the mixture's names
     samples: NDArray[np.int64]  # [n] global sample numbers
@@ -58,38 +68,61 @@ class WindowBatch:
 
 
 class WindowReader:
-    """Reads global samples; keeps no state, so threads may share it and any process may read any sample."""
+    """Reads global samples; keeps no state, so threads may share it and any process may read any sample.
+
+    loss_weights: of all targets of a source, by name; 1 where not named.
+    by_conversation: divide the weights of a conversation by the number of its trained tokens.
+    """
 
     def __init__(
-        self, sources: Mapping[str, "PreparedSource"], mixture: Mixture, sequence_length: int, isolate_documents: bool
+        self,
+        sources: Mapping[str, "PreparedSource"],
+        mixture: Mixture,
+        sequence_length: int,
+        isolate_documents: bool,
+        loss_weights: Mapping[str, float] | None = None,
+        by_conversation: bool = False,
     ):
         self.sources = sources
         self.mixture = mixture
         self.sequence_length = sequence_length
         self.isolate_documents = isolate_documents
+        self.by_conversation = by_conversation
         self._stores: list[TokenStore] = [sources[name].train for name in mixture.names]
+        self._loss_weights = np.array([(loss_weights or {}).get(name, 1.0) for name in mixture.names], np.float32)
+        packed = any(isinstance(store, ConversationStore) for store in self._stores)
+        self._has_positions = isolate_documents or packed
+        self._has_weights = packed or bool(np.any(self._loss_weights != 1))
 
     def read(self, samples: ArrayLike) -> WindowBatch:
-        """Inputs, targets and positions of global samples [n], in their order."""
+        """Inputs, targets, weights and positions of global samples [n], in their order."""
         samples = np.atleast_1d(np.asarray(samples, dtype=np.int64))
         drawn = self.mixture.locate(samples)
         length = self.sequence_length
         tokens = np.empty((len(samples), length + 1), dtype=np.int64)
-        is_target = np.ones(tokens.shape, dtype=bool)
+        weights = np.ones(tokens.shape, dtype=np.float32)
         begins = np.zeros(tokens.shape, dtype=np.int64)  # index in the window at which a document begins, else 0
         for row, (source, window) in enumerate(zip(drawn.source.tolist(), drawn.window.tolist(), strict=True)):
-            store, first = self._stores[source], window * length
-            tokens[row] = store.tokens[first : first + length + 1]
-            if self.isolate_documents:
-                starts = document_starts_inside(store, first, length)
-                is_target[row, starts] = False
+            store = self._stores[source]
+            if isinstance(store, ConversationStore):
+                tokens[row], weights[row], starts = store.pack(window, length, self.by_conversation)
                 begins[row, starts] = starts
-        inputs, targets = shift(tokens, is_target)
+            else:
+                first = window * length
+                tokens[row] = store.tokens[first : first + length + 1]
+                if self.isolate_documents:
+                    starts = document_starts_inside(store, first, length)
+                    weights[row, starts] = 0
+                    begins[row, starts] = starts
+        weights *= self._loss_weights[drawn.source, None]
+        inputs, targets, shifted = shift(tokens, weights)
         positions = None
-        if self.isolate_documents:
+        if self._has_positions:
             latest = np.maximum.accumulate(begins[:, :-1], axis=1)
             positions = np.arange(length, dtype=np.int64) - latest
-        return WindowBatch(inputs, targets, positions, drawn.source, samples, drawn)
+        return WindowBatch(
+            inputs, targets, shifted if self._has_weights else None, positions, drawn.source, samples, drawn
+        )
 
 
 def document_starts_inside(store: "TokenStore", first: int, length: int) -> NDArray[np.int64]:
