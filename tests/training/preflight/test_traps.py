@@ -43,8 +43,9 @@ def warned(run: Run) -> dict[str, str]:
 
 
 def test_labels_shifted_twice_by_the_reader(open_tiny: Open, monkeypatch):
-    def twice(tokens: np.ndarray, is_target: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        return tokens[..., :-1], np.concatenate([tokens[..., 2:], np.full_like(tokens[..., :1], IGNORE + 200)], axis=-1)
+    def twice(tokens: np.ndarray, weights: np.ndarray) -> windows.Shifted:
+        further = np.concatenate([tokens[..., 2:], np.full_like(tokens[..., :1], IGNORE + 200)], axis=-1)
+        return tokens[..., :-1], further, weights[..., 1:]
 
     run = open_tiny()
     monkeypatch.setattr(windows, "shift", twice)
@@ -74,7 +75,9 @@ def test_labels_shifted_twice_by_the_model(open_tiny: Open, monkeypatch):
 
 def test_labels_not_shifted(open_tiny: Open, monkeypatch):
     run = open_tiny()
-    monkeypatch.setattr(windows, "shift", lambda tokens, is_target=None: (tokens[..., :-1], tokens[..., :-1]))
+    monkeypatch.setattr(
+        windows, "shift", lambda tokens, weights: (tokens[..., :-1], tokens[..., :-1], weights[..., 1:])
+    )
     found = failed(run)
     assert set(found) == {"labels"}
     assert "no shift" in found["labels"]
@@ -92,9 +95,9 @@ def test_labels_shuffled(open_tiny: Open, monkeypatch):
     run = open_tiny()
     right = windows.shift
 
-    def shuffled(tokens: np.ndarray, is_target: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        inputs, targets = right(tokens, is_target)
-        return inputs, np.random.default_rng(0).permuted(targets, axis=-1)
+    def shuffled(tokens: np.ndarray, weights: np.ndarray) -> windows.Shifted:
+        inputs, targets, shifted = right(tokens, weights)
+        return inputs, np.random.default_rng(0).permuted(targets, axis=-1), shifted
 
     monkeypatch.setattr(windows, "shift", shuffled)
     found = failed(run)
@@ -107,9 +110,9 @@ def test_end_of_document_masked_as_padding(open_tiny: Open, monkeypatch):
     right = windows.shift
     eos = run.tokenizer.eos_id
 
-    def masked(tokens: np.ndarray, is_target: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        inputs, targets = right(tokens, is_target)
-        return inputs, np.where(targets == eos, IGNORE, targets)
+    def masked(tokens: np.ndarray, weights: np.ndarray) -> windows.Shifted:
+        inputs, targets, shifted = right(tokens, weights)
+        return inputs, np.where(targets == eos, IGNORE, targets), shifted
 
     monkeypatch.setattr(windows, "shift", masked)
     found = failed(run)
@@ -120,8 +123,9 @@ def test_end_of_document_masked_as_padding(open_tiny: Open, monkeypatch):
 def test_loss_mask_not_shifted_with_its_token(open_tiny: Open, monkeypatch):
     run = open_tiny(**{"data.isolate_documents": True})
 
-    def unshifted(tokens: np.ndarray, is_target: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        return tokens[..., :-1], np.where(is_target[..., :-1], tokens[..., 1:], IGNORE)
+    def unshifted(tokens: np.ndarray, weights: np.ndarray) -> windows.Shifted:
+        counts = weights[..., :-1]
+        return tokens[..., :-1], np.where(counts > 0, tokens[..., 1:], IGNORE), counts
 
     monkeypatch.setattr(windows, "shift", unshifted)
     assert set(failed(run)) == {"targets"}
