@@ -8,28 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from typing_extensions import TypedDict
-
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError
-from tsugiki.files import explain_os_error, read_json, write_atomically, write_json
+from tsugiki.files import explain_os_error, write_atomically, write_json
 from tsugiki.model.weight_files import CONFIGURATION_FILES
 from tsugiki.model_folder import own_files
+from tsugiki.origin_file import SOURCE, read_origins
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import show
 from tsugiki.vocabulary.made_from import extended_folder
-
-SOURCE = "source.json"
-"""In <run_dir>/model: where model and tokenizer came from, with the commits that later starts take again."""
-
-
-class Origin(TypedDict):
-    """What `SOURCE` says of model or tokenizer."""
-
-    name: str
-    revision: str | None
-    commit: str | None
 
 
 def hub_names(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
@@ -49,8 +37,7 @@ def hub_names(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
 def resolve_commits(recipe: Recipe) -> dict[str, str | None]:
     """The hub commit of `model` and `tokenizer`, None for folders: what this run has recorded, else the newest now."""
     names = hub_names(recipe)
-    path = recipe.run_dir / "model" / SOURCE
-    recorded = read_json(path, dict[str, Origin]) if path.exists() else {}
+    recorded = read_origins(recipe.run_dir)
     commits: dict[str, str | None] = {}
     for role, (name, revision) in names.items():
         before = recorded.get(role)

@@ -6,21 +6,20 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from typing_extensions import TypedDict
-
 from tsugiki import __version__
 from tsugiki.amounts import quantity
 from tsugiki.checkpoint_files import is_export_of, read_manifest
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError, StorageError
-from tsugiki.files import free_bytes, read_json, write_json
+from tsugiki.files import free_bytes, write_json
 from tsugiki.folders import made_anew, only_one, tidy
 from tsugiki.licence import Licence, find_licence
 from tsugiki.metrics_file import ValidationLine, read_metrics, require_logged
 from tsugiki.model.device import DTYPES
 from tsugiki.model.export import PREFIX, check_output, read_weights, write_model
 from tsugiki.moved import found_at
+from tsugiki.origin_file import read_origins
 from tsugiki.printable import one_line
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_machine import looks_like_hub_id
@@ -105,8 +104,8 @@ def base_licence(run: Path, recipe: Recipe, say: Say) -> Licence | None:
         return None
     folder = found_at(run, recipe.run_dir, Path(name))
     if folder is None and looks_like_hub_id(name):
-        origin = run / "model" / "source.json"
-        commit = read_json(origin, dict[str, _Origin])["model"]["commit"] if origin.exists() else None
+        origin = read_origins(run).get("model")
+        commit = origin["commit"] if origin else None
         try:
             folder, _ = resolve_model_folder(name, recipe.model.revision, files="licence", known_commit=commit)
         except (ModelError, RecipeError) as error:
@@ -121,12 +120,6 @@ def base_licence(run: Path, recipe: Recipe, say: Say) -> Licence | None:
         files = f", with {', '.join(file.name for file in found.files)}" if found.files else ""
         say(f"licence    of the base: {named}{files}")
     return found
-
-
-class _Origin(TypedDict):
-    """What is asked of `<run_dir>/model/source.json`: the commit of the hub that was trained from."""
-
-    commit: str | None
 
 
 def _require_room(checkpoint: Path, output: Path, dtype: str) -> None:

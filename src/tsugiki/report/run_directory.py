@@ -19,6 +19,7 @@ from tsugiki.corpus.prepared import MANIFEST, SourceManifest
 from tsugiki.errors import TsugikiError
 from tsugiki.files import read_json
 from tsugiki.metrics_file import Metrics, read_metrics, require_logged
+from tsugiki.origin_file import Origin, read_origins
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import show
 from tsugiki.run_folder import recipe_of
@@ -148,12 +149,6 @@ class Scores(TypedDict):
     notes: list[str]
 
 
-class Origin(TypedDict):
-    name: str
-    revision: str | None
-    commit: str | None
-
-
 class Sample(TypedDict):
     """A prompt, and how the base and the final model go on."""
 
@@ -276,7 +271,7 @@ def read_run(folder: Path) -> RunDirectory:
     run.require_logged()
     run.preflight = optional(folder / "preflight.json", Preflight)
     run.scores = optional(folder / "evaluation" / "table.json", Scores)
-    run.origin = optional(folder / "model" / "source.json", dict[str, Origin]) or {}
+    run.origin = _try(run, lambda: read_origins(folder)) or {}
     run.config = optional(folder / "model" / "config.json", ModelConfig) or ModelConfig()
     settings = optional(folder / "model" / "tokenizer_config.json", dict[str, Any]) or {}
     run.has_chat_template = "chat_template" in settings or (folder / "model" / "chat_template.jinja").exists()
