@@ -24,7 +24,7 @@ def test_version(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("verb", ["init", "validate", "run", "prepare", "train", "preflight", "export", "graft-chat", "release", "inspect",
-                                  "sample", "generate", "quickstart", "recipe", "report", "watch"])  # fmt: skip
+                                  "sample", "generate", "chat", "quickstart", "recipe", "report", "watch"])  # fmt: skip
 def test_every_verb_has_help(monkeypatch, capsys, verb):
     code, out, _ = run_cli(monkeypatch, capsys, verb, "--help")
     assert code == 0

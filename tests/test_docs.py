@@ -104,7 +104,7 @@ def test_commands_in_a_recipes_comments_exist_and_change_what_they_say(path):
             assert load_recipe(path, [override], check_files=False) != recipe, override
 
 
-ON_A_PAGE = {"graft-chat": "chat-vector.md"}
+ON_A_PAGE = {"graft-chat": "chat-vector.md", "chat": "instruction-tuning.md"}
 """Verbs that a page of docs/ has instead of the README, which is as long as it may be."""
 
 

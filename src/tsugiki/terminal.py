@@ -33,10 +33,10 @@ def say(text: str) -> None:
     console.print(plain(text))
 
 
-def plain(text: str) -> Segments:
-    """A line of text for a console, without markup, its control codes written as escapes. Half a surrogate pair, as in
-    names of files that are not UTF-8, is one of them."""
-    return Segments([Segment(printable(text, KEPT)), Segment.line()])
+def plain(text: str, *, end_line: bool = True) -> Segments:
+    """A line of text for a console, or (`end_line=False`) a part of one, without markup, its control codes written as
+    escapes. Half a surrogate pair, as in names of files that are not UTF-8, is one of them."""
+    return Segments([Segment(printable(text, KEPT)), *([Segment.line()] if end_line else [])])
 
 
 def end(code: int) -> NoReturn:

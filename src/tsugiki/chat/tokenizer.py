@@ -97,9 +97,9 @@ class ChatTokenizer:
         without the space that SentencePiece puts before a text."""
         return self._stretches(rendering, start)
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of ids, control tokens included."""
-        return self._marked.decode(ids, skip_special_tokens=False)
+    def decode(self, ids: list[int], *, skip_special: bool = False) -> str:
+        """The text of ids, control tokens included unless they are skipped."""
+        return self._marked.decode(ids, skip_special_tokens=skip_special)
 
     def _stretches(self, rendering: Rendering, start: int) -> list[int]:
         ids: list[int] = []

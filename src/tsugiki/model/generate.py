@@ -1,6 +1,7 @@
 """Continue a text: a sampling loop, one prompt at a time. Many prompts at once: `cached/`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,30 @@ def generate(
     temperature 0 takes the likeliest token; else tokens are drawn from the smallest set whose probability reaches
     `top_p`, with a generator of their own seeded by `seed`. Raises ModelError on an empty prompt.
     """
-    generator = torch.Generator().manual_seed(seed)
+    tokens = new_tokens(
+        model, prompt, temperature=temperature, top_p=top_p, generator=torch.Generator().manual_seed(seed),
+        stop_ids=stop_ids,
+    )  # fmt: skip
+    return list(islice(tokens, max_new_tokens))
+
+
+def new_tokens(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    *,
+    temperature: float,
+    top_p: float,
+    generator: torch.Generator,
+    stop_ids: frozenset[int],
+) -> Iterator[int]:
+    """The same one by one, until one of `stop_ids` ends them; drawn with `generator`."""
     new: list[int] = []
-    logits = own_cache_logits(model, prompt, new)
-    for _ in range(max_new_tokens):
-        token = choose(next(logits), temperature, top_p, generator)
+    for logits in own_cache_logits(model, prompt, new):
+        token = choose(logits, temperature, top_p, generator)
         if token in stop_ids:
-            break
+            return
         new.append(token)
-    return new
+        yield token
 
 
 def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:

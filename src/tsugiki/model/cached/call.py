@@ -300,12 +300,14 @@ def own_cache_logits(model: PreTrainedModel, prompt: Sequence[int], new: list[in
     device = model.get_input_embeddings().weight.device
     name = cache_name(model)
     cache: Any = None
+    # Logits of a whole prompt would take gigabytes: 8,000 tokens of a vocabulary of 150,000 have five.
+    last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(type(model).forward).parameters else {}
     step = list(prompt)
     try:
         while True:
             inputs = torch.tensor([step], device=device)
             with torch.no_grad():
-                output = model(input_ids=inputs, use_cache=True, **{name: cache})
+                output = model(input_ids=inputs, use_cache=True, **{name: cache}, **last)
             cache = getattr(output, name, None)
             yield output.logits[0, -1]
             step = [*prompt, *new] if cache is None else new[-1:]
