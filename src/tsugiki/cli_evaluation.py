@@ -1,5 +1,6 @@
 """The verbs of evaluation: `tsugiki evaluate` with its `diff`, and `tsugiki data fetch`."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +37,12 @@ def evaluate(
             help="default: fourteen tasks measured properly. swallow: the same as published. quick: built-in probes."
         ),
     ] = "default",
-    tasks: Annotated[str | None, typer.Option(help="Some of the tasks, with commas between. Default: all.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Some of the tasks, with commas between; instructions_en, instructions_ja, too. Default: all."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N items of each task.", min=1)] = None,
     shots: Annotated[
         int | None, typer.Option(help="Solved examples before each question. Default: each task's own.", min=0)
@@ -70,6 +76,12 @@ def evaluate(
     allow_code_execution: Annotated[
         bool, typer.Option("--allow-code-execution", help="Run code that the model writes (tasks code, humaneval).")
     ] = False,
+    template: Annotated[
+        str | None, typer.Option(help="A chat template by name, for all models. Default: each tokenizer's own.")
+    ] = None,
+    template_kwargs: Annotated[
+        str | None, typer.Option(metavar="JSON", help='Arguments of the chat template: {"enable_thinking": false}.')
+    ] = None,
 ) -> None:
     """Evaluate models; goes on where it was stopped, answer by answer."""
     from tsugiki.evaluation.models import find_model
@@ -88,7 +100,8 @@ def evaluate(
     settings = Settings(
         suite=suite, tasks=_names(tasks), data_dir=data, limit=limit, shots=shots, add_bos=add_bos,
         batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
-        allow_code_execution=allow_code_execution,
+        allow_code_execution=allow_code_execution, template=template,
+        template_kwargs=_object(template_kwargs, "--template-kwargs"),
     )  # fmt: skip
     with EvaluationProgress(console) as progress:
         results = evaluate_and_show(
@@ -152,6 +165,17 @@ def _refuse_options(context: typer.Context, arguments: list[str]) -> None:
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _object(text: str | None, option: str) -> dict[str, Any]:
+    """A JSON object given on the command line."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise RecipeError(f"{option} {text}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise RecipeError(f'{option} {text}: give a JSON object, e.g. {{"enable_thinking": false}}')
+    return found
 
 
 def _texts(pairs: list[str]) -> dict[str, tuple[str, list[str]]]:

@@ -10,8 +10,9 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
+from tsugiki.chat.templates import NAMED
 from tsugiki.recipe import CorpusSection, Recipe
-from tsugiki.recipe_evaluation import QUICK_TASKS, TEXTS, task_names
+from tsugiki.recipe_evaluation import INSTRUCTION_TASKS, QUICK_TASKS, TEXTS, split_tasks, task_names
 from tsugiki.recipe_machine import missing_inputs, too_long_windows
 from tsugiki.schedule import SHAPES
 from tsugiki.scripts import TargetCharacters
@@ -261,13 +262,16 @@ def _evaluation(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(
             ("evaluation", "task_dir"), "its files are programs: set allow_task_code: true once you have read them"
         )
-    known = QUICK_TASKS if section.suite == "quick" else task_names(section.suite)
+    known = [*(QUICK_TASKS if section.suite == "quick" else task_names(section.suite)), *INSTRUCTION_TASKS]
     for index, name in enumerate(section.tasks or []):
         if name not in known and (section.task_dir is None or section.suite == "quick"):
             yield Problem(
                 ("evaluation", "tasks", index), f"suite {section.suite} has no task {name}; it has {', '.join(known)}"
             )
-    asked = [TEXTS] if section.tasks is None else section.tasks
+    if section.template is not None and section.template not in NAMED:
+        yield Problem(("evaluation", "template"), f"must be one of {', '.join(sorted(NAMED))}")
+    named, _ = split_tasks(section.tasks)
+    asked = [TEXTS] if named is None else named
     if section.suite == "quick" and TEXTS in asked and section.backend != "hf":
         yield Problem(("evaluation", "backend"), "the probes of suite quick run on transformers alone: leave it out")
     if section.suite == "quick" and set(asked) - {TEXTS} and not section.allow_code_execution:

@@ -7,7 +7,7 @@ They say nothing about how it is trained, so that every key may change when a ru
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -25,8 +25,19 @@ CODE_TASKS = ("code", "humaneval", "jhumaneval")
 """Of the suite quick: those that run what a model writes."""
 TEXTS = "texts"
 """Of the suite quick: held-out text in bits per byte alone, without the probes."""
+INSTRUCTION_TASKS = {"instructions_en": "en", "instructions_ja": "ja", "ifeval": "en", "m_ifeval_ja": "ja"}
+"""Of every suite, where they are named: instruction checks, asked through the model's chat template; and their
+languages."""
 QUICK_TASKS = (TEXTS, *CODE_TASKS)
 """What may be named of the suite quick."""
+
+
+def split_tasks(named: list[str] | None) -> tuple[list[str] | None, list[str]]:
+    """Of the tasks that are named (None: all of the suite): those of the suite, and the instruction checks."""
+    if named is None:
+        return None, []
+    instructions = [name for name in dict.fromkeys(named) if name in INSTRUCTION_TASKS]
+    return [name for name in named if name not in INSTRUCTION_TASKS], instructions
 
 
 def task_names(suite: str, *, extra: bool = True) -> list[str]:
@@ -62,7 +73,19 @@ class EvaluationSection(Section):
     )
     tasks: list[Text] | None = Field(
         default=None,
-        description="Some of the suite's tasks, or your own; of quick, `texts` for bits per byte alone. Default: all.",
+        description="Some of the suite's tasks, or your own; of quick, `texts` for bits per byte alone; in any suite"
+        " the instruction checks instructions_en, instructions_ja, ifeval and m_ifeval_ja. Default: all of the suite.",
+        json_schema_extra=FREE,
+    )
+    template: Text | None = Field(
+        default=None,
+        description="A chat template by name, for all models. Default: that of each model's tokenizer.",
+        json_schema_extra=FREE,
+    )
+    template_kwargs: dict[str, Any] = Field(
+        default={},
+        description="Arguments of the chat template, such as {enable_thinking: false}; today: 2026-01-31 is the date"
+        " for templates that write the day's.",
         json_schema_extra=FREE,
     )
     data_dir: FilePath | None = Field(

@@ -17,6 +17,7 @@ from tsugiki.errors import TsugikiError
 from tsugiki.files import read_json
 from tsugiki.model.weight_files import check_weight_files
 from tsugiki.recipe import CorpusSection, Recipe
+from tsugiki.recipe_evaluation import split_tasks
 from tsugiki.shapes import Path, Problem
 
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
@@ -38,7 +39,8 @@ def missing_inputs(recipe: Recipe) -> Iterator[Problem]:
                 kind = "no file matches" if glob.has_magic(pattern) else "no such file:"
                 yield Problem(path, f"{kind} {pattern} (from {os.getcwd()})")  # noqa: PTH109
     if recipe.evaluation is not None:
-        if recipe.evaluation.suite != "quick" and importlib.util.find_spec("lm_eval") is None:
+        needed = recipe.evaluation.suite != "quick" and split_tasks(recipe.evaluation.tasks)[0] != []
+        if needed and importlib.util.find_spec("lm_eval") is None:
             yield Problem(("evaluation",), "needs: pip install 'tsugiki[eval]'; suite: quick does without")
         if recipe.evaluation.task_dir is not None and not recipe.evaluation.task_dir.is_dir():
             yield Problem(("evaluation", "task_dir"), f"no such folder: {recipe.evaluation.task_dir}")

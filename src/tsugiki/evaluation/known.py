@@ -9,7 +9,7 @@ from tsugiki.evaluation.probes.suite import WRITTEN, quick_suite
 from tsugiki.evaluation.suites import QUICK, SUITES
 from tsugiki.evaluation_files import KnownTask
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_evaluation import TASK_FILES, TEXTS, task_names
+from tsugiki.recipe_evaluation import INSTRUCTION_TASKS, TASK_FILES, TEXTS, split_tasks, task_names
 from tsugiki.score_combinations import LOWER_IS_BETTER
 
 
@@ -17,7 +17,11 @@ def known_tasks(recipe: Recipe, suite: str) -> list[KnownTask]:
     """The tasks of a suite that a recipe's section `evaluation` asks for, in its languages. Held-out texts are named
     by the recipe's sources, and are not among them."""
     section = recipe.evaluation
-    asked = section.tasks if section is not None and section.suite == suite else None
+    asked, instructions = split_tasks(section.tasks if section is not None and section.suite == suite else None)
+    return [*_of_suite(recipe, suite, asked), *map(_instructions, instructions)]
+
+
+def _of_suite(recipe: Recipe, suite: str, asked: list[str] | None) -> list[KnownTask]:
     if suite == QUICK:
         return _quick(recipe, asked)
     found = []
@@ -25,6 +29,11 @@ def known_tasks(recipe: Recipe, suite: str) -> list[KnownTask]:
         path = next(iter(sorted((TASK_FILES / suite).rglob(f"{name}.yaml"))), None)
         found.append(_of_file(path, SUITES[suite].prefix + name, name) if path else KnownTask(name, name, "other"))
     return found
+
+
+def _instructions(name: str) -> KnownTask:
+    """By their first score alone, since the others follow it."""
+    return KnownTask(name, name, f"{INSTRUCTION_TASKS[name]}: instructions")
 
 
 def _of_file(path: Path, task: str, name: str) -> KnownTask:

@@ -18,7 +18,7 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError
 from tsugiki.evaluation.encoding import Encoded, Encoder
 from tsugiki.evaluation.journal import Journal, Key, digest_of
-from tsugiki.evaluation.stopping import Answer
+from tsugiki.evaluation.stopping import TOKENS_A_CHARACTER, Answer
 from tsugiki.model.cached import Continuation, LogLikelihood, Prompt
 from tsugiki.model.cached.requests import Engine
 
@@ -26,8 +26,6 @@ MAX_NEW_TOKENS = 256
 """lm-eval's own budget where a task names none."""
 GENERATION_KEYS = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
 """What a task's generation_kwargs may say; the last three concern sampling alone."""
-TOKENS_A_CHARACTER = 3
-"""At most: a character outside the vocabulary is three UTF-8 bytes in the scripts that are in use."""
 
 Finish = Callable[[int, dict[str, Any]], None]
 """Told the answer to a request, by its number among those that are asked."""

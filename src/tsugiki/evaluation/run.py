@@ -13,31 +13,40 @@ Weights are loaded when the first answer is missing, so that asking again for wh
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from tsugiki.chat.templates import NAMED
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import DataError, ModelError, RecipeError
-from tsugiki.evaluation.backends import LazyBackend, open_backend
+from tsugiki.errors import ModelError, RecipeError
+from tsugiki.evaluation.asked import Asked, Progress, Say, Scored
+from tsugiki.evaluation.backends import open_backend
 from tsugiki.evaluation.code.tasks import code_digest
-from tsugiki.evaluation.encoding import ContextTooShort, Encoder
+from tsugiki.evaluation.conversations import Chat
+from tsugiki.evaluation.encoding import Encoder
 from tsugiki.evaluation.extras import need
+from tsugiki.evaluation.instructions.asking import ask_instructions, digest_now
 from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.quick import Texts
-from tsugiki.evaluation.results import Digest, Record, write_results
+from tsugiki.evaluation.results import Digest, write_results
 from tsugiki.evaluation.shots import TASK_FILE_SEED
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
-from tsugiki.evaluation_files import MissingTask, ModelResult, TaskResult
-from tsugiki.recipe_evaluation import BATCH_TOKENS, DATA_DIR, QUICK_TASKS, TEXTS, EvaluationSection
-from tsugiki.statistics import score_interval
-
-Say = Callable[[str], None]
+from tsugiki.evaluation_files import ModelResult
+from tsugiki.recipe_evaluation import (
+    BATCH_TOKENS,
+    DATA_DIR,
+    INSTRUCTION_TASKS,
+    QUICK_TASKS,
+    TEXTS,
+    EvaluationSection,
+    split_tasks,
+)
 
 PACKAGES = (
     "tsugiki", "torch", "transformers", "tokenizers", "sentencepiece", "lm_eval", "datasets", "sacrebleu",
@@ -65,6 +74,9 @@ class Settings:
     task_dir: Path | None = None
     """A folder of task files of the user's own."""
     allow_task_code: bool = False
+    template: str | None = None
+    """A chat template by name; None: each tokenizer's own."""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, section: EvaluationSection) -> "Settings":
@@ -82,15 +94,9 @@ class Settings:
             None if self.add_bos is None else "bos" if self.add_bos else "no-bos",
             self.dtype,
             None if self.backend == "hf" else self.backend,
+            self.template,
         ]
         return "-".join([self.suite, *(other for other in others if other is not None)])
-
-
-class Progress(Protocol):
-    """Told how far the work is."""
-
-    def begin(self, what: str, requests: int, tokens: int) -> None: ...
-    def advance(self, tokens: int) -> None: ...
 
 
 def evaluate(
@@ -101,19 +107,24 @@ def evaluate(
     Raises RecipeError for unknown tasks or a missing extra. A data set that is not there makes a `MissingTask`, as does
     a task that cannot be asked; that, and a model that cannot be used, is among its result's `failures`.
     """
+    named, instructions = split_tasks(settings.tasks)
+    if settings.template is not None and settings.template not in NAMED:
+        raise RecipeError(f"--template {settings.template}: it is one of {', '.join(sorted(NAMED))}")
+    ask: Callable[[Asked], None] = lambda asked: None  # noqa: E731
+    digest: Digest = lambda name: None  # noqa: E731
     if settings.suite == QUICK:
-        if settings.backend != "hf" and (settings.tasks is None or TEXTS in settings.tasks):
+        if settings.backend != "hf" and (named is None or TEXTS in named):
             raise RecipeError("--suite quick scores its probes through transformers alone: leave out --backend")
-        code = _code_tasks(settings)
-        ask: Callable[[Asked], None] = lambda asked: _ask_quick(asked, settings, texts, code)  # noqa: E731
-        digest: Digest = partial(code_digest, data_dir=settings.data_dir)
-    elif settings.suite in SUITES:
+        code = _code_tasks(named, settings.allow_code_execution)
+        ask = lambda asked: _ask_quick(asked, settings, texts, code)  # noqa: E731
+        digest = partial(code_digest, data_dir=settings.data_dir)
+    elif settings.suite not in SUITES:
+        raise RecipeError(f"--suite {settings.suite}: it is one of {', '.join([*SUITES, QUICK])}")
+    elif named != []:
         harness = _open_harness(settings)
-        names = full_names(SUITES[settings.suite], settings.tasks, harness.names)
+        names = full_names(SUITES[settings.suite], named, harness.names)
         ask = lambda asked: _ask_tasks(asked, settings, harness, names)  # noqa: E731
         digest = harness.digest
-    else:
-        raise RecipeError(f"--suite {settings.suite}: it is one of {', '.join([*SUITES, QUICK])}")
     found = []
     for model, label in zip(models, labels(models), strict=True):
         say(f"model      {label}: {model.source}")
@@ -125,6 +136,7 @@ def evaluate(
                 journal = held.enter_context(Journal(folder / "journal.jsonl"))
                 asked = _open(model, result, settings, journal, output, held, say, progress)
                 ask(asked)
+                ask_instructions(asked, instructions, settings.data_dir, limit=settings.limit)
         except ModelError as error:
             say(f"failed     {label}: {error}")
             result.failures.append(error)
@@ -132,50 +144,15 @@ def evaluate(
         if asked.backend.why_plain is not None:
             result.header["backend"]["why_plain"] = asked.backend.why_plain
             say(f"slow       nothing is shared between requests: {asked.backend.why_plain}")
-        for title in write_results(folder / settings.way, result, asked.records, digest):
+        now = partial(_digest_of, digest, asked, settings.data_dir)
+        for title in write_results(folder / settings.way, result, asked.records, now):
             say(f"left out   {title}: scored here before its definition or data changed; name it in --tasks to ask it")
     return found
 
 
-@dataclass
-class Asked:
-    """A model that is being asked, and where its answers go."""
-
-    model: NamedModel
-    backend: LazyBackend
-    tokenizer: TextTokenizer
-    add_bos: bool
-    journal: Journal
-    scratch: Path
-    result: ModelResult
-    say: Say
-    progress: Progress
-    records: dict[str, list[Record]] = field(default_factory=dict)
-
-    def score(self, name: str, title: str, language: str, work: Callable[[], tuple[TaskResult, list[Record]]]) -> None:
-        """Put what `work` gives into the result; where data is not there, the model's positions do not suffice or the
-        task is in error, a `MissingTask`."""
-        started = time.monotonic()
-        try:
-            scored, records = work()
-        except (DataError, ContextTooShort, RecipeError) as error:
-            if isinstance(error, RecipeError):
-                self.result.failures.append(error)
-            self.result.tasks[name] = MissingTask(name, title, language, str(error))
-            self.say(f"missing    {title}: {error}")
-            return
-        self.keep(scored, records, f", {time.monotonic() - started:,.0f} s")
-
-    def keep(self, scored: TaskResult, records: list[Record], took: str = "") -> None:
-        """Put a task's scores into the result, with its records, and say so."""
-        self.result.tasks[scored.task] = scored
-        self.records[scored.task] = records
-        score, items = score_interval(scored.sample), len(scored.ids)
-        reach = f" ({score.low:.4f} to {score.high:.4f})" if score.limits() else ""  # one item may say nothing of it
-        self.say(
-            f"scored     {scored.title}: {score.estimate:.4f}{reach}, {scored.metric}, "
-            f"{items:,} item{'s' * (items != 1)}{took}"
-        )
+def _digest_of(suite: Digest, asked: Asked, data_dir: Path | None, name: str) -> str | None:
+    """Of a task as it is now: one of the suite, or an instruction check of this model."""
+    return suite(name) or digest_now(asked, name, data_dir)
 
 
 def _open_harness(settings: Settings) -> Any:
@@ -205,10 +182,10 @@ def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[s
         title = harness.title(name)
         lm.on_begin = partial(asked.progress.begin, f"{asked.result.name}  {title}  {number} of {len(names)}")
 
-        def work(name: str = name) -> tuple[TaskResult, list[Record]]:
+        def work(name: str = name) -> list[Scored]:
             task = harness.load(name)
             stated[name] = harness.facts(task)
-            return harness.run(task, lm, limit=settings.limit)
+            return [harness.run(task, lm, limit=settings.limit)]
 
         asked.score(name, title, harness.language(name), work)
 
@@ -241,31 +218,31 @@ def _ask_quick(asked: Asked, settings: Settings, texts: Texts, code: Sequence[st
         asked.say(f"asked      {asked.result.name}: all of these in {time.monotonic() - started:,.0f} s")
     for name in code:
 
-        def work(name: str = name) -> tuple[TaskResult, list[Record]]:
+        def work(name: str = name) -> list[Scored]:
             problems = problems_of(name, settings.data_dir)
             complete = greedy(asked.backend, encoder, asked.journal, name, numerics=asked.backend.facts.numerics)
             allowed = settings.allow_code_execution
-            return run_code(name, problems, complete, limit=settings.limit, allow_code_execution=allowed)
+            return [run_code(name, problems, complete, limit=settings.limit, allow_code_execution=allowed)]
 
         asked.score(name, TITLES[name], "code", work)
 
 
-def _code_tasks(settings: Settings) -> list[str]:
+def _code_tasks(named: Sequence[str] | None, allowed: bool) -> list[str]:
     """Those of `quick` whose answers are run: the ones asked for, else our own where that is allowed."""
     from tsugiki.evaluation.code.guard import require_permission
 
-    if settings.tasks is None:
-        return ["code"] if settings.allow_code_execution else []
-    unknown = [name for name in settings.tasks if name not in QUICK_TASKS]
+    if named is None:
+        return ["code"] if allowed else []
+    unknown = [name for name in named if name not in QUICK_TASKS]
     if unknown:
         raise RecipeError(
-            f"--tasks {', '.join(unknown)}: the suite quick is asked as a whole; only {', '.join(QUICK_TASKS)} may be "
-            "named"
+            f"--tasks {', '.join(unknown)}: the suite quick is asked as a whole; only "
+            f"{', '.join([*QUICK_TASKS, *INSTRUCTION_TASKS])} may be named"
         )
-    named = [name for name in settings.tasks if name != TEXTS]
-    if named:
-        require_permission(settings.allow_code_execution)
-    return named
+    code = [name for name in named if name != TEXTS]
+    if code:
+        require_permission(allowed)
+    return code
 
 
 def labels(models: Sequence[NamedModel]) -> list[str]:
@@ -318,4 +295,7 @@ def _open(
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     })  # fmt: skip
-    return Asked(model, backend, tokenizer, add_bos, journal, scratch, result, say, progress)
+    open_chat = partial(
+        Chat, model.files, settings.template, settings.template_kwargs, add_bos=settings.add_bos is True
+    )
+    return Asked(model, backend, tokenizer, add_bos, journal, scratch, result, say, progress, open_chat)

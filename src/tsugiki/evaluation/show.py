@@ -7,10 +7,11 @@ from rich.console import Console
 
 from tsugiki.errors import RecipeError
 from tsugiki.evaluation import diff, table_forms
+from tsugiki.evaluation.asked import Progress, Say
 from tsugiki.evaluation.models import NamedModel
 from tsugiki.evaluation.published import SUITE, published_rows
 from tsugiki.evaluation.quick import Texts
-from tsugiki.evaluation.run import Progress, Say, Settings, evaluate
+from tsugiki.evaluation.run import Settings, evaluate
 from tsugiki.evaluation.table import make_table
 from tsugiki.evaluation_files import MissingTask, ModelResult
 from tsugiki.files import write_atomically, write_json

@@ -16,27 +16,35 @@ is used up."""
 
 TAIL = 8
 """Tokens of the prompt that are decoded with the answer: more than any character or mark of a space takes."""
+TOKENS_A_CHARACTER = 3
+"""At most: a character outside the vocabulary is three UTF-8 bytes in the scripts that are in use."""
 
 
 class Answer:
-    """One answer while it is written."""
+    """One answer while it is written. `ends` are tokens that end it beside those that the engine knows."""
 
     def __init__(
-        self, tokenizer: TextTokenizer, prompt: Sequence[int], until: Sequence[str], max_characters: int | None
-    ):
+        self, tokenizer: TextTokenizer, prompt: Sequence[int], until: Sequence[str], max_characters: int | None,
+        ends: frozenset[int] = frozenset(),
+    ):  # fmt: skip
         self._tokenizer = tokenizer
         self._tail = list(prompt[-TAIL:])
         self._before = tokenizer.decode(self._tail)
         self._until = [stop for stop in until if stop]
         self._max_characters = max_characters
+        self._ends = ends
 
     def is_over(self, new: list[int]) -> bool:
-        """Whether `new`, the tokens so far, hold a stop string or as many characters as are wanted."""
+        """Whether `new`, the tokens so far, hold an end token, a stop string or as many characters as are wanted."""
+        if new and new[-1] in self._ends:
+            return True
         text = self._decode(new)
         return self._stop_at(text) is not None or self._is_long(text)
 
     def text(self, new: list[int], *, ended: bool) -> tuple[str, Reason]:
         """The answer without its stop string, and why it ended. `ended`: the model wrote an end token."""
+        if new and new[-1] in self._ends:
+            new, ended = new[:-1], True
         text = self._decode(new)
         stop = self._stop_at(text)
         if stop is not None:

@@ -21,6 +21,9 @@ LANGUAGES = {"ja": "Japanese", "en": "English"}
 NAMES = LANGUAGES | {"math": "Mathematics", "code": "Code", "other": "Other"}
 """Of what a task or text is in; others go by their codes."""
 
+INSTRUCTIONS = ": instructions"
+"""Of instruction checks, which are no part of any average: behind the code of their language."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -123,6 +126,8 @@ def _columns(results: Sequence[ModelResult]) -> list[Block]:
 
 def _averaged(block: Block, results: Sequence[ModelResult]) -> tuple[list[str], list[str]]:
     """The tasks to average over, none where rows differ; and in words what is left out and why."""
+    if block.language.endswith(INSTRUCTIONS):  # scores of the same answers
+        return [], []
     tasks = {name: [result.scored().get(name) for result in results] for name in block.titles}
     nowhere = [name for name, scores in tasks.items() if not any(scores)]
     problems = []

@@ -1,16 +1,19 @@
 """Instruction checks as tasks: our own prompts in English and Japanese, and the user's files of IFEval and M-IFEval.
 
 Each task has four scores, as IFEval has: the share of prompts whose instructions are all followed, and the share of
-instructions that are, both strict and loose (`scoring.py`). The model is asked through a function that the caller
-gives, since only the caller knows its chat template; decoding is the caller's choice, too.
+instructions that are, both strict and loose (`scoring.py`). The model is asked through its chat template, one prompt a
+conversation. An answer to our own prompts may have so many characters, whatever tokens it takes, since a budget in
+tokens favours vocabularies with longer pieces; to those of others, 1,280 tokens, as IFEval is run.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tsugiki.chat.conversations import Message
 from tsugiki.errors import DataError
+from tsugiki.evaluation.conversations import Budget, Question, Reply
 from tsugiki.evaluation.data.authors import authors_file
 from tsugiki.evaluation.instructions.ifeval import read_ifeval
 from tsugiki.evaluation.instructions.prompts import Prompt, own_prompts
@@ -18,11 +21,7 @@ from tsugiki.evaluation.instructions.scoring import Judged, judge
 from tsugiki.evaluation.journal import digest_of
 from tsugiki.evaluation.results import Record
 from tsugiki.evaluation_files import TaskResult
-
-Message = Mapping[str, str]
-"""A turn of a conversation: its role and content."""
-Complete = Callable[[Sequence[Message]], str]
-"""From a conversation to what the assistant answers."""
+from tsugiki.recipe_evaluation import INSTRUCTION_TASKS
 
 OWN = {"instructions_en": "en", "instructions_ja": "ja"}
 """The tasks of our own prompts, and their languages."""
@@ -35,7 +34,12 @@ TITLES = {
     "instructions_en": "instructions en", "instructions_ja": "instructions ja", "ifeval": "IFEval",
     "m_ifeval_ja": "M-IFEval ja",
 }  # fmt: skip
-LANGUAGES = {**OWN, "ifeval": "en", "m_ifeval_ja": "ja"}
+BUDGETS = {
+    "instructions_en": Budget(512, characters=2000), "instructions_ja": Budget(512, characters=800),
+    "ifeval": Budget(1280), "m_ifeval_ja": Budget(1280),
+}  # fmt: skip
+"""Of an answer. The longest that was written by hand for our own prompts has 250 characters of English, 80 of
+Japanese."""
 
 
 def prompts_of(name: str, data_dir: Path | None) -> list[Prompt]:
@@ -50,32 +54,33 @@ def scores_of(name: str) -> list[str]:
     return [name, f"{name}_loose", f"{name}_each", f"{name}_each_loose"]
 
 
-def instructions_digest(name: str, data_dir: Path | None) -> str | None:
-    """The digest of the prompts behind one of the results of `scores_of`; None for another task, or where they cannot
-    be read."""
+def instructions_digest(name: str, data_dir: Path | None, chat_digest: str) -> str | None:
+    """The digest of one of the results of `scores_of`, asked through the chat template of a digest; None for another
+    task, or where its prompts cannot be read."""
     task = next((task for task in TITLES if name in scores_of(task)), None)
     try:
-        return None if task is None else digest_of(repr(prompts_of(task, data_dir)))
+        return None if task is None else _digest(task, prompts_of(task, data_dir), chat_digest)
     except DataError:
         return None
 
 
-def run_instructions(
-    name: str, prompts: Sequence[Prompt], complete: Complete, *, limit: int | None
-) -> list[tuple[TaskResult, list[Record]]]:
-    """Ask the first `limit` prompts (all where it is None), each as a conversation, and score the answers."""
-    answers = [complete([{"role": "user", "content": prompt.text}]) for prompt in prompts[:limit]]
-    return score_answers(name, prompts, answers)
+def _digest(task: str, prompts: Sequence[Prompt], chat_digest: str) -> str:
+    return digest_of(repr(prompts), repr(BUDGETS[task]), chat_digest)
 
 
-def score_answers(
-    name: str, prompts: Sequence[Prompt], answers: Sequence[str]
+def questions_of(prompts: Iterable[Prompt]) -> list[Question]:
+    """The conversations that are asked, one a prompt."""
+    return [Question(prompt.id, (Message("user", prompt.text),)) for prompt in prompts]
+
+
+def score_replies(
+    name: str, prompts: Sequence[Prompt], replies: Sequence[Reply], chat_digest: str
 ) -> list[tuple[TaskResult, list[Record]]]:
-    """The four results of a task, in the order of `scores_of`, with their records, from the answers to the first of its
+    """The four results of a task, in the order of `scores_of`, with their records, from the replies to the first of its
     prompts."""
-    asked = prompts[: len(answers)]
-    judged = [judge(prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
-    digest = digest_of(repr(prompts))
+    asked = prompts[: len(replies)]
+    judged = [judge(prompt, reply.answer) for prompt, reply in zip(asked, replies, strict=True)]
+    digest = _digest(name, prompts, chat_digest)
     kinds = [
         ("prompts, strict", "", "mean", _whole(one.strict for one in judged)),
         ("prompts, loose", " loose", "mean", _whole(one.loose for one in judged)),
@@ -85,11 +90,11 @@ def score_answers(
     results = []
     for score, (metric, title, combine, values) in zip(scores_of(name), kinds, strict=True):
         result = TaskResult(
-            task=score, title=TITLES[name] + title, language=f"{LANGUAGES[name]}: instructions", metric=metric,
+            task=score, title=TITLES[name] + title, language=f"{INSTRUCTION_TASKS[name]}: instructions", metric=metric,
             combine=combine, ids=[prompt.id for prompt in asked], values=values, total=len(prompts), shots=0,
             comparable=False, digest=digest,
         )  # fmt: skip
-        results.append((result, _records(result, asked, answers, judged)))
+        results.append((result, _records(result, asked, replies, judged)))
     return results
 
 
@@ -104,16 +109,18 @@ def _each(judged: Iterable[list[bool]]) -> np.ndarray:
 
 
 def _records(
-    result: TaskResult, prompts: Sequence[Prompt], answers: Sequence[str], judged: Sequence[Judged]
+    result: TaskResult, prompts: Sequence[Prompt], replies: Sequence[Reply], judged: Sequence[Judged]
 ) -> list[Record]:
     records: list[Record] = []
-    for prompt, answer, one, values in zip(prompts, answers, judged, result.values, strict=True):
+    for prompt, reply, one, values in zip(prompts, replies, judged, result.values, strict=True):
         score = {"score": float(values[0])} if len(values) == 1 else {"statistics": values.tolist()}
         records.append({
-            "task": result.task, "item": prompt.id, "prompt_hash": digest_of(prompt.text), "prompt": prompt.text,
-            "output": answer, "gold": "", **score, "instructions": [
+            "task": result.task, "item": prompt.id, "prompt_hash": reply.prompt_hash, "prompt": prompt.text,
+            "output": reply.text, "ended": reply.ended, "answer": reply.answer, "gold": "", **score,
+            "instructions": [
                 {"id": instruction.id, **instruction.arguments, "strict": strict, "loose": loose}
                 for instruction, strict, loose in zip(prompt.instructions, one.strict, one.loose, strict=True)
             ],
+            "prompt_tokens": reply.prompt_tokens, "output_tokens": reply.output_tokens, "truncated": False,
         })  # fmt: skip
     return records
