@@ -135,6 +135,8 @@ def test_dots_say_their_verdict_in_words_too():
 def test_a_heat_map_shades_by_size_or_by_gain_and_loss():
     assert [shade_of(v, [0, 10], None) for v in (0, 5, 10, None)] == ["h0", "h2", "h5", "none"]
     assert [shade_of(v, [-1, 0.5], "lower") for v in (-1, -0.5, 0, 0.5)] == ["h5", "h3", "h0", "l3"]
+    assert [shade_of(v, [-1, 0.5], "lower") for v in (-1e-17, 1e-17)] == ["h0", "h0"]  # what sums leave of 0
+    assert "−0.000" not in heat_map("h", ["math"], ["ja"], [[Cell(-1e-17)]], better="lower")
     row = [Cell(-0.12345, (-0.2, -0.05), "*"), Cell(None)]
     chart = heat_map("h", ["math"], ["ja", "en"], [row], better="lower", row_title="source")
     assert cells(chart) == ["source", "ja", "en", "math", "−0.123 [−0.200, −0.050] *", "–"]

@@ -68,12 +68,12 @@ def transfer(
             added, left_out = (_difference(found, pair, mixtures) for pair in pairs[source])
             cells.append(TransferCell(source, metric.name, added, left_out, certain=(None, None)))
     cells = _marked(cells)
-    words = [
-        _words(cell, metric, other)
+    on_others = [
+        (cell, metric, other)
         for other in sources for metric in metrics if metric.name in domains.get(other, ())
         for cell in cells if cell.metric == metric.name and cell.source != other
     ]  # fmt: skip
-    return Transfer(tuple(sources), tuple(metrics), tuple(cells), tuple(words))
+    return Transfer(tuple(sources), tuple(metrics), tuple(cells), tuple(_told(on_others)))
 
 
 def _pairs(source: str, sources: Sequence[str], mixtures: Sequence[Mixture]) -> tuple[Pair | None, Pair | None]:
@@ -109,6 +109,22 @@ def _marked(cells: Sequence[TransferCell]) -> list[TransferCell]:
     p_values = [one.p_value() if one else None for cell in cells for one in (cell.added, cell.left_out)]
     marks = iter([is_certain(p) for p in holm(p_values)])
     return [replace(cell, certain=(next(marks), next(marks))) for cell in cells]
+
+
+def _told(on_others: Sequence[tuple[TransferCell, Metric, str]]) -> list[str]:
+    """A sentence on each effect of a source on the domain of another one; of those that may all be noise, one."""
+    noise: dict[tuple[str, str], list[str]] = {}
+    told = []
+    for cell, metric, domain in on_others:
+        marks = [certain for one, certain in zip((cell.added, cell.left_out), cell.certain, strict=True) if one]
+        if marks and all(certain is False for certain in marks):
+            noise.setdefault((domain, metric.name), []).append(cell.source)
+        else:
+            told.append(_words(cell, metric, domain))
+    if noise:
+        which = [f"{listed(of)} on {domain} ({metric})" for (domain, metric), of in noise.items()]
+        told.append(f"No more than noise, neither alone nor beside the others: {'; '.join(which)}.")
+    return told
 
 
 def _words(cell: TransferCell, metric: Metric, domain: str) -> str:

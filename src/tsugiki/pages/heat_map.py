@@ -49,7 +49,8 @@ def heat_map(
     )  # fmt: skip
 
     def number(value: float, places: int = digits) -> str:
-        return with_minus(format(value, f"{'+' if better else ''}.{places}f"))
+        sign = "+" if better and round(value, places) else ""
+        return with_minus(format(round(value, places) + 0.0, f"{sign}.{places}f"))  # no -0.000
 
     def whole(cell: Cell) -> str:
         if not cell.known or cell.value is None:
@@ -106,5 +107,5 @@ def shade_of(value: float | None, known: Sequence[float], better: Better | None)
         low, high = min(known), max(known)
         return f"h{round(STEPS * (value - low) / (high - low)) if high > low else 0}"
     largest = max(map(abs, known))
-    depth = math.ceil(STEPS * abs(value) / largest) if largest else 0
+    depth = math.ceil(round(STEPS * abs(value) / largest, 6)) if largest else 0  # what rounding left of 0 is 0
     return f"{'h' if (value > 0) == (better == 'higher') or not depth else 'l'}{depth}"
