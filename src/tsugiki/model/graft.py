@@ -22,11 +22,12 @@ from tsugiki import __version__
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import free_bytes, read_json, write_atomically, write_json
 from tsugiki.folders import made_anew, only_one
+from tsugiki.model.chat_files import as_json
 from tsugiki.model.export import check_output
 from tsugiki.model.graft_models import GraftModel, excluded_tensors, open_model, require_same_tensors
 from tsugiki.model.graft_pieces import NONE, match_rows, sort_pieces
 from tsugiki.model.graft_settings import compare_settings
-from tsugiki.model.graft_tokenizer import Chat, as_json, read_chat, write_generation, write_tokenizer
+from tsugiki.model.graft_tokenizer import Chat, read_chat, write_generation, write_tokenizer
 from tsugiki.model.graft_weights import Graft, Norms, write_file
 from tsugiki.model.vocabulary_matrices import with_vocabulary
 from tsugiki.model.weight_files import INDEX

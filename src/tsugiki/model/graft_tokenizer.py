@@ -5,7 +5,6 @@ generation configuration come from the chat model, ids put into our numbering. T
 can be added to `tokenizer.json`, behind all others, as the library `tokenizers` numbers them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,22 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.files import read_json, write_atomically
+from tsugiki.model.chat_files import (
+    CONFIG,
+    GENERATION,
+    MAP,
+    TEMPLATE,
+    as_json,
+    content,
+    end_tokens,
+    own_generation,
+    read,
+    renamed,
+)
 from tsugiki.model_folder import own_files
 from tsugiki.printable import one_line
 
-TEMPLATE = "chat_template.jinja"
 SPECIAL = ("bos_token", "eos_token", "pad_token")
-_CONFIG, _MAP, _GENERATION = "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"
 _PROBE = [("system", "s"), ("user", "u"), ("assistant", "a"), ("user", "u")]
 
 
@@ -59,13 +68,13 @@ class Chat:
 
 def read_chat(folder: Path, tokenizer: TextTokenizer) -> Chat:
     """Raises ModelError or DataError where a file cannot be read."""
-    own_files(folder, [TEMPLATE, _GENERATION])
-    config = _read(folder / _CONFIG)
-    names = {**_read(folder / _MAP), **config}
+    own_files(folder, [TEMPLATE, GENERATION])
+    config = read(folder / CONFIG)
+    names = {**read(folder / MAP), **config}
     special = {key: text for key in SPECIAL if isinstance(text := _content(names.get(key)), str) and text}
-    generation = _read(folder / _GENERATION)
-    ends = generation.get("eos_token_id", _read(folder / "config.json").get("eos_token_id"))
-    ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    generation = read(folder / GENERATION)
+    ends = generation.get("eos_token_id", read(folder / "config.json").get("eos_token_id"))
+    ids = end_tokens(ends)
     if not all(isinstance(token, int) and 0 <= token < tokenizer.vocabulary_size for token in ids):
         raise ModelError(
             f"{folder}: eos_token_id is {one_line(repr(ends), 80)}, and the tokenizer has ids from 0 to "
@@ -90,7 +99,7 @@ def write_tokenizer(ours: TextTokenizer, chat: Chat, added: Mapping[str, int], f
     files = {path.name: path.read_bytes() for path in ours.files if path.name != TEMPLATE}
     if chat.template is not None:
         files[TEMPLATE] = chat.template.encode()
-    config = _read(ours.folder / _CONFIG)
+    config = content(files, CONFIG)
     if chat.templated:
         config.pop("chat_template", None)
     elif (ours.folder / TEMPLATE).is_file():
@@ -102,23 +111,16 @@ def write_tokenizer(ours: TextTokenizer, chat: Chat, added: Mapping[str, int], f
         files["tokenizer.json"] = _with_tokens(ours, chat, added)
         if "added_tokens_decoder" in config:
             config["added_tokens_decoder"] |= {str(token): _flags(chat, text) for text, token in added.items()}
-    changed = {_CONFIG: config | names}
-    if _MAP in files:
-        changed[_MAP] = _read(ours.folder / _MAP) | names
-    for name, values in changed.items():
-        if values != _read(ours.folder / name):  # what need not change stays byte for byte
-            files[name] = as_json(values)
-    for name, content in files.items():
-        write_atomically(folder / name, content)
+    files |= renamed(files, config, names)
+    for name, written in files.items():
+        write_atomically(folder / name, written)
     _require_tokens(folder, [token for token in chat.needed if token in chat.tokens], added)
 
 
 def write_generation(ours: TextTokenizer, chat: Chat, ids: Mapping[str, int], folder: Path) -> list[int]:
     """Our generation configuration with chat's stops, by the ids that our pieces have; they are returned. Everything
     else in it stays."""
-    values = _read(ours.folder / _GENERATION)
-    # Made from the model's configuration, transformers says so, and would make it anew when that changes.
-    values.pop("_from_model_config", None)
+    values = own_generation(read(ours.folder / GENERATION))
     stops = [ids[piece] for piece in chat.stops]
     if stops:
         values["eos_token_id"] = stops if len(stops) > 1 else stops[0]
@@ -126,7 +128,7 @@ def write_generation(ours: TextTokenizer, chat: Chat, ids: Mapping[str, int], fo
         values["pad_token_id"] = ids[chat.special["pad_token"]]
     if chat.stop_strings is not None:
         values["stop_strings"] = chat.stop_strings
-    write_atomically(folder / _GENERATION, as_json(values))
+    write_atomically(folder / GENERATION, as_json(values))
     return stops
 
 
@@ -210,14 +212,5 @@ def _content(value: Any) -> Any:
     return value.get("content") if isinstance(value, dict) else value
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
 def _list(texts: Sequence[str]) -> str:
     return ", ".join(repr(text) for text in texts[:5]) + (" …" if len(texts) > 5 else "")
-
-
-def as_json(value: Any) -> bytes:
-    """As transformers writes its own files."""
-    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()
