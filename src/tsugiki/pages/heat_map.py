@@ -49,7 +49,7 @@ def heat_map(
     )  # fmt: skip
 
     def number(value: float, places: int = digits) -> str:
-        sign = "+" if better and round(value, places) else ""
+        sign = "+" if better is not None and round(value, places) != 0 else ""
         return with_minus(format(round(value, places) + 0.0, f"{sign}.{places}f"))  # no -0.000
 
     def whole(cell: Cell) -> str:
