@@ -76,6 +76,12 @@ def evaluate(
     allow_code_execution: Annotated[
         bool, typer.Option("--allow-code-execution", help="Run code that the model writes (tasks code, humaneval).")
     ] = False,
+    chat_template: Annotated[
+        bool, typer.Option("--chat-template", help="Ask the suite's tasks through each model's chat template.")
+    ] = False,
+    fewshot_as_multiturn: Annotated[
+        bool, typer.Option(help="With it: solved examples as turns of their own, or all in one question.")
+    ] = True,
     template: Annotated[
         str | None, typer.Option(help="A chat template by name, for all models. Default: each tokenizer's own.")
     ] = None,
@@ -100,7 +106,8 @@ def evaluate(
     settings = Settings(
         suite=suite, tasks=_names(tasks), data_dir=data, limit=limit, shots=shots, add_bos=add_bos,
         batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
-        allow_code_execution=allow_code_execution, template=template,
+        allow_code_execution=allow_code_execution, chat_template=chat_template,
+        fewshot_as_multiturn=fewshot_as_multiturn, template=template,
         template_kwargs=_object(template_kwargs, "--template-kwargs"),
     )  # fmt: skip
     with EvaluationProgress(console) as progress:

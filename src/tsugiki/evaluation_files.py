@@ -118,6 +118,15 @@ class ModelResult:
         """Empty where the header names none."""
         return str(self.header.get("suite", ""))
 
+    @property
+    def form(self) -> str:
+        """In what form the suite's tasks were asked: in words, empty for plain text."""
+        chat = self.header.get("chat_template")
+        if not isinstance(chat, dict):
+            return ""
+        shots = "as turns" if chat.get("fewshot_as_multiturn") else "in one turn"
+        return f"through the chat template, solved examples {shots}"
+
     def scored(self) -> dict[str, TaskResult]:
         """The tasks that have a score."""
         return {name: task for name, task in self.tasks.items() if isinstance(task, TaskResult)}

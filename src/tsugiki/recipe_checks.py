@@ -270,6 +270,8 @@ def _evaluation(recipe: Recipe) -> Iterator[Problem]:
             )
     if section.template is not None and section.template not in NAMED:
         yield Problem(("evaluation", "template"), f"must be one of {', '.join(sorted(NAMED))}")
+    if section.chat_template and section.suite == "quick":
+        yield Problem(("evaluation", "chat_template"), "the suite quick asks plain text: choose another suite")
     named, _ = split_tasks(section.tasks)
     asked = [TEXTS] if named is None else named
     if section.suite == "quick" and TEXTS in asked and section.backend != "hf":

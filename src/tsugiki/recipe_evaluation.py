@@ -77,6 +77,17 @@ class EvaluationSection(Section):
         " the instruction checks instructions_en, instructions_ja, ifeval and m_ifeval_ja. Default: all of the suite.",
         json_schema_extra=FREE,
     )
+    chat_template: bool = Field(
+        default=False,
+        description="Apply the model's chat template to the prompts of the suite's tasks, as lm-eval's"
+        " --apply_chat_template does. Instruction checks are always asked through it.",
+        json_schema_extra=FREE,
+    )
+    fewshot_as_multiturn: bool = Field(
+        default=True,
+        description="With chat_template: each solved example is a turn of its own. false: all stand in one question.",
+        json_schema_extra=FREE,
+    )
     template: Text | None = Field(
         default=None,
         description="A chat template by name, for all models. Default: that of each model's tokenizer.",

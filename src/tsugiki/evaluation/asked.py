@@ -61,11 +61,15 @@ class Asked:
         except (DataError, ContextTooShort, NoChat, RecipeError) as error:
             if isinstance(error, RecipeError):
                 self.result.failures.append(error)
-            self.result.tasks[name] = MissingTask(name, title, language, str(error))
-            self.say(f"missing    {title}: {error}")
+            self.miss(name, title, language, str(error))
             return
         for scored, records in found:
             self.keep(scored, records, f", {time.monotonic() - started:,.0f} s")
+
+    def miss(self, name: str, title: str, language: str, reason: str) -> None:
+        """Put into the result that a task has no score, and say so."""
+        self.result.tasks[name] = MissingTask(name, title, language, reason)
+        self.say(f"missing    {title}: {reason}")
 
     def keep(self, scored: TaskResult, records: list[Record], took: str = "") -> None:
         """Put a task's scores into the result, with its records, and say so."""

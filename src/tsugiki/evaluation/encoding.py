@@ -41,6 +41,8 @@ class Encoder:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.before = [tokenizer.bos_id] if add_bos and tokenizer.bos_id is not None else []
+        self.frame = len(self.before)
+        """Tokens of every prompt that are not the task's."""
 
     def prompts(self, texts: Sequence[str], *, room: int) -> list[Encoded]:
         """Prompts that the model continues by up to `room` tokens. Raises ContextTooShort when none is left."""

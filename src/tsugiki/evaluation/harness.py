@@ -152,8 +152,11 @@ class Harness:
         except TsugikiError:
             return None
 
-    def run(self, task: Any, lm: JournalLM, *, limit: int | None) -> tuple[TaskResult, list[Record]]:
-        """The scores and records of a task on the first `limit` items (all where it is None)."""
+    def run(
+        self, task: Any, lm: JournalLM, *, limit: int | None, fewshot_as_multiturn: bool = True
+    ) -> tuple[TaskResult, list[Record]]:
+        """The scores and records of a task on the first `limit` items (all where it is None). Through a chat template,
+        `fewshot_as_multiturn` makes each solved example a turn."""
         from lm_eval.evaluator import evaluate
 
         name, facts = task.config.task, dict(task.config.metadata or {})
@@ -163,7 +166,8 @@ class Harness:
                 warnings.simplefilter("ignore")
                 found = evaluate(
                     lm=lm, task_dict={"tasks": {name: task}, "groups": {}, "group_map": {}}, limit=limit,
-                    bootstrap_iters=0, log_samples=True,
+                    bootstrap_iters=0, log_samples=True, apply_chat_template=lm.templated is not None,
+                    fewshot_as_multiturn=lm.templated is not None and fewshot_as_multiturn,
                 )  # fmt: skip
             return self._result(task, facts, found["samples"][name], lm)
         except TsugikiError:
@@ -204,7 +208,7 @@ class Harness:
             metric=str(facts.get("metric_name") or headline), combine=str(facts.get("combine") or "mean"),
             ids=[record["item"] for record in records], values=values, total=stated["total"],
             shots=int(task.config.num_fewshot or 0), chance=facts.get("chance"),
-            comparable=stated["comparable"], notes=notes, digest=stated["digest"],
+            comparable=stated["comparable"] and lm.templated is None, notes=notes, digest=stated["digest"],
         ), records  # fmt: skip
 
 
@@ -282,7 +286,7 @@ def _traits(task: Any, lm: JournalLM) -> Traits:
     def shorter(doc: Any) -> str:
         tokenizer, count = lm.text_tokenizer, int(task.config.num_fewshot or 0)
         shots = list(task.sampler.sample(n=count, eval_doc=doc)) if count else []
-        room = lm.encoder.max_length - len(lm.encoder.before)
+        room = lm.encoder.max_length - lm.encoder.frame
         return shorten(str(rule), doc, shots, tokenizer.encode, tokenizer.decode, room, budget)
 
     return Traits(stated.get("max_characters"), stated.get("max_context"), shorter if rule else None)

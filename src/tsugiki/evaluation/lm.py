@@ -16,9 +16,11 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError
+from tsugiki.evaluation.conversations import Chat
 from tsugiki.evaluation.encoding import Encoded, Encoder
 from tsugiki.evaluation.journal import Journal, Key, digest_of
 from tsugiki.evaluation.stopping import TOKENS_A_CHARACTER, Answer
+from tsugiki.evaluation.templated import Templated, TemplatedEncoder
 from tsugiki.model.cached import Continuation, LogLikelihood, Prompt
 from tsugiki.model.cached.requests import Engine
 
@@ -61,10 +63,13 @@ class JournalLM(LM):
 
     def __init__(
         self, engine: Engine, tokenizer: TextTokenizer, journal: Journal, *, add_bos: bool, max_length: int,
-        numerics: Sequence[str],
+        numerics: Sequence[str], chat: Chat | None = None,
     ):  # fmt: skip
-        """`numerics`: see `backends.Facts`."""
+        """`numerics`: see `backends.Facts`. `chat`: the template that prompts are asked through; None asks them as
+        they are."""
         super().__init__()
+        self.templated = Templated(chat) if chat else None
+        self._ends = frozenset([chat.end.id] if chat else [])
         self.engine, self.text_tokenizer, self.journal = engine, tokenizer, journal
         self._add_bos, self._max_length, self._numerics = add_bos, max_length, numerics
         self.on_begin: Callable[[int, int], None] = lambda requests, tokens: None
@@ -77,7 +82,10 @@ class JournalLM(LM):
         """The requests to come are those of a task with these traits."""
         self.traits = traits
         longest = min(self._max_length, traits.max_context or self._max_length)
-        self.encoder = Encoder(self.text_tokenizer, add_bos=self._add_bos, max_length=longest)
+        if self.templated is None:
+            self.encoder = Encoder(self.text_tokenizer, add_bos=self._add_bos, max_length=longest)
+        else:
+            self.encoder = TemplatedEncoder(self.text_tokenizer, self.templated, max_length=longest)
 
     # --- what lm-eval calls -----------------------------------------------------------------------------------------
 
@@ -128,6 +136,16 @@ class JournalLM(LM):
             "--suite quick"
         )
 
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The text of a task's messages; without the prompt for an answer, the last of them begins it."""
+        assert self.templated is not None
+        return self.templated.render(chat_history, answered=not add_generation_prompt)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm-eval's cache of requests, which we do not use, would know a template by."""
+        return "" if self.templated is None else self.templated.chat.digest
+
     # --- answers ----------------------------------------------------------------------------------------------------
 
     def recorded(self, request: Instance) -> dict[str, Any]:
@@ -150,6 +168,7 @@ class JournalLM(LM):
         decided = digest_of(
             request.request_type, list(request.args), self.encoder.before, self.encoder.max_length,
             self.traits.max_characters, self.traits.shorten is not None, self._numerics,
+            *([] if self.templated is None else [self.templated.chat.digest]),
         )  # fmt: skip
         return Key(str(request.task_name), item_of(request.doc, request.doc_id), request.idx, decided)
 
@@ -173,11 +192,13 @@ class JournalLM(LM):
         shortened = None
         if one.cut and self.traits.shorten is not None:
             cut, shortened = one.cut, self.traits.shorten(request.doc)
+            if self.templated is not None:
+                shortened = self.templated.render([{"role": "user", "content": shortened}], answered=False)
             one = self.encoder.prompts([shortened], room=room)[0]._replace(cut=cut)
         limit = room if characters is None else max(room, TOKENS_A_CHARACTER * characters)
         return _Writing(
             one, shortened, min(limit, self.encoder.max_length - len(one.prompt)), room,
-            Answer(self.text_tokenizer, one.prompt, until, characters),
+            Answer(self.text_tokenizer, one.prompt, until, characters, self._ends),
         )  # fmt: skip
 
 

@@ -105,12 +105,18 @@ def _way(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_one_suite(results: Iterable[ModelResult]) -> str:
-    """The suite of all results. Raises DataError, with their names, if there are several."""
-    names = {result.suite: result.name for result in results}
-    if len(names) > 1:
-        found = "; ".join(f"{suite or 'none'} for {name}" for suite, name in names.items())
-        raise DataError(f"Results of several suites cannot be compared: {found}. Evaluate all with the same --suite.")
-    return next(iter(names))
+    """The suite of all results. Raises DataError, with their names, if there are several, or if some were asked through
+    a chat template and others were not."""
+    ways = {(result.suite, result.form): result.name for result in results}
+    if len(ways) > 1:
+        found = "; ".join(
+            f"{suite or 'none'}{f' ({form})' if form else ''} for {name}" for (suite, form), name in ways.items()
+        )
+        raise DataError(
+            f"Results of several suites or forms cannot be compared: {found}. Evaluate all with the same --suite and "
+            "--chat-template."
+        )
+    return next(iter(ways))[0]
 
 
 def require_same_metric(one: TaskResult, other: TaskResult, names: tuple[str, str]) -> None:

@@ -27,7 +27,7 @@ from tsugiki.errors import ModelError, RecipeError
 from tsugiki.evaluation.asked import Asked, Progress, Say, Scored
 from tsugiki.evaluation.backends import open_backend
 from tsugiki.evaluation.code.tasks import code_digest
-from tsugiki.evaluation.conversations import Chat
+from tsugiki.evaluation.conversations import Chat, NoChat
 from tsugiki.evaluation.encoding import Encoder
 from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.instructions.asking import ask_instructions, digest_now
@@ -74,6 +74,10 @@ class Settings:
     task_dir: Path | None = None
     """A folder of task files of the user's own."""
     allow_task_code: bool = False
+    chat_template: bool = False
+    """Whether the suite's tasks are asked through the model's chat template."""
+    fewshot_as_multiturn: bool = True
+    """There, whether each solved example is a turn of its own."""
     template: str | None = None
     """A chat template by name; None: each tokenizer's own."""
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -94,6 +98,7 @@ class Settings:
             None if self.add_bos is None else "bos" if self.add_bos else "no-bos",
             self.dtype,
             None if self.backend == "hf" else self.backend,
+            None if not self.chat_template else "chat" if self.fewshot_as_multiturn else "chat-one-turn",
             self.template,
         ]
         return "-".join([self.suite, *(other for other in others if other is not None)])
@@ -113,6 +118,8 @@ def evaluate(
     ask: Callable[[Asked], None] = lambda asked: None  # noqa: E731
     digest: Digest = lambda name: None  # noqa: E731
     if settings.suite == QUICK:
+        if settings.chat_template:
+            raise RecipeError("--suite quick asks plain text: leave out --chat-template, or name another suite")
         if settings.backend != "hf" and (named is None or TEXTS in named):
             raise RecipeError("--suite quick scores its probes through transformers alone: leave out --backend")
         code = _code_tasks(named, settings.allow_code_execution)
@@ -172,9 +179,17 @@ def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[s
     """The tasks of these names, through lm-eval."""
     from tsugiki.evaluation.lm import JournalLM
 
+    if settings.chat_template:
+        form = asked.result.header["chat_template"] = {"fewshot_as_multiturn": settings.fewshot_as_multiturn}
+        try:
+            form |= asked.chat.facts
+        except NoChat as error:
+            for name in names:
+                asked.miss(name, harness.title(name), harness.language(name), str(error))
+            return
     lm = JournalLM(
         asked.backend, asked.tokenizer, asked.journal, add_bos=asked.add_bos, max_length=asked.backend.max_length,
-        numerics=asked.backend.facts.numerics,
+        numerics=asked.backend.facts.numerics, chat=asked.chat if settings.chat_template else None,
     )  # fmt: skip
     lm.on_advance = asked.progress.advance
     stated = asked.result.header["tasks"] = {}
@@ -185,7 +200,9 @@ def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[s
         def work(name: str = name) -> list[Scored]:
             task = harness.load(name)
             stated[name] = harness.facts(task)
-            return [harness.run(task, lm, limit=settings.limit)]
+            scored = harness.run(task, lm, limit=settings.limit, fewshot_as_multiturn=settings.fewshot_as_multiturn)
+            stated[name] = stated[name] | {"comparable": scored[0].comparable}
+            return [scored]
 
         asked.score(name, title, harness.language(name), work)
 

@@ -259,6 +259,8 @@ def _lines(result: ModelResult, base: Mapping[str, TaskResult]) -> Iterator[str]
         if isinstance(task, MissingTask):
             yield f"–  {task.title}: {task.reason}"
     yield from (f"–  ended early: {failure}" for failure in result.failures if isinstance(failure, ModelError))
+    if result.form:
+        yield f"Asked {result.form}"
     scored = result.scored().values()
     off = [task.title for task in scored if _is_off(task, result.suite)]
     if result.suite != SUITE and not all(task.comparable for task in scored):
