@@ -137,8 +137,8 @@ def test_all_field_errors_come_at_once_in_file_order():
         ),
         (
             "data.sources.ja.type=completion",
-            "from override: data.sources.ja.type: not a key here: documents are plain text; the kind of file is "
-            "data.sources.NAME.format",
+            "from override: data.sources.ja.type: not a key here: documents are plain text, or conversations with "
+            "format: chat; both are said in data.sources.NAME.format",
         ),
         ("tracking.name=x", "from override: tracking.name: unknown key; name is called run_name here"),
         ("model.name=x", "from override: model.name: unknown key; name is called name_or_path here"),

@@ -27,7 +27,7 @@ from tsugiki.attribution_results import ATTRIBUTION_FILE
 from tsugiki.corpus.inputs import Progress
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared
-from tsugiki.corpus.up_to_date import current_manifest
+from tsugiki.corpus.up_to_date import is_ready
 from tsugiki.errors import DataError, LostProcessError, ModelError, RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json
 from tsugiki.folders import only_one, tidy
@@ -298,5 +298,5 @@ def _wait_for_data(recipe: Recipe) -> None:
         while not is_up_to_date(recipe, base, name if name.is_dir() else None):
             time.sleep(2)
     tokenizer = load_tokenizer(recipe)
-    while any(current_manifest(recipe, name, tokenizer) is None for name in recipe.data.sources):
+    while not all(is_ready(recipe, name, tokenizer) for name in recipe.data.sources):
         time.sleep(2)

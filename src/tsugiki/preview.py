@@ -22,7 +22,7 @@ from tsugiki.corpus.mixture import Mixture
 from tsugiki.corpus.prepared import Counts, open_prepared
 from tsugiki.corpus.store import StoreWriter, TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.corpus.up_to_date import current_manifest
+from tsugiki.corpus.up_to_date import is_ready
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.files import read_json
@@ -109,7 +109,7 @@ def show_sample(recipe: Recipe, number: int) -> Iterator[str]:
 @contextmanager
 def _open(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator[tuple[dict[str, Any], bool]]:
     """The sources, and whether they are the prepared ones (else excerpts of `count` windows, until the block ends)."""
-    if all(current_manifest(recipe, name, tokenizer) for name in recipe.data.sources):
+    if all(is_ready(recipe, name, tokenizer) for name in recipe.data.sources):
         yield dict(open_prepared(recipe, tokenizer)), True
         return
     found, problems = {}, []

@@ -1,9 +1,9 @@
 """The recipe: every key that a user can write, with its unit, its default and why that is the default.
 
-Read it from top to bottom as the reference of the YAML file; `recipe_training` and `recipe_evaluation` have the
-sections of these names. `recipe_file.load_recipe` reads the file and reports what is wrong by line; `recipe_checks`
-holds what needs more than one key to judge, `recipe_resume` what a resumed run may change. Values are strict: the
-reader follows YAML 1.2, so a number is a number and text is text, and nothing is converted by guessing.
+Read it from top to bottom as the reference of the YAML file; `recipe_training`, `recipe_evaluation` and `recipe_chat`
+have the sections of these names. `recipe_file.load_recipe` reads the file and reports what is wrong by line;
+`recipe_checks` holds what needs more than one key to judge, `recipe_resume` what a resumed run may change. Values are
+strict: the reader follows YAML 1.2, so a number is a number and text is text, and nothing is converted by guessing.
 
 Every key says what may happen to it when a run is resumed (`json_schema_extra={"resume": ...}`):
 
@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field
 
 from tsugiki.corpus.compression import SUFFIXES
 from tsugiki.corpus.readers import FORMATS
+from tsugiki.recipe_chat import CHAT, ChatSection, LossOn
 from tsugiki.recipe_evaluation import EvaluationSection
 from tsugiki.recipe_training import ParallelSection, TrainingSection
 from tsugiki.recipe_values import (
@@ -119,6 +120,11 @@ class CorpusSection(Section):
         """Files and patterns as a list, empty for a hub source."""
         return list(self.path or [])
 
+    @property
+    def is_chat(self) -> bool:
+        """Whether its records are conversations."""
+        return self.format == CHAT
+
 
 class VocabularySection(Section):
     """New pieces for the base's tokenizer, with rows in the model. One of `target_size` and `add`, one of `language`
@@ -184,16 +190,21 @@ class VocabularySection(Section):
     )
 
     def learns_from(self, recipe: Recipe) -> list[str]:
-        """The sources of a recipe that pieces are learned from."""
+        """The sources of a recipe that pieces are learned from; conversations are none of them unless named."""
         if self.sources is not None or self.corpora:
             return list(self.sources or [])
-        sources = recipe.data.sources.items()
-        return [name for name, source in sources if source.language is not None and source.language == self.language]
+        texts = [(name, source) for name, source in recipe.data.sources.items() if not source.is_chat]
+        return [name for name, source in texts if source.language is not None and source.language == self.language]
 
 
 class SourceSection(CorpusSection):
     """One corpus, tokenised once into one store: one of `path` and `hub`."""
 
+    format: Annotated[str, OneOf(["auto", *FORMATS, CHAT])] = Field(
+        default="auto",
+        description="File format; auto goes by the file name without its compression suffix. chat: records are"
+        " conversations (messages, ShareGPT, Alpaca, prompt and completion, llm-recipes) in files of JSON or Parquet.",
+    )
     weight: Weight = Field(
         description="Share of training tokens, relative to the other sources' (any unit: 70 and 30, .7 and "
         ".3). 0 = prepared and validated but never drawn, to watch what is forgotten, or drawn "
@@ -211,6 +222,16 @@ class SourceSection(CorpusSection):
         default=None,
         description="Share of documents kept for validation, chosen by a hash of the text. Default: data.held_out. "
         "A text that also stands in a source with another share may be trained on there.",
+    )
+    loss_on: LossOn | None = Field(
+        default=None,
+        description="Of a chat source: what is trained. assistant: every answer. completion: the answers of the"
+        " completion, where the layout has one, else the last. last: the last one. all: every token. Or a list of"
+        " roles. A message's own `weight` goes before it. Default: assistant.",
+    )
+    loss_weight: Annotated[float, Field(gt=0, le=1e6)] = Field(
+        default=1.0,
+        description="What each trained token of the source counts in the loss, in a recipe with a chat source.",
     )
 
 
@@ -236,7 +257,7 @@ class DataSection(Section):
     isolate_documents: bool = Field(
         default=False,
         description="Keep attention within a document, positions restarting. Off: documents that share a "
-        "window see each other (as Swallow trained).",
+        "window see each other (as Swallow trained). Conversations never do.",
     )
     held_out: Share = Field(
         default=0.001,
@@ -244,12 +265,14 @@ class DataSection(Section):
         "million: enough to measure, little to lose). A small source needs more.",
     )
     add_bos: bool | None = Field(
-        default=None, description="Put BOS before each document. Default: as the model's own tokenizer does."
+        default=None,
+        description="Put BOS before each document. Default: as the model's own tokenizer does. Conversations begin as"
+        " their template writes them; true puts BOS before one that writes none.",
     )
     add_eos: bool | None = Field(
         default=None,
         description="Put EOS after each document. Default: yes where the tokenizer has one, so that the model"
-        " can learn where a document ends.",
+        " can learn where a document ends. Not of conversations: see chat.append_eos.",
     )
     max_bad_documents: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.001,
@@ -271,6 +294,7 @@ class DataSection(Section):
         description="Where token stores live; give a common folder to share them between runs. Default: run_dir/data.",
         json_schema_extra=FREE,
     )
+    chat: ChatSection = Field(default=ChatSection(), description="How conversations are written.")
     sources: dict[SourceName, SourceSection] = Field(
         description="The corpora by name. The name seeds a source's order, so renaming it reshuffles it.",
         min_length=1,
@@ -338,3 +362,8 @@ class Recipe(Section):
         """The held-out share that applies to a source: its own, or `data.held_out`."""
         own = self.data.sources[source].held_out
         return self.data.held_out if own is None else own
+
+    @property
+    def has_chat(self) -> bool:
+        """Whether a source's records are conversations."""
+        return any(source.is_chat for source in self.data.sources.values())

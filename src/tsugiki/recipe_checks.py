@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path as FilePath
 
 from tsugiki.chat.templates import NAMED
-from tsugiki.recipe import CorpusSection, Recipe
+from tsugiki.recipe import CorpusSection, Recipe, SourceSection
+from tsugiki.recipe_chat import ChatSection
 from tsugiki.recipe_evaluation import INSTRUCTION_TASKS, QUICK_TASKS, TEXTS, split_tasks, task_names
 from tsugiki.recipe_machine import missing_inputs, too_long_windows
 from tsugiki.schedule import SHAPES
@@ -34,6 +35,7 @@ def check(recipe: Recipe, check_files: bool = True) -> list[Problem]:
         *_model(recipe),
         *_vocabulary(recipe),
         *_sources(recipe),
+        *_chat(recipe),
         *_stages(recipe),
         *_skip(recipe),
         *_training(recipe),
@@ -91,6 +93,8 @@ def _vocabulary(recipe: Recipe) -> Iterator[Problem]:
                 (*here, "sources", index),
                 f"no source has the name {name}; sources are {', '.join(recipe.data.sources)}",
             )
+        elif recipe.data.sources[name].is_chat:
+            yield Problem((*here, "sources", index), f"{name} holds conversations; pieces are learned from text")
     if not vocabulary.learns_from(recipe) and not vocabulary.corpora:
         yield Problem(
             here, "has nothing to learn from: name sources, give corpora, or give the sources of this language their "
@@ -121,6 +125,27 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
                 "is 0 in every stage and nothing is held out: the source would never be used; remove it, "
                 "or give held_out a share to watch it",
             )
+
+
+def _chat(recipe: Recipe) -> Iterator[Problem]:
+    """Keys of conversations without conversations, and keys of text with them."""
+    chat, text_key = recipe.data.chat, SourceSection.model_fields["text_key"].default
+    for name, source in recipe.data.sources.items():
+        here: Path = ("data", "sources", name)
+        if source.is_chat and source.text_key != text_key:
+            yield Problem((*here, "text_key"), "belongs to text; a conversation's keys are known: remove it")
+        if source.loss_on is not None and not source.is_chat:
+            yield Problem((*here, "loss_on"), f"belongs to conversations (format: chat); format is {source.format}")
+        if source.loss_weight != 1 and not recipe.has_chat:
+            yield Problem((*here, "loss_weight"), "needs a source with format: chat; text alone has one weight")
+    if chat != ChatSection() and not recipe.has_chat:
+        key = next(key for key, value in ChatSection() if getattr(chat, key) != value)
+        yield Problem(("data", "chat", key), "belongs to conversations; no source has format: chat")
+    if chat.add_template_tokens and chat.template is None:
+        yield Problem(
+            ("data", "chat", "add_template_tokens"),
+            "adds the markers of a named template: name it in template (the tokenizer's own has its markers)",
+        )
 
 
 def _corpus(here: Path, corpus: CorpusSection) -> Iterator[Problem]:

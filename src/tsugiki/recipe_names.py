@@ -17,7 +17,10 @@ from tsugiki.recipe import Recipe
 from tsugiki.recipe_values import Section
 from tsugiki.shapes import Path, dotted
 
-_CHAT = "arrives with the instruction-tuning stage; documents are plain text until then"
+_CHAT = "the five layouts of conversations are told by their keys: write data.sources.NAME.format: chat"
+_LOSS_ON = (
+    "say whose tokens are trained: data.sources.NAME.loss_on: assistant, completion, last, all or a list of roles"
+)
 _STEPS = "a mixture has no epochs: give training.max_steps or training.max_tokens; max_epochs limits one source"
 _EMBEDDING_RATE = "give the rate's ratio to the other weights' rate: training.embedding_lr_factor"
 _ADAMW = "the optimiser is AdamW: set training.weight_decay, adam_beta1, adam_beta2, adam_epsilon"
@@ -78,7 +81,7 @@ THESAURUS: dict[str, str] = {
     **dict.fromkeys(("data_dir", "file", "files", "paths", "filename"), "data.sources.*.path"),
     **dict.fromkeys(("dataset_config", "config_name", "dataset_config_name"), "data.sources.*.subset"),
     **dict.fromkeys(("lang",), "data.sources.*.language"),
-    "type": "documents are plain text; the kind of file is data.sources.NAME.format",
+    "type": "documents are plain text, or conversations with format: chat; both are said in data.sources.NAME.format",
     "name": "say whose: model.name_or_path, tracking.run_name; a source's name is its key under data.sources",
     **dict.fromkeys(("hub_id", "dataset_id", "hf_dataset", "dataset_name"), "data.sources.*.hub"),
     **dict.fromkeys(
@@ -221,21 +224,20 @@ THESAURUS: dict[str, str] = {
         ),
         _FULL,
     ),
+    "chat_template": "data.chat.template",
+    **dict.fromkeys(("chat_template_kwargs", "template_args"), "data.chat.template_kwargs"),
+    **dict.fromkeys(("messages", "conversations", "sharegpt", "alpaca", "instruction", "chat_format"), _CHAT),
     **dict.fromkeys(
         (
-            "chat_template",
-            "messages",
-            "conversations",
-            "sharegpt",
-            "alpaca",
-            "instruction",
             "train_on_inputs",
             "train_on_prompt",
+            "train_on_responses_only",
+            "mask_history",
             "assistant_only_loss",
             "completion_only_loss",
-            "loss_on",
+            "roles_to_train",
         ),
-        _CHAT,
+        _LOSS_ON,
     ),
 }
 

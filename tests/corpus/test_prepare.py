@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from tsugiki.corpus import prepare as stage
-from tsugiki.corpus import up_to_date
+from tsugiki.corpus import prepare_text, up_to_date
 from tsugiki.corpus import workers as pool
 from tsugiki.corpus.held_out import is_held_out
 from tsugiki.corpus.inputs import input_files
@@ -656,7 +656,7 @@ def test_no_worker_waits_on_after_an_error_that_somebody_holds(
         raise StorageError("the disk is gone")
 
     monkeypatch.setattr(pool, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(stage.Buckets, "add", refuse)
+    monkeypatch.setattr(prepare_text.Buckets, "add", refuse)
     with pytest.raises(StorageError, match="the disk is gone") as held:
         prepare(make_recipe({"s": {"path": str(path), "held_out": 0.1}}, workers=2), tokenizer)
     assert ended == [True]

@@ -80,6 +80,8 @@ class Encoded:
 
     samples: tuple[Sample, ...]
     counts: Counts
+    longest: int = 0
+    """Tokens of its longest sample before it was divided."""
 
 
 @dataclass
@@ -129,7 +131,7 @@ class ConversationEncoder:
         whole = self._whole(conversation)
         if not whole.samples or self._fits(whole):
             return whole
-        return self._divided(conversation)
+        return replace(self._divided(conversation), longest=whole.longest)
 
     def _weighted(self, conversation: Conversation) -> tuple[Message, ...]:
         """The messages with a weight each: their own, or what `loss_on` gives their place."""
@@ -189,7 +191,7 @@ class ConversationEncoder:
             forced_boundaries=forced,
             control_strings=sum(a < b for a, b in grown[-1].rendering.plain) if grown else 0,
         )
-        return Encoded(samples, counts)
+        return Encoded(samples, counts, max((len(sample.ids) for sample in samples), default=0))
 
     def _sample(self, grown: _Growing) -> Sample:
         weights = np.array(grown.weights, np.float32)

@@ -1,10 +1,10 @@
 """What people should know of a chat source before it is trained on: lengths, padding, and how much of it is trained."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from tsugiki.corpus.conversation_store import ConversationStore
@@ -28,13 +28,39 @@ class LengthFigures:
 
 
 @dataclass(frozen=True)
+class ChatManifest:
+    """What the manifest of a chat source says beside what those of all sources say."""
+
+    template: str
+    """The template's name; what it writes enters the fingerprint."""
+    end_token: str
+    end_id: int
+    sequence_length: int
+    """That conversations were divided for."""
+    lengths: LengthFigures
+    """Of all conversations, held-out ones too, before any was divided."""
+    counts: dict[str, int]
+    """`chat.counts.Counts` of the whole source."""
+    trained_tokens: dict[str, int]
+    """Of each part (train, held_out), the tokens that have a loss weight."""
+    packs: int
+    """Of the training part, at that length."""
+
+    def holds_for(self, sequence_length: int) -> bool:
+        """Whether preparing for this length would give the same conversations: where none had to be divided for either
+        length. (The packs are others.)"""
+        undivided = self.lengths.over_long == 0 and self.lengths.longest <= sequence_length
+        return sequence_length == self.sequence_length or undivided
+
+
+@dataclass(frozen=True)
 class PackFigures:
     """Of conversations in packs of `sequence_length` positions; shares are of 1."""
 
     sequence_length: int
     packs: int
-    lengths: LengthFigures
-    trained_tokens: int
+    conversations: int
+    tokens: int
     trained_share: float
     """Of the tokens of conversations, those that have a loss weight."""
     padding_share: float
@@ -44,16 +70,17 @@ class PackFigures:
 
     def __str__(self) -> str:
         return (
-            f"{self.lengths.conversations:,} conversations of {self.lengths.tokens:,} tokens ({self.trained_share:.1%} "
+            f"{self.conversations:,} conversations of {self.tokens:,} tokens ({self.trained_share:.1%} "
             f"trained) in {self.packs:,} packs of {self.sequence_length:,}: {self.padding_share:.2%} padding "
             f"({self.padding_share_unpacked:.1%} with a conversation a window)"
         )
 
 
-def length_figures(lengths: NDArray[np.integer], sequence_length: int) -> LengthFigures:
-    """Of conversations of `lengths` [n] tokens, before anything is done about those longer than a window."""
-    lengths = np.asarray(lengths, np.int64)
-    longest = int(lengths.max(initial=0))
+def length_figures(counted: Mapping[int, int], sequence_length: int) -> LengthFigures:
+    """Of conversations, given how many have so many tokens, before anything is done about those that are too long."""
+    lengths = np.array(sorted(counted), np.int64)
+    numbers = np.array([counted[length] for length in lengths.tolist()], np.int64)
+    conversations, longest = int(numbers.sum()), int(lengths.max(initial=0))
     bounds = {sequence_length}
     bound = SHORTEST_BOUND
     while bound < max(longest, sequence_length):
@@ -62,29 +89,30 @@ def length_figures(lengths: NDArray[np.integer], sequence_length: int) -> Length
     if longest > sequence_length:
         bounds.add(bound)
     edges = np.array(sorted(bounds))
-    counts = np.bincount(np.searchsorted(edges, lengths, side="left"), minlength=len(edges))
+    counts = np.zeros(len(edges), np.int64)
+    np.add.at(counts, np.searchsorted(edges, lengths, side="left"), numbers)
+    middle = int(np.searchsorted(np.cumsum(numbers), (conversations + 1) // 2)) if conversations else 0
     return LengthFigures(
-        conversations=len(lengths),
-        tokens=int(lengths.sum()),
-        median=int(np.median(lengths)) if len(lengths) else 0,
+        conversations=conversations,
+        tokens=int((lengths * numbers).sum()),
+        median=int(lengths[middle]) if conversations else 0,
         longest=longest,
-        over_long=int(np.count_nonzero(lengths > sequence_length)),
+        over_long=int(numbers[lengths > sequence_length].sum()),
         histogram=list(zip(edges.tolist(), counts.tolist(), strict=True)),
     )
 
 
 def pack_figures(store: "ConversationStore", sequence_length: int) -> PackFigures:
     """Of a store that has a table of packs for this length. Raises DataError where it has none."""
-    lengths, packs = length_figures(store.lengths, sequence_length), len(store.packs(sequence_length))
-    trained, tokens = store.trained_tokens, lengths.tokens
+    packs, tokens = len(store.packs(sequence_length)), store.token_count
     return PackFigures(
         sequence_length=sequence_length,
         packs=packs,
-        lengths=lengths,
-        trained_tokens=trained,
-        trained_share=trained / max(tokens, 1),
+        conversations=store.document_count,
+        tokens=tokens,
+        trained_share=store.trained_tokens / max(tokens, 1),
         padding_share=_empty_share(tokens, packs, sequence_length),
-        padding_share_unpacked=_empty_share(tokens, lengths.conversations, sequence_length),
+        padding_share_unpacked=_empty_share(tokens, store.document_count, sequence_length),
     )
 
 

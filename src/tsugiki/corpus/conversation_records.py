@@ -5,7 +5,7 @@ the bits of a float). Runs are what the store keeps: a conversation has a few, s
 ids take, and lose no bit. `Buckets` orders records by a hash of their places, as it does those of documents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ class TokenisedConversation:
 
 
 def as_records(
-    conversations: Sequence[TokenisedConversation], source: str, files: Sequence[str]
+    conversations: Sequence[TokenisedConversation], source: str, files: Sequence[str] | Mapping[int, str]
 ) -> tuple[NDArray[np.void], NDArray[np.int32]]:
     """Records (CONVERSATION_RECORD) and their payloads, end to end; `files`: names of a source's files by number.
 

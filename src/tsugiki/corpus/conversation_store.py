@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tsugiki.corpus.conversation_records import CONVERSATION, RUN, WORDS, digest
+from tsugiki.corpus.conversation_records import CONVERSATION, CONVERSATION_RECORD, RUN, WORDS, digest
 from tsugiki.corpus.pack_table import PackTable, table_path
 from tsugiki.corpus.row_files import RowWriter, map_rows
 from tsugiki.corpus.store import BLOCK, StoreWriter, TokenStore, store_files
@@ -37,6 +37,8 @@ def conversation_files(prefix: Path) -> list[Path]:
 
 class ConversationWriter:
     """Writes a store in the order given; nothing is a store before `close`. Memory does not grow with it."""
+
+    record, length_key = CONVERSATION_RECORD, "tokens"
 
     def __init__(self, prefix: Path, vocabulary_size: int):
         *_, rows, runs = conversation_files(prefix)

@@ -5,6 +5,7 @@ from typing import NotRequired
 import xxhash
 from typing_extensions import TypedDict
 
+from tsugiki.corpus.chat_source import chat_parts
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError
 from tsugiki.recipe import Recipe
@@ -54,4 +55,6 @@ def fingerprint(recipe: Recipe, name: str, tokenizer: TextTokenizer, files: list
         source.format, source.text_key, source.encoding, source.hub, source.subset, source.split, source.revision,
         recipe.data.max_document_bytes, [(entry["name"], entry["size"], entry["digest"]) for entry in files],
     ]  # fmt: skip
+    if source.is_chat:
+        parts += chat_parts(recipe, name, tokenizer.folder)
     return xxhash.xxh3_128_hexdigest(repr(parts).encode())

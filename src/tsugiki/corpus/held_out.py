@@ -13,6 +13,8 @@ from tsugiki.errors import DataError
 
 HELD_OUT_MINIMUM = (20, 20_000)
 """Documents and UTF-8 bytes below which held-out figures would be noise."""
+CONVERSATIONS_MINIMUM = (20, 5_000)
+"""The same of conversations, which are shorter than documents."""
 
 
 def held_out_draw(text: bytes) -> int:
@@ -30,21 +32,23 @@ def below(draws: np.ndarray, share: float) -> np.ndarray:
     return draws / 2.0**64 < share
 
 
-def enough_to_hold_out(records: np.ndarray) -> np.ndarray:
+def enough_to_hold_out(records: np.ndarray, minimum: tuple[int, int] = HELD_OUT_MINIMUM) -> np.ndarray:
     """Those records with the smallest draws that suffice for a held-out part (all, if they do not)."""
-    documents, size = HELD_OUT_MINIMUM
+    documents, size = minimum
     records = records[np.argsort(records["draw"], kind="stable")]
     enough = np.cumsum(records["bytes"]) >= size
     enough[: documents - 1] = False
     return records[: int(np.argmax(enough)) + 1] if enough.any() else records
 
 
-def check_held_out(name: str, counts: Counts, smallest: np.ndarray) -> None:
+def check_held_out(
+    name: str, counts: Counts, smallest: np.ndarray, minimum: tuple[int, int] = HELD_OUT_MINIMUM
+) -> None:
     """Raise DataError, naming a share that works, when figures from a source's held-out part would be noise.
 
     `smallest`: what `enough_to_hold_out` gave for all its documents.
     """
-    documents, size = HELD_OUT_MINIMUM
+    documents, size = minimum
     if counts.documents >= documents and counts.bytes >= size:
         return
     remedy = "the source is too small for one: give it more text, or set held_out to 0"

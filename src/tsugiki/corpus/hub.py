@@ -132,7 +132,7 @@ def hub_files(key: str, source: CorpusSection, max_bytes: int) -> list["HubFile"
         raise DataError(f"{here}: its files are of the kind {builder.name!r}; only {kinds} are read")
     if source.split not in splits:
         raise DataError(f"{here}: no split {source.split!r}; it has {', '.join(splits) or 'none'}")
-    if source.format != "auto":
+    if source.format != "auto" and not source.is_chat:
         kind = source.format
     return [HubFile(url, commit, kind, source, max_bytes, Path(hub)) for url in splits[source.split]]
 
@@ -173,6 +173,7 @@ class HubFile:
                 encoding=self._source.encoding,
                 max_bytes=self._max_bytes,
                 digest=digest,
+                as_records=self._source.is_chat,
             )
         except (TsugikiError, GeneratorExit):
             raise

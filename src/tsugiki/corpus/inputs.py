@@ -21,6 +21,8 @@ from tsugiki.errors import DataError
 from tsugiki.recipe import CorpusSection, Recipe
 
 BATCH_DOCUMENTS = 256
+BATCH_CONVERSATIONS = 32
+"""To render one takes about a hundred times as long as to tokenise a document of its size."""
 BATCH_CHARACTERS = 400_000
 COMPRESSION_GUESS = 6
 EXAMPLES = 5
@@ -29,6 +31,8 @@ EARLY_MINIMUM = 20
 
 Item = tuple[int, str, int, str]
 """A document for the tokeniser: index and name of its file, line, text."""
+RecordItem = tuple[int, str, int, str | BadRecord]
+"""A record of a chat source: the same with its JSON, or what is wrong with it."""
 
 
 class Progress(Protocol):
@@ -111,7 +115,12 @@ def _is_input(key: str, path: Path, *, named: bool) -> bool:
 
 
 class SourceDocuments:
-    """The documents of a source in batches, counting what is bad and telling how far it is."""
+    """The documents of a source in batches, counting what is bad and telling how far it is.
+
+    Of a chat source the documents are records as JSON. Whether one is a conversation is found where it is rendered: so
+    its batches hold bad records too, and whoever takes the results counts (`count_bad`) and at the end judges
+    (`check`), in the order of the source however many processes render.
+    """
 
     def __init__(self, recipe: Recipe, name: str, left_out: Path, progress: Progress | None = None):
         self.name, self.source, self.progress, self._left_out = name, recipe.data.sources[name], progress, left_out
@@ -134,29 +143,41 @@ class SourceDocuments:
                 self.total_bytes += size
                 self.expected_bytes += size * (COMPRESSION_GUESS if compression_of(file.path) else 1)
 
-    def batches(self) -> Iterator[list[Item]]:
-        """All documents in the order of files and lines. Raises DataError where the source cannot be used."""
+    def batches(self) -> Iterator[list[Any]]:
+        """All documents (Item; RecordItem of a chat source) in the order of files and lines. Raises DataError where the
+        source cannot be used."""
         if self.progress:
             self.progress.start(self.name, self.total_bytes)
-        batch: list[Item] = []
+        batch: list[Any] = []
         characters = done = 0
+        most = BATCH_CONVERSATIONS if self.source.is_chat else BATCH_DOCUMENTS
         for index, file in enumerate(self.files):
-            for document in self._documents(file, done):
-                batch.append((index, file.name, document.line, document.text))
-                characters += len(document.text)
-                if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
+            for item in self._items(file, done):
+                if isinstance(item, Document):
+                    batch.append((index, file.name, item.line, item.text))
+                    characters += len(item.text)
+                elif self.source.is_chat:
+                    batch.append((index, file.name, item.line, item))
+                else:
+                    self.count_bad(index, item)
+                if len(batch) >= most or characters >= BATCH_CHARACTERS:
                     yield batch
                     batch, characters = [], 0
             done += self.records[-1]["size"]
         if batch:
             yield batch
+        if not self.source.is_chat:
+            self.check()
+
+    def check(self) -> None:
+        """Raise DataError where too much of what has been read cannot be used, or nothing has."""
         if sum(self.bad.values()) > self.tolerated * self.seen:
             raise self._too_many_bad()
         if self.seen == 0:
             raise DataError(f"source {self.name}: no document at all")
 
-    def _documents(self, file: Any, done: int) -> Iterator[Document]:
-        """Documents of one file; `done` bytes of the source were read before it."""
+    def _items(self, file: Any, done: int) -> Iterator[Document | BadRecord]:
+        """What one file holds; `done` bytes of the source were read before it."""
         digest = FileDigest()
         before = None if self.source.hub is not None else file.path.stat()
         good = reported = reported_bytes = bad = 0
@@ -169,11 +190,10 @@ class SourceDocuments:
             self.seen += 1
             if isinstance(item, BadRecord):
                 bad += 1
-                self._count_bad(file, item)
             else:
                 good += 1
                 self.replaced_surrogates += item.replaced
-                yield item
+            yield item
         self._advance(digest.bytes_read - reported_bytes, good - reported)
         self.records.append(file.record(digest) if before is None else _record(file, before, digest))
         if good == bad == 0:
@@ -184,18 +204,23 @@ class SourceDocuments:
             return file.read(digest)
         return read_documents(
             file.path, format=file.format, text_key=self.source.text_key, encoding=self.source.encoding,
-            max_bytes=self.max_bytes, digest=digest,
+            max_bytes=self.max_bytes, digest=digest, as_records=self.source.is_chat,
         )  # fmt: skip
 
     def _advance(self, read_bytes: int, documents: int) -> None:
         if self.progress and (read_bytes or documents):
             self.progress.advance(read_bytes, documents)
 
-    def _count_bad(self, file: Any, item: BadRecord) -> None:
+    def count_bad(self, file: int, item: BadRecord) -> None:
+        """Count and list a record of file number `file` that gives no document."""
         self.bad[item.kind] = self.bad.get(item.kind, 0) + 1
         if len(self.bad_examples) < EXAMPLES:
-            self.bad_examples.append(f"{file.path}:{item.line}: {item.kind}: {item.detail}")
-        entry = {"file": str(file.path), "line": item.line, "kind": item.kind, "detail": item.detail}
+            self.bad_examples.append(f"{self.files[file].path}:{item.line}: {item.kind}: {item.detail}")
+        self.list_left_out(file, item)
+
+    def list_left_out(self, file: int, item: BadRecord) -> None:
+        """Write a line for what is left out into the list that lies beside the stores."""
+        entry = {"file": str(self.files[file].path), "line": item.line, "kind": item.kind, "detail": item.detail}
         with self._left_out.open("a", encoding="utf-8") as listing:
             listing.write(json.dumps(entry) + "\n")  # ASCII: a bad record may quote lone surrogates
 

@@ -5,14 +5,21 @@
   held_out.bin, held_out.idx, held_out.documents.npy
   left_out.jsonl                                         records that gave no document, if any: file, line, reason
   manifest.json                                          written last, before the folder gets its name
+
+A chat source has the files of `corpus.conversation_store` for each part; its tables of packs check themselves and are
+not among the manifest's digests.
 """
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from tsugiki.corpus.conversation_figures import ChatManifest
+from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.fingerprint import RULE_VERSION, InputRecord, boundaries, fingerprint
-from tsugiki.corpus.store import TokenStore, store_files
+from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, xxh3_file
@@ -22,13 +29,17 @@ from tsugiki.shapes import FileName
 MANIFEST = "manifest.json"
 LEFT_OUT = "left_out.jsonl"
 PARTS = ("train", "held_out")
-FILE_NAMES = {path.name for part in PARTS for path in store_files(Path(part))} | {MANIFEST, LEFT_OUT}
-"""All that a prepared source consists of."""
+FILE_NAMES = (*(path.name for part in PARTS for path in conversation_files(Path(part))), LEFT_OUT, MANIFEST)
+
+
+def is_our_file(name: str) -> bool:
+    """Whether a prepared source may have a file of this name."""
+    return name in FILE_NAMES or re.fullmatch(rf"({'|'.join(PARTS)})\.packs-[0-9]+", name) is not None
 
 
 @dataclass
 class Counts:
-    """Of the documents of a store; bytes and characters are those of the text."""
+    """Of the documents of a store (of a chat source: samples); bytes and characters are those of the text."""
 
     documents: int = 0
     tokens: int = 0
@@ -59,11 +70,20 @@ class SourceManifest:
     """Documents that were kept and hold control characters, U+FFFD or typical mojibake."""
     digests: dict[FileName, str] = field(default_factory=dict)
     rule_version: int = RULE_VERSION
+    chat: ChatManifest | None = None
+    """Of a chat source."""
 
     @classmethod
     def read(cls, path: Path) -> "SourceManifest":
         """Raises DataError when the file is not such a manifest, StorageError when it cannot be read."""
         return read_json(path, cls)
+
+    def as_json(self) -> dict[str, Any]:
+        """What its file holds."""
+        values = asdict(self)
+        if self.chat is None:
+            del values["chat"]  # the manifests of text sources are what they were
+        return values
 
 
 @dataclass(frozen=True)
@@ -75,6 +95,12 @@ class PreparedSource:
     train: TokenStore
     held_out: TokenStore
     manifest: SourceManifest
+    """The stores are `ConversationStore`s of a chat source."""
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether its documents are conversations."""
+        return self.manifest.chat is not None
 
     def held_out_tokens(self, index: int) -> list[int]:
         """Tokens of a held-out document's text, without the BOS and EOS that the store put around it."""
@@ -84,7 +110,10 @@ class PreparedSource:
         return tokens[start:end].tolist()
 
     def held_out_texts(self, tokenizer: TextTokenizer, limit: int) -> list[str]:
-        """The text of the first `limit` held-out documents (their order is that of a hash)."""
+        """The text of the first `limit` held-out documents (their order is that of a hash); none of a chat source:
+        conversations are no text to go on with, or to score from end to end."""
+        if self.is_chat:
+            return []
         count = min(limit, self.held_out.document_count)
         return [tokenizer.decode(self.held_out_tokens(index)) for index in range(count)]
 
@@ -106,23 +135,47 @@ def open_prepared(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> dic
         if not (directory / MANIFEST).exists():
             raise DataError(f"{directory}: source {name} is not prepared; run tsugiki prepare RECIPE (or tsugiki run)")
         manifest = SourceManifest.read(directory / MANIFEST)
-        if tokenizer is not None and fingerprint(recipe, name, tokenizer, manifest.files) != manifest.fingerprint:
+        if tokenizer is not None and not was_made_so(recipe, name, tokenizer, manifest, manifest.files):
+            other = _other_settings(recipe, name, tokenizer, manifest)
             raise DataError(
-                f"{directory}: source {name} was prepared with {_other_settings(recipe, tokenizer, manifest)}; run "
+                f"{directory}: source {name} was prepared with {other}; run "
                 "tsugiki prepare RECIPE (or tsugiki run). If another recipe needs it as it is, give this one its own "
                 "data.prepared_dir"
             )
-        train, held_out = (TokenStore(directory / part) for part in PARTS)
+        train, held_out = open_stores(directory, manifest)
         sources[name] = PreparedSource(name, source.language, train, held_out, manifest)
     return sources
 
 
-def _other_settings(recipe: Recipe, tokenizer: TextTokenizer, manifest: SourceManifest) -> str:
+def open_stores(directory: Path, manifest: SourceManifest) -> tuple[TokenStore, TokenStore]:
+    """The stores of both parts. Raises DataError for one that is damaged or not there."""
+    kind = TokenStore if manifest.chat is None else ConversationStore
+    train, held_out = (kind(directory / part) for part in PARTS)
+    return train, held_out
+
+
+def was_made_so(
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, manifest: SourceManifest, files: list[InputRecord]
+) -> bool:
+    """Whether preparing `files` with these settings would give what a manifest describes."""
+    source, length = recipe.data.sources[name], recipe.data.sequence_length
+    if source.is_chat != (manifest.chat is not None) or (manifest.chat and not manifest.chat.holds_for(length)):
+        return False
+    return fingerprint(recipe, name, tokenizer, files) == manifest.fingerprint
+
+
+def _other_settings(recipe: Recipe, name: str, tokenizer: TextTokenizer, manifest: SourceManifest) -> str:
     """What differs, as far as the manifest tells."""
     if manifest.rule_version != RULE_VERSION:
         return f"version {manifest.rule_version} of the rules (this is version {RULE_VERSION})"
     if manifest.tokenizer_fingerprint != tokenizer.fingerprint:
         return f"another tokenizer than {tokenizer.folder}"
+    if manifest.chat is not None and not manifest.chat.holds_for(recipe.data.sequence_length):
+        return f"other settings: data.sequence_length was {manifest.chat.sequence_length:,}, and some are longer"
+    if recipe.data.sources[name].is_chat != (manifest.chat is not None):
+        return "other settings: its format was " + ("chat" if manifest.chat is not None else "one of text")
+    if manifest.chat is not None:
+        return "other settings (of data.chat, its loss_on, format or held_out, or another chat template)"
     before, after = boundaries(recipe, tokenizer)
     for key, then, now in (("add_bos", manifest.add_bos, before), ("add_eos", manifest.add_eos, after)):
         if then != bool(now):

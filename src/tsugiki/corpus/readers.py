@@ -6,10 +6,11 @@ stands in `records`. How to add one: docs/extending.md.
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from tsugiki.corpus.compression import FileDigest, Openable, check_beginning, compression_of, read_chunks
+from tsugiki.corpus.compression import FileDigest, Openable, compression_of, read_chunks
+from tsugiki.corpus.parquet import PARQUET_ROWS, digest_parquet, open_parquet
+from tsugiki.corpus.record_readers import read_json_records, read_parquet_records
 from tsugiki.corpus.records import (
     BOM,
     BadRecord,
@@ -18,14 +19,10 @@ from tsugiki.corpus.records import (
     checked_text,
     decoded,
     excerpt,
-    read_raw,
     text_lines,
     too_long,
 )
 from tsugiki.errors import DataError
-
-PARQUET_ROWS = 256
-"""Rows decoded at a time."""
 
 
 def read_json_lines(path: Openable, how: Reading) -> Iterator[Document | BadRecord]:
@@ -34,22 +31,27 @@ def read_json_lines(path: Openable, how: Reading) -> Iterator[Document | BadReco
         if isinstance(line, BadRecord):
             yield line
             continue
-        try:
-            record = json.loads(line, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-        except _DuplicateKeyError as error:
-            yield BadRecord("duplicate key", number, f"key {error} stands twice")
-        except RecursionError:
-            yield BadRecord("malformed", number, "nested too deeply")
-        except ValueError as error:
-            yield BadRecord("malformed", number, f"not one JSON object: {error}: {excerpt(line)}")
-        else:
-            yield _document(record, how.text_key, number, line)
+        record = parse_object(line, number)
+        yield record if isinstance(record, BadRecord) else _document(record, how.text_key, number)
 
 
-def _document(record: Any, text_key: str, number: int, line: str) -> Document | BadRecord:
+def parse_object(text: str, number: int) -> dict[str, Any] | BadRecord:
+    """The JSON object that a text is, or what is wrong with it."""
+    try:
+        record = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except _DuplicateKeyError as error:
+        return BadRecord("duplicate key", number, f"key {error} stands twice")
+    except RecursionError:
+        return BadRecord("malformed", number, "nested too deeply")
+    except ValueError as error:
+        return BadRecord("malformed", number, f"not one JSON object: {error}: {excerpt(text)}")
     if not isinstance(record, dict):
         hint = " (a JSON array; write one object a line)" if isinstance(record, list) else ""
-        return BadRecord("malformed", number, f"a {type(record).__name__}, not an object{hint}: {excerpt(line)}")
+        return BadRecord("malformed", number, f"a {type(record).__name__}, not an object{hint}: {excerpt(text)}")
+    return record
+
+
+def _document(record: dict[str, Any], text_key: str, number: int) -> Document | BadRecord:
     if text_key not in record:
         has = ", ".join(map(repr, list(record)[:8])) or "none"
         return BadRecord("missing key", number, f"no key {text_key!r}; it has {has[:200]}")
@@ -87,36 +89,22 @@ def read_text(path: Openable, how: Reading) -> Iterator[Document | BadRecord]:
 
 
 def read_parquet(path: Openable, how: Reading) -> Iterator[Document | BadRecord]:
-    """Rows of a Parquet file. A file on disk is read twice, once for its digest: Parquet is not read front to back."""
+    """Rows of a Parquet file."""
     import pyarrow
-    import pyarrow.parquet
 
-    size = 0
-    for chunk in read_raw(path):
-        if size == 0:
-            check_beginning(path, chunk, expected="parquet")
-            if not isinstance(path, Path):
-                break  # its commit stands for its digest, and it need not travel twice
-        how.digest.update(chunk, advance=False)
-        size += len(chunk)
-    else:
-        if size == 0:
-            check_beginning(path, b"", expected="parquet")
+    size = digest_parquet(path, how)
     row = 0
-    try:
-        with path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw, page_checksum_verification=True) as file:
-            column = _text_column(file.schema_arrow, how.text_key, path)
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=[how.text_key]):
-                cells = batch.column(0)
-                if pyarrow.types.is_dictionary(column):
-                    cells = cells.dictionary_decode()
-                # As bytes: pyarrow does not check that a string column holds UTF-8.
-                for cell in cells.cast(pyarrow.large_binary()).to_pylist():
-                    row += 1
-                    yield _cell(cell, row, how)
-                how.digest.bytes_read = size * row // max(file.metadata.num_rows, 1)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last for a column's name
-        raise DataError(f"{path}: not a Parquet file that can be read to its end ({error})") from None
+    with open_parquet(path) as file:
+        column = _text_column(file.schema_arrow, how.text_key, path)
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=[how.text_key]):
+            cells = batch.column(0)
+            if pyarrow.types.is_dictionary(column):
+                cells = cells.dictionary_decode()
+            # As bytes: pyarrow does not check that a string column holds UTF-8.
+            for cell in cells.cast(pyarrow.large_binary()).to_pylist():
+                row += 1
+                yield _cell(cell, row, how)
+            how.digest.bytes_read = size * row // max(file.metadata.num_rows, 1)
 
 
 def _text_column(schema: Any, text_key: str, path: Openable) -> Any:
@@ -156,19 +144,22 @@ class Format(NamedTuple):
     """What `datasets` calls files of this kind."""
     packed: bool = False
     """Whether its bytes are fewer than its text's."""
+    read_records: Callable[[Openable, Reading], Iterator[Document | BadRecord]] | None = None
+    """Its records as JSON, for sources of conversations; None where it cannot hold any."""
 
 
 FORMATS = {
-    "jsonl": Format((".jsonl", ".ndjson", ".json"), read_json_lines, hub="json"),
-    "parquet": Format((".parquet", ".pq"), read_parquet, hub="parquet", packed=True),
+    "jsonl": Format((".jsonl", ".ndjson", ".json"), read_json_lines, hub="json", read_records=read_json_records),
+    "parquet": Format((".parquet", ".pq"), read_parquet, hub="parquet", packed=True, read_records=read_parquet_records),
     "text": Format((".txt", ".md", ".text"), read_text, hub="text"),
 }
 """Names that a source's `format` takes."""
 
 
 def format_of(path: Openable, declared: str) -> str:
-    """A name of FORMATS: declared, or by the name's ending without its compression."""
-    if declared != "auto":
+    """A name of FORMATS: declared, or (`auto`, and `chat`, which says what a record is and not the kind of file) by the
+    name's ending without its compression."""
+    if declared not in ("auto", "chat"):
         return declared
     name = path.name.lower()
     if compression_of(path):
@@ -185,7 +176,19 @@ def either(words: list[str]) -> str:
 
 
 def read_documents(
-    path: Openable, *, format: str, text_key: str, encoding: str, max_bytes: int, digest: FileDigest
+    path: Openable,
+    *,
+    format: str,
+    text_key: str,
+    encoding: str,
+    max_bytes: int,
+    digest: FileDigest,
+    as_records: bool = False,
 ) -> Iterator[Document | BadRecord]:
-    """Documents and bad records of one file, in order. Raises DataError when the file as a whole cannot be read."""
-    return FORMATS[format].read(path, Reading(text_key, encoding, max_bytes, digest))
+    """Documents and bad records of one file, in order; `as_records`: whole records, as the JSON that they are. Raises
+    DataError when the file as a whole cannot be read."""
+    read = FORMATS[format].read_records if as_records else FORMATS[format].read
+    if read is None:
+        kinds = either([name for name, one in FORMATS.items() if one.read_records])
+        raise DataError(f"{path}: conversations (format: chat) are read from files of {kinds}, not {format}")
+    return read(path, Reading(text_key, encoding, max_bytes, digest))

@@ -1,13 +1,11 @@
 """Whether a prepared source is what preparing it now would give: its settings and its files are those recorded."""
 
 import contextlib
-from dataclasses import asdict
 from pathlib import Path
 
-from tsugiki.corpus.fingerprint import fingerprint
 from tsugiki.corpus.inputs import input_files
-from tsugiki.corpus.prepared import MANIFEST, PARTS, SourceManifest, source_directory
-from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.pack_table import PackTable, table_path
+from tsugiki.corpus.prepared import MANIFEST, SourceManifest, open_stores, source_directory, was_made_so
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, StorageError
 from tsugiki.files import explain_os_error, write_json, xxh3_file
@@ -25,8 +23,7 @@ def current_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> Sou
         return None
     try:
         manifest = SourceManifest.read(directory / MANIFEST)
-        for part in PARTS:
-            TokenStore(directory / part)  # whole, by its sizes and index
+        open_stores(directory, manifest)  # whole, by their sizes and indices
     except DataError:
         return None
     files, touched = manifest.files, False
@@ -42,13 +39,27 @@ def current_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> Sou
                     return None
                 touched = True
             files.append(entry | {"path": str(file.path), "mtime_ns": stat.st_mtime_ns})
-    if len(files) != len(manifest.files) or fingerprint(recipe, name, tokenizer, files) != manifest.fingerprint:
+    if len(files) != len(manifest.files) or not was_made_so(recipe, name, tokenizer, manifest, files):
         return None
     if touched:
         manifest.files = files
         with contextlib.suppress(StorageError):  # a shared folder may be read-only
-            write_json(directory / MANIFEST, asdict(manifest))
+            write_json(directory / MANIFEST, manifest.as_json())
     return manifest
+
+
+def is_ready(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> bool:
+    """Whether training can read a source now: it is up to date, and its packs are made."""
+    manifest = current_manifest(recipe, name, tokenizer)
+    if manifest is None or manifest.chat is None:
+        return manifest is not None
+    train, _ = open_stores(source_directory(recipe, name), manifest)
+    length = recipe.data.sequence_length
+    try:
+        PackTable(table_path(train.prefix, length), length, train.document_starts)
+    except DataError:
+        return False
+    return True
 
 
 def _digest(path: Path) -> str:

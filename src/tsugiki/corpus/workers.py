@@ -1,4 +1,4 @@
-"""The processes that tokenise: batches of documents in, their records and tokens out, in the same order."""
+"""The processes that tokenise: batches of documents in, what a `Work` makes of each out, in the same order."""
 
 import multiprocessing
 import os
@@ -10,11 +10,12 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import xxhash
@@ -34,6 +35,20 @@ MOJIBAKE = ("縺", "繧", "繝", "ã\x81", "ã\x82")
 Tokenised = tuple[np.ndarray, np.ndarray, Counter[str]]
 """Records (RECORD), tokens (int32, end to end), and how many documents hold something odd."""
 
+Result = TypeVar("Result", covariant=True)
+
+
+class Work(Protocol[Result]):
+    """What is done with each batch. It travels to every process once, and there is started once."""
+
+    @property
+    def source(self) -> str: ...
+
+    def start(self) -> None: ...
+
+    def __call__(self, batch: list[Any], /) -> Result: ...
+
+
 GUARD = (
     "Tokenising processes import the script that calls prepare, so it must call it below `if __name__ == "
     '"__main__":` (or set data.workers to 1)'
@@ -42,13 +57,18 @@ GUARD = (
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(folder: str, settings: dict[str, Any], started: Event | None) -> None:
+def _start_worker(work: Work[Any], started: Event | None) -> None:
     """`started`: set once a process of its own is ready; None in the process that reads."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker.update(settings, tokenizer=TextTokenizer.from_folder(Path(folder)))
+    work.start()
+    _worker["work"] = work
     if started is not None:
         started.set()
         threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _run(batch: list[Any]) -> Any:
+    return _worker["work"](batch)
 
 
 def check_not_importing() -> None:
@@ -65,64 +85,80 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _tokenise(batch: list[Item]) -> Tokenised:
-    source, tokenizer = _worker["source"], _worker["tokenizer"]
-    before, after = (np.array(_worker[side], np.int32) for side in ("before", "after"))
-    # One document after another: what the libraries keep of a text takes about a hundred times its size.
-    encoded = [tokenizer.encode_array(text) for _, _, _, text in batch]
-    records = np.zeros(len(batch), RECORD)
-    odd: Counter[str] = Counter()
-    rows = []
-    for (file, name, line, text), ids in zip(batch, encoded, strict=True):
-        content = text.encode("utf-8")
-        place = xxhash.xxh3_128_intdigest(f"{source}\0{name}\0{line}".encode())
-        length = len(ids) + len(before) + len(after)
-        rows.append(
-            (place >> 64, place & (2**64 - 1), held_out_draw(content), length, file, line, len(content), len(text))
-        )
-        if CONTROL.search(text):
-            odd["control characters"] += 1
-        if "\ufffd" in text:
-            odd["U+FFFD"] += 1
-        if 50 * sum(map(text.count, MOJIBAKE)) > len(text):
-            odd["mojibake"] += 1
-    records[:] = rows
-    return records, np.concatenate([part for ids in encoded for part in (before, ids, after)], dtype="<i4"), odd
+@dataclass
+class TextWork:
+    """Documents become tokens, between what stands `before` and `after` each."""
+
+    source: str
+    folder: Path
+    before: list[int]
+    after: list[int]
+
+    def start(self) -> None:
+        """Open the tokenizer."""
+        self.tokenizer = TextTokenizer.from_folder(self.folder)
+
+    def __call__(self, batch: list[Item]) -> Tokenised:
+        """Tokenise a batch."""
+        before, after = (np.array(side, np.int32) for side in (self.before, self.after))
+        # One document after another: what the libraries keep of a text takes about a hundred times its size.
+        encoded = [self.tokenizer.encode_array(text) for _, _, _, text in batch]
+        records = np.zeros(len(batch), RECORD)
+        odd: Counter[str] = Counter()
+        rows = []
+        for (file, name, line, text), ids in zip(batch, encoded, strict=True):
+            content = text.encode("utf-8")
+            place = xxhash.xxh3_128_intdigest(f"{self.source}\0{name}\0{line}".encode())
+            length = len(ids) + len(before) + len(after)
+            rows.append(
+                (place >> 64, place & (2**64 - 1), held_out_draw(content), length, file, line, len(content), len(text))
+            )
+            odd.update(odd_in(text))
+        records[:] = rows
+        return records, np.concatenate([part for ids in encoded for part in (before, ids, after)], dtype="<i4"), odd
 
 
-def tokenise_batches(
-    batches: Iterator[list[Item]], folder: Path, settings: dict[str, Any], workers: int | None
-) -> Generator[Tokenised]:
-    """`_tokenise` over the batches, in order, in `workers` processes (1: in this one)."""
+def odd_in(text: str) -> list[str]:
+    """What is odd about a text that is kept all the same."""
+    found = {
+        "control characters": CONTROL.search(text) is not None,
+        "U+FFFD": "\ufffd" in text,
+        "mojibake": 50 * sum(map(text.count, MOJIBAKE)) > len(text),
+    }
+    return [name for name, holds in found.items() if holds]
+
+
+def tokenise_batches(batches: Iterator[list[Any]], work: Work[Result], workers: int | None) -> Generator[Result]:
+    """`work` over the batches, in order, in `workers` processes (1: in this one)."""
     workers = workers or usable_cores()
     first = [batch for _, batch in zip(range(4), batches, strict=False)]
     if workers == 1 or len(first) < 4:  # a pool would take longer to start than the work
-        _start_worker(str(folder), settings, None)
-        yield from map(_tokenise, chain(first, batches))
+        _start_worker(work, None)
+        yield from map(work, chain(first, batches))
         return
     # Forked workers of a process that runs threads may deadlock; a fork server has none.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tsugiki.corpus.workers"])
     _start_deaf_server()
     started = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (str(folder), settings, started))
-    waiting: deque[Future[Tokenised]] = deque()
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (work, started))
+    waiting: deque[Future[Result]] = deque()
     broken = False
     try:
         for batch in chain(first, batches):
-            waiting.append(pool.submit(_tokenise, batch))
+            waiting.append(pool.submit(_run, batch))
             if len(waiting) >= WAITING_BATCHES * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool:
+    except (BrokenProcessPool, BrokenPipeError):  # the latter where one ends before it has taken its work
         broken = True
         if not started.is_set():
             raise TsugikiError(
-                f"source {settings['source']}: no tokenising process could start; its own error is above. {GUARD}"
+                f"source {work.source}: no tokenising process could start; its own error is above. {GUARD}"
             ) from None
         raise TsugikiError(
-            f"source {settings['source']}: a tokenising process was killed, most likely for want of memory; "
+            f"source {work.source}: a tokenising process was killed, most likely for want of memory; "
             "lower data.workers or data.max_document_bytes and run again"
         ) from None
     finally:
