@@ -20,6 +20,7 @@ from one_process import processes  # noqa: F401 - a fixture
 from rich.console import Console
 
 from tsugiki.checkpoint_files import newest_name, render_manifest
+from tsugiki.corpus.control_tokens import control_tokens
 from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -42,7 +43,6 @@ from tsugiki.recipe_inputs import Inputs, record_inputs, resolve_commits
 from tsugiki.scripts import TargetCharacters
 from tsugiki.training.checkpoint import Checkpointer
 from tsugiki.training.distributed import Place, Processes
-from tsugiki.training.preflight.data import control_tokens
 from tsugiki.vocabulary.base import open_base
 
 CASES = int(os.environ.get("TSUGIKI_SOAK_INPUTS", "60"))

@@ -179,6 +179,10 @@ THESAURUS: dict[str, str] = {
         "training.max_grad_norm",
     ),
     **dict.fromkeys(
+        ("loss_reduction", "calculate_per_token_loss"),
+        "training.loss_normalization",
+    ),
+    **dict.fromkeys(
         ("bf16", "fp16", "mixed_precision", "torch_dtype", "dtype", "param_dtype", "tf32"),
         "training.precision",
     ),

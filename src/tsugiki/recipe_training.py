@@ -97,6 +97,12 @@ class TrainingSection(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="Gradients are clipped to this global norm, once a step, over all processes."
     )
+    loss_normalization: Literal["token", "conversation"] = Field(
+        default="token",
+        description="What the loss of a step is a mean over. token: every trained token counts the same, so that long"
+        " answers count more than short ones. conversation: those of a conversation count 1 together, and so do those"
+        " of a window of text beside them.",
+    )
     spikes: Literal["record", "skip", "rewind", "stop"] = Field(
         default="record",
         description="What is done about a step whose loss or gradient norm stands far above those before it. record: it"

@@ -34,18 +34,21 @@ def naive(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("chunk", [1, 5, 37, 1000])
 @pytest.mark.parametrize("rows", [3, 1000], ids=["three rows at a time", "a chunk at a time"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["all alike", "by weight"])
 def test_losses_and_gradients_equal_the_written_out_ones(
-    rows: int, chunk: int, name: str, bias: bool, monkeypatch: pytest.MonkeyPatch
+    weighted: bool, rows: int, chunk: int, name: str, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cross_entropy, "CACHED_LOGITS", 101 * rows)
     tensors = make(bias)
+    weights = torch.rand(37, generator=torch.Generator().manual_seed(2)) if weighted else None
     leaves = [tensor for tensor in tensors[:3] if tensor is not None]
     losses = naive(*tensors, TRANSFORMS[name])
-    expected = torch.autograd.grad(losses.sum() * 0.7, leaves)
-    total, found = chunked_cross_entropy(*tensors, TRANSFORMS[name], chunk)
+    summed = (losses if weights is None else losses * weights.double()).sum()
+    expected = torch.autograd.grad(summed * 0.7, leaves)
+    total, found = chunked_cross_entropy(*tensors, TRANSFORMS[name], chunk, weights)
     gradients = torch.autograd.grad(total.sum() * 0.7, leaves)
     torch.testing.assert_close(found.double(), losses, rtol=1e-5, atol=1e-5)
-    assert total.item() == pytest.approx(float(losses.sum().detach()), rel=1e-6)
+    assert total.item() == pytest.approx(float(summed.detach()), rel=1e-6)
     for gradient, value in zip(gradients, expected, strict=True):
         torch.testing.assert_close(gradient, value, rtol=1e-4, atol=1e-5)
 
@@ -95,6 +98,19 @@ def test_bf16_softmax_is_fp32_and_the_weights_gradient_is_summed_in_fp32() -> No
     expected = torch.autograd.grad(naive(hidden, weight, None, targets, Scale()).sum(), [weight])[0]
     error = (weight.grad.float() - expected.float()).norm() / expected.float().norm()
     assert float(error) < 0.01
+
+
+def test_small_weights_lose_nothing_in_bf16() -> None:
+    """A weight of 1/3,000 in a sum that is divided by the weights gives the bits of a third's, but for the exponent."""
+    gradients = []
+    for weight_of_all in (1.0, 2.0**-12):
+        hidden, weight, _, targets = make(bias=False, dtype=torch.bfloat16)
+        weights = torch.linspace(0.1, 1, 37) * weight_of_all
+        total, _ = chunked_cross_entropy(hidden, weight, None, targets, Scale(), 8, weights)
+        (total.sum() / weights.sum()).backward()
+        gradients.append((hidden.grad, weight.grad))
+    for first, second in zip(*gradients, strict=True):
+        assert torch.equal(first, second)
 
 
 def test_a_second_backward_is_refused() -> None:

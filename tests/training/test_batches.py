@@ -50,7 +50,7 @@ def test_a_steps_micro_batches_hold_its_windows_and_count_their_targets(reader):
     assert np.array_equal(torch.cat([micro.positions for micro in batch.micro_batches]).numpy(), windows.positions)
     counts = (windows.targets != IGNORE).sum(1)
     assert [micro.target_count for micro in batch.micro_batches] == counts.reshape(3, 2).sum(1).tolist()
-    assert batch.source_targets.tolist() == [counts[windows.source == source].sum() for source in (0, 1)]
+    assert batch.source_weights.tolist() == [counts[windows.source == source].sum() for source in (0, 1)]
     assert batch.target_count == counts.sum()
 
 

@@ -31,7 +31,7 @@ KEPT = (64, 3, 40, 1, 64, 8)
 
 def uneven(batch):
     """The step's batch with its windows' targets after the first KEPT left out."""
-    micro_batches, by_source = [], np.zeros_like(batch.source_targets)
+    micro_batches, by_source = [], np.zeros_like(batch.source_weights)
     for index, micro in enumerate(batch.micro_batches):
         targets = micro.targets.clone()
         for row, kept in enumerate(KEPT[2 * index : 2 * index + 2]):
@@ -39,7 +39,7 @@ def uneven(batch):
         counts = (targets != IGNORE).sum(1).numpy()
         np.add.at(by_source, micro.source.numpy(), counts)
         micro_batches.append(replace(micro, targets=targets, target_count=int(counts.sum())))
-    return replace(batch, micro_batches=micro_batches, target_count=int(by_source.sum()), source_targets=by_source)
+    return replace(batch, micro_batches=micro_batches, target_count=int(by_source.sum()), source_weights=by_source)
 
 
 def naive_documents(run, number: int) -> list[tuple[int, torch.Tensor]]:
@@ -86,12 +86,12 @@ def test_three_steps_equal_a_loop_written_out_naively(open_tiny, threshold):
         norm = torch.nn.utils.clip_grad_norm_(naive.parameters(), threshold)
         assert 0.2 < norm < 15
         optimizer.step()
-        assert record.targets == sum(record.source_targets) == counts.sum()
+        assert record.targets == sum(record.source_weights) == counts.sum()
         assert record.loss == pytest.approx(loss.item(), rel=1e-5)
         assert record.grad_norm == pytest.approx(norm.item(), rel=1e-4)
         of = torch.from_numpy(run.mixture.locate(np.arange((step - 1) * 6, step * 6)).source.astype("int64"))
         assert record.source_nats == pytest.approx(torch.zeros(2).index_add(0, of, nats).tolist(), rel=1e-5)
-        assert record.source_targets == torch.zeros(2).index_add(0, of, counts).tolist()
+        assert record.source_weights == torch.zeros(2).index_add(0, of, counts).tolist()
     assert documents_seen > 3 * 6
     ours, named = run.optimizer.tensors(), dict(naive.named_parameters())
     for name, tensor in weights_of(run).items():
@@ -220,7 +220,7 @@ def test_a_steps_router_loss_is_the_mean_over_its_targets(open_tiny):
     record = train_step(run, batch)
     assert len(sums) == 3
     assert record.router_loss == pytest.approx(sum(sums) / record.targets, rel=1e-5)
-    assert sum(record.source_targets) == record.targets
+    assert sum(record.source_weights) == record.targets
     dense = open_tiny()
     assert train_step(dense, batch_of(dense, 1)).router_loss is None
 
@@ -245,7 +245,7 @@ def test_a_step_that_is_not_finite_is_not_applied_and_three_in_a_row_end_the_run
     bad = {3, 5, 6, 7}
     monkeypatch.setattr(
         loop_module, "objective",
-        lambda run, output, micro, targets: right(run, output, micro, targets) * (math.nan if run.step + 1 in bad else 1.0),
+        lambda run, *given: right(run, *given) * (math.nan if run.step + 1 in bad else 1.0),
     )  # fmt: skip
     recorder, states = Recorder(), {}
     real_step = train_step
@@ -354,7 +354,7 @@ def without_targets(batch):
     micro_batches = [
         replace(micro, targets=torch.full_like(micro.targets, IGNORE), target_count=0) for micro in batch.micro_batches
     ]
-    return replace(batch, micro_batches=micro_batches, target_count=0, source_targets=0 * batch.source_targets)
+    return replace(batch, micro_batches=micro_batches, target_count=0, source_weights=0 * batch.source_weights)
 
 
 def test_steps_without_any_target_change_nothing_and_the_run_goes_on(open_tiny, monkeypatch):

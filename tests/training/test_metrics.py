@@ -16,14 +16,14 @@ def clock(monkeypatch):
 
 def record(step: int, nats: list[float], targets: list[int], **changes) -> StepRecord:
     fields = {"loss": 99.0, "grad_norm": 1.0, "learning_rate": 1e-3, "stop": False, "saved": False}
-    fields |= {"targets": sum(targets), "source_nats": nats, "source_targets": targets, "wait_seconds": 0.5}
+    fields |= {"targets": sum(targets), "source_nats": nats, "source_weights": targets, "wait_seconds": 0.5}
     return StepRecord(step=step, **fields | changes)
 
 
 def meter(**changes) -> Meter:
     fields = {
         "names": ["a", "b", "c", "d"],
-        "flops_per_token": 2e9,
+        "flops_per_step": 3e10,
         "devices": 2,
     }
     return Meter(**fields | {"device": torch.device("cpu"), "total_steps": 10, "_started": 1000.0} | changes)
@@ -41,7 +41,7 @@ def test_an_interval_is_averaged_over_its_targets_and_the_next_begins_anew(clock
     assert figures["tokens_per_second"] == pytest.approx(32 / 4.0)
     assert figures["data_wait"] == pytest.approx(1.0 / 4.0)
     assert figures["seconds_left"] == pytest.approx(8 * 2.0)
-    assert figures["tflops"] == pytest.approx(8 * 2e9 / 1e12)
+    assert figures["tflops"] == pytest.approx(2 * 3e10 / 4.0 / 1e12)  # of two steps, whatever their targets
     assert figures["mfu"] is None
 
     found.add(record(3, [0.0, 0.0, 8.0, 0.0], [0, 0, 4, 0]))
@@ -58,6 +58,4 @@ def test_utilisation_is_of_all_devices(clock, monkeypatch):
     found = meter()
     found.add(record(1, [1.0, 0.0, 0.0, 0.0], [500, 0, 0, 0]))
     clock[0] += 1.0
-    assert found.flush(record(1, [1.0, 0.0, 0.0, 0.0], [500, 0, 0, 0]), 500)["mfu"] == pytest.approx(
-        500 * 2e9 / (2 * 1e12)
-    )
+    assert found.flush(record(1, [1.0, 0.0, 0.0, 0.0], [500, 0, 0, 0]), 500)["mfu"] == pytest.approx(3e10 / (2 * 1e12))

@@ -27,7 +27,7 @@ def made_of(nats: Sequence[float], norm: float, targets: Sequence[int], stage: i
     """A step whose sources have these nats."""
     return StepRecord(
         step=1, loss=sum(nats) / max(sum(targets), 1), grad_norm=norm, source_nats=list(nats),
-        source_targets=list(targets), learning_rate=1e-3, targets=sum(targets), stop=False, saved=False,
+        source_weights=list(targets), learning_rate=1e-3, targets=sum(targets), stop=False, saved=False,
         limits=Limits(stage), **changes,
     )  # fmt: skip
 
@@ -117,9 +117,9 @@ def test_batches_of_few_windows_are_judged_by_what_their_sources_are_known_to_ha
     for step in range(2000):
         one = mixed(chance, [5.0, 2.0, 8.0], [0.9, 0.07, 0.03], windows=4)
         if step in planted:
-            one = made_of([nats + count for nats, count in zip(one.source_nats, one.source_targets, strict=True)],
-                          one.grad_norm, one.source_targets)  # fmt: skip
-        limits = recent.limits(0, one.source_targets, 6.0)
+            one = made_of([nats + count for nats, count in zip(one.source_nats, one.source_weights, strict=True)],
+                          one.grad_norm, one.source_weights)  # fmt: skip
+        limits = recent.limits(0, one.source_weights, 6.0)
         if one.loss > limits.loss or one.grad_norm > limits.norm:
             found.append(step)
         recent = recent.after(one)
@@ -140,7 +140,7 @@ def test_what_is_expected_follows_from_the_targets_of_each_source():
 
 def test_a_source_is_not_judged_before_some_steps_have_held_it():
     recent = after(*noisy(WINDOW))
-    recent = replace(recent, targets=tuple((*held, 0) for held in recent.targets),
+    recent = replace(recent, weights=tuple((*held, 0) for held in recent.weights),
                      nats=tuple((*nats, 0.0) for nats in recent.nats))  # fmt: skip
     for seen in range(FEW + 1):
         judged = recent.limits(0, [4, 4], 6.0) != Limits(0)

@@ -71,7 +71,8 @@ class WindowReader:
     """Reads global samples; keeps no state, so threads may share it and any process may read any sample.
 
     loss_weights: of all targets of a source, by name; 1 where not named.
-    by_conversation: divide the weights of a conversation by the number of its trained tokens.
+    by_conversation: divide the weights of a conversation by the number of its trained tokens, and those of a window of
+        text by that of its targets: text beside short conversations would count a hundred times as much.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class WindowReader:
         self._loss_weights = np.array([(loss_weights or {}).get(name, 1.0) for name in mixture.names], np.float32)
         packed = any(isinstance(store, ConversationStore) for store in self._stores)
         self._has_positions = isolate_documents or packed
-        self._has_weights = packed or bool(np.any(self._loss_weights != 1))
+        self._has_weights = packed or by_conversation or bool(np.any(self._loss_weights != 1))
 
     def read(self, samples: ArrayLike) -> WindowBatch:
         """Inputs, targets, weights and positions of global samples [n], in their order."""
@@ -114,6 +115,8 @@ class WindowReader:
                     starts = document_starts_inside(store, first, length)
                     weights[row, starts] = 0
                     begins[row, starts] = starts
+                if self.by_conversation:
+                    weights[row] /= max(np.count_nonzero(weights[row, 1:]), 1)
         weights *= self._loss_weights[drawn.source, None]
         inputs, targets, shifted = shift(tokens, weights)
         positions = None

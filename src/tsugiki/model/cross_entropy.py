@@ -8,6 +8,7 @@ backward.
 
 With p = softmax(z), the gradient of -log p[t] with respect to z is p - onehot(t); where a model changes the output
 layer's values before its softmax, z is what a `Transform` makes of them, and the gradient is multiplied by its slope.
+So it is by the token's weight in the loss, while it is still fp32: the compute dtype rounds it relative to itself.
 """
 
 from typing import Any
@@ -29,16 +30,18 @@ def chunked_cross_entropy(
     targets: Tensor,
     transform: Transform,
     chunk_tokens: int,
+    token_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum of cross-entropies in nats, and each one.
+    """Sum of cross-entropies in nats, each times its token's weight, and each one as it is.
 
     hidden [tokens, hidden] and weight [vocabulary, hidden] in the compute dtype, bias [vocabulary] or None,
-    targets [tokens] of int64 without ignored ones. Returns (sum: fp32 [1, 1, 1] with gradient, shaped like the one
-    logit of one token; losses: fp32 [tokens] without). The products are in the compute dtype, softmax and logarithm
-    in fp32; the gradient of the weight is accumulated in fp32. Backward runs once.
+    targets [tokens] of int64 without ignored ones, token_weights fp32 [tokens] (None: all 1). Returns (sum: fp32
+    [1, 1, 1] with gradient, shaped like the one logit of one token; losses: fp32 [tokens] without). The products are
+    in the compute dtype, softmax and logarithm in fp32; the gradient of the weight is accumulated in fp32. Backward
+    runs once.
     """
     total, losses = _ChunkedCrossEntropy.apply(
-        hidden, weight, bias, targets, transform, chunk_tokens, torch.is_grad_enabled()
+        hidden, weight, bias, targets, transform, chunk_tokens, token_weights, torch.is_grad_enabled()
     )
     return total, losses
 
@@ -53,6 +56,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         transform: Transform,
         chunk_tokens: int,
+        token_weights: Tensor | None,
         with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         wants_hidden, wants_weight, wants_bias = (with_gradient and wanted for wanted in ctx.needs_input_grad[:3])
@@ -77,7 +81,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             else:
                 torch.addmm(bias, part, weight.T, out=product)
             wanted = wants_hidden or wants_weight or wants_bias
-            _losses_and_gradient(product, in_fp32, targets[rows], losses[rows], transform, wanted, grad_bias)
+            counting = None if token_weights is None else token_weights[rows]
+            _losses_and_gradient(product, in_fp32, targets[rows], losses[rows], transform, wanted, grad_bias, counting)
             if grad_hidden is not None:
                 torch.mm(product, weight, out=grad_hidden[rows])
             if grad_weight is not None:
@@ -88,7 +93,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
         ctx.gradients = (grad_hidden, grad_weight, grad_bias)
         ctx.mark_non_differentiable(losses)
-        return losses.reshape(1, 1, -1).sum(dim=2, keepdim=True), losses
+        counted = losses if token_weights is None else losses * token_weights
+        return counted.reshape(1, 1, -1).sum(dim=2, keepdim=True), losses
 
     @staticmethod
     @once_differentiable
@@ -99,15 +105,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         # In place: the fp32 gradient of a large output layer is too big to be copied.
         scaled = [None if gradient is None else gradient.mul_(factor) for gradient in ctx.gradients]
         ctx.gradients = None
-        return (*scaled, None, None, None, None)
+        return (*scaled, None, None, None, None, None)
 
 
 def _losses_and_gradient(
     product: Tensor, in_fp32: Tensor, targets: Tensor, losses: Tensor, transform: Transform, wanted: bool,
-    grad_bias: Tensor | None,
+    grad_bias: Tensor | None, token_weights: Tensor | None,
 ) -> None:  # fmt: skip
     """Fills `losses` [chunk] of what the output layer gave, `product` [chunk, vocabulary]; where `wanted`, turns that
-    in place into its gradient, whose sum is added to `grad_bias`. Takes as many rows at a time as `in_fp32` has."""
+    in place into the gradient of their weighted sum, which is added to `grad_bias`. Takes as many rows at a time as
+    `in_fp32` has."""
     for start in range(0, len(product), len(in_fp32)):
         rows = slice(start, start + len(in_fp32))
         part = product[rows]
@@ -118,6 +125,8 @@ def _losses_and_gradient(
             continue
         if slope is not None:
             gradient.mul_(slope)
+        if token_weights is not None:
+            gradient.mul_(token_weights[rows].unsqueeze(1))
         if grad_bias is not None:
             grad_bias += gradient.sum(0)
         if gradient is not part:

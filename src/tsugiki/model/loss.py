@@ -29,9 +29,9 @@ class LossOutput(NamedTuple):
     """What one micro-batch gives. (A tuple, so that FSDP finds the tensors in it and hangs its hooks on them.)"""
 
     loss_sum: Tensor
-    """Nats summed over targets, fp32 scalar with gradient."""
+    """Nats summed over targets, each times its weight; fp32 scalar with gradient."""
     token_losses: Tensor
-    """Nats of each target, fp32 [batch, sequence], no gradient; 0 where the target is ignored."""
+    """Nats of each target, whatever its weight, fp32 [batch, sequence], no gradient; 0 where the target is ignored."""
     router_loss: Tensor | None
     """Load-balancing loss of a mixture of experts as the model computes it, not multiplied by its coefficient."""
 
@@ -59,21 +59,25 @@ class TrainingModel(nn.Module):
 
     # --- calls -------------------------------------------------------------------------------------------------
 
-    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor | None = None) -> LossOutput:
-        """Losses of inputs [batch, sequence] at targets [batch, sequence] (IGNORE where there is none).
+    def forward(
+        self, inputs: Tensor, targets: Tensor, positions: Tensor | None = None, weights: Tensor | None = None
+    ) -> LossOutput:
+        """Losses of inputs [batch, sequence] at targets [batch, sequence] (IGNORE where there is none), of which each
+        counts by its weight (fp32 [batch, sequence]; None: all 1).
 
         positions [batch, sequence] restart at 0 where a document starts, and isolate documents; None lets a window
         be one text. Targets and positions had better stay in host memory: choosing rows and counting lengths there
         costs no synchronisation with the GPU. Without gradient, gathered weights are freed before returning.
         """
         if self.transform is not None:
-            return self._chunked_loss(inputs, targets, positions, self.transform)
+            return self._chunked_loss(inputs, targets, positions, weights, self.transform)
         output = self.call(inputs, positions)
         logits = output.logits.float().view(*targets.shape, -1)
         losses = F.cross_entropy(
             logits.flatten(0, 1), to_device(targets, logits.device).flatten(), ignore_index=IGNORE, reduction="none"
         )
-        return LossOutput(losses.sum(), losses.detach().view(targets.shape), self._router_loss(output))
+        counted = losses if weights is None else losses * weights.flatten()
+        return LossOutput(counted.sum(), losses.detach().view(targets.shape), self._router_loss(output))
 
     def logits(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """Logits [batch, sequence, vocabulary] through the model's own, unmodified forward (probes and tests)."""
@@ -125,7 +129,7 @@ class TrainingModel(nn.Module):
     # --- the loss ----------------------------------------------------------------------------------------------
 
     def _chunked_loss(
-        self, inputs: Tensor, targets: Tensor, positions: Tensor | None, transform: Transform
+        self, inputs: Tensor, targets: Tensor, positions: Tensor | None, weights: Tensor | None, transform: Transform
     ) -> LossOutput:
         flat = targets.flatten()
         scored = (flat != IGNORE).nonzero().squeeze(1)  # rows without a target cost nothing
@@ -136,10 +140,14 @@ class TrainingModel(nn.Module):
         def stand_in(hidden: Tensor) -> Tensor:
             rows = hidden.reshape(-1, hidden.shape[-1])
             chosen = to_device(flat, hidden.device)
+            counting = None if weights is None else weights.flatten()
             if len(scored) < len(flat):
                 index = to_device(scored, hidden.device)
                 rows, chosen = rows.index_select(0, index), chosen.index_select(0, index)
-            total, of_tokens = chunked_cross_entropy(rows, head.weight, head.bias, chosen, transform, self.chunk_tokens)
+                counting = None if counting is None else counting.index_select(0, index)
+            total, of_tokens = chunked_cross_entropy(
+                rows, head.weight, head.bias, chosen, transform, self.chunk_tokens, counting
+            )
             if len(scored) < len(flat):
                 losses.index_copy_(0, index, of_tokens)
             else:

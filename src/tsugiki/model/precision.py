@@ -31,7 +31,7 @@ class Precision:
     stochastic_rounding: bool = False
 
     def policy(self) -> MixedPrecisionPolicy:
-        """The same as FSDP2 wants it. Inputs are not cast: ids are integers, and positions of RoPE stay exact."""
+        """The same as FSDP2 wants it. Inputs are not cast: positions of RoPE and weights of the loss stay exact."""
         return MixedPrecisionPolicy(param_dtype=self.compute, reduce_dtype=self.reduction, cast_forward_inputs=False)
 
 

@@ -21,14 +21,15 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Windows of one forward pass. Inputs and sources are on the training device; targets and positions are in host
-    memory (pinned for a GPU), where rows are chosen and documents counted without waiting for the device."""
+    """Windows of one forward pass. Inputs, weights and sources are on the training device; targets and positions are in
+    host memory (pinned for a GPU), where rows are chosen and documents counted without waiting for the device."""
 
     inputs: torch.Tensor  # [micro_batch, sequence] int64
     targets: torch.Tensor  # [micro_batch, sequence] int64, IGNORE where nothing is predicted
     positions: torch.Tensor | None  # [micro_batch, sequence] int64 when documents are isolated
     source: torch.Tensor  # [micro_batch] int64, index into the mixture's names
     target_count: int
+    weights: torch.Tensor | None = None  # [micro_batch, sequence] float32 of each target in the loss; None: all 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class StepBatch:
     step: int
     micro_batches: list[MicroBatch]
     target_count: int  # of this rank
-    source_targets: np.ndarray  # [sources] int64, the same by source; the loop sums them over ranks
+    source_weights: np.ndarray  # [sources] float64, their weights in the loss by source: counts where all are 1
     wait_seconds: float = 0.0
 
 
@@ -65,11 +66,12 @@ def read_step(reader: WindowReader, step: int, cut: Cut) -> StepBatch:
     """Read one step's windows for one rank, and begin to move to the device what is needed there."""
     samples, device = reader.mixture.sample_numbers(cut.places(step)), cut.device
     micro_batches = []
-    by_source = np.zeros(len(reader.mixture.names), dtype=np.int64)
+    by_source = np.zeros(len(reader.mixture.names))
     for start in range(0, len(samples), cut.micro_batch):
         windows = reader.read(samples[start : start + cut.micro_batch])
         counts = (windows.targets != IGNORE).sum(axis=1)
-        np.add.at(by_source, windows.source, counts)
+        weights = windows.weights
+        np.add.at(by_source, windows.source, counts if weights is None else weights.sum(axis=1, dtype=np.float64))
         micro_batches.append(
             MicroBatch(
                 inputs=to_device(_tensor(windows.inputs), device),
@@ -77,6 +79,7 @@ def read_step(reader: WindowReader, step: int, cut: Cut) -> StepBatch:
                 positions=None if windows.positions is None else pinned(_tensor(windows.positions), device),
                 source=to_device(_tensor(windows.source), device),
                 target_count=int(counts.sum()),
+                weights=None if weights is None else to_device(torch.from_numpy(weights.copy()), device),
             )
         )
     return StepBatch(step, micro_batches, sum(micro.target_count for micro in micro_batches), by_source)

@@ -7,7 +7,7 @@ there is one path through sharding, clipping and checkpoints.
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -79,9 +79,10 @@ class Processes:
     def is_first(self) -> bool:
         return self.place.rank == 0
 
-    def agree(self, values: list[int]) -> list[int]:
-        """Element-wise sum of small integers over all ranks, on the CPU: costs no device synchronisation."""
-        tensor = torch.tensor(values, dtype=torch.int64)
+    def agree(self, values: Sequence[float]) -> list[float]:
+        """Element-wise sum over all ranks, on the CPU: costs no device synchronisation. In fp64, so that counts (below
+        2^53) stay whole."""
+        tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, group=self.control)
         return tensor.tolist()
 

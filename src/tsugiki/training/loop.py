@@ -31,28 +31,29 @@ on every rank; draws no random numbers and changes nothing."""
 def train_step(run: Run, batch: StepBatch) -> StepRecord:
     """One optimiser step over `global_batch_size` windows.
 
-    The loss is the sum over the target tokens of all ranks divided by their count, so that cutting the batch into
-    other micro-batches, or over other ranks, changes nothing but rounding. Gradients are summed over ranks by the
-    model's sharding and clipped once, by their global norm.
+    The loss is the sum of weight × nats over the target tokens of all ranks, divided by the sum of their weights (of
+    text all are 1, and that is their count), so that cutting the batch into other micro-batches, or over other ranks,
+    changes nothing but rounding. Gradients are summed over ranks by the model's sharding and clipped once, by their
+    global norm.
     """
     step, learning_rate = run.step + 1, run.schedule(run.step + 1)
-    stops, written, *source_targets = run.processes.agree(  # one small reduction on the CPU before the first forward
-        [run.stop_requested(), run.checkpointer.local_done(), *batch.source_targets.tolist()]
+    stops, written, count, *source_weights = run.processes.agree(  # one small reduction on the CPU, before any forward
+        [run.stop_requested(), run.checkpointer.local_done(), batch.target_count, *batch.source_weights.tolist()]
     )
-    targets = sum(source_targets)
-    limits = run.limits(source_targets)  # set by the steps before, for a batch of this composition
+    targets, weight = int(count), sum(source_weights)
+    limits = run.limits(source_weights)  # set by the steps before, for a batch of this composition
     run.seed_noise(step)
-    sums = StepSums(len(source_targets), run.processes.device)
+    sums = StepSums(len(source_weights), run.processes.device)
     for micro in batch.micro_batches if targets else []:
         run.model.sum_over_replicas(micro is batch.micro_batches[-1])
-        output = run.model(micro.inputs, micro.targets, micro.positions)
-        objective(run, output, micro, targets).backward()
+        output = run.model(micro.inputs, micro.targets, micro.positions, micro.weights)
+        objective(run, output, micro, weight, targets).backward()
         sums.add(micro, output)  # stays on the device
     run.optimizer.drop_frozen_gradients(step)
     norm = clip_global_norm(run.optimizer.parameters.values(), run.recipe.training.max_grad_norm)
     norm = norm.to(run.processes.device)  # of no gradient at all, torch makes it on the CPU
     nats, norm = sums.over_ranks(norm)
-    loss = nats / max(targets, 1)
+    loss = nats / (weight or 1.0)
     spike = limits.exceeded(loss, norm)  # stays on the device
     refused = spike if run.recipe.training.spikes == "skip" else ~torch.isfinite(loss + norm)
     run.checkpointer.wait_copied()  # what a save that began after the last step still reads
@@ -60,7 +61,7 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
         run.optimizer.step(step, learning_rate, skip=refused)
     record = sums.record(  # the only device sync
         loss, norm, spike, refused, step=step, learning_rate=learning_rate, targets=targets,
-        source_targets=source_targets, limits=limits, has_router=run.model.has_router, stop=stops > 0,
+        source_weights=source_weights, limits=limits, has_router=run.model.has_router, stop=stops > 0,
         saved=written == run.processes.world, wait_seconds=batch.wait_seconds,
     )  # fmt: skip
     run.step, run.tokens = step, run.tokens + targets
@@ -68,13 +69,13 @@ def train_step(run: Run, batch: StepBatch) -> StepRecord:
     return record
 
 
-def objective(run: Run, output: LossOutput, micro: MicroBatch, targets: int) -> torch.Tensor:
-    """This micro-batch's part of the step's loss: its summed nats over the global count of targets.
+def objective(run: Run, output: LossOutput, micro: MicroBatch, weight: float, targets: int) -> torch.Tensor:
+    """This micro-batch's part of the step's loss: its weighted nats over the weights of all targets of the step.
 
     A router loss (mixture of experts) is a mean over its micro-batch, so it is weighted by that micro-batch's share
     of the targets; the model would add it only when given labels, so we do.
     """
-    loss = output.loss_sum / targets
+    loss = output.loss_sum / weight
     if output.router_loss is not None:
         loss = loss + run.model.router_coefficient * output.router_loss * (micro.target_count / targets)
     return loss

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One optimiser step, summed over all ranks. Losses in nats per target token."""
+    """One optimiser step, summed over all ranks. Losses in nats per target token, as weighted."""
 
     step: int
     loss: float
-    source_nats: list[float]  # summed nats by source, in the mixture's order
-    source_targets: list[int]
+    source_nats: list[float]  # weight × nats summed by source, in the mixture's order
+    source_weights: list[float]  # the sums of those weights: counts of targets, where all are 1
     grad_norm: float  # global, before clipping
     learning_rate: float
     targets: int
@@ -69,7 +69,8 @@ class StepSums:
 
     def add(self, micro: MicroBatch, output: LossOutput) -> None:
         """Take in a micro-batch and what the model gave for it."""
-        self.nats.index_add_(0, micro.source, output.token_losses.sum(dim=1, dtype=torch.float64))
+        counted = output.token_losses if micro.weights is None else output.token_losses * micro.weights
+        self.nats.index_add_(0, micro.source, counted.sum(dim=1, dtype=torch.float64))
         if output.router_loss is not None:
             self.router += output.router_loss.detach() * micro.target_count
 
@@ -101,7 +102,8 @@ class Meter:
 
     names: Sequence[str]
     """Of the sources, in the mixture's order."""
-    flops_per_token: float
+    flops_per_step: float
+    """Of every position that is computed: prompts and padding cost what targets do."""
     devices: int
     device: torch.device
     total_steps: int
@@ -111,7 +113,7 @@ class Meter:
     _steps: int = 0
     _wait: float = 0.0
     _nats: dict[str, float] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=dict)
+    _weights: dict[str, float] = field(default_factory=dict)
     _pace: float | None = None
     _energy: EnergyMeter = field(init=False)
 
@@ -121,16 +123,17 @@ class Meter:
     @classmethod
     def of(cls, run: "Run") -> "Meter":
         """The meter of a run, which starts now."""
-        flops = flops_per_token(run.model.hf, run.recipe.data.sequence_length)
+        length = run.recipe.data.sequence_length
+        flops = flops_per_token(run.model.hf, length) * length * run.recipe.training.global_batch_size
         return cls(run.mixture.names, flops, run.processes.world, run.processes.device, run.total_steps)
 
     def add(self, record: StepRecord) -> None:
         self._targets += record.targets
         self._steps += 1
         self._wait += record.wait_seconds
-        for name, nats, count in zip(self.names, record.source_nats, record.source_targets, strict=True):
+        for name, nats, weight in zip(self.names, record.source_nats, record.source_weights, strict=True):
             self._nats[name] = self._nats.get(name, 0.0) + nats
-            self._counts[name] = self._counts.get(name, 0) + count
+            self._weights[name] = self._weights.get(name, 0.0) + weight
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -147,11 +150,11 @@ class Meter:
         pace = seconds / self._steps
         self._pace = pace if self._pace is None else 0.9 * self._pace + 0.1 * pace
         peak = device_peak(self.device)
-        flops = rate * self.flops_per_token
+        flops = self._steps * self.flops_per_step / seconds
         figures: dict[str, Any] = {
             "step": record.step,
-            "loss": sum(self._nats.values()) / max(self._targets, 1),
-            "loss_by_source": {n: self._nats[n] / c for n, c in self._counts.items() if c},
+            "loss": sum(self._nats.values()) / (sum(self._weights.values()) or 1.0),
+            "loss_by_source": {name: self._nats[name] / weight for name, weight in self._weights.items() if weight},
             "grad_norm": record.grad_norm,
             "learning_rate": record.learning_rate,
             "tokens": tokens,
@@ -168,7 +171,7 @@ class Meter:
         if record.router_loss is not None:
             figures["router_loss"] = record.router_loss
         self._started, self._paused, self._targets, self._steps, self._wait = now, 0.0, 0, 0, 0.0
-        self._nats, self._counts = {}, {}
+        self._nats, self._weights = {}, {}
         return figures
 
 

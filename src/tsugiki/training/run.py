@@ -102,12 +102,12 @@ class Run:
         numbers = self.mixture.sample_numbers([(first - 1) * size, last * size - 1])
         return int(numbers[0]), int(numbers[1]) + 1
 
-    def limits(self, source_targets: Sequence[int]) -> Limits:
-        """What the next step must not exceed: known from those before it and from the targets that it has by source on
+    def limits(self, source_weights: Sequence[float]) -> Limits:
+        """What the next step must not exceed: known from those before it and from what its targets weigh by source on
         all processes, and on every process the same."""
         _, end = self.samples_of(self.step + 1, self.step + 1)
         stage = self.mixture.stage_of(end - 1)
-        return self.recent.limits(stage, source_targets, self.recipe.training.spike_threshold)
+        return self.recent.limits(stage, source_weights, self.recipe.training.spike_threshold)
 
     def tell_warnings(self) -> list[str]:
         """Say, and return, what has come up with checkpoints: none of it stops the run."""
@@ -226,7 +226,9 @@ def open_run(
 
 
 def _reader(recipe: Recipe, sources: Mapping[str, PreparedSource], mixture: Mixture) -> WindowReader:
-    return WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
+    by_conversation = recipe.training.loss_normalization == "conversation"
+    length, isolate = recipe.data.sequence_length, recipe.data.isolate_documents
+    return WindowReader(sources, mixture, length, isolate, by_conversation=by_conversation)
 
 
 def step_over(run: Run, rewinds: list[Rewind]) -> None:

@@ -1,17 +1,18 @@
 """What a spike is: a step whose loss or gradient norm stands far above those of the steps before it.
 
-The limits of a step follow from the last `WINDOW` steps that were applied and from how many targets it has of each
-source, so they are known before it begins, and the device can refuse its update without the host having to look:
+The limits of a step follow from the last `WINDOW` steps that were applied and from how much its targets of each
+source weigh in the loss (of text: how many there are), so they are known before it begins, and the device can refuse
+its update without the host having to look:
 
     loss:           what is expected + threshold × spread
     gradient norm:  the same of its logarithm, since norms vary by factors
 
 Sources differ by nats, and a batch of a few windows holds now more of one and now of another: its mixture is known and
-no news. So the loss that is expected is the mean, over the targets of a step, of the usual losses of their sources,
-each the median over the latest steps that hold the source. The norm that is expected is the largest of the medians over
-the latest steps that hold a source of the step: a rare and hard one brings a large norm each time. The spread is that
-of what the steps had beyond what was expected of them. Where all steps have the same mixture, all this comes to the
-median of the latest steps, and the spread of their losses and norms.
+no news. So the loss that is expected is the mean, over the targets of a step as weighted, of the usual losses of
+their sources, each the median over the latest steps that hold the source. The norm that is expected is the largest of
+the medians over the latest steps that hold a source of the step: a rare and hard one brings a large norm each time. The
+spread is that of what the steps had beyond what was expected of them. Where all steps have the same mixture, all this
+comes to the median of the latest steps, and the spread of their losses and norms.
 
 The spread is the median step from one value to the next, times 1.4826 / √2 (of independent values of a normal
 distribution that is the standard deviation): a loss that falls through the window does not widen it, as it would widen
@@ -75,10 +76,10 @@ class Recent:
     """The latest applied steps of one stage of the mixture, oldest first; a step makes a new one of it (`after`)."""
 
     stage: int = 0
-    targets: tuple[tuple[int, ...], ...] = ()
-    """[steps, sources]: target tokens."""
+    weights: tuple[tuple[float, ...], ...] = ()
+    """[steps, sources]: of the targets in the loss; their count, where all are 1."""
     nats: tuple[tuple[float, ...], ...] = ()
-    """[steps, sources]: their summed nats."""
+    """[steps, sources]: weight × nats of the targets, summed."""
     norms: tuple[float, ...] = ()
     spikes_in_a_row: int = 0
     """Up to the last step, whatever was done about them."""
@@ -86,45 +87,45 @@ class Recent:
     @property
     def losses(self) -> list[float]:
         """[steps]: nats a target."""
-        return [sum(nats) / sum(targets) for nats, targets in zip(self.nats, self.targets, strict=True)]
+        return [sum(nats) / sum(weights) for nats, weights in zip(self.nats, self.weights, strict=True)]
 
-    def limits(self, stage: int, source_targets: Sequence[int], threshold: float) -> Limits:
-        """Of the next step, which lies in this stage and has so many targets of each source; the threshold counts
-        spreads."""
+    def limits(self, stage: int, source_weights: Sequence[float], threshold: float) -> Limits:
+        """Of the next step, which lies in this stage and whose targets of each source weigh so much; the threshold
+        counts spreads."""
         if stage != self.stage or len(self.norms) < LATEST:
             return Limits(stage)
-        sources = range(len(source_targets))
-        holding = [[step for step, held in enumerate(self.targets) if held[source]] for source in sources]
-        seen = [steps for steps, count in zip(holding, source_targets, strict=True) if count]
+        sources = range(len(source_weights))
+        holding = [[step for step, held in enumerate(self.weights) if held[source]] for source in sources]
+        seen = [steps for steps, weight in zip(holding, source_weights, strict=True) if weight]
         if not seen or any(len(steps) < FEW for steps in seen):
             return Limits(stage)
-        judged = (holding, source_targets, threshold)
+        judged = (holding, source_weights, threshold)
         return Limits(stage, self._loss_limit(*judged), self._norm_limit(*judged))
 
-    def _loss_limit(self, holding: Sequence[Sequence[int]], source_targets: Sequence[int], threshold: float) -> float:
+    def _loss_limit(self, holding: Sequence[Sequence[int]], source_weights: Sequence[float], threshold: float) -> float:
         """`holding`: for each source the steps that hold it."""
         usual = [
-            _middle([self.nats[step][source] / self.targets[step][source] for step in steps])
+            _middle([self.nats[step][source] / self.weights[step][source] for step in steps])
             for source, steps in enumerate(holding)
         ]
 
-        def expected(targets: Sequence[int]) -> float:
-            return sum(map(operator.mul, targets, usual)) / sum(targets)
+        def expected(weights: Sequence[float]) -> float:
+            return sum(map(operator.mul, weights, usual)) / sum(weights)
 
-        left = [loss - expected(targets) for loss, targets in zip(self.losses, self.targets, strict=True)]
-        loss = expected(source_targets)
+        left = [loss - expected(weights) for loss, weights in zip(self.losses, self.weights, strict=True)]
+        loss = expected(source_weights)
         return loss + threshold * max(_spread(left), _LEAST_LOSS_SPREAD * abs(loss))
 
-    def _norm_limit(self, holding: Sequence[Sequence[int]], source_targets: Sequence[int], threshold: float) -> float:
+    def _norm_limit(self, holding: Sequence[Sequence[int]], source_weights: Sequence[float], threshold: float) -> float:
         """The same of the gradient norm."""
         logs = [math.log(max(norm, sys.float_info.min)) for norm in self.norms]
         usual = [_middle([logs[step] for step in steps]) for steps in holding]
 
-        def expected(targets: Sequence[int]) -> float:
-            return max(usual[source] for source, count in enumerate(targets) if count)
+        def expected(weights: Sequence[float]) -> float:
+            return max(usual[source] for source, weight in enumerate(weights) if weight)
 
-        left = [log - expected(targets) for log, targets in zip(logs, self.targets, strict=True)]
-        return _exp(expected(source_targets) + threshold * max(_spread(left), _LEAST_NORM_SPREAD))
+        left = [log - expected(weights) for log, weights in zip(logs, self.weights, strict=True)]
+        return _exp(expected(source_weights) + threshold * max(_spread(left), _LEAST_NORM_SPREAD))
 
     def after(self, record: "StepRecord") -> "Recent":
         """With a step behind it. What was not applied has left no trace in the weights, and leaves none here."""
@@ -135,16 +136,17 @@ class Recent:
         former = self if stage == self.stage else Recent()
         return Recent(
             stage,
-            (*former.targets, tuple(record.source_targets))[-WINDOW:],
+            (*former.weights, tuple(record.source_weights))[-WINDOW:],
             (*former.nats, tuple(record.source_nats))[-WINDOW:],
             (*former.norms, record.grad_norm)[-WINDOW:],
             in_a_row,
         )
 
     def as_json(self, sources: Sequence[str]) -> dict[str, Any]:
-        """For a checkpoint; Python writes and reads floats to the last bit. `sources`: their names."""
+        """For a checkpoint; Python writes and reads floats to the last bit. `sources`: their names. (The weights are
+        called targets there: checkpoints are older than weights that differ from a count.)"""
         return {
-            "stage": self.stage, "sources": list(sources), "targets": list(map(list, self.targets)),
+            "stage": self.stage, "sources": list(sources), "targets": list(map(list, self.weights)),
             "nats": list(map(list, self.nats)), "norms": list(self.norms), "spikes_in_a_row": self.spikes_in_a_row,
         }  # fmt: skip
 
@@ -159,8 +161,8 @@ class Recent:
         def in_order(steps: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
             return tuple(tuple(step[places[name]] if name in places else 0 for name in sources) for step in steps)
 
-        targets, nats = in_order(kept["targets"]), in_order(kept["nats"])
-        return cls(kept["stage"], targets, nats, tuple(kept["norms"]), kept["spikes_in_a_row"])
+        weights, nats = in_order(kept["targets"]), in_order(kept["nats"])
+        return cls(kept["stage"], weights, nats, tuple(kept["norms"]), kept["spikes_in_a_row"])
 
 
 def _middle(values: Sequence[float]) -> float:

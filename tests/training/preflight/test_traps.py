@@ -58,7 +58,9 @@ def test_labels_shifted_twice_by_the_model(open_tiny: Open, monkeypatch):
     """The reference's bug: right targets are given as `labels=`, which Hugging Face models shift once more."""
     run = open_tiny()
 
-    def forward(self: TrainingModel, inputs: Any, targets: Any, positions: Any = None) -> LossOutput:
+    def forward(
+        self: TrainingModel, inputs: Any, targets: Any, positions: Any = None, weights: Any = None
+    ) -> LossOutput:
         output = self.hf(input_ids=inputs, labels=targets, use_cache=False)
         count = (targets[:, 1:] != IGNORE).sum()
         losses = nn.functional.cross_entropy(
@@ -86,8 +88,8 @@ def test_labels_not_shifted(open_tiny: Open, monkeypatch):
 def test_labels_not_shifted_in_the_loss_alone(open_tiny: Open, monkeypatch):
     run = open_tiny()
     right = TrainingModel.forward
-    monkeypatch.setattr(TrainingModel, "forward", lambda self, inputs, targets, positions=None: right(
-        self, inputs, torch.where(targets == IGNORE, targets, inputs), positions))  # fmt: skip
+    monkeypatch.setattr(TrainingModel, "forward", lambda self, inputs, targets, *more: right(
+        self, inputs, torch.where(targets == IGNORE, targets, inputs), *more))  # fmt: skip
     assert "no shift" in failed(run)["labels"]
 
 
@@ -150,7 +152,7 @@ def test_loss_of_every_micro_batch_averaged_by_itself(open_tiny: Open, monkeypat
     """Mean of means: right in a probe of one micro-batch, wrong as soon as their targets differ in number."""
     run = open_tiny()
 
-    def mean_of_means(run: Run, output: LossOutput, micro: Any, targets: int) -> torch.Tensor:
+    def mean_of_means(run: Run, output: LossOutput, micro: Any, weight: float, targets: int) -> torch.Tensor:
         micro_batches = 1 if targets == micro.target_count else 2
         return output.loss_sum / micro.target_count / micro_batches
 
@@ -162,8 +164,8 @@ def test_loss_divided_by_the_number_of_micro_batches_as_well(open_tiny: Open, mo
     """What clipping would hide: both gradients are longer than the threshold."""
     right = loop.objective
     run = open_tiny(**{"training.max_grad_norm": 1e-2})
-    monkeypatch.setattr(loop, "objective", lambda run, output, micro, targets: (
-        right(run, output, micro, targets) / (1 if micro.target_count == targets else 2)))  # fmt: skip
+    monkeypatch.setattr(loop, "objective", lambda run, output, micro, weight, targets: (
+        right(run, output, micro, weight, targets) / (1 if micro.target_count == targets else 2)))  # fmt: skip
     assert set(failed(run)) == {"accumulation"}
 
 
@@ -204,12 +206,12 @@ def test_router_loss(open_tiny: Open, monkeypatch, trap: str):
     run = open_tiny("mixtral")
     right_loss = TrainingModel._router_loss
     if trap == "dropped":
-        monkeypatch.setattr(loop, "objective", lambda run, output, micro, targets: output.loss_sum / targets)
+        monkeypatch.setattr(loop, "objective", lambda run, output, micro, weight, targets: output.loss_sum / weight)
     elif trap == "wrong coefficient":
         run.model.router_coefficient *= 2
     elif trap == "not by targets":
-        monkeypatch.setattr(loop, "objective", lambda run, output, micro, targets: (
-            output.loss_sum / targets + run.model.router_coefficient * output.router_loss))  # fmt: skip
+        monkeypatch.setattr(loop, "objective", lambda run, output, micro, weight, targets: (
+            output.loss_sum / weight + run.model.router_coefficient * output.router_loss))  # fmt: skip
     elif trap == "never asked for":
         right = run.model.hf.forward
         monkeypatch.setattr(

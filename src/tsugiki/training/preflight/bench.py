@@ -127,28 +127,18 @@ class Bench:
     # --- data ----------------------------------------------------------------------------------------------------
 
     def read(self, windows: int, per_micro: int, length: int | None = None) -> StepBatch:
-        """The run's first windows, read as the loop reads them, cut after `length` tokens. Equal on all ranks."""
+        """`length` tokens of each of the run's first windows, read as the loop reads them. Equal on all ranks."""
         alone = replace(self.run.cut, global_batch=windows, micro_batch=per_micro, rank=0, world=1)
         batch = read_step(self.run.reader, 1, alone)
-        keep = slice(0, length or self.length)
-        return self.batch_of(
-            [
-                replace(
-                    micro, inputs=micro.inputs[:, keep], targets=micro.targets[:, keep],
-                    positions=None if micro.positions is None else micro.positions[:, keep],
-                )
-                for micro in batch.micro_batches
-            ],
-            batch,
-        )  # fmt: skip
+        return self.batch_of([_part(micro, length or self.length) for micro in batch.micro_batches], batch)
 
     @staticmethod
     def batch_of(micro_batches: list[MicroBatch], like: StepBatch) -> StepBatch:
-        """A step of these micro-batches, with targets counted anew."""
+        """A step of these micro-batches, with targets and their weights counted anew."""
         counted = [replace(micro, target_count=int((micro.targets != IGNORE).sum())) for micro in micro_batches]
-        by_source = np.zeros_like(like.source_targets)
+        by_source = np.zeros_like(like.source_weights)
         for micro in counted:
-            np.add.at(by_source, micro.source.cpu().numpy(), (micro.targets != IGNORE).sum(1).cpu().numpy())
+            np.add.at(by_source, micro.source.cpu().numpy(), target_weights(micro).sum(1).numpy())
         return StepBatch(like.step, counted, sum(micro.target_count for micro in counted), by_source)
 
     @cached_property
@@ -271,10 +261,13 @@ class Bench:
         with self.without_router_loss(), self.hidden_states(one_by_one):
             self.step(batch, gradients=look)
         (micro,) = batch.micro_batches
-        expected = np.stack([window.tokens[: length + 3] for window in self.store_windows(np.arange(2))])
+        begins = part_begins(self.read(2, 2, self.sequence_length).micro_batches[0], length)
+        width = min(length + 3, self.sequence_length + 1 - int(begins.max()))
+        windows = zip(self.store_windows(np.arange(2)), begins.tolist(), strict=True)
+        expected = np.stack([window.tokens[begin : begin + width] for window, begin in windows])
         bias = getattr(self.head, "bias", None)
         return HeadGradient(
-            kept[0] if kept else torch.zeros(weight.shape[0], tokens), micro.targets, expected,
+            kept[0] if kept else torch.zeros(weight.shape[0], tokens), micro.targets, target_weights(micro), expected,
             torch.zeros(weight.shape[0]) if bias is None else whole(bias.detach()).float().cpu(),
         )  # fmt: skip
 
@@ -286,6 +279,7 @@ class HeadGradient:
     SIZE = 2.0**-10  # of the unit vectors: so small that every logit is near 0 and every probability near 1/vocabulary
     gradient: Tensor  # [vocabulary, windows * length]: column i is SIZE times dL/dlogits at position i
     targets: Tensor  # [windows, length] int64, as the batch holds them
+    weights: Tensor  # [windows, length] fp64 on the CPU, of each target in the loss
     tokens: np.ndarray  # [windows, up to length + 3] int64, as the store holds them
     bias: Tensor  # [vocabulary] of the output layer, fp32 on the CPU
 
@@ -295,6 +289,40 @@ class HeadGradient:
         logits = self.bias.double()[None]
         slope = transform.apply_(logits, True)
         return ((1.0 - logits.softmax(1)) * (1.0 if slope is None else slope))[0]
+
+
+def target_weights(micro: MicroBatch) -> Tensor:
+    """Of each target in the loss [rows, sequence], fp64 on the CPU; 0 where there is none."""
+    scored = (micro.targets != IGNORE).cpu().double()
+    return scored if micro.weights is None else scored * micro.weights.cpu().double()
+
+
+def part_begins(micro: MicroBatch, length: int) -> Tensor:
+    """Where in each window [rows] the part of `length` tokens begins that stands for it: at its start or, where targets
+    are chosen, at the first of them, since the first tokens of a pack may all be a prompt."""
+    scored = (micro.targets != IGNORE).cpu()
+    if micro.weights is None:
+        return torch.zeros(len(scored), dtype=torch.int64)
+    return scored.int().argmax(1).clamp(max=scored.shape[1] - length)
+
+
+def _part(micro: MicroBatch, length: int) -> MicroBatch:
+    """The windows cut to `length` tokens, or all that there are, from `part_begins` on; positions begin at 0 there."""
+    length = min(length, micro.inputs.shape[1])
+    places = part_begins(micro, length)[:, None] + torch.arange(length)
+
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor.gather(1, places.to(tensor.device))
+
+    positions = None if micro.positions is None else cut(micro.positions)
+    if positions is not None:
+        counted = torch.arange(length, device=positions.device).expand_as(positions)
+        starts = torch.where(positions == 0, counted, 0)
+        positions = counted - starts.cummax(1).values
+    return replace(
+        micro, inputs=cut(micro.inputs), targets=cut(micro.targets), positions=positions,
+        weights=None if micro.weights is None else cut(micro.weights),
+    )  # fmt: skip
 
 
 def whole(tensor: Tensor) -> Tensor:

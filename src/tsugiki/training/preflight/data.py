@@ -1,14 +1,13 @@
 """Are the stores those of this tokenizer and this model, clean, and mixed so that the old language survives?"""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
+from tsugiki.corpus.control_tokens import control_tokens
 from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.corpus.store import TokenStore, store_files
-from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.files import read_json, xxh3_file
+from tsugiki.files import xxh3_file
 from tsugiki.training.preflight.bench import Bench
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
 
@@ -143,27 +142,6 @@ def epochs(bench: Bench) -> Finding:
     measured = ", ".join(f"{plan.name} {plan.epochs:.2f}" for plan in plans)
     threshold = f"at most {EPOCHS:g} epochs: beyond, repeated text teaches less and less"
     return ok(measured, f"at most {EPOCHS:g}") if all(p.epochs <= EPOCHS for p in plans) else warn(measured, threshold)
-
-
-def control_tokens(tokenizer: TextTokenizer) -> np.ndarray:
-    """Ids of control tokens, but for the one that stands for unknown text."""
-    found = {token for token in (tokenizer.bos_id, tokenizer.eos_id) if token is not None}
-    path = tokenizer.folder / "tokenizer.json"
-    if path.is_file():
-        data = read_json(path)
-        unknown = {data.get("model", {}).get("unk_token"), _unknown(tokenizer.folder)}
-        found |= {
-            entry["id"] for entry in data.get("added_tokens") or ()
-            if entry.get("special") and entry.get("content") not in unknown
-        }  # fmt: skip
-    return np.array(sorted(found), dtype=np.int64)
-
-
-def _unknown(folder: Path) -> str | None:
-    path = folder / "tokenizer_config.json"
-    value = read_json(path).get("unk_token") if path.is_file() else None
-    piece = value.get("content") if isinstance(value, dict) else value
-    return piece if isinstance(piece, str) else None
 
 
 def _size(source: PreparedSource) -> int:

@@ -28,6 +28,7 @@ def accumulation(bench: Bench) -> Finding:
         targets=torch.cat([micro.targets for micro in batch.micro_batches]),
         positions=_join([micro.positions for micro in batch.micro_batches]),
         source=torch.cat([micro.source for micro in batch.micro_batches]),
+        weights=_join([micro.weights for micro in batch.micro_batches]),
     )
     seen: list[dict[str, Tensor]] = []
 
@@ -112,7 +113,7 @@ def router_loss(bench: Bench) -> Finding:
     leaf = loss.detach().clone().requires_grad_(True)
     given = LossOutput(output.loss_sum.detach(), output.token_losses, leaf)
     targets = 3 * micro.target_count  # as if this were a third of the step
-    objective = loop.objective(run, given, micro, targets)
+    objective = loop.objective(run, given, micro, float(targets), targets)
     gradient = torch.autograd.grad(objective, leaf, allow_unused=True)[0] if objective.requires_grad else None
     weight = 0.0 if gradient is None else float(gradient) * 3
     measured = f"router loss {float(loss.detach()):.3f}, weighted by {weight:.4g}"
@@ -173,6 +174,6 @@ def _uneven(bench: Bench) -> StepBatch:
     return bench.batch_of(cut, batch)
 
 
-def _join(positions: list[Tensor | None]) -> Tensor | None:
-    present = [tensor for tensor in positions if tensor is not None]
+def _join(parts: list[Tensor | None]) -> Tensor | None:
+    present = [tensor for tensor in parts if tensor is not None]
     return torch.cat(present) if present else None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.training.batches import StepBatch
-from tsugiki.training.preflight.bench import Bench, HeadGradient, StoreWindow
+from tsugiki.training.preflight.bench import Bench, HeadGradient, StoreWindow, target_weights
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
 
 WINDOWS_COMPARED = 64
@@ -51,7 +51,7 @@ def labels(bench: Bench) -> Finding:
 
 
 def gradient_scale(bench: Bench) -> Finding:
-    """The step's gradient is that of the summed loss divided by the count of targets over all ranks."""
+    """The step's gradient is that of the summed loss divided by the weights of the targets of all ranks."""
     head = bench.labelled
     transform = bench.run.model.transform
     if head is None or transform is None:
@@ -60,15 +60,13 @@ def gradient_scale(bench: Bench) -> Finding:
             "1.000",
             explains_itself=True,
         )
-    scored = (head.targets != IGNORE).flatten().cpu()
     # All logits are near the layer's bias, or 0: the smallest entry of each column is what pulls its target up.
     smallest = head.gradient.min(dim=0)
-    unit = head.SIZE * float(head.pull(transform)[smallest.indices.cpu()][scored].mean()) / int(scored.sum())
-    ratio = float(-smallest.values.cpu()[scored].double().mean()) / unit
+    weights = head.weights.flatten()
+    unit = head.SIZE * float((head.pull(transform)[smallest.indices.cpu()] * weights).sum()) / float(weights.sum())
+    ratio = float(-smallest.values.cpu().double()[weights > 0].sum()) / unit
     tolerance = 0.005 if bench.exact else 0.02
-    return judge(
-        abs(ratio - 1) < tolerance, f"gradient is {ratio:.4f} times that of loss sum / global targets", "1.000"
-    )
+    return judge(abs(ratio - 1) < tolerance, f"gradient is {ratio:.4f} times that of loss sum / global weight", "1.000")
 
 
 def targets(bench: Bench) -> Finding:
@@ -79,9 +77,11 @@ def targets(bench: Bench) -> Finding:
     scored = found != IGNORE
     counted = sum(micro.target_count for micro in batch.micro_batches)
     really = sum(int((micro.targets != IGNORE).sum()) for micro in batch.micro_batches)
-    if not counted == really == batch.target_count == int(batch.source_targets.sum()):
+    weight = sum(float(target_weights(micro).sum()) for micro in batch.micro_batches)
+    if not counted == really == batch.target_count or not np.isclose(weight, batch.source_weights.sum(), rtol=1e-6):
         return fail(
-            f"{really:,} targets, but the batch says {batch.target_count:,}, by source {batch.source_targets.sum():,}"
+            f"{really:,} targets of weight {weight:,.6g}, but the batch says {batch.target_count:,} of weight "
+            f"{batch.source_weights.sum():,.6g}"
         )
     problem = _unscored(bench, windows, scored)
     if problem:
