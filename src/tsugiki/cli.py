@@ -280,10 +280,14 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, or a run directory (its newest one).")],
     output: Annotated[Path, typer.Argument(help="The Hugging Face folder to write.")],
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    base: Annotated[
+        Path | None, typer.Option(help="Of adapters: where their base lies now, if it was moved since training.")
+    ] = None,
 ) -> None:
     """Write a checkpoint as a Hugging Face folder.
 
-    AutoModelForCausalLM.from_pretrained opens it; the tokenizer is included.
+    AutoModelForCausalLM.from_pretrained opens it; the tokenizer is included. Adapters are merged into their base, and
+    lie beside it in adapter/ as peft loads them.
     """
     from tsugiki.checkpoint_files import is_export_of, newest_name
     from tsugiki.folders import tidy
@@ -301,7 +305,7 @@ def export(
         return
     from tsugiki.model.export import export as export_checkpoint
 
-    export_checkpoint(checkpoint, output, dtype=dtype)
+    export_checkpoint(checkpoint, output, dtype=dtype, base=base)
     say(f"{checkpoint} -> {output}")
 
 

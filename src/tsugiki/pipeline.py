@@ -41,6 +41,7 @@ from tsugiki.recipe_inputs import (
     load_base_tokenizer,
     load_tokenizer,
     model_folder,
+    new_rows,
     record_inputs,
     resolve_commits,
 )
@@ -110,7 +111,9 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
             inputs = Inputs(tokenizer, model_folder(recipe, commits), commits)
             stop = held.enter_context(StopRequest())
             on_first_rank(lambda: held.enter_context(lock_run(recipe.run_dir)), processes.control)
-            run = open_run(recipe, sources, tokenizer, inputs.folder, processes, stop, say)
+            lora = recipe.training.lora
+            rows = new_rows(recipe, tokenizer, commits) if lora is not None and lora.new_rows else []
+            run = open_run(recipe, sources, tokenizer, inputs.folder, processes, stop, say, rows)
             describe_run(run)
             if not only_preflight:
                 require_steps_left(run)
@@ -217,6 +220,7 @@ def export_final(recipe: Recipe, say: Say) -> Path:
         say(f"export     {output} is up to date ({name})")
         return output
     ours = {EXPORT_MARK, *(read_json(mark, ExportMark)["files"] if mark.exists() else ())}
+    ours = {Path(name).parts[0] for name in ours}
     others = sorted(path.name for path in output.iterdir() if path.name not in ours) if output.is_dir() else []
     if others or (output.exists() and not output.is_dir()):
         what = f"{output / others[0]}" if others else f"{output}"

@@ -253,10 +253,33 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
             f"{training.save_steps} steps may reach back only {held}: set save_total_limit to "
             f"{-(-training.rewind_before // training.save_steps) + 1}, or lower rewind_before",
         )
+    yield from _lora(recipe)
     if training.eval_steps is not None and not any(recipe.held_out_share(n) > 0 for n in recipe.data.sources):
         yield Problem(
             ("training", "eval_steps"),
             "needs held-out text, but held_out is 0; set data.held_out, e.g. 0.001",
+        )
+
+
+def _lora(recipe: Recipe) -> Iterator[Problem]:
+    lora = recipe.training.lora
+    if lora is None:
+        return
+    here: Path = ("training", "lora")
+    if recipe.model.architecture is not None:
+        yield Problem(here, "adapts a model that has been trained; with model.architecture there is none")
+    if recipe.training.precision not in ("fp32-master", "fp32"):
+        yield Problem(
+            ("training", "precision"),
+            f"{recipe.training.precision} is for trained weights in bf16; with training.lora the base is frozen and "
+            "what is trained is fp32: fp32-master keeps the base in bf16, fp32 keeps all in fp32",
+        )
+    if not lora.target_modules and not lora.modules_to_save and not lora.new_rows:
+        yield Problem((*here, "target_modules"), "names nothing, so nothing would be trained")
+    if lora.new_rows and recipe.vocabulary is None:
+        yield Problem(
+            (*here, "new_rows"),
+            "needs pieces that the base has not: they come from the recipe's vocabulary section, which is not there",
         )
 
 

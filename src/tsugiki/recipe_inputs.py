@@ -83,6 +83,13 @@ def load_base_tokenizer(recipe: Recipe, commits: Mapping[str, str | None] | None
     return TextTokenizer.from_folder(folder)
 
 
+def new_rows(recipe: Recipe, tokenizer: TextTokenizer, commits: Mapping[str, str | None] | None = None) -> list[int]:
+    """Ids of `tokenizer` whose pieces the base's own tokenizer has not, or has under another id, in order."""
+    base = load_base_tokenizer(recipe, commits).engine
+    pieces = ((token, tokenizer.piece(token)) for token in range(tokenizer.vocabulary_size))
+    return [token for token, piece in pieces if tokenizer.engine.token_id(piece) == token != base.token_id(piece)]
+
+
 class Inputs(NamedTuple):
     """What a run takes from outside besides its data."""
 

@@ -28,7 +28,7 @@ _ACCUMULATION = "accumulation follows from training.global_batch_size, micro_bat
 _RESUME = "a run resumes by itself from the newest whole checkpoint in its run_dir; a new run starts from "
 _RESUME += "weights named in model.name_or_path"
 _SHUFFLE = "order is always shuffled, as a function of seed, source name and epoch"
-_FULL = "all parameters are trained, in training.precision; quantised or low-rank training is not here"
+_QUANTISED = "weights are trained in training.precision, or frozen in bf16 (training.lora); none are quantised"
 _REMOTE = "no remote code is ever run"
 
 # Foreign name -> our dotted key (answered as "is called"), or a sentence where there is no such key.
@@ -214,20 +214,14 @@ THESAURUS: dict[str, str] = {
         ("push_to_hub", "hub_model_id", "hub_token"),
         "nothing is uploaded: export, then use the hub's own client",
     ),
-    **dict.fromkeys(
-        (
-            "adapter",
-            "lora",
-            "lora_r",
-            "lora_alpha",
-            "peft",
-            "qlora",
-            "load_in_8bit",
-            "load_in_4bit",
-            "quantization",
-        ),
-        _FULL,
-    ),
+    **dict.fromkeys(("adapter", "peft", "use_peft", "peft_config", "lora_config"), "training.lora"),
+    **dict.fromkeys(("lora_r", "lora_rank"), "training.lora.rank"),
+    "lora_alpha": "training.lora.alpha",
+    "lora_dropout": "training.lora.dropout",
+    **dict.fromkeys(("lora_target", "lora_target_modules", "lora_target_linear"), "training.lora.target_modules"),
+    **dict.fromkeys(("lora_modules_to_save", "additional_target"), "training.lora.modules_to_save"),
+    "trainable_token_indices": "training.lora.new_rows",
+    **dict.fromkeys(("qlora", "load_in_8bit", "load_in_4bit", "quantization"), _QUANTISED),
     "chat_template": "data.chat.template",
     **dict.fromkeys(("chat_template_kwargs", "template_args"), "data.chat.template_kwargs"),
     **dict.fromkeys(("messages", "conversations", "sharegpt", "alpaca", "instruction", "chat_format"), _CHAT),

@@ -15,8 +15,8 @@ from tsugiki.schedule import SHAPES
 ProbeName = Literal[
     "tokenizer", "store_files", "token_ids", "control_ids", "bos_eos", "formats", "file_weights", "tied", "buffers",
     "attention", "bf16_speed", "dropout", "labels", "targets", "gradient_scale", "own_path", "causality", "isolation",
-    "accumulation", "clipping", "router_loss", "decay_groups", "schedule", "movable_weights", "peak_rate", "replay",
-    "epochs", "base_sanity",
+    "accumulation", "clipping", "router_loss", "gradient_paths", "decay_groups", "schedule", "movable_weights",
+    "peak_rate", "replay", "epochs", "base_sanity",
 ]  # fmt: skip
 """The checks of `training.preflight`, in their order."""
 
@@ -28,6 +28,30 @@ class FreezeRule(Section):
         description="Glob patterns of parameter names, e.g. model.layers.* or *norm*.", min_length=1
     )
     until_step: Count | None = Field(default=None, description="Thaw after this many steps. Default: never.")
+
+
+class LoraSection(Section):
+    """Adapters: small trained matrices beside the layers of a frozen base (needs the extra `lora`)."""
+
+    rank: Count = Field(default=16, description="Rows of A and columns of B: how much an adapter can express.")
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = Field(
+        default=32.0, description="What B A adds to its layer is multiplied by alpha / rank."
+    )
+    dropout: Share = Field(default=0.0, description="Share of an adapter's inputs that are set to 0 in training.")
+    target_modules: Literal["all-linear"] | list[Text] = Field(
+        default="all-linear",
+        description="Layers that get an adapter: all linear ones but the output layer, or a list of names (whole, last"
+        " parts such as q_proj, or glob patterns of whole ones).",
+    )
+    modules_to_save: list[Text] = Field(
+        default=[],
+        description="Modules that are trained whole, in fp32, named in the same way: e.g. embed_tokens and lm_head.",
+    )
+    new_rows: bool = Field(
+        default=False,
+        description="Also train, of input embeddings and output layer, the rows of pieces that the base's own tokenizer"
+        " has not (vocabulary).",
+    )
 
 
 class PreflightSection(Section):
@@ -152,6 +176,11 @@ class TrainingSection(Section):
         default=False,
         description="Deterministic kernels on CUDA, so that a resumed run is bitwise equal; slower.",
         json_schema_extra=FREE,
+    )
+    lora: LoraSection | None = Field(
+        default=None,
+        description="Freeze the base and train adapters, in fp32 beside a base in the compute format. Default: all"
+        " weights are trained.",
     )
     freeze: list[FreezeRule] = Field(default=[], description="Parameters that do not move, for a time or at all.")
     save_steps: Count = Field(description="Steps between checkpoints.", json_schema_extra=FREE)

@@ -3,7 +3,8 @@
 transformers itself writes the folder: it renames tensors when it loads a model (Mixtral's experts are fused,
 GPT-NeoX's output layer has another name), so only its `save_pretrained` knows the names that the hub expects. It gets
 a model without memory (on the meta device) and the checkpoint's tensors. A tied output layer is one tensor in the
-checkpoint and stays one. Tokenizer files are copied byte for byte: transformers 5, saving them again, names a class
+checkpoint and stays one. Of a checkpoint of adapters the merged model is written (`merge.py`), and the adapter itself
+in a folder inside. Tokenizer files are copied byte for byte: transformers 5, saving them again, names a class
 that version 4 cannot load.
 
 One process, no process group, no GPU; the host memory needed is that of the exported weights.
@@ -24,12 +25,10 @@ from tsugiki.files import free_bytes, read_json, write_json
 from tsugiki.folders import made_anew, only_one
 from tsugiki.model.average import read_mean
 from tsugiki.model.device import DTYPES
+from tsugiki.model.merge import FOLDER, PREFIX, Merger, base_of
 from tsugiki.model.safe_config import build_config, read_config
 from tsugiki.model.transformers_calls import quiet
 from tsugiki.model_folder import own_files
-
-PREFIX = "model."
-"""Which of a checkpoint's tensors are weights: what follows is the name in the transformers model."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,20 @@ class Weights:
     """The run's folder with configuration and tokenizer."""
     mark: ExportMark
     """Without its files."""
+    merger: Merger | None = None
+    """Of a checkpoint of adapters."""
 
 
 def export(
-    checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_size: str = "5GB", *, replace: bool = False
-) -> None:
+    checkpoint: Path, output: Path, dtype: str = "bfloat16", max_shard_size: str = "5GB", *, replace: bool = False,
+    base: Path | None = None,
+) -> None:  # fmt: skip
     """Write the weights of a checkpoint, its configuration and its tokenizer into the new folder `output`.
 
     checkpoint: `<run_dir>/checkpoints/step_…`; every byte of it is verified first. dtype: a key of DTYPES.
     max_shard_size: larger models are cut into several files with an index, as on the hub. replace: `output` may be a
-    folder with files, which the new one takes the place of when it is whole.
+    folder with files, which the new one takes the place of when it is whole. base: of adapters, where their base lies
+    now. Default: where it lay in training.
 
     `output` appears whole or not at all. Raises RecipeError for an unknown dtype or an `output` that is not empty or
     the current folder, StorageError for a damaged checkpoint or a full disk, ModelError when tensors and configuration
@@ -61,7 +64,7 @@ def export(
     """
     checkpoint, output = Path(checkpoint), Path(output)
     check_output(output, dtype, replace=replace)
-    weights = read_weights([checkpoint], dtype)
+    weights = read_weights([checkpoint], dtype, base)
     with only_one(output), made_anew(output) as work:
         write_model(weights, work, max_shard_size)
 
@@ -76,15 +79,23 @@ def check_output(output: Path, dtype: str, *, replace: bool = False) -> None:
         raise RecipeError(f"{output} is the folder that this command runs in: name one inside it, or call from outside")
 
 
-def read_weights(checkpoints: Sequence[Path], dtype: str) -> Weights:
+def read_weights(checkpoints: Sequence[Path], dtype: str, base: Path | None = None) -> Weights:
     """The weights of a checkpoint, or the mean of several of one run (oldest first), in `dtype`. Every byte of each is
-    verified first. Raises as `export` does."""
+    verified first. base: see `export`. Raises as `export` does."""
     for checkpoint in checkpoints:
         problems = verify(checkpoint)
         if problems:
             raise StorageError(f"{checkpoint} cannot be exported: {'; '.join(problems)}")
     newest = checkpoints[-1]
     source = _model_files(newest)
+    if base_of(newest) is not None:
+        merger = Merger(checkpoints, base)
+        merged = merger.tensors(DTYPES[dtype])
+        model = _empty_model(source, DTYPES[dtype], {PREFIX + name for name in merged})
+        _require_same_tensors(newest, {name: {"shape": list(value.shape)} for name, value in merged.items()}, model)
+        return Weights(merged, model, source, mark_of(checkpoints, dtype), merger)
+    if base is not None:
+        raise RecipeError(f"{newest} holds a whole model, which has no base to be named: leave --base out")
     model = _empty_model(source, DTYPES[dtype], read_manifest(newest)["tensors"].keys())
     tensors = _read_tensors(checkpoints, model, DTYPES[dtype])
     return Weights(tensors, model, source, mark_of(checkpoints, dtype))
@@ -105,9 +116,11 @@ def write_model(weights: Weights, folder: Path, max_shard_size: str = "5GB") -> 
             f"cannot write {folder}: {error} (is the disk full? {free / 1e6:,.0f} MB are free)"
         ) from error
     _copy_companions(weights.companions, folder)
-    files = sorted(path.name for path in folder.iterdir())
-    write_json(folder / EXPORT_MARK, {**weights.mark, "files": files})
-    for path in folder.iterdir():
+    if weights.merger is not None:
+        weights.merger.save_adapter(folder / FOLDER)
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
+    write_json(folder / EXPORT_MARK, {**weights.mark, "files": [str(path.relative_to(folder)) for path in written]})
+    for path in [*written, folder / EXPORT_MARK]:
         shutil.copymode(folder / "config.json", path)  # safetensors makes files that no group may read
 
 

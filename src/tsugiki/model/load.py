@@ -9,6 +9,7 @@ its output layer and which parameters get no gradient.
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +21,13 @@ from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tsugiki.errors import ModelError
+from tsugiki.model.adapters import LoraSettings, add_adapters, base_digest, base_tensors, lora_config
 from tsugiki.model.blocks import checkpoint_activations, class_name, compile_blocks, find_blocks
-from tsugiki.model.loss import TrainingModel, text_config
-from tsugiki.model.precision import Precision, get_precision
+from tsugiki.model.loss import TrainedAdapters, TrainingModel, text_config
+from tsugiki.model.precision import get_precision
 from tsugiki.model.ranks import on_first_rank
 from tsugiki.model.safe_config import build_config, check_architecture, clean_config, read_config
-from tsugiki.model.shard import allow_unused_parameters, is_tied, local, shard_model
+from tsugiki.model.shard import allow_unused_parameters, inner_layer, is_tied, local, shard_model
 from tsugiki.model.transformers_calls import in_words, quiet
 from tsugiki.model.weight_files import check_weight_files
 
@@ -56,26 +58,38 @@ def load_model(
     loss_chunk_tokens: int = 1024,
     seed: int = 0,
     router_coefficient: float | None = None,
+    lora: LoraSettings | None = None,
+    new_rows: Sequence[int] = (),
 ) -> TrainingModel:
     """The model of `settings`, sharded over `mesh` on `device`, checked and ready to train. Collective.
 
     `folder` is where `name_or_path` was resolved to, if it was. Weights of `architecture` are drawn from `seed` on
     rank 0, so that they are the same for any number of processes.
-    `router_coefficient` None takes the model's own. Raises ModelError, the same on every rank, when the model
-    cannot be read, a tensor is missing or left over, or a value is not finite.
+    `router_coefficient` None takes the model's own. With `lora` everything is frozen but adapters, and, of `new_rows`
+    (ids), the rows of input embeddings and output layer.
+    Raises ModelError, the same on every rank, when the model cannot be read, a tensor is missing or left over, or a
+    value is not finite; RecipeError where `lora` names what the model has not.
     """
     device = torch.device(device)
     preset = get_precision(precision)
+    stored = preset.parameters if lora is None else preset.compute
     source: list[PreTrainedModel] = []
 
     def read() -> dict[str, Any]:
-        hf, dropped = _read_source(settings, folder, preset, seed)
+        hf, dropped = _read_source(settings, folder, stored, seed)
+        digest = None
+        if lora is not None:
+            digest = base_digest(hf, stored)
+            add_adapters(hf, lora_config(hf, lora, new_rows), seed)
         source.append(hf)
-        return {"config": _config_values(hf), "dropped": dropped, "names": _tensor_names(hf)}
+        return {"config": _config_values(hf), "dropped": dropped, "names": _tensor_names(hf), "digest": digest}
 
     facts = on_first_rank(read)
     with quiet(), torch.device("meta"):
-        hf = _build(facts["config"], settings.attn_implementation, preset)
+        hf = _build(facts["config"], settings.attn_implementation, stored)
+        adapters = lora_config(hf, lora, new_rows) if lora is not None else None
+        if adapters is not None:
+            add_adapters(hf, adapters)
     if _tensor_names(hf) != facts["names"]:  # identical on all ranks: both sides are
         odd = sorted(set(_tensor_names(hf)) ^ set(facts["names"]))[:5]
         raise ModelError(f"the model built from its configuration differs from the one read: {', '.join(odd)}")
@@ -88,11 +102,14 @@ def load_model(
     source.clear()
     _require_whole(hf)
 
+    if adapters is not None:
+        base_parameters = sum(value.numel() for name, value in base_tensors(hf) if isinstance(value, nn.Parameter))
+        model.adapters = TrainedAdapters(adapters, facts["digest"], stored, base_parameters)
     blocks = find_blocks(hf)
     tokens = torch.arange(PROBE_TOKENS, device=device)[None] % text_config(hf).vocab_size
     with in_words("the model cannot be run as it is configured"):
         model.probe_head(tokens)
-        frozen = _freeze_what_gets_no_gradient(model, tokens)
+        frozen = _freeze_what_gets_no_gradient(model, tokens) if lora is None else []
     allow_unused_parameters(model)
     checkpoint_activations(blocks, activation_checkpointing)
     if compile:
@@ -102,7 +119,7 @@ def load_model(
         "class": class_name(hf),
         "parameters": sum(parameter.numel() for parameter in hf.parameters()),
         "trained_parameters": sum(p.numel() for p in hf.parameters() if p.requires_grad),
-        "vocabulary": hf.get_input_embeddings().weight.shape[0],
+        "vocabulary": inner_layer(hf.get_input_embeddings()).weight.shape[0],
         "blocks": len(blocks),
         "block_classes": sorted({class_name(block) for block in blocks}),
         "head": model.describe_head(),
@@ -147,12 +164,12 @@ def read_pretrained(
 
 
 def _read_source(
-    settings: ModelSettings, folder: Path | None, preset: Precision, seed: int
+    settings: ModelSettings, folder: Path | None, dtype: torch.dtype, seed: int
 ) -> tuple[PreTrainedModel, list[str]]:
     if settings.architecture is None:
         hf, dropped = read_pretrained(
             folder or Path(str(settings.name_or_path)).expanduser(),
-            dtype=preset.parameters,
+            dtype=dtype,
             attn_implementation=settings.attn_implementation,
             allow_pickle=settings.allow_pickle,
         )
@@ -162,21 +179,21 @@ def _read_source(
         with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(seed)
             # Drawn in fp32 and then cast: the same weights, up to rounding, in every precision.
-            hf = _build(values, settings.attn_implementation, get_precision("fp32"))
-    _cast_parameters(hf, preset.parameters)
+            hf = _build(values, settings.attn_implementation, torch.float32)
+    _cast_parameters(hf, dtype)
     # What the file says, not what the configuration says: transformers unties a head whose values differ.
     for config in (hf.config, text_config(hf)):
         config.tie_word_embeddings = is_tied(hf)
     return hf, dropped
 
 
-def _build(values: dict[str, Any], attn_implementation: str | None, preset: Precision) -> PreTrainedModel:
+def _build(values: dict[str, Any], attn_implementation: str | None, dtype: torch.dtype) -> PreTrainedModel:
     config = build_config(values, "the model's configuration")
     with in_words("the model cannot be built from its configuration"):
         hf = AutoModelForCausalLM.from_config(
-            config, dtype=preset.parameters, trust_remote_code=False, **_attention(attn_implementation)
+            config, dtype=dtype, trust_remote_code=False, **_attention(attn_implementation)
         )
-    _cast_parameters(hf, preset.parameters)
+    _cast_parameters(hf, dtype)
     return hf
 
 

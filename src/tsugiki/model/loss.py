@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.model.cross_entropy import chunked_cross_entropy
-from tsugiki.model.head import replaced_head, why_not_linear
-from tsugiki.model.shard import is_tied, reshard
+from tsugiki.model.head import head_weights, replaced_head, why_not_linear
+from tsugiki.model.shard import inner_layer, is_tied, reshard
 from tsugiki.model.transforms import Transform, probe_values, recognise_transform
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,19 @@ class LossOutput(NamedTuple):
     """Nats of each target, whatever its weight, fp32 [batch, sequence], no gradient; 0 where the target is ignored."""
     router_loss: Tensor | None
     """Load-balancing loss of a mixture of experts as the model computes it, not multiplied by its coefficient."""
+
+
+class TrainedAdapters(NamedTuple):
+    """What is trained beside a frozen base (`adapters.py`)."""
+
+    config: Any
+    """peft's."""
+    base: str
+    """Digest of the base, in `dtype`."""
+    dtype: torch.dtype
+    """Of the base."""
+    base_parameters: int
+    """Numbers in the base."""
 
 
 class TrainingModel(nn.Module):
@@ -55,6 +68,8 @@ class TrainingModel(nn.Module):
         self.transform: Transform | None = None
         self.plain_reason: str | None = "the output layer was not probed"
         self.description: dict[str, Any] = {}
+        self.adapters: TrainedAdapters | None = None
+        """None where the base's own weights are trained."""
         self._summing = True
 
     # --- calls -------------------------------------------------------------------------------------------------
@@ -145,8 +160,9 @@ class TrainingModel(nn.Module):
                 index = to_device(scored, hidden.device)
                 rows, chosen = rows.index_select(0, index), chosen.index_select(0, index)
                 counting = None if counting is None else counting.index_select(0, index)
+            weight, bias = head_weights(head)  # not before: FSDP has gathered them now
             total, of_tokens = chunked_cross_entropy(
-                rows, head.weight, head.bias, chosen, transform, self.chunk_tokens, counting
+                rows, weight, bias, chosen, transform, self.chunk_tokens, counting
             )
             if len(scored) < len(flat):
                 losses.index_copy_(0, index, of_tokens)
@@ -186,7 +202,7 @@ class TrainingModel(nn.Module):
     def _after_head(self, inputs: Tensor) -> Transform | str:
         """What the model does to its output layer's values, or why the chunked loss cannot do the same."""
         head = self.hf.get_output_embeddings()
-        given = probe_values(inputs.shape[1], head.weight.shape[0], inputs.device)
+        given = probe_values(inputs.shape[1], inner_layer(head).weight.shape[0], inputs.device)
         calls: list[Tensor] = []
 
         def stand_in(_: Tensor) -> Tensor:
@@ -209,8 +225,11 @@ class TrainingModel(nn.Module):
         return self.hf.named_parameters()
 
     def named_hf_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """All that a model's files hold: its parameters, and buffers that are no result of its configuration
-        (DeepSeek-V3's correction of expert scores)."""
+        """All that a checkpoint holds of the model: its parameters, and buffers that are no result of its configuration
+        (DeepSeek-V3's correction of expert scores); beside a frozen base, what is trained."""
+        if self.adapters is not None:
+            yield from ((name, tensor) for name, tensor in self.hf.named_parameters() if tensor.requires_grad)
+            return
         yield from self.hf.named_parameters()
         stored = self.hf.state_dict().keys()
         yield from ((name, buffer) for name, buffer in self.hf.named_buffers() if name in stored)

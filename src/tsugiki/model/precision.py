@@ -7,6 +7,9 @@
 | `pure-bf16` | bf16, rounded to nearest, as Swallow trained | bf16 | bf16 | bf16 |
 | `fp32` | fp32 | fp32 | fp32 | fp32 |
 
+With adapters (`training.lora`) the frozen base is in the format that computes, bf16 or fp32, and what is trained is
+fp32: `fp32-master` and `fp32` alone then have a meaning.
+
 In each of them the softmax of the loss is fp32, and RoPE's `inv_freq` stays fp32, as transformers computes it.
 Why the default: of weights drawn from N(0, 0.02) a bf16 Adam step of 2e-5 moves about 30 %, one of 1e-6 about
 2 %, and norm weights near 1 never move.

@@ -9,6 +9,8 @@
 Gradients are **summed** over processes: the loss is divided by the global count of targets before its backward.
 """
 
+from typing import Any
+
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -56,7 +58,7 @@ def shard_model(root: nn.Module, hf: PreTrainedModel, mesh: DeviceMesh, precisio
     policy = precision.policy()
     for block in find_blocks(hf):
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    for tower in _towers_beside_the_decoder(hf):
+    for tower in towers_beside_the_decoder(hf):
         fully_shard(tower, mesh=mesh, mp_policy=policy)
     embedding, head = hf.get_input_embeddings(), hf.get_output_embeddings()
     if head is not None and not is_tied(hf):
@@ -87,7 +89,22 @@ def is_tied(hf: PreTrainedModel) -> bool:
     head, embedding = hf.get_output_embeddings(), hf.get_input_embeddings()
     if head is None or embedding is None:
         return False
-    return getattr(head, "weight", None) is embedding.weight
+    return getattr(inner_layer(head), "weight", None) is inner_layer(embedding).weight
+
+
+def inner_layer(module: nn.Module) -> Any:
+    """The plain layer inside of what peft has put around it (`adapters.py`): the base's, or its copy that is trained.
+    Any other module as it is."""
+    while True:
+        parts = dict(module.named_children())
+        if "modules_to_save" in parts:
+            (module,) = parts["modules_to_save"].children()
+        elif "token_adapter" in parts:
+            module = parts["token_adapter"]
+        elif "base_layer" in parts:
+            module = parts["base_layer"]
+        else:
+            return module
 
 
 def reshard(root: nn.Module) -> None:
@@ -106,7 +123,7 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _towers_beside_the_decoder(hf: PreTrainedModel) -> list[nn.Module]:
+def towers_beside_the_decoder(hf: PreTrainedModel) -> list[nn.Module]:
     """Modules of a multimodal model that hold no part of the text model: never gathered while training on text."""
     decoder = hf.get_decoder() if hasattr(hf, "get_decoder") else None
     if decoder is None or decoder is hf:

@@ -17,7 +17,8 @@ from tsugiki.folders import made_anew, only_one, tidy
 from tsugiki.licence import Licence, find_licence
 from tsugiki.metrics_file import ValidationLine, read_metrics, require_logged
 from tsugiki.model.device import DTYPES
-from tsugiki.model.export import PREFIX, check_output, read_weights, write_model
+from tsugiki.model.export import check_output, read_weights, write_model
+from tsugiki.model.merge import PREFIX, base_of
 from tsugiki.moved import found_at
 from tsugiki.origin_file import read_origins
 from tsugiki.printable import one_line
@@ -125,6 +126,8 @@ def base_licence(run: Path, recipe: Recipe, say: Say) -> Licence | None:
 def _require_room(checkpoint: Path, output: Path, dtype: str) -> None:
     tensors = read_manifest(checkpoint)["tensors"]
     numbers = sum(math.prod(entry["shape"]) for name, entry in tensors.items() if name.startswith(PREFIX))
+    base = base_of(checkpoint)
+    numbers += base["parameters"] if base is not None else 0
     needed, free = numbers * DTYPES[dtype].itemsize + BESIDE_WEIGHTS, free_bytes(output)
     if needed > free:
         raise StorageError(

@@ -1,13 +1,13 @@
 """Model FLOPs of a token and the peak of the device, from which MFU (model FLOPs utilisation) follows.
 
-    FLOPs a trained token = 6 · N + 12 · L · d · s
+    FLOPs a trained token = 6 · N + 4 · F + 12 · L · d · s
 
 N: parameters that multiply every token: all matrices but the input embedding (a tied head counts once, as head);
-of a mixture of experts only the share that a token visits. L layers, d = heads · head size, s sequence length: the
-attention term of PaLM (arXiv 2204.02311, appendix B), without a discount for the causal half. A model without
-attention heads (Mamba) has no such term; of heads whose queries and values differ in size (DeepSeek) their mean counts.
-Recomputed activations do not count. MFU = tokens a second and device · FLOPs a token / peak of the device in dense
-bf16.
+of a mixture of experts only the share that a token visits. F: such matrices frozen beside adapters, which pass
+gradients on and get none. L layers, d = heads · head size, s sequence length: the attention term of PaLM (arXiv
+2204.02311, appendix B), without a discount for the causal half. A model without attention heads (Mamba) has no such
+term; of heads whose queries and values differ in size (DeepSeek) their mean counts. Recomputed activations do not
+count. MFU = tokens a second and device · FLOPs a token / peak of the device in dense bf16.
 """
 
 import re
@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+
+from tsugiki.model.adapters import is_trained
+from tsugiki.model.shard import inner_layer, is_tied, towers_beside_the_decoder
 
 # Dense bf16 tensor peak in FLOP/s by a piece of the device's name: NVIDIA data sheets, without sparsity.
 PEAKS = {
@@ -34,15 +37,22 @@ PEAKS = {
 def flops_per_token(model: PreTrainedModel, sequence_length: int) -> float:
     """Model FLOPs of one trained token (forward and backward) of a Hugging Face causal LM."""
     text = model.config.get_text_config()
-    head = model.get_output_embeddings()
-    matrices: float = sum(
-        parameter.numel() * _visited_share(name, text)
-        for name, parameter in model.named_parameters()
-        if parameter.ndim >= 2 and parameter is not model.get_input_embeddings().weight and parameter.requires_grad
-    )
-    if head is not None and head.weight is model.get_input_embeddings().weight:
-        matrices += head.weight.numel()
-    return 6.0 * matrices + 12.0 * text.num_hidden_layers * _attention_width(text) * sequence_length
+    head, embedding = model.get_output_embeddings(), inner_layer(model.get_input_embeddings()).weight
+    multiplied = {name: p for name, p in model.named_parameters() if p.ndim >= 2 and p is not embedding}
+    beside = any(is_trained(name) for name in multiplied)  # adapters: what is frozen computes, but for unread originals
+    outside = {id(p) for tower in towers_beside_the_decoder(model) for p in tower.parameters()}
+    trained = frozen = 0.0
+    for name, parameter in multiplied.items():
+        if parameter.requires_grad:
+            trained += parameter.numel() * _visited_share(name, text)
+        elif beside and id(parameter) not in outside and ".original_module." not in name:
+            frozen += parameter.numel() * _visited_share(name, text)
+    if head is not None and is_tied(model):
+        if embedding.requires_grad or not beside:
+            trained += embedding.numel()
+        else:
+            frozen += embedding.numel()
+    return 6.0 * trained + 4.0 * frozen + 12.0 * text.num_hidden_layers * _attention_width(text) * sequence_length
 
 
 def _attention_width(config: Any) -> float:

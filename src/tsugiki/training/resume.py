@@ -22,6 +22,7 @@ def require_same_run(run: "Run", found: Found) -> None:
     if found.state["tokenizer"] != run.tokenizer.fingerprint:
         raise RecipeError(f"cannot continue {found.path}: the tokenizer's files have changed since it was written")
     _compare_data(run, found)
+    _compare_bases(run, found)
     changes = on_first_rank(lambda: _base_changes(run), run.processes.control)
     if changes:
         raise RecipeError(f"cannot continue {run.recipe.run_dir}: {changes}")
@@ -63,6 +64,16 @@ def _compare_data(run: "Run", found: Found) -> None:
                 f"cannot continue {found.path}: source {name} was prepared anew from other text or with other "
                 "settings; give the old inputs, or start a new run in another run_dir"
             )
+
+
+def _compare_bases(run: "Run", found: Found) -> None:
+    """Adapters fit the base that they were trained beside, and no other."""
+    if run.model.adapters is not None and run.model.adapters.base != found.state["base"]["digest"]:
+        raise RecipeError(
+            f"cannot continue {found.path}: the weights in {run.model_folder} are not those of the base that its "
+            f"adapters were trained beside (then in {found.state['base']['folder']}); give that base in "
+            "model.name_or_path"
+        )
 
 
 def _base_changes(run: "Run") -> str | None:

@@ -26,6 +26,7 @@ from tsugiki.errors import RecipeError, StorageError
 from tsugiki.files import explain_os_error
 from tsugiki.model.load import load_model
 from tsugiki.model.loss import TrainingModel
+from tsugiki.model.merge import describe_base
 from tsugiki.model.ranks import on_first_rank
 from tsugiki.model.shard import make_mesh
 from tsugiki.recipe import Recipe
@@ -152,7 +153,18 @@ class Run:
             "world_size": self.processes.world,
             "model_files": "model",
             "versions": software_versions(),
+            **self._base(),
         }
+
+    def _base(self) -> dict[str, Any]:
+        """What a checkpoint of adapters says of the frozen base, which it does not hold."""
+        adapters = self.model.adapters
+        if adapters is None:
+            return {}
+        folder = self.model_folder
+        assert folder is not None  # `recipe_checks` has refused an architecture
+        name = None if self.recipe.vocabulary is not None else self.recipe.model.name_or_path
+        return {"base": describe_base(adapters, folder, self.recipe.run_dir, name)}
 
 
 def use_deterministic_kernels() -> None:
@@ -173,8 +185,12 @@ def open_run(
     processes: Processes,
     stop: StopRequest,
     say: Say,
+    new_rows: Sequence[int] = (),
 ) -> Run:
-    """Build the run and bring it to where its newest whole checkpoint stands (step 0 without one)."""
+    """Build the run and bring it to where its newest whole checkpoint stands (step 0 without one).
+
+    new_rows: ids of the pieces that the base's own tokenizer has not, for `training.lora.new_rows`.
+    """
     errors = launch_errors(recipe, processes.world)
     if errors:
         raise RecipeError("\n".join(errors))
@@ -198,6 +214,8 @@ def open_run(
         loss_chunk_tokens=training.loss_chunk_tokens,
         seed=recipe.seed,
         router_coefficient=training.router_aux_loss_coef,
+        lora=training.lora,
+        new_rows=new_rows,
     )
     optimizer = Optimizer(
         dict(model.named_hf_parameters()),

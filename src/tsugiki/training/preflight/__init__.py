@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tsugiki.errors import ModelError, TsugikiError
 from tsugiki.files import write_json
 from tsugiki.printable import one_line
-from tsugiki.training.preflight import attention, data, gradients, labels, optimizer, weights
+from tsugiki.training.preflight import attention, data, gradients, labels, optimizer, paths, weights
 from tsugiki.training.preflight.bench import Bench, finish_forward, nothing_changed
 from tsugiki.training.preflight.report import Entry, Finding, Report, fail
 from tsugiki.training.run import Run
@@ -35,6 +35,7 @@ class Probe(NamedTuple):
 
 
 DEFECT = "Do not train: this is a defect of the training code or of the model's class, please report it"
+REACHED = "Name in training.lora only what text reaches; if it does, this is a defect of the training code: report it"
 PREPARE = "Run tsugiki prepare again with this tokenizer (remove the source's folder if its files were changed)"
 
 PROBES = (
@@ -59,6 +60,7 @@ PROBES = (
     Probe("accumulation", gradients.accumulation, DEFECT, True),
     Probe("clipping", gradients.clipping, DEFECT, True),
     Probe("router_loss", gradients.router_loss, "Set training.router_aux_loss_coef, or report a defect", True),
+    Probe("gradient_paths", paths.gradient_paths, REACHED, True),
     Probe("decay_groups", optimizer.decay_groups, DEFECT),
     Probe("schedule", optimizer.schedule, DEFECT),
     Probe("movable_weights", weights.movable_weights, "training.precision: fp32-master moves them all"),

@@ -25,12 +25,13 @@ from torch.distributed.tensor import DTensor
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.model.precision import Precision, get_precision
-from tsugiki.model.shard import local, reshard
+from tsugiki.model.shard import inner_layer, local, reshard
 from tsugiki.model.transforms import Transform
 from tsugiki.training import loop
 from tsugiki.training.batches import MicroBatch, StepBatch, read_step
 from tsugiki.training.metrics import StepRecord
 from tsugiki.training.optimizer import Optimizer
+from tsugiki.training.preflight.frozen_head import gradient_of_logits
 from tsugiki.training.run import Run
 
 STRIDED = 4096
@@ -114,7 +115,7 @@ class Bench:
     @property
     def vocabulary(self) -> int:
         """Rows of the input embeddings."""
-        return self.hf.get_input_embeddings().weight.shape[0]
+        return inner_layer(self.hf.get_input_embeddings()).weight.shape[0]
 
     @property
     def sequence_length(self) -> int:
@@ -232,16 +233,20 @@ class Bench:
 
     @cached_property
     def labelled(self) -> "HeadGradient | None":
-        """dL/dlogits at each position of two windows, read off one real step. None when the head is not trained.
+        """dL/dlogits at each position of two windows, read off one real step. None where no gradient reaches the head.
 
         The hidden state of token i is replaced by the i-th unit vector (times a small number, and added to zero
         times the real one, so that the backward pass runs through the whole model as ever). The gradient of the
         output weight, sum over i of dL/dlogits_i h_i, then has dL/dlogits_i as its column i, whatever computes the
-        loss, chunked or fused, and whatever scaling or cap lies behind the output layer.
+        loss, chunked or fused, and whatever scaling or cap lies behind the output layer. Of a frozen one it is told
+        from the gradient of these inputs (`frozen_head.py`).
         """
-        weight: Any = getattr(self.head, "weight", None)
+        if self.head is None:
+            return None
+        layer = inner_layer(self.head)
+        weight: Any = getattr(layer, "weight", None)
         names = [name for name, parameter in self.run.optimizer.parameters.items() if parameter is weight]
-        if not names:
+        if not names and self.run.model.adapters is None:
             return None
         width = weight.shape[1]
         length = min(LENGTH // 2, self.sequence_length, width // 2)
@@ -251,10 +256,13 @@ class Bench:
 
         def one_by_one(hidden: Tensor) -> Tensor:
             basis = torch.eye(tokens, width, device=hidden.device, dtype=hidden.dtype) * HeadGradient.SIZE
-            return hidden * 0 + basis.reshape(hidden.shape)
+            replaced = hidden * 0 + basis.reshape(hidden.shape)
+            if not names and replaced.requires_grad:
+                replaced.register_hook(lambda gradient: kept.append(gradient.detach().reshape(tokens, width)))
+            return replaced
 
         def look(parameters: Mapping[str, nn.Parameter]) -> None:
-            gradient = parameters[names[0]].grad
+            gradient = parameters[names[0]].grad if names else None
             if gradient is not None:
                 kept.append(whole(gradient[:, :tokens]).to(torch.float32, copy=True))  # before it is clipped in place
 
@@ -265,11 +273,15 @@ class Bench:
         width = min(length + 3, self.sequence_length + 1 - int(begins.max()))
         windows = zip(self.store_windows(np.arange(2)), begins.tolist(), strict=True)
         expected = np.stack([window.tokens[begin : begin + width] for window, begin in windows])
-        bias = getattr(self.head, "bias", None)
-        return HeadGradient(
-            kept[0] if kept else torch.zeros(weight.shape[0], tokens), micro.targets, target_weights(micro), expected,
-            torch.zeros(weight.shape[0]) if bias is None else whole(bias.detach()).float().cpu(),
-        )  # fmt: skip
+        bias = getattr(layer, "bias", None)
+        at_zero = torch.zeros(weight.shape[0]) if bias is None else whole(bias.detach()).float().cpu()
+        if not names:
+            if not kept:
+                return None
+            pull = over_ranks(-kept[0].to("cpu", torch.float32))
+            kept = [gradient_of_logits(pull, self.head, at_zero) * HeadGradient.SIZE]
+        found = kept[0] if kept else torch.zeros(weight.shape[0], tokens)
+        return HeadGradient(found, micro.targets, target_weights(micro), expected, at_zero)
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,9 @@ def dropout(bench: Bench) -> Finding:
         measured += f", two others by {noise[1]:.1e}"
     if rates:
         measured += "; " + ", ".join(f"{name} {rate:g}" for name, rate in list(rates.items())[:4])
+    lora = bench.run.recipe.training.lora
+    if lora is not None and lora.dropout and all(".lora_dropout." in name for name in rates):
+        return ok(f"{measured}: what training.lora.dropout asks for, and nothing else")
     return judge(len(noise) == 1 or noise[0] <= 4 * noise[1], measured, "equal: no dropout")
 
 

@@ -5,14 +5,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from tsugiki.files import read_json
+from tsugiki.model.adapters import base_name, is_trained
 from tsugiki.model.device import matmul_seconds
 from tsugiki.model.safe_config import build_config, clean_config
-from tsugiki.model.shard import is_tied, local
+from tsugiki.model.shard import inner_layer, is_tied, local
 from tsugiki.model.weight_files import read_headers
 from tsugiki.training.preflight.bench import Bench, over_ranks, strided
+from tsugiki.training.preflight.frozen_head import first_row
 from tsugiki.training.preflight.optimizer import describe_peak
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
 
@@ -21,8 +22,9 @@ SLOW_BF16 = 4.0
 
 
 def file_weights(bench: Bench) -> Finding:
-    """Rows of every tensor of the model's files equal the rows that this rank will train."""
-    if bench.run.step > 0:
+    """Rows of every tensor of the model's files equal the rows that this rank will train, or train beside."""
+    adapters = bench.run.model.adapters
+    if bench.run.step > 0 and adapters is None:
         return ok("weights are those of the checkpoint, whose files were verified by digest")
     folder = bench.run.model_folder
     if folder is None:
@@ -33,7 +35,8 @@ def file_weights(bench: Bench) -> Finding:
             f"{folder} holds no safetensors that this process can read, so values were not compared",
             explains_itself=True,
         )
-    names = dict(bench.hf.named_parameters(remove_duplicate=False))
+    names = {base_name(name): parameter for name, parameter in bench.hf.named_parameters(remove_duplicate=False)
+             if adapters is None or not is_trained(name)}  # fmt: skip
     compared, different = 0, []
     for name, path in files.items():
         same = _same_rows(path, name, names[name]) if name in names else None
@@ -65,7 +68,8 @@ def tied(bench: Bench) -> Finding:
             one == expected, f"input and output embeddings are {says}", "tied" if expected else "untied, as configured"
         )
     files = tensor_files(folder)
-    own = {name for name, p in bench.hf.named_parameters(remove_duplicate=False) if p is bench.head.weight}
+    weight = inner_layer(bench.head).weight
+    own = {base_name(name) for name, p in bench.hf.named_parameters(remove_duplicate=False) if p is weight}
     stored = [name for name in (*own, *HEAD_NAMES) if name in files and "embed" not in name.replace("embed_out", "")]
     if not files or (stored and one):
         return ok(f"input and output embeddings are {says}")
@@ -76,10 +80,15 @@ def tied(bench: Bench) -> Finding:
 
 
 def formats(bench: Bench) -> Finding:
-    """Every weight is in the number format of the preset; buffers of RoPE are fp32."""
-    wanted = bench.precision.parameters
+    """Every weight is in the number format of the preset, adapters in fp32 beside a base in theirs; buffers of RoPE are
+    fp32."""
+    adapters = bench.run.model.adapters
+    wanted = bench.precision.parameters if adapters is None else torch.float32
+    base = adapters.dtype if adapters is not None else wanted
     found: dict[str, int] = {}
+    as_wanted = True
     for _, parameter in bench.run.model.named_hf_parameters():
+        as_wanted &= parameter.dtype == (wanted if adapters is None or parameter.requires_grad else base)
         kind = str(parameter.dtype).removeprefix("torch.")
         found[kind] = found.get(kind, 0) + parameter.numel()
     rounded = [
@@ -88,8 +97,9 @@ def formats(bench: Bench) -> Finding:
     measured = ", ".join(f"{kind} {count:,}" for kind, count in sorted(found.items()))
     if rounded:
         measured += f"; {rounded[0]} is not fp32"
-    name = str(wanted).removeprefix("torch.")
-    return judge(set(found) == {name} and not rounded, measured, f"{name} ({bench.precision.name})")
+    name, of_base = (str(kind).removeprefix("torch.") for kind in (wanted, base))
+    expected = name if adapters is None else f"{name} trained, {of_base} frozen"
+    return judge(as_wanted and not rounded, measured, f"{expected} ({bench.precision.name})")
 
 
 def movable_weights(bench: Bench) -> Finding:
@@ -153,9 +163,9 @@ def bf16_speed(bench: Bench) -> Finding:
 
 def tensor_class(bench: Bench, name: str, parameter: nn.Parameter) -> str:
     """embedding, head, bias, norm or matrix, by module and shape."""
-    if parameter is bench.hf.get_input_embeddings().weight:
+    if parameter is inner_layer(bench.hf.get_input_embeddings()).weight:
         return "embedding"
-    if bench.head is not None and parameter is getattr(bench.head, "weight", None):
+    if bench.head is not None and parameter is getattr(inner_layer(bench.head), "weight", None):
         return "head"
     if parameter.ndim >= 2:
         return "matrix"
@@ -181,22 +191,11 @@ def _same_rows(path: Path, name: str, parameter: nn.Parameter) -> bool | None:
             return None
         if ours.ndim == 0 or len(ours) == 0:
             return True
-        first = _first_row(parameter)
+        first = first_row(parameter)
         rows = sorted({0, len(ours) // 2, len(ours) - 1})
         return all(
             torch.equal(part[first + row : first + row + 1].to(ours.dtype), ours[row : row + 1].cpu()) for row in rows
         )
-
-
-def _first_row(parameter: Tensor) -> int:
-    """Where this rank's rows of a tensor begin: rows are cut into equal chunks, rounded up."""
-    if not isinstance(parameter, DTensor):
-        return 0
-    for dimension, placement in enumerate(parameter.placements):
-        if placement.is_shard(0):
-            chunk = -(-parameter.shape[0] // parameter.device_mesh.size(dimension))
-            return chunk * parameter.device_mesh.get_local_rank(dimension)
-    return 0
 
 
 def _architecture_ties(architecture: dict[str, Any]) -> bool:
