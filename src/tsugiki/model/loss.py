@@ -161,9 +161,7 @@ class TrainingModel(nn.Module):
                 rows, chosen = rows.index_select(0, index), chosen.index_select(0, index)
                 counting = None if counting is None else counting.index_select(0, index)
             weight, bias = head_weights(head)  # not before: FSDP has gathered them now
-            total, of_tokens = chunked_cross_entropy(
-                rows, weight, bias, chosen, transform, self.chunk_tokens, counting
-            )
+            total, of_tokens = chunked_cross_entropy(rows, weight, bias, chosen, transform, self.chunk_tokens, counting)
             if len(scored) < len(flat):
                 losses.index_copy_(0, index, of_tokens)
             else:
