@@ -19,7 +19,7 @@ from tsugiki import __version__, cli_chat, cli_evaluation, cli_experiments, cli_
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error
 from tsugiki.recipe_secrets import hide_secrets
-from tsugiki.terminal import console, end, plain, say, stage_group
+from tsugiki.terminal import console, end, plain, say, say_styled, stage_group
 from tsugiki.training.signals import Interrupted, interruptible
 
 VERBS = (
@@ -160,7 +160,7 @@ def validate(
     checked = _load(recipe, overrides, check_files=not schema)
     if not schema:
         for line in preview_samples(checked, samples):
-            say(line)
+            _show_line(line)
         if checked.model.architecture is not None:  # last, since it takes seconds to import transformers
             from tsugiki.model.safe_config import check_architecture
 
@@ -333,7 +333,15 @@ def sample(
     from tsugiki.preview import show_sample
 
     for line in show_sample(_load(recipe, overrides), number):
-        say(line)
+        _show_line(line)
+
+
+def _show_line(line: Any) -> None:
+    """A line of a sample: text, or a `MarkedLine`, whose colours a terminal that has none shows as brackets."""
+    if isinstance(line, str) or console.color_system is None:
+        say(str(line))
+    else:
+        say_styled(line.styled())
 
 
 @app.command()

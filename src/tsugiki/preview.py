@@ -6,7 +6,7 @@ temporary store, so that validating needs no preparing.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tsugiki.corpus.audit import describe_sample, render_sample
+from tsugiki.corpus.audit import ChatReading, describe_sample, render_sample
+from tsugiki.corpus.chat_source import chat_tokenizer, conversation_encoder
+from tsugiki.corpus.conversation_excerpt import Extent, excerpt_store, template_segments
+from tsugiki.corpus.conversation_text import MarkedLine
 from tsugiki.corpus.fingerprint import boundaries
 from tsugiki.corpus.held_out import below, check_held_out, enough_to_hold_out, held_out_draw
 from tsugiki.corpus.inputs import SourceDocuments
@@ -47,6 +50,7 @@ class _Excerpt:
 
     train: TokenStore
     manifest: Any
+    documents: SourceDocuments
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class _Files:
     files: list[dict[str, Any]]
 
 
-def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
+def preview_samples(recipe: Recipe, count: int) -> Iterator[str | MarkedLine]:
     """Lines that show the first `count` training samples, inputs beside targets, and the planned shares."""
     if recipe.vocabulary is not None and not is_made(recipe):
         yield "vocabulary not extended with these settings yet: samples are shown as the base's tokenizer divides them"
@@ -71,10 +75,36 @@ def preview_samples(recipe: Recipe, count: int) -> Iterator[str]:
                 yield f"data       {plan}"
         else:
             yield "data       not prepared yet: the samples below come from the first documents of each source"
-        reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
+            for name, excerpt in sources.items():
+                bad, seen = sum(excerpt.documents.bad.values()), excerpt.documents.seen
+                if bad:
+                    first = excerpt.documents.bad_examples[0]
+                    yield f"data       {name}: {bad:,} of the first {seen:,} documents cannot be used, first {first}"
+        reader, chat = _reader(recipe, sources, mixture), _chat_reading(recipe, tokenizer, sources)
         for sample in mixture.sample_numbers(range(count)).tolist():
             yield ""
-            yield from render_sample(describe_sample(reader, tokenizer, sample))
+            yield from render_sample(describe_sample(reader, tokenizer, sample, chat))
+
+
+def _reader(recipe: Recipe, sources: Mapping[str, Any], mixture: Mixture) -> WindowReader:
+    """What reads samples as training will."""
+    weights = {name: source.loss_weight for name, source in recipe.data.sources.items()}
+    return WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents, weights)
+
+
+def _chat_reading(recipe: Recipe, tokenizer: TextTokenizer, sources: Mapping[str, Any]) -> ChatReading | None:
+    """What shows the conversations of a recipe that has some."""
+    if not recipe.has_chat:
+        return None
+
+    def segments(name: str, conversations: Sequence[int]) -> Any:
+        files = [str(entry["path"]) for entry in sources[name].manifest.files]
+        return template_segments(
+            conversation_encoder(recipe, name, tokenizer.folder), recipe.data.sources[name], sources[name].train,
+            files, conversations,
+        )  # fmt: skip
+
+    return ChatReading(chat_tokenizer(tokenizer.folder), segments)
 
 
 def _require_rows(recipe: Recipe, tokenizer: TextTokenizer) -> None:
@@ -97,13 +127,15 @@ def _require_rows(recipe: Recipe, tokenizer: TextTokenizer) -> None:
         )
 
 
-def show_sample(recipe: Recipe, number: int) -> Iterator[str]:
+def show_sample(recipe: Recipe, number: int) -> Iterator[str | MarkedLine]:
     """Lines that show global sample `number` of the prepared data: documents by file and line, text, targets."""
     tokenizer = load_tokenizer(recipe)
     sources = open_prepared(recipe, tokenizer)
     mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
-    reader = WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents)
-    yield from render_sample(describe_sample(reader, tokenizer, number), characters=4000)
+    audit = describe_sample(
+        _reader(recipe, sources, mixture), tokenizer, number, _chat_reading(recipe, tokenizer, sources)
+    )
+    yield from render_sample(audit, characters=4000)
 
 
 @contextmanager
@@ -127,12 +159,15 @@ def _open(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator[tupl
 def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, count: int, folder: Path) -> _Excerpt:
     """A source's first documents: as many tokenised, each whole, as fill the windows that may be shown; the others are
     read alone, for what cannot be used and for the held-out part."""
-    before, after = boundaries(recipe, tokenizer)
     documents = SourceDocuments(recipe, name, folder / f"{name}.left-out")
-    writer = StoreWriter(folder / name, tokenizer.vocabulary_size)
     length = recipe.data.sequence_length
     wanted = max(count, 1) * length  # and one token more, the last target
     most = max(PREVIEW_CHARACTERS, CHARACTERS_A_TOKEN * length)
+    if recipe.data.sources[name].is_chat:
+        extent = Extent(PREVIEW_DOCUMENTS, wanted, most)
+        return _as_prepared(excerpt_store(recipe, tokenizer, documents, folder / name, extent), documents)
+    before, after = boundaries(recipe, tokenizer)
+    writer = StoreWriter(folder / name, tokenizer.vocabulary_size)
     taken = characters = filled = 0
     draws: list[tuple[int, int]] = []
     for file, _, line, text in (item for batch in documents.batches() for item in batch):
@@ -155,5 +190,9 @@ def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, count: int, fo
     if not taken:
         raise DataError(f"source {name}: no document can be read from it")
     writer.close()
+    return _as_prepared(TokenStore(folder / name), documents)
+
+
+def _as_prepared(store: TokenStore, documents: SourceDocuments) -> _Excerpt:
     files = [{"name": file.name, "path": str(getattr(file, "path", file.name))} for file in documents.files]
-    return _Excerpt(TokenStore(folder / name), _Files(files))
+    return _Excerpt(store, _Files(files), documents)

@@ -2,11 +2,13 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.segment import Segment, Segments
+from rich.style import Style
 from typer.core import TyperGroup
 
 from tsugiki.printable import printable
@@ -31,6 +33,12 @@ def say(text: str) -> None:
     """Print plain text: what comes from recipes, corpora and models is never read as markup, steers no terminal, and
     keeps its tabs."""
     console.print(plain(text))
+
+
+def say_styled(parts: Iterable[tuple[str, str]]) -> None:
+    """Print a line whose parts have styles, as rich names them; the text is plain, as that of `say`."""
+    segments = [Segment(printable(text, KEPT), Style.parse(style)) for text, style in parts]
+    console.print(Segments([*segments, Segment.line()]))
 
 
 def plain(text: str, *, end_line: bool = True) -> Segments:

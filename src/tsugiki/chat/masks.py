@@ -67,6 +67,8 @@ class Sample:
     """[tokens], BOS included where the template writes one."""
     weights: NDArray[np.float32]
     """[tokens]: what each token counts in the loss *as a target*. The first is 0: nothing predicts it."""
+    messages: tuple[Message, ...] = ()
+    """What it was rendered from."""
 
     @property
     def digest(self) -> str:
@@ -92,6 +94,7 @@ class _Growing:
     ids: list[int]
     weights: list[float]
     turns: int = 0
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class _Turn:
     ids: list[int]
     forced: bool
     weight: float
+    messages: tuple[Message, ...]
+    """With it as the last."""
 
 
 class ConversationEncoder:
@@ -172,7 +177,7 @@ class ConversationEncoder:
             forced += turn.forced
             now.weights += [context] * (len(turn.prompt_ids) - len(now.weights))
             now.weights += [turn.weight] * (len(turn.ids) - len(turn.prompt_ids))
-            now.rendering, now.ids = turn.rendering, turn.ids
+            now.rendering, now.ids, now.messages = turn.rendering, turn.ids, turn.messages
             now.turns += 1
         every = sum(one.turns for one in grown)
         if everything or self.settings.rewritten_history == "last":
@@ -199,7 +204,7 @@ class ConversationEncoder:
         ids = np.array(grown.ids, np.int32)
         if len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_id:
             raise DataError("the conversation begins with BOS twice")
-        return Sample(ids, weights)
+        return Sample(ids, weights, grown.messages)
 
     @staticmethod
     def _goes_on(now: _Growing, turn: _Turn) -> bool:
@@ -221,7 +226,7 @@ class ConversationEncoder:
             forced = ids[: len(prompt_ids)] != prompt_ids
             if forced:
                 ids = prompt_ids + self.tokenizer.encode_after(rendering, len(prompt.text))
-            yield _Turn(rendering, prompt, prompt_ids, ids, forced, message.weight or 0.0)
+            yield _Turn(rendering, prompt, prompt_ids, ids, forced, message.weight or 0.0, messages[: number + 1])
 
     def target(self, conversation: Conversation, number: int) -> tuple[str, int, int]:
         """The whole rendering with the assistant's message `number`, and where its target begins and ends in it."""

@@ -1,16 +1,23 @@
 """What exactly is global sample g: its documents by file and line, its text, and its targets beside its inputs.
 
 `tsugiki sample` answers with it where an odd piece of text came from, and `tsugiki validate` shows a few samples before
-training, so that a wrong template, BOS, EOS or shift is seen by eye. Everything is taken from the batch that training
-would get, not computed a second time.
+training, so that a wrong template, BOS, EOS, mask or shift is seen by eye. Everything is taken from the batch that
+training would get, not computed a second time. (What of a conversation the template has added is not in a store: who
+calls says it.)
 """
 
 import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tsugiki.chat.segments import Segment
+from tsugiki.chat.tokenizer import ChatTokenizer
+from tsugiki.corpus.conversation_store import ConversationStore
+from tsugiki.corpus.conversation_text import LEGEND, MarkedLine, Span, conversation_lines, marked_spans
 from tsugiki.corpus.readable import readable
 from tsugiki.corpus.windows import IGNORE, WindowReader
 from tsugiki.errors import DataError
@@ -19,6 +26,9 @@ from tsugiki.printable import printable
 if TYPE_CHECKING:
     from tsugiki.corpus.prepared import PreparedSource
     from tsugiki.corpus.tokenizer import TextTokenizer
+
+
+UNTOLD = "; its record is not there as it was, so what the template adds is not marked"
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class Row:
     target: str  # "" where ignored
     ignored: bool
     position: int | None  # position given to the model, when documents are isolated
+    weight: float = 1.0  # of the target in the loss
 
 
 @dataclass(frozen=True)
@@ -64,10 +75,22 @@ class SampleAudit:
     documents: list[DocumentPart]
     text: str  # of all sequence_length + 1 tokens, control tokens shown
     rows: list[Row]  # sequence_length of them
+    conversations: list[list[Span]] | None = None  # of a pack, in the order of `documents`
 
 
-def describe_sample(reader: WindowReader, tokenizer: "TextTokenizer", sample: int) -> SampleAudit:
-    """Look up global sample number `sample` (from 0) as training would read it."""
+@dataclass(frozen=True)
+class ChatReading:
+    """What it takes to show conversations: their tokenizer, and what the template has added to one of them."""
+
+    tokenizer: ChatTokenizer
+    segments: Callable[[str, Sequence[int]], Sequence[list[Segment] | None]]
+    """Of conversations of a source, by their indices in its training store; None where that is not known."""
+
+
+def describe_sample(
+    reader: WindowReader, tokenizer: "TextTokenizer", sample: int, chat: ChatReading | None = None
+) -> SampleAudit:
+    """Look up global sample number `sample` (from 0) as training would read it. `chat`: where sources are chats."""
     batch = reader.read(sample)
     drawn = batch.drawn
     name = reader.mixture.names[int(drawn.source[0])]
@@ -79,10 +102,22 @@ def describe_sample(reader: WindowReader, tokenizer: "TextTokenizer", sample: in
             "" if wanted == IGNORE else readable(tokenizer, wanted),
             wanted == IGNORE,
             None if batch.positions is None else int(batch.positions[0, index]),
+            1.0 if batch.weights is None else float(batch.weights[0, index]),
         )
         for index, (given, wanted) in enumerate(zip(batch.inputs[0].tolist(), batch.targets[0].tolist(), strict=True))
     ]
     source = reader.sources[name]
+    store, conversations = source.train, None
+    if isinstance(store, ConversationStore):
+        documents = conversations_in_pack(source, store, window, length)
+        if chat is not None:
+            of_template = chat.segments(name, [part.document for part in documents])
+            conversations = [
+                marked_spans(chat.tokenizer, store.document(part.document), store.weights(part.document), segments)
+                for part, segments in zip(documents, of_template, strict=True)
+            ]
+    else:
+        documents = documents_in_window(source, window * length, length + 1)
     return SampleAudit(
         sample=sample,
         source=name,
@@ -91,16 +126,27 @@ def describe_sample(reader: WindowReader, tokenizer: "TextTokenizer", sample: in
         window=window,
         windows=reader.mixture.windows[name],
         draw=int(drawn.draw[0]),
-        documents=documents_in_window(source, window * length, length + 1),
-        text=tokenizer.decode(source.train.window(window, length).tolist()),
+        documents=documents,
+        text=tokenizer.decode(store.window(window, length).tolist()),
         rows=rows,
+        conversations=conversations,
     )
+
+
+def conversations_in_pack(
+    source: "PreparedSource", store: ConversationStore, pack: int, length: int
+) -> list[DocumentPart]:
+    """The conversations of a pack, each whole."""
+    members, starts = store.packs(length)[pack].tolist(), store.pack(pack, length).starts.tolist()
+    return [
+        _part(source, conversation, first, end - first, 0, end - first)
+        for conversation, first, end in zip(members, starts[:-1], starts[1:], strict=True)
+    ]
 
 
 def documents_in_window(source: "PreparedSource", first: int, count: int) -> list[DocumentPart]:
     """Documents that tokens first … first + count - 1 of a source's training store belong to, in their order."""
     starts = source.train.document_starts
-    origins = source.train.documents
     low = int(np.searchsorted(starts, first, side="right")) - 1
     high = min(int(np.searchsorted(starts, first + count, side="left")), source.train.document_count)
     parts = []
@@ -109,31 +155,37 @@ def documents_in_window(source: "PreparedSource", first: int, count: int) -> lis
         tokens = min(end, first + count) - max(begin, first)
         if tokens <= 0:  # a document without a token
             continue
-        path, line = None, None
-        if document < len(origins):
-            file, files = int(origins[document]["file"]), source.manifest.files
-            if file >= len(files):
-                raise DataError(
-                    f"{source.train.prefix}.documents.npy names file {file + 1} of {len(files)}: it was damaged, or is "
-                    "of another store. Remove the folder and run tsugiki prepare"
-                )
-            path, line = files[file]["path"], int(origins[document]["line"])
-        parts.append(
-            DocumentPart(document, path, line, max(begin - first, 0), tokens, max(first - begin, 0), end - begin)
-        )
+        parts.append(_part(source, document, max(begin - first, 0), tokens, max(first - begin, 0), end - begin))
     return parts
 
 
-def render_sample(audit: SampleAudit, *, rows: int = 12, characters: int = 400) -> list[str]:
-    """The audit as lines of text for a terminal.
+def _part(source: "PreparedSource", document: int, first: int, tokens: int, skipped: int, whole: int) -> DocumentPart:
+    path, line = None, None
+    origins = source.train.documents
+    if document < len(origins):
+        file, files = int(origins[document]["file"]), source.manifest.files
+        if file >= len(files):
+            raise DataError(
+                f"{source.train.prefix}.documents.npy names file {file + 1} of {len(files)}: it was damaged, or is "
+                "of another store. Remove the folder and run tsugiki prepare"
+            )
+        path, line = files[file]["path"], int(origins[document]["line"])
+    return DocumentPart(document, path, line, first, tokens, skipped, whole)
 
-    Shown are the first `rows` positions and those around the first place where a document ends, and the text's first
-    `characters` characters.
+
+def render_sample(audit: SampleAudit, *, rows: int = 12, characters: int = 400) -> list[str | MarkedLine]:
+    """The audit as lines for a terminal.
+
+    Shown are the first `rows` positions and those around the first places where a document ends or training begins,
+    and the text's first `characters` characters; of a pack, whole conversations until there are so many.
     """
-    lines = [
-        f"sample {audit.sample:,}: source {audit.source}, window {audit.window:,} of {audit.windows:,}, "
+    kind = "window" if audit.conversations is None else "pack"
+    lines: list[str | MarkedLine] = [
+        f"sample {audit.sample:,}: source {audit.source}, {kind} {audit.window:,} of {audit.windows:,}, "
         f"epoch {audit.epoch}, draw {audit.draw:,}, stage {audit.stage}"
     ]
+    if audit.conversations is not None:
+        return [*lines, *_pack(audit, audit.conversations, characters), "", *_table(audit, rows)]
     for part in audit.documents:
         extent = f"{part.tokens:,} of its {part.whole:,} tokens"
         if part.skipped:
@@ -147,11 +199,35 @@ def render_sample(audit: SampleAudit, *, rows: int = 12, characters: int = 400) 
     return lines
 
 
+def _pack(audit: SampleAudit, conversations: list[list[Span]], characters: int) -> list[str | MarkedLine]:
+    """Conversations with what is trained, and what the template adds, marked."""
+    used = sum(part.tokens for part in audit.documents)
+    trained = sum(not row.ignored for row in audit.rows)
+    headings = [
+        f"  from index {part.first:>5,}  {part.place}  {part.tokens:,} tokens{'' if _told(spans) else UNTOLD}"
+        for part, spans in zip(audit.documents, conversations, strict=True)
+    ]
+    return [
+        f"  {used:,} of {len(audit.rows):,} positions hold {len(conversations):,} conversations; {trained:,} targets",
+        LEGEND,
+        *conversation_lines(headings, conversations, characters),
+    ]
+
+
+def _told(spans: Sequence[Span]) -> bool:
+    return any(span.added for span in spans)
+
+
 def _table(audit: SampleAudit, count: int) -> list[str]:
     """Inputs beside targets; "…" stands for positions left out."""
     shown = set(range(min(count, len(audit.rows))))
-    if len(audit.documents) > 1:
-        border = audit.documents[1].first
+    borders = [audit.documents[1].first] if len(audit.documents) > 1 else []
+    if audit.conversations is not None:
+        trained = [row.index for row in audit.rows if not row.ignored]
+        ends = [one for one, following in pairwise(trained) if following != one + 1]
+        borders = [*trained[:1], *(ends or trained[-1:])[:1]]
+        shown = set(range(min(2, len(audit.rows))))
+    for border in borders:
         shown |= set(range(max(border - 3, 0), min(border + 3, len(audit.rows))))
     with_positions = audit.rows[0].position is not None
     width = max([5, *(display_width(audit.rows[index].input) for index in shown)])
@@ -163,7 +239,8 @@ def _table(audit: SampleAudit, count: int) -> list[str]:
             lines.append(f"  {'…':>6}")
         row = audit.rows[index]
         place = f"  {row.index:>6}  {row.position:>8}  " if with_positions else f"  {row.index:>6}  "
-        lines.append(f"{place}{_pad(row.input, width)}  {'(not a target)' if row.ignored else row.target}")
+        weight = f"  (weight {row.weight:g})" if row.weight not in (0, 1) else ""
+        lines.append(f"{place}{_pad(row.input, width)}  {'(not a target)' if row.ignored else row.target + weight}")
         last = index
     if last != len(audit.rows) - 1:
         lines.append(f"  {'…':>6}")

@@ -52,7 +52,7 @@ def write_conversations(
                 dropped.append(f"{documents.files[file].path}:{record.line}: {record.detail}")
             del dropped[EXAMPLES:]
     documents.check()
-    _require_few_dropped(name, counts, length, dropped)
+    require_few_dropped(name, counts, length, dropped)
     manifest = SourceManifest(
         name=name, fingerprint=fingerprint(recipe, name, tokenizer, documents.records),
         tokenizer_fingerprint=tokenizer.fingerprint, vocabulary_size=tokenizer.vocabulary_size, add_bos=False,
@@ -71,7 +71,7 @@ def write_conversations(
     return manifest
 
 
-def _require_few_dropped(name: str, counts: ChatCounts, length: int, examples: list[str]) -> None:
+def require_few_dropped(name: str, counts: ChatCounts, length: int, examples: list[str]) -> None:
     """Raise DataError where so many exchanges are too long that what is left is another data set."""
     exchanges = counts.turns + counts.turns_left_out + counts.exchanges_dropped
     if counts.exchanges_dropped > MOST_DROPPED * exchanges:

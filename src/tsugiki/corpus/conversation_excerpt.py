@@ -1,0 +1,131 @@
+"""Conversations shown before training: the first ones of a source that is not prepared, and what of any of them the
+template has added, for which its record is read again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tsugiki.chat.counts import Counts as ChatCounts
+from tsugiki.chat.masks import ConversationEncoder
+from tsugiki.chat.segments import Segment, segments
+from tsugiki.corpus.chat_source import conversation_encoder
+from tsugiki.corpus.compression import FileDigest
+from tsugiki.corpus.conversation_store import ConversationStore, ConversationWriter
+from tsugiki.corpus.conversation_work import ConversationWork, read_record
+from tsugiki.corpus.held_out import CONVERSATIONS_MINIMUM, below, check_held_out, enough_to_hold_out
+from tsugiki.corpus.inputs import SourceDocuments
+from tsugiki.corpus.pack_table import make_packs
+from tsugiki.corpus.prepare_chat import require_few_dropped
+from tsugiki.corpus.prepared import Counts
+from tsugiki.corpus.readers import format_of, read_documents
+from tsugiki.corpus.records import BadRecord
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import DataError, TsugikiError
+from tsugiki.recipe import Recipe, SourceSection
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of a source is looked at: `records` and `tokens` at least, about `size` bytes of text at most."""
+
+    records: int
+    tokens: int
+    size: int
+
+
+def excerpt_store(
+    recipe: Recipe, tokenizer: TextTokenizer, documents: SourceDocuments, prefix: Path, extent: Extent
+) -> ConversationStore:
+    """A store, with packs, of a source's first conversations. Where that is the whole source it is judged as preparing
+    will. Raises DataError where it cannot be used."""
+    name, length = documents.name, recipe.data.sequence_length
+    work = ConversationWork(name, conversation_encoder(recipe, name, tokenizer.folder))
+    writer = ConversationWriter(prefix, tokenizer.vocabulary_size)
+    work.start()
+    counts, dropped, found = ChatCounts(), list[str](), list[np.ndarray]()
+    filled = size = 0
+    for batch in documents.batches():
+        rendered = work(batch)
+        for file, record in rendered.bad:
+            documents.count_bad(file, record)
+        dropped += [f"{documents.files[file].path}:{record.line}: {record.detail}" for file, record in rendered.dropped]
+        records = rendered.records
+        writer.add(records, np.cumsum(records["length"], dtype=np.int64) - records["length"], rendered.payload)
+        counts += rendered.counts
+        found.append(records)
+        filled, size = filled + int(records["tokens"].sum()), size + int(records["bytes"].sum())
+        if (documents.seen >= extent.records and filled > extent.tokens) or size >= extent.size:
+            break
+    else:
+        documents.check()
+        require_few_dropped(name, counts, length, dropped)
+        share, every = recipe.held_out_share(name), np.concatenate(found)
+        chosen = every[below(every["draw"], share)]
+        if share > 0:
+            held_out = Counts(documents=len(chosen), bytes=int(chosen["bytes"].sum()))
+            smallest = enough_to_hold_out(every, CONVERSATIONS_MINIMUM)
+            check_held_out(name, held_out, smallest, CONVERSATIONS_MINIMUM)
+    if not filled:
+        first = documents.bad_examples[0] if documents.bad_examples else "all are too long"
+        raise DataError(f"source {name}: no conversation can be read from it. {first}")
+    writer.close()
+    store = ConversationStore(prefix)
+    make_packs(store, length)
+    return store
+
+
+def template_segments(
+    encoder: ConversationEncoder,
+    source: SourceSection,
+    store: ConversationStore,
+    files: Sequence[str],
+    conversations: Sequence[int],
+) -> list[list[Segment] | None]:
+    """What of conversations of a store, by index, the template has added, and what messages say. `files`: the paths
+    that the store's were read from. None where a record is not there any more, or not what it was."""
+    places = [(int(row["file"]), int(row["line"])) for row in store.documents[np.array(conversations, np.int64)]]
+    records = {
+        file: _records(source, Path(files[file]), {line for other, line in places if other == file})
+        for file in {file for file, _ in places}
+    }
+    return [
+        _segments(encoder, store, index, records[file].get(line))
+        for index, (file, line) in zip(conversations, places, strict=True)
+    ]
+
+
+def _records(source: SourceSection, path: Path, lines: set[int]) -> dict[int, str]:
+    """The records of some lines of a file, as JSON."""
+    found: dict[int, str] = {}
+    try:
+        items = read_documents(
+            path, format=format_of(path, source.format), text_key=source.text_key, encoding=source.encoding,
+            max_bytes=2**62, digest=FileDigest(), as_records=True,
+        )  # fmt: skip
+        for item in items:
+            if item.line in lines and not isinstance(item, BadRecord):
+                found[item.line] = item.text
+            if item.line >= max(lines):
+                break
+    except TsugikiError:
+        pass  # moved, changed, or of a hub: what is trained can be shown all the same
+    return found
+
+
+def _segments(
+    encoder: ConversationEncoder, store: ConversationStore, index: int, record: str | None
+) -> list[Segment] | None:
+    conversation = None if record is None else read_record(record, 0)
+    if conversation is None or isinstance(conversation, BadRecord):
+        return None
+    part = int(store.rows[index]["part"])
+    try:
+        samples = encoder.encode(conversation).samples
+        if part >= len(samples) or not np.array_equal(samples[part].ids, store.document(index)):
+            return None
+        tools = conversation.tools or encoder.settings.tools
+        return segments(encoder.renderer, samples[part].messages, tools, conversation.template_kwargs)
+    except DataError:
+        return None
