@@ -290,7 +290,7 @@ def rows_of(page: Path, heading: str) -> dict[str, list[str]]:
 
 def test_every_option_of_evaluation_is_on_its_page():
     page = EVALUATION.read_text("utf-8")
-    for words in (["evaluate"], ["evaluate", "diff"], ["data", "fetch"]):
+    for words in (["evaluate"], ["evaluate", "diff"], ["evaluate", "judge"], ["data", "fetch"]):
         for parameter in command_named([*words, "X"] if words == ["evaluate"] else words)[0].params:
             for option in (*parameter.opts, *parameter.secondary_opts):
                 assert not option.startswith("--") or option == "--help" or f"`{option}" in page, (words, option)

@@ -1,4 +1,4 @@
-"""The verbs of evaluation: `tsugiki evaluate` with its `diff`, and `tsugiki data fetch`."""
+"""The verbs of evaluation: `tsugiki evaluate` with its `diff` and `judge`, and `tsugiki data fetch`."""
 
 import json
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from tsugiki.errors import DataError, RecipeError
-from tsugiki.recipe_evaluation import BATCH_TOKENS, DATA_DIR
+from tsugiki.recipe_evaluation import BATCH_TOKENS, DATA_DIR, INSTRUCTION_TASKS
 from tsugiki.terminal import console, say, stage_group
 
 evaluate_app = typer.Typer(
     cls=stage_group("models"),
     help="Evaluate models on tasks; compare results by item.",
     no_args_is_help=True,
-    subcommand_metavar="MODEL... | RECIPE | diff A B",
+    subcommand_metavar="MODEL... | RECIPE | diff A B | judge A B",
 )
 data_app = typer.Typer(help="Fetch the data of the evaluation tasks.", no_args_is_help=True)
 
@@ -133,6 +133,61 @@ def diff(
     from tsugiki.evaluation.show import show_diff
 
     show_diff(first, second, console, tasks=_names(tasks) or [], limit=limit, json_lines=json_lines)
+
+
+@evaluate_app.command("judge")
+def judge(
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A model, named as for evaluation, or a file of answers (.jsonl).")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    judge_url: Annotated[
+        str, typer.Option(metavar="URL", help="Address of an OpenAI-compatible server: http://localhost:8000/v1.")
+    ],
+    judge_model: Annotated[str, typer.Option(metavar="NAME", help="The model there that judges.")],
+    tasks: Annotated[
+        str, typer.Option(help="Instruction checks whose prompts are answered, with commas between.")
+    ] = "instructions_en,instructions_ja",
+    prompts: Annotated[
+        Path | None, typer.Option(help='Instead: a file of prompts, a line each: {"id": "a", "prompt": "..."}.')
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N prompts of each.", min=1)] = None,
+    data: Annotated[Path, typer.Option(help="Folder of the files of ifeval and m_ifeval_ja.")] = Path(DATA_DIR),
+    output: Annotated[Path, typer.Option(help="Folder for answers and verdicts.")] = Path("evaluation"),
+    judge_options: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help='Of each request. Default: {"temperature": 0, "max_tokens": 1024}.'),
+    ] = None,
+    parallel: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=256)] = 4,
+    timeout: Annotated[float, typer.Option(help="Seconds that an answer of the judge may take.", min=1)] = 120,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens at a time for the models.", min=1)] = BATCH_TOKENS,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32.")] = None,
+    backend: Annotated[str, typer.Option(help="hf (transformers) or vllm (where it is installed).")] = "hf",
+    template: Annotated[str | None, typer.Option(help="A chat template by name, for both models.")] = None,
+    template_kwargs: Annotated[str | None, typer.Option(metavar="JSON", help="Arguments of the chat template.")] = None,
+) -> None:
+    """Let a third model compare two models' answers, in both orders. A key is read from TSUGIKI_JUDGE_KEY alone."""
+    from tsugiki.evaluation.judge.answers import prompts_of_file, prompts_of_tasks
+    from tsugiki.evaluation.judge.endpoint import OPTIONS, Endpoint, key_from_environment
+    from tsugiki.evaluation.judge.show import judge_and_show
+    from tsugiki.evaluation.run import Settings
+    from tsugiki.progress import EvaluationProgress
+
+    names = _names(tasks) or []
+    if unknown := [name for name in names if name not in INSTRUCTION_TASKS]:
+        raise RecipeError(f"--tasks {', '.join(unknown)}: it takes {', '.join(INSTRUCTION_TASKS)}")
+    options = OPTIONS if judge_options is None else _object(judge_options, "--judge-options")
+    endpoint = Endpoint(judge_url, judge_model, options, timeout, key_from_environment())
+    settings = Settings(
+        batch_tokens=batch_tokens, dtype=dtype, backend=backend, template=template,
+        template_kwargs=_object(template_kwargs, "--template-kwargs"),
+    )  # fmt: skip
+    asked_for = [prompts_of_file(prompts, limit)] if prompts else prompts_of_tasks(names, data, limit)
+    with EvaluationProgress(console) as progress:
+        judge_and_show(
+            (first, second), asked_for, settings, endpoint, output, say, progress, console, parallel=parallel,
+            limit=limit,
+        )  # fmt: skip
 
 
 @data_app.command("fetch")

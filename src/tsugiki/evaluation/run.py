@@ -141,7 +141,7 @@ def evaluate(
         try:
             with ExitStack() as held:
                 journal = held.enter_context(Journal(folder / "journal.jsonl"))
-                asked = _open(model, result, settings, journal, output, held, say, progress)
+                asked = open_asked(model, result, settings, journal, output, held, say, progress)
                 ask(asked)
                 ask_instructions(asked, instructions, settings.data_dir, limit=settings.limit)
         except ModelError as error:
@@ -284,7 +284,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | dict(installed())
 
 
-def _open(
+def open_asked(
     model: NamedModel, result: ModelResult, settings: Settings, journal: Journal, scratch: Path, held: ExitStack,
     say: Say, progress: Progress,
 ) -> Asked:  # fmt: skip
