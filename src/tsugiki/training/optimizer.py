@@ -79,7 +79,7 @@ class Optimizer:
 
     `parameters` maps names as the model's own (see TrainingModel.named_hf_parameters) to trainable tensors;
     `vocabulary` are the names to which `embedding_lr_factor` and `embedding_warmup_steps` apply (vocabulary_names).
-    Raises RecipeError where freezing leaves nothing to a step of that warm-up.
+    Raises RecipeError where none of them is trained, or freezing leaves nothing to a step of that warm-up.
     """
 
     def __init__(
@@ -89,6 +89,13 @@ class Optimizer:
         self.parameters = {name: tensor for name, tensor in parameters.items() if tensor.requires_grad}
         self.freeze = [(rule.until_step, _matching(rule.parameters, list(parameters))) for rule in training.freeze]
         no_decay, vocabulary = set(no_decay), set(vocabulary)
+        keys = {"embedding_warmup_steps": training.embedding_warmup_steps > 0,
+                "embedding_lr_factor": training.embedding_lr_factor != 1}  # fmt: skip
+        for key in (key for key, asked in keys.items() if asked and not vocabulary & self.parameters.keys()):
+            raise RecipeError(
+                f"training.{key}: nothing of input embeddings and output layer is trained; with training.lora set "
+                "new_rows or name them in modules_to_save, or leave this key out"
+            )
         if training.embedding_warmup_steps:
             self.freeze.append((training.embedding_warmup_steps, parameters.keys() - vocabulary))
             if not self.parameters.keys() - self.frozen(1):  # later steps free more
