@@ -5,17 +5,17 @@ generation configuration come from the chat model, ids put into our numbering. T
 can be added to `tokenizer.json`, behind all others, as the library `tokenizers` numbers them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.files import read_json, write_atomically
+from tsugiki.model.added_tokens import listed, not_single, with_added_tokens
 from tsugiki.model.chat_files import (
     CONFIG,
     GENERATION,
@@ -107,14 +107,17 @@ def write_tokenizer(ours: TextTokenizer, chat: Chat, added: Mapping[str, int], f
     if chat.configured is not None:
         config["chat_template"] = chat.configured
     names = {key: text for key, text in chat.special.items() if text in added or _id(ours, text) is not None}
-    if added:
-        files["tokenizer.json"] = _with_tokens(ours, chat, added)
-        if "added_tokens_decoder" in config:
-            config["added_tokens_decoder"] |= {str(token): _flags(chat, text) for text, token in added.items()}
     files |= renamed(files, config, names)
+    if added:
+        files |= with_added_tokens(files, added, ours.folder, chat.tokens)
     for name, written in files.items():
         write_atomically(folder / name, written)
-    _require_tokens(folder, [token for token in chat.needed if token in chat.tokens], added)
+    wrong = not_single(folder, [token for token in chat.needed if token in chat.tokens], added)
+    if wrong:
+        raise ModelError(
+            f"the tokenizer of ours does not make one token of {listed(wrong)}, which chat's template or its stops "
+            "need: mark it as an added token in tokenizer.json"
+        )
 
 
 def write_generation(ours: TextTokenizer, chat: Chat, ids: Mapping[str, int], folder: Path) -> list[int]:
@@ -141,8 +144,8 @@ def _template(path: Path) -> str | None:
 
 def _sources(chat: Chat) -> list[str]:
     """The texts of all templates."""
-    listed = chat.configured if isinstance(chat.configured, list) else [{"template": chat.configured}]
-    texts = [chat.template, *(one.get("template") for one in listed if isinstance(one, dict))]
+    configured = chat.configured if isinstance(chat.configured, list) else [{"template": chat.configured}]
+    texts = [chat.template, *(one.get("template") for one in configured if isinstance(one, dict))]
     return [text for text in texts if isinstance(text, str)]
 
 
@@ -167,50 +170,9 @@ def _tokens(folder: Path, tokenizer: TextTokenizer) -> dict[str, dict[str, Any]]
     return {token["content"]: token for token in read_json(path).get("added_tokens") or []}
 
 
-def _with_tokens(ours: TextTokenizer, chat: Chat, added: Mapping[str, int]) -> bytes:
-    path = ours.folder / "tokenizer.json"
-    if not path.is_file():
-        raise ModelError(
-            f"{ours.folder} has no tokenizer.json to add {_list(list(added))} to: save its tokenizer as one with "
-            "transformers first (AutoTokenizer.from_pretrained(…).save_pretrained(…))"
-        )
-    state = read_json(path)
-    new = [{"id": token, "content": text, **_flags(chat, text, content=False)} for text, token in added.items()]
-    return as_json({**state, "added_tokens": [*(state.get("added_tokens") or []), *new]})
-
-
-def _flags(chat: Chat, text: str, *, content: bool = True) -> dict[str, Any]:
-    """How a token is found in a text, as the chat model has it."""
-    keys = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    flags = {key: bool(chat.tokens.get(text, {}).get(key, default)) for key, default in keys.items()}
-    return {"content": text, **flags} if content else flags
-
-
-def _require_tokens(folder: Path, tokens: Sequence[str], added: Mapping[str, int]) -> None:
-    """Each of these, met in a text, becomes one token, with the id that it was to get."""
-    tokenizer = TextTokenizer.from_folder(folder)
-    plain = Tokenizer.from_file(str(folder / "tokenizer.json")) if (folder / "tokenizer.json").is_file() else None
-    wrong = [
-        text
-        for text in tokens
-        if (own := _id(tokenizer, text)) is None
-        or own != added.get(text, own)
-        or (plain is not None and plain.encode(text, add_special_tokens=False).ids != [own])
-    ]
-    if wrong:
-        raise ModelError(
-            f"the tokenizer of ours does not make one token of {_list(wrong)}, which chat's template or its stops "
-            "need: mark it as an added token in tokenizer.json"
-        )
-
-
 def _id(tokenizer: TextTokenizer, text: str) -> int | None:
     return tokenizer.engine.token_id(text)
 
 
 def _content(value: Any) -> Any:
     return value.get("content") if isinstance(value, dict) else value
-
-
-def _list(texts: Sequence[str]) -> str:
-    return ", ".join(repr(text) for text in texts[:5]) + (" …" if len(texts) > 5 else "")
