@@ -1,6 +1,7 @@
 """The stages in order, what is up to date, and the run directory.
 
     <run_dir>/vocabulary/        the extended model        (vocabulary, where the recipe has that section)
+    <run_dir>/template_tokens/   the model with a chat template's markers  (vocabulary, where the recipe adds them)
     <run_dir>/data/<source>/     token stores              (prepare)
     <run_dir>/model/             configuration and tokenizer files of the model, as found (train)
     <run_dir>/recipe.yaml        the recipe of the last start, fully resolved
@@ -38,15 +39,18 @@ from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_inputs import (
     Inputs,
     base_folder,
+    folder_before_markers,
     load_base_tokenizer,
     load_tokenizer,
     model_folder,
     new_rows,
     record_inputs,
     resolve_commits,
+    tokenizer_before_markers,
 )
 from tsugiki.sweep_results import SWEEP_FILE
 from tsugiki.vocabulary.made_from import is_up_to_date, section_of
+from tsugiki.vocabulary.template_tokens import add_template_tokens, folder_of, is_made, markers_to_add
 
 Say = Callable[[str], None]
 
@@ -56,10 +60,20 @@ def _silent(_text: str) -> None:
 
 
 def run_vocabulary(recipe: Recipe, say: Say) -> Any:
-    """Extend the base's vocabulary, unless that is done; returns the `VocabularyReport` of what was done now, or None.
+    """Extend the base's vocabulary, and add the markers of a chat template, unless that is done; returns the
+    `VocabularyReport` of what was extended now, or None.
 
-    Raises RecipeError where the recipe has no such section, or where checkpoints were made with another vocabulary.
+    Raises RecipeError where the recipe asks for neither, or where checkpoints were made with another vocabulary.
     """
+    report = None
+    if recipe.vocabulary is not None or not recipe.data.chat.add_template_tokens:
+        report = _extend(recipe, say)
+    if recipe.data.chat.add_template_tokens:
+        _add_template_tokens(recipe, say)
+    return report
+
+
+def _extend(recipe: Recipe, say: Say) -> Any:
     from tsugiki.vocabulary.stage import extend
 
     section_of(recipe)
@@ -74,6 +88,24 @@ def run_vocabulary(recipe: Recipe, say: Say) -> Any:
                 return extend(recipe, tokenizer, folder, say)
     say(f"vocabulary {recipe.vocabulary_dir} is up to date")
     return None
+
+
+def _add_template_tokens(recipe: Recipe, say: Say) -> None:
+    commits = resolve_commits(recipe)
+    tokenizer, folder = tokenizer_before_markers(recipe, commits), folder_before_markers(recipe, commits)
+    assert folder is not None  # `recipe_checks` has refused an architecture
+    target = folder_of(recipe)
+    if not markers_to_add(recipe, tokenizer):
+        say(f"template   the tokenizer has all markers of {recipe.data.chat.template}")
+        return
+    tidy(target)
+    if not is_made(recipe, tokenizer, folder):
+        with only_one(target):
+            # Another start of this run may have made it meanwhile.
+            if not is_made(recipe, tokenizer, folder):
+                add_template_tokens(recipe, tokenizer, folder, say)
+                return
+    say(f"template   {target} is up to date")
 
 
 def run_prepare(recipe: Recipe, progress: Progress | None = None, say: Say = _silent) -> None:
@@ -151,7 +183,7 @@ def run_all(
     if first:
         if recipe.model.architecture is not None:
             check_architecture(recipe.model.architecture)  # before hours of preparing
-        if recipe.vocabulary is not None:
+        if recipe.vocabulary is not None or recipe.data.chat.add_template_tokens:
             run_vocabulary(recipe, say)
         run_prepare(recipe, progress, say)
     else:
@@ -301,6 +333,9 @@ def _wait_for_data(recipe: Recipe) -> None:
         # Rank 0 alone fetches a base from the hub; its tokenizer is enough to know it by.
         while not is_up_to_date(recipe, base, name if name.is_dir() else None):
             time.sleep(2)
+    unmarked = tokenizer_before_markers(recipe)
+    while markers_to_add(recipe, unmarked) and not is_made(recipe, unmarked):
+        time.sleep(2)
     tokenizer = load_tokenizer(recipe)
     while not all(is_ready(recipe, name, tokenizer) for name in recipe.data.sources):
         time.sleep(2)

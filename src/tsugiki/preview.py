@@ -31,8 +31,9 @@ from tsugiki.errors import DataError, RecipeError
 from tsugiki.files import read_json
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
-from tsugiki.recipe_inputs import load_base_tokenizer, load_tokenizer
+from tsugiki.recipe_inputs import load_base_tokenizer, load_tokenizer, tokenizer_before_markers
 from tsugiki.vocabulary.made_from import extended_folder, is_made
+from tsugiki.vocabulary.template_tokens import markers_to_add, write_tokenizer
 
 PREVIEW_DOCUMENTS = 200
 """Of each source that are looked at, and more where they do not fill the windows that are shown."""
@@ -62,9 +63,25 @@ def preview_samples(recipe: Recipe, count: int) -> Iterator[str | MarkedLine]:
     """Lines that show the first `count` training samples, inputs beside targets, and the planned shares."""
     if recipe.vocabulary is not None and not is_made(recipe):
         yield "vocabulary not extended with these settings yet: samples are shown as the base's tokenizer divides them"
-        tokenizer = load_base_tokenizer(recipe)
+        unmarked = load_base_tokenizer(recipe)
     else:
-        tokenizer = load_tokenizer(recipe)
+        unmarked = tokenizer_before_markers(recipe)
+    with _with_markers(recipe, unmarked) as tokenizer:
+        yield from _previewed(recipe, tokenizer, count)
+
+
+@contextmanager
+def _with_markers(recipe: Recipe, tokenizer: TextTokenizer) -> Iterator[TextTokenizer]:
+    """The tokenizer with the markers that the recipe adds for its chat template, until the block ends."""
+    if not markers_to_add(recipe, tokenizer):
+        yield tokenizer
+        return
+    with tempfile.TemporaryDirectory(prefix="tsugiki-tokenizer-") as folder:
+        write_tokenizer(recipe, tokenizer, Path(folder))
+        yield TextTokenizer.from_folder(Path(folder))
+
+
+def _previewed(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator[str]:
     _require_rows(recipe, tokenizer)
     with _open(recipe, tokenizer, count) as (sources, prepared):
         mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})

@@ -146,6 +146,11 @@ def _chat(recipe: Recipe) -> Iterator[Problem]:
             ("data", "chat", "add_template_tokens"),
             "adds the markers of a named template: name it in template (the tokenizer's own has its markers)",
         )
+    if chat.add_template_tokens and recipe.model.architecture is not None:
+        yield Problem(
+            ("data", "chat", "add_template_tokens"),
+            "adds rows to a model that has been trained; with model.architecture give a tokenizer that has the markers",
+        )
 
 
 def _corpus(here: Path, corpus: CorpusSection) -> Iterator[Problem]:

@@ -8,16 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tsugiki.corpus.chat_source import conversation_encoder
 from tsugiki.corpus.hub import resolve_model_folder
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.files import explain_os_error, write_atomically, write_json
+from tsugiki.model.chat_files import as_json, trained_chat
 from tsugiki.model.weight_files import CONFIGURATION_FILES
 from tsugiki.model_folder import own_files
 from tsugiki.origin_file import SOURCE, read_origins
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import show
 from tsugiki.vocabulary.made_from import extended_folder
+from tsugiki.vocabulary.template_tokens import markers_to_add, with_markers
 
 
 def hub_names(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
@@ -49,11 +52,17 @@ def resolve_commits(recipe: Recipe) -> dict[str, str | None]:
 
 
 def model_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | None:
-    """The folder of the model that is trained: the extended one where the recipe has a vocabulary section, else the
-    base's; None for random weights."""
-    if recipe.vocabulary is not None:
-        return extended_folder(recipe)
-    return base_folder(recipe, commits)
+    """The folder of the model that is trained: with the markers of the chat template where they are added, else the
+    extended one where the recipe has a vocabulary section, else the base's; None for random weights."""
+    tokenizer = tokenizer_before_markers(recipe, commits)
+    if markers_to_add(recipe, tokenizer):
+        return with_markers(recipe, tokenizer)
+    return folder_before_markers(recipe, commits)
+
+
+def folder_before_markers(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | None:
+    """The same before a chat template's markers are added."""
+    return extended_folder(recipe) if recipe.vocabulary is not None else base_folder(recipe, commits)
 
 
 def base_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | None:
@@ -68,8 +77,16 @@ def base_folder(recipe: Recipe, commits: Mapping[str, str | None]) -> Path | Non
 
 
 def load_tokenizer(recipe: Recipe, commits: Mapping[str, str | None] | None = None) -> TextTokenizer:
-    """The tokenizer that documents are prepared with: the extended one where the recipe has a vocabulary section, else
-    the base's. Raises RecipeError when the vocabulary stage has not been run."""
+    """The tokenizer that documents are prepared with: that of `model_folder`, or of model.tokenizer. Raises RecipeError
+    when the vocabulary stage has not been run."""
+    tokenizer = tokenizer_before_markers(recipe, commits)
+    if markers_to_add(recipe, tokenizer):
+        return TextTokenizer.from_folder(with_markers(recipe, tokenizer))
+    return tokenizer
+
+
+def tokenizer_before_markers(recipe: Recipe, commits: Mapping[str, str | None] | None = None) -> TextTokenizer:
+    """The same before a chat template's markers are added."""
     if recipe.vocabulary is not None:
         return TextTokenizer.from_folder(extended_folder(recipe))
     return load_base_tokenizer(recipe, commits)
@@ -99,13 +116,17 @@ class Inputs(NamedTuple):
 
 
 def record_inputs(recipe: Recipe, inputs: Inputs) -> None:
-    """Copy what an export needs besides weights, byte for byte, where it came from, and the resolved recipe."""
+    """Copy what an export needs besides weights, where it came from, and the resolved recipe. Files are copied byte for
+    byte, but for what a run with conversations trains: the chat template and the token that ends an answer."""
     target = recipe.run_dir / "model"
     companions = own_files(inputs.folder, CONFIGURATION_FILES) if inputs.folder else []
     try:
+        files = {path.name: path.read_bytes() for path in [*inputs.tokenizer.files, *companions]}
+        if recipe.has_chat:
+            files |= _trained_chat(recipe, inputs, files)
         target.mkdir(parents=True, exist_ok=True)
-        for path in [*inputs.tokenizer.files, *companions]:
-            write_atomically(target / path.name, path.read_bytes())
+        for name, content in files.items():
+            write_atomically(target / name, content)
     except OSError as error:
         raise StorageError(explain_os_error(error, target)) from error
     if inputs.folder is None:
@@ -116,3 +137,12 @@ def record_inputs(recipe: Recipe, inputs: Inputs) -> None:
     }
     write_json(target / SOURCE, sources)
     write_atomically(recipe.run_dir / "recipe.yaml", show(recipe))
+
+
+def _trained_chat(recipe: Recipe, inputs: Inputs, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Those of the files that say otherwise how conversations are written than they were trained."""
+    source = next(name for name, source in recipe.data.sources.items() if source.is_chat)
+    encoder = conversation_encoder(recipe, source, inputs.tokenizer.folder)
+    if inputs.folder is None:
+        files = {**files, "config.json": as_json(recipe.model.architecture)}
+    return trained_chat(files, encoder.tokenizer, encoder.renderer.template, encoder.end)

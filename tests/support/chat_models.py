@@ -21,7 +21,7 @@ def tokenizer_named(name: str) -> Any:
 def chat_folder(folder: Path, name: str, tiny_model_folder: Callable[..., Path], **changes: Any) -> Path:
     """A tiny Llama with the tokenizer `name` and its template; `changes` are the model's."""
     tokenizer = tokenizer_named(name)
-    shutil.copytree(tiny_model_folder("llama", vocab_size=-(-len(tokenizer) // 8) * 8, **changes), folder)
+    shutil.copytree(tiny_model_folder("llama", **{"vocab_size": -(-len(tokenizer) // 8) * 8, **changes}), folder)
     tokenizer.save_pretrained(folder)
     source = choose_template(ChatTokenizer.from_transformers(tokenizer), TEMPLATES[name]).source
     (folder / "chat_template.jinja").write_text(source, encoding="utf-8")

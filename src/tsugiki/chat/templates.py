@@ -213,7 +213,8 @@ def _named(tokenizer: ChatTokenizer, name: str) -> ChatTemplate:
     if missing:
         raise ModelError(
             f"{tokenizer.where}: the chat template {name} needs tokens that this tokenizer does not have: "
-            f"{', '.join(missing)}. As letters they would be no markers; choose another template or add the tokens"
+            f"{', '.join(missing)}. As letters they would be no markers; choose another template, or have a recipe add "
+            "them (data.chat.add_template_tokens: true)"
         )
     for key in template.needs:
         if tokenizer.single(tokenizer.special_tokens.get(key, "")) is None:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.model.chat_files import CONFIG, as_json, content
@@ -48,6 +46,8 @@ def with_added_tokens(
 
 def not_single(folder: Path, tokens: Sequence[str], added: Mapping[str, int]) -> list[str]:
     """Those of `tokens` that do not become one token where a text has them, or not the one that `added` says."""
+    from tokenizers import Tokenizer
+
     tokenizer = TextTokenizer.from_folder(folder)
     plain = Tokenizer.from_file(str(folder / "tokenizer.json")) if (folder / "tokenizer.json").is_file() else None
     return [

@@ -41,11 +41,16 @@ class _Manifest(TypedDict):
 
 def made_from(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path | None) -> dict[str, Any]:
     """Everything that the extended model follows from. Without `base_folder` the base's tokenizer stands for it."""
+    return {**_stated(recipe), "corpora": _corpora(recipe), "base": digests(tokenizer, base_folder)}
+
+
+def digests(tokenizer: TextTokenizer, folder: Path | None) -> dict[str, Any]:
+    """What a model is known by; its tokenizer stands for it without a folder."""
     base: dict[str, Any] = {"tokenizer": tokenizer.fingerprint}
-    if base_folder is not None:
-        base |= {"config.json": _digest(base_folder / "config.json")}
-        base |= {path.name: _sketch(path) for path in sorted(base_folder.glob("*.safetensors"))}
-    return {**_stated(recipe), "corpora": _corpora(recipe), "base": base}
+    if folder is not None:
+        base |= {"config.json": _digest(folder / "config.json")}
+        base |= {path.name: _sketch(path) for path in sorted(folder.glob("*.safetensors"))}
+    return base
 
 
 def _stated(recipe: Recipe) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _make(recipe: Recipe, tokenizer: TextTokenizer, base_folder: Path, output: P
             tokenizer, TextTokenizer.from_folder(output),
             {name: (text.text for text in sample.training) for name, sample in samples.items()},
             {name: (text.text for text in sample.held_out) for name, sample in samples.items()},
-            target, {name: source.weight for name, source in recipe.data.sources.items()},
+            target, {name: source.weight for name, source in recipe.data.sources.items() if not source.is_chat},
         )  # fmt: skip
     report.model, report.proofs = model_size(output, facts), proofs
     report.trials, report.threshold = learnt.trials, learnt.threshold
@@ -179,7 +179,8 @@ def _samples(recipe: Recipe) -> tuple[dict[str, Sample], dict[str, Sample]]:
     characters = section_of(recipe).sample_characters
     learned = learned_from(recipe)
     names = {name for _, name, _ in learned}
-    others = [("data.sources", name, corpus) for name, corpus in recipe.data.sources.items() if name not in names]
+    sources = recipe.data.sources.items()
+    others = [("data.sources", name, one) for name, one in sources if name not in names and not one.is_chat]
     found = []
     for corpora in (learned, others):
         samples = {

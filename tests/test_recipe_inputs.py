@@ -1,0 +1,43 @@
+"""What a run keeps of its model's files: all as they were, but for what conversations have trained."""
+
+import json
+
+import pytest
+import yaml
+from chat_models import chat_folder
+
+from tsugiki.model.chat_files import GENERATION, TEMPLATE
+from tsugiki.recipe_file import parse_recipe
+from tsugiki.recipe_inputs import Inputs, load_tokenizer, model_folder, record_inputs, resolve_commits
+
+
+def record(folder, base, *, chat):
+    (folder / "talk.jsonl").write_text('{"messages": [{"role": "assistant", "content": "a"}], "text": "a"}')
+    source = {"path": str(folder / "talk.jsonl"), "weight": 1, **({"format": "chat"} if chat else {})}
+    recipe = parse_recipe(yaml.safe_dump({
+        "run_dir": str(folder / "run"), "model": {"name_or_path": str(base)},
+        "data": {
+            "sequence_length": 64, "sources": {"talk": source}, **({"chat": {"template": "chatml"}} if chat else {}),
+        },
+        "training": {
+            "max_steps": 1, "global_batch_size": 1, "micro_batch_size": 1, "save_steps": 1, "learning_rate": 1e-3,
+        },
+    }))  # fmt: skip
+    commits = resolve_commits(recipe)
+    record_inputs(recipe, Inputs(load_tokenizer(recipe, commits), model_folder(recipe, commits), commits))
+    return {path.name: path.read_bytes() for path in (folder / "run/model").iterdir()}
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_run_with_conversations_keeps_their_template_and_end_token(chat, tmp_path, tiny_model_folder):
+    base = chat_folder(tmp_path / "base", "qwen", tiny_model_folder)
+    kept = record(tmp_path, base, chat=chat)
+    changed = {
+        name for name, content in kept.items() if name != "source.json" and content != (base / name).read_bytes()
+    }
+    assert changed == ({TEMPLATE, GENERATION} if chat else set())
+    stops = json.loads(kept[GENERATION])["eos_token_id"]
+    assert (stops if chat else [stops])[0] == 2
+    if chat:
+        assert kept[TEMPLATE].decode() != (base / TEMPLATE).read_text()
+        assert load_tokenizer(parse_recipe((tmp_path / "run/recipe.yaml").read_text())).piece(stops[1]) == "<|im_end|>"
