@@ -81,7 +81,7 @@ def _with_markers(recipe: Recipe, tokenizer: TextTokenizer) -> Iterator[TextToke
         yield TextTokenizer.from_folder(Path(folder))
 
 
-def _previewed(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator[str]:
+def _previewed(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator[str | MarkedLine]:
     _require_rows(recipe, tokenizer)
     with _open(recipe, tokenizer, count) as (sources, prepared):
         mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})

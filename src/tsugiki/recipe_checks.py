@@ -281,10 +281,17 @@ def _lora(recipe: Recipe) -> Iterator[Problem]:
         )
     if not lora.target_modules and not lora.modules_to_save and not lora.new_rows:
         yield Problem((*here, "target_modules"), "names nothing, so nothing would be trained")
-    if lora.new_rows and recipe.vocabulary is None:
+    markers = recipe.data.chat.add_template_tokens
+    if lora.new_rows and recipe.vocabulary is None and not markers:
         yield Problem(
             (*here, "new_rows"),
             "needs pieces that the base has not: they come from the recipe's vocabulary section, which is not there",
+        )
+    if markers and not lora.new_rows and not lora.modules_to_save:
+        yield Problem(
+            (*here, "new_rows"),
+            "must be true: the rows that data.chat.add_template_tokens adds would stay as they start (or name embedding "
+            "and output layer in modules_to_save)",
         )
 
 

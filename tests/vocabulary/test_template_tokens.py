@@ -86,8 +86,8 @@ def test_without_the_key_such_a_template_is_refused_and_with_it_samples_are_show
     base = chat_folder(tmp_path / "base", "llama3", tiny_model_folder)
     with pytest.raises(ModelError, match=r"<\|im_start\|>, <\|im_end\|>.*data\.chat\.add_template_tokens: true"):
         run_prepare(recipe_for(tmp_path, base, add=False))
-    shown = "\n".join(preview_samples(recipe_for(tmp_path, base), 1))
-    assert "sample 0" in shown
+    shown = "\n".join(map(str, preview_samples(recipe_for(tmp_path, base), 1)))
+    assert "<|im_start|>assistant" in shown
     assert not (tmp_path / "run/template_tokens").exists()
 
 
@@ -134,3 +134,17 @@ def test_markers_come_behind_the_pieces_of_an_extended_vocabulary(tmp_path, tiny
     assert tokenizer(text).input_ids == extended(text).input_ids
     assert len(extended(text).input_ids) < len(AutoTokenizer.from_pretrained(base)(text).input_ids)
     run_prepare(recipe)
+
+
+def test_rows_that_would_not_be_trained_are_refused(tmp_path, tiny_model_folder):
+    base = chat_folder(tmp_path / "base", "llama3", tiny_model_folder)
+    training = {"max_steps": 1, "global_batch_size": 1, "micro_batch_size": 1, "save_steps": 1, "learning_rate": 1e-3}
+    with pytest.raises(
+        RecipeError, match=r"training.lora.new_rows: must be true: the rows that data.chat.add_template"
+    ):
+        recipe_for(tmp_path, base, training={**training, "lora": {"rank": 4}})
+    for lora in ({"new_rows": True}, {"modules_to_save": ["embed_tokens", "lm_head"]}):
+        recipe_for(tmp_path, base, training={**training, "lora": {"rank": 4, **lora}})
+    with pytest.raises(RecipeError, match="give a tokenizer that has the markers"):
+        architecture = json.loads((base / "config.json").read_text())
+        recipe_for(tmp_path, base, model={"architecture": architecture, "tokenizer": str(base)})
