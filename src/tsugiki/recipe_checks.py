@@ -290,8 +290,8 @@ def _lora(recipe: Recipe) -> Iterator[Problem]:
     if markers and not lora.new_rows and not lora.modules_to_save:
         yield Problem(
             (*here, "new_rows"),
-            "must be true: the rows that data.chat.add_template_tokens adds would stay as they start (or name embedding "
-            "and output layer in modules_to_save)",
+            "must be true: the rows that data.chat.add_template_tokens adds would stay as they start (or name "
+            "embedding and output layer in modules_to_save)",
         )
 
 

@@ -145,6 +145,6 @@ def test_rows_that_would_not_be_trained_are_refused(tmp_path, tiny_model_folder)
         recipe_for(tmp_path, base, training={**training, "lora": {"rank": 4}})
     for lora in ({"new_rows": True}, {"modules_to_save": ["embed_tokens", "lm_head"]}):
         recipe_for(tmp_path, base, training={**training, "lora": {"rank": 4, **lora}})
+    architecture = json.loads((base / "config.json").read_text())
     with pytest.raises(RecipeError, match="give a tokenizer that has the markers"):
-        architecture = json.loads((base / "config.json").read_text())
         recipe_for(tmp_path, base, model={"architecture": architecture, "tokenizer": str(base)})
