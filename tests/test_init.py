@@ -38,7 +38,7 @@ def test_a_dangling_link_is_something_that_exists(tmp_path):
 
 
 def test_an_unknown_kind_names_the_known_ones(tmp_path):
-    with pytest.raises(RecipeError, match="choose one of new-language, new-field, one-gpu, slurm"):
+    with pytest.raises(RecipeError, match="choose one of new-language, new-field, instruct, one-gpu, slurm"):
         write_template(tmp_path, "nope")
 
 

@@ -131,7 +131,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def init(
     directory: Annotated[Path, typer.Argument(help="Folder to write into; existing files are never overwritten.")],
     kind: Annotated[
-        str, typer.Option(help="What to start from: new-language, new-field, one-gpu or slurm.")
+        str, typer.Option(help="What to start from: new-language, new-field, instruct, one-gpu or slurm.")
     ] = "new-language",
 ) -> None:
     """Write a commented recipe to start from."""

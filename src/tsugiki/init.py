@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tsugiki.errors import RecipeError, StorageError
 
-KINDS = ("new-language", "new-field", "one-gpu", "slurm")
+KINDS = ("new-language", "new-field", "instruct", "one-gpu", "slurm")
 
 
 def write_template(directory: Path | str, kind: str = "new-language") -> list[Path]:
