@@ -6,16 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from evaluation_data import write_official_data
+from evaluation_models import join_folders
 from rich.console import Console
 from tiny_project import PreparedTiny, prepare_tiny
 
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.evaluation import backends, quick
+from tsugiki.evaluation.conversations import Budget
+from tsugiki.evaluation.instructions import asking, tasks
 from tsugiki.evaluation.known import known_tasks
 from tsugiki.evaluation.models import checkpoint_at
 from tsugiki.evaluation_files import read_results
-from tsugiki.pipeline import export_final, held_out_texts, run_evaluation, run_training
+from tsugiki.pipeline import export_final, held_out_texts, run_evaluation, run_prepare, run_training
 from tsugiki.progress import EvaluationProgress
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import parse_recipe
@@ -134,6 +138,46 @@ def test_quick_scores_the_held_out_documents_of_every_source(
     evaluated(recipe)
     result = read_results(folders(run_dir, "quick")["tiny"])
     assert set(result.tasks) == {*(f"text_{name}" for name in texts), "text_our functions"}
+
+
+def test_a_recipe_of_conversations_and_text_scores_its_text_and_asks_a_base_through_its_template(
+    tmp_path: Path, trained: tuple[PreparedTiny, Path], tiny_language_model_folder: Path, tiny_tokenizer_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    """The held-out conversations are scored by training's validation; here, what tuning may cost: the text's bits."""
+    tiny, _ = trained
+    turns = [{"role": "user", "content": "Is {} even?"}, {"role": "assistant", "content": "Yes, it is: {}."}]
+    talk = [
+        json.dumps({"messages": [{**turn, "content": turn["content"].format(2 * n)} for turn in turns]})
+        for n in range(300)
+    ]
+    (tmp_path / "talk.jsonl").write_text("\n".join(talk) + "\n", encoding="utf-8")
+    values = yaml.safe_load(tiny.text)
+    base = join_folders(tmp_path / "base", tiny_language_model_folder, tiny_tokenizer_folder)
+    values["model"] = {"name_or_path": str(base)}
+    values["run_dir"], values["data"]["prepared_dir"] = str(tmp_path / "run"), str(tmp_path / "data")
+    values["data"] |= {"sequence_length": 64, "chat": {"template": "llama-2", "template_kwargs": {"a": 1}}}
+    values["data"]["sources"]["talk"] = {
+        "path": str(tmp_path / "talk.jsonl"), "format": "chat", "weight": 1, "language": "cs", "held_out": 0.5,
+    }  # fmt: skip
+    values["evaluation"] = {"suite": "quick", "tasks": ["texts", "instructions_en"], "base": "only", "limit": 2}
+    recipe = parse_recipe(yaml.safe_dump(values))
+    run_prepare(recipe)
+    assert set(held_out_texts(recipe)) == {"ja", "en"}
+    budgets = {name: Budget(8) for name in tasks.BUDGETS}
+    for module in (tasks, asking):
+        monkeypatch.setattr(module, "BUDGETS", budgets)
+    evaluated(recipe)
+    (folder,) = folders(tmp_path / "run", "quick-first-2").values()
+    result = read_results(folder)
+    texts = {"text_ja", "text_en", "text_our functions"}
+    assert set(result.scored()) == texts | set(tasks.scores_of("instructions_en"))
+    asked = result.header["tasks"]["instructions_en"]["chat_template"]
+    assert (asked["name"], asked["kwargs"]) == ("llama-2", {"a": 1})
+    known = {one.task for one in known_tasks(recipe, "quick")}
+    assert known == {"instructions_en"}
+    whole = values | {"evaluation": {"suite": "quick"}}
+    assert not [one.task for one in known_tasks(parse_recipe(yaml.safe_dump(whole)), "quick") if "talk" in one.task]
 
 
 def test_what_cannot_be_evaluated_is_named(trained: tuple[PreparedTiny, Path]):

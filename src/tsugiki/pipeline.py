@@ -219,7 +219,7 @@ def run_evaluation(recipe: Recipe, say: Say, progress: Any, console: Any) -> Non
     if section.base != "only":
         models = [find_model(str(checkpoint_at(recipe.run_dir, step))) for step in section.steps if step != final]
         models.append(find_model(str(recipe.run_dir)))
-    settings = Settings.of(section)
+    settings = Settings.of(section, recipe.data)
     evaluate_and_show(
         models, settings, recipe.run_dir / "evaluation", say, progress, console,
         baseline=find_model(str(base)) if base is not None else None, published=section.published,

@@ -10,7 +10,6 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
-from tsugiki.chat.templates import NAMED
 from tsugiki.recipe import CorpusSection, Recipe, SourceSection
 from tsugiki.recipe_chat import ChatSection
 from tsugiki.recipe_evaluation import INSTRUCTION_TASKS, QUICK_TASKS, TEXTS, split_tasks, task_names
@@ -328,8 +327,6 @@ def _evaluation(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(
                 ("evaluation", "tasks", index), f"suite {section.suite} has no task {name}; it has {', '.join(known)}"
             )
-    if section.template is not None and section.template not in NAMED:
-        yield Problem(("evaluation", "template"), f"must be one of {', '.join(sorted(NAMED))}")
     if section.chat_template and section.suite == "quick":
         yield Problem(("evaluation", "chat_template"), "the suite quick asks plain text: choose another suite")
     named, _ = split_tasks(section.tasks)

@@ -7,11 +7,12 @@ They say nothing about how it is trained, so that every key may change when a ru
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tsugiki.recipe_values import FREE, Count, CountOrZero, FilePath, Section, Text
+from tsugiki.chat.templates import NAMED
+from tsugiki.recipe_values import FREE, Count, CountOrZero, FilePath, OneOf, Section, Text
 
 DATA_DIR = "evaluation-data"
 """Where `tsugiki data fetch` puts sets and evaluation looks for them, where no other folder is named."""
@@ -88,15 +89,15 @@ class EvaluationSection(Section):
         description="With chat_template: each solved example is a turn of its own. false: all stand in one question.",
         json_schema_extra=FREE,
     )
-    template: Text | None = Field(
+    template: Annotated[str, OneOf(NAMED)] | None = Field(
         default=None,
-        description="A chat template by name, for all models. Default: that of each model's tokenizer.",
+        description="A chat template by name, for all models. Default: that of each model's tokenizer; for a base"
+        " without one, that of data.chat.",
         json_schema_extra=FREE,
     )
-    template_kwargs: dict[str, Any] = Field(
-        default={},
-        description="Arguments of the chat template, such as {enable_thinking: false}; today: 2026-01-31 is the date"
-        " for templates that write the day's.",
+    template_kwargs: dict[str, Any] | None = Field(
+        default=None,
+        description="Arguments of the chat template, such as {enable_thinking: false}. Default: those of data.chat.",
         json_schema_extra=FREE,
     )
     data_dir: FilePath | None = Field(

@@ -29,7 +29,7 @@ NAMES = tasks.scores_of("instructions_en")
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short answers: a tiny model never stops."""
-    budgets = {name: Budget(12, characters=30) for name in tasks.BUDGETS}
+    budgets = {name: Budget(90, characters=30) for name in tasks.BUDGETS}
     monkeypatch.setattr(tasks, "BUDGETS", budgets)
     monkeypatch.setattr(asking, "BUDGETS", budgets)
 
@@ -186,7 +186,7 @@ def test_an_answer_ends_where_the_template_ends_a_turn(talking: Path, tmp_path: 
 
         assert reply("end", Budget(50)) == ("Yes.", "end")
         assert reply("tokens", Budget(1))[1] == "tokens"
-        assert reply("characters", Budget(1, characters=3)) == (" Yes."[:3].strip(), "characters")
+        assert reply("characters", Budget(50, characters=3)) == (" Yes."[:3].strip(), "characters")
         with pytest.raises(ContextTooShort, match="no answer fits behind it"):
             reply("full", Budget(5), positions=5)
 

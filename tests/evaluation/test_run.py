@@ -18,6 +18,7 @@ from tsugiki.evaluation.journal import Journal
 from tsugiki.evaluation.models import find_model
 from tsugiki.evaluation.run import Settings, labels
 from tsugiki.evaluation_files import MissingTask, TaskResult, read_records, read_results
+from tsugiki.recipe import DataSection
 from tsugiki.recipe_evaluation import DATA_DIR, EvaluationSection
 
 ITEMS = {
@@ -26,6 +27,9 @@ ITEMS = {
     "gsm8k": 1319,
 }  # fmt: skip
 """Of the files in the data folder, as the reference counts them."""
+
+
+DATA = DataSection.model_validate({"sequence_length": 32, "sources": {"a": {"path": "a.jsonl", "weight": 1}}})
 
 
 def evaluate(model, data, output, tasks=None, *, suite="default", said=None, progress=None, **settings):
@@ -366,8 +370,8 @@ def test_settings_have_the_keys_and_defaults_of_the_recipes_section():
     keys = EvaluationSection.model_fields
     names = {field.name for field in fields(Settings)}
     assert keys.keys() - names == {"base", "steps", "published"}
-    assert names - keys.keys() == {"dtype"}  # of the command line alone
-    assert Settings.of(EvaluationSection()) == replace(Settings(), data_dir=Path(DATA_DIR))
+    assert names - keys.keys() == {"dtype", "otherwise"}  # of the command line alone; of the section data.chat
+    assert Settings.of(EvaluationSection(), DATA) == replace(Settings(), data_dir=Path(DATA_DIR))
     given = EvaluationSection(suite="swallow", tasks=["niilc"], limit=3, shots=0, add_bos=True, batch_tokens=7)
-    assert Settings.of(given).way == "swallow-0-shots-first-3-bos"
-    assert Settings.of(given).batch_tokens == 7
+    assert Settings.of(given, DATA).way == "swallow-0-shots-first-3-bos"
+    assert Settings.of(given, DATA).batch_tokens == 7

@@ -20,7 +20,7 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.evaluation.encoding import ContextTooShort
 from tsugiki.evaluation.journal import Journal, Key, digest_of
-from tsugiki.evaluation.stopping import TOKENS_A_CHARACTER, Answer
+from tsugiki.evaluation.stopping import Answer
 from tsugiki.model.cached import Prompt
 from tsugiki.model.cached.requests import Engine
 
@@ -32,14 +32,28 @@ class NoChat(ModelError):
     """A model cannot be asked through a chat template."""
 
 
+@dataclass(frozen=True)
+class Otherwise:
+    """The template of a recipe, for its base, where that has none of its own."""
+
+    name: str
+    add_bos: bool
+
+
 class Chat:
     """The chat template that a model is asked through."""
 
-    def __init__(self, folder: Path, name: str | None, kwargs: Mapping[str, Any], *, add_bos: bool = False):
-        """The tokenizer's own template, or the one of `name` (of `chat.templates.NAMED`). `add_bos`: a BOS before what
-        has none. Raises NoChat where there is none or it cannot be used, RecipeError for a name that is not known."""
+    def __init__(
+        self, folder: Path, name: str | None, kwargs: Mapping[str, Any], *, add_bos: bool = False,
+        otherwise: Otherwise | None = None,
+    ):  # fmt: skip
+        """The tokenizer's own template, or the one of `name` (of `chat.templates.NAMED`); `otherwise` where a tokenizer
+        has none. `add_bos`: a BOS before what has none. Raises NoChat where there is none or it cannot be used,
+        RecipeError for a name that is not known."""
         try:
             self.tokenizer = ChatTokenizer.from_folder(folder)
+            if name is None and not self.tokenizer.templates and otherwise is not None:
+                name, add_bos = otherwise.name, add_bos or otherwise.add_bos
             if name is None and not self.tokenizer.templates:
                 raise NoChat(
                     f"{folder}: this tokenizer has no chat template; name one by --template (evaluation.template): "
@@ -68,11 +82,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long an answer may be: so many tokens, or, where `characters` says it, so many characters of text, whatever
-    tokens they take (`tokens` is then what an answer is expected to take)."""
+    """How long an answer may be: so many tokens, and, where `characters` says it, so many characters of text, whatever
+    tokens they take; `tokens` are then room enough for any language and vocabulary."""
 
     tokens: int
     characters: int | None = None
+
+
+EXPECTED = 512
+"""Tokens that an answer seldom passes: what room in a batch is reckoned by."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +131,6 @@ def ask(
 
     Raises ContextTooShort for a conversation that leaves no room, DataError for one that the template refuses.
     """
-    most = budget.tokens if budget.characters is None else max(budget.tokens, TOKENS_A_CHARACTER * budget.characters)
     prompts = [chat.renderer.prompt_ids(question.messages) for question in questions]
     keys = [
         Key(task, question.id, 0, digest_of(ids, chat.end.id, max_length, budget.tokens, budget.characters, numerics))
@@ -121,7 +138,7 @@ def ask(
     ]
     waiting: list[tuple[Key, Prompt, Answer]] = []
     for key, ids in zip(keys, prompts, strict=True):
-        limit = min(most, max_length - len(ids))
+        limit = min(budget.tokens, max_length - len(ids))
         if limit < 1:
             raise ContextTooShort(
                 f"{tokenizer.folder}: {task}, {key.item}: the conversation has {len(ids):,} tokens, and the model "
@@ -129,7 +146,7 @@ def ask(
             )
         if journal.get(key) is None:
             answer = Answer(tokenizer, ids, (), budget.characters, ends=frozenset([chat.end.id]))
-            waiting.append((key, Prompt(ids, limit, answer.is_over, min(limit, budget.tokens)), answer))
+            waiting.append((key, Prompt(ids, limit, answer.is_over, min(limit, EXPECTED)), answer))
     sizes = [len(prompt.tokens) + prompt.max_new_tokens for _, prompt, _ in waiting]
 
     def done(index: int, new: list[int]) -> None:

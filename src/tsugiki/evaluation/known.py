@@ -51,7 +51,7 @@ def _quick(recipe: Recipe, asked: list[str] | None) -> list[KnownTask]:
             KnownTask(f"{probe.name}_bits", f"{probe.name}_bits", probe.language, higher_is_better=False),
         ]
     for name, source in recipe.data.sources.items():
-        if source.language not in (None, "code", *WRITTEN):
+        if source.language not in (None, "code", *WRITTEN) and not source.is_chat:
             # Made from its held-out text, where that suffices.
             made = [f"{kind}_{name}" for kind in ("order", "copying", "next")]
             found += [KnownTask(task, task, str(source.language)) for task in made]

@@ -27,7 +27,7 @@ from tsugiki.errors import ModelError, RecipeError
 from tsugiki.evaluation.asked import Asked, Progress, Say, Scored
 from tsugiki.evaluation.backends import open_backend
 from tsugiki.evaluation.code.tasks import code_digest
-from tsugiki.evaluation.conversations import Chat, NoChat
+from tsugiki.evaluation.conversations import Chat, NoChat, Otherwise
 from tsugiki.evaluation.encoding import Encoder
 from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.instructions.asking import ask_instructions, digest_now
@@ -38,6 +38,7 @@ from tsugiki.evaluation.results import Digest, write_results
 from tsugiki.evaluation.shots import TASK_FILE_SEED
 from tsugiki.evaluation.suites import QUICK, SUITES, full_names
 from tsugiki.evaluation_files import ModelResult
+from tsugiki.recipe import DataSection
 from tsugiki.recipe_evaluation import (
     BATCH_TOKENS,
     DATA_DIR,
@@ -81,13 +82,20 @@ class Settings:
     template: str | None = None
     """A chat template by name; None: each tokenizer's own."""
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    otherwise: Otherwise | None = None
+    """The chat template of models that have none."""
 
     @classmethod
-    def of(cls, section: EvaluationSection) -> "Settings":
-        """What a recipe asks of every model: the section's keys of the same names."""
+    def of(cls, section: EvaluationSection, data: DataSection) -> "Settings":
+        """What a recipe asks of every model: the section's keys of the same names, and how its data are conversed."""
         names = [field.name for field in fields(cls) if field.name in EvaluationSection.model_fields]
         asked = {name: getattr(section, name) for name in names}
-        return cls(**asked | {"data_dir": section.data_dir or Path(DATA_DIR)})
+        chat, kwargs = data.chat, section.template_kwargs
+        return cls(**asked | {
+            "data_dir": section.data_dir or Path(DATA_DIR),
+            "template_kwargs": chat.template_kwargs if kwargs is None else kwargs,
+            "otherwise": Otherwise(chat.template, data.add_bos is True) if chat.template else None,
+        })  # fmt: skip
 
     @property
     def way(self) -> str:
@@ -313,6 +321,7 @@ def open_asked(
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     })  # fmt: skip
     open_chat = partial(
-        Chat, model.files, settings.template, settings.template_kwargs, add_bos=settings.add_bos is True
-    )
+        Chat, model.files, settings.template, settings.template_kwargs, add_bos=settings.add_bos is True,
+        otherwise=settings.otherwise,
+    )  # fmt: skip
     return Asked(model, backend, tokenizer, add_bos, journal, scratch, result, say, progress, open_chat)

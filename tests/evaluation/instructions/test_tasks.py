@@ -55,6 +55,7 @@ def test_no_written_answer_comes_near_the_budget() -> None:
         most = BUDGETS[name].characters
         assert most is not None
         assert max(map(len, written(language).values())) * 4 < most
+        assert BUDGETS[name].tokens >= most * (3 if language == "ja" else 0.5)
 
 
 def test_thinking_is_no_part_of_an_answer() -> None:

@@ -25,7 +25,7 @@ from tsugiki.evaluation.run import Settings, open_asked
 from tsugiki.evaluation_files import ModelResult
 from tsugiki.shapes import parse_json
 
-BUDGET = Budget(512, characters=2000)
+BUDGET = Budget(2000, characters=2000)
 """Of an answer to a prompt of the user's own."""
 
 
