@@ -66,6 +66,11 @@ class Scored(TypedDict):
     nats: NotRequired[float | None]
     nats_by_document: NotRequired[list[float]]
     bytes_by_document: NotRequired[list[int]]
+    loss: NotRequired[float | None]
+    """Of conversations, whose other figures are of trained text alone: nats a trained token, ends of answers too."""
+    end_probability: NotRequired[float | None]
+    """Of conversations: what the model gives the end token where answers end; the next: within them."""
+    false_end_probability: NotRequired[float | None]
 
 
 class ValidationLine(TypedDict):

@@ -39,24 +39,56 @@ def batch() -> tuple[Tensor, Tensor]:
     return inputs, targets
 
 
+def packs() -> list[list[tuple[list[int], list[float]]]]:
+    """Conversations (ids, and the weight of each as a target) in four packs: what the first rank has of two weighs
+    2.05, the other's 8.5, and one pack is nothing but a prompt."""
+    generator = torch.Generator().manual_seed(9)
+    weights = [
+        [[0, 0, 0.25, 0.25, 0.25], [0, 0.5, 0, 0.3, 0, 0.5]], [[0] * 13],
+        [[0, *[1.0] * 6], [0, 0.5], [0, 0, 0, 1.0]], [[0, 0, 0, 0, 0, 0.5, 0, 0.5]],
+    ]  # fmt: skip
+    return [
+        [(torch.randint(3, 80, (len(own),), generator=generator).tolist(), own) for own in pack] for pack in weights
+    ]
+
+
+def packed_batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs, targets, positions and weights [4, 13] of these packs, laid out by hand."""
+    ids, weights = torch.zeros(4, SEQUENCE + 1, dtype=torch.int64), torch.zeros(4, SEQUENCE + 1)
+    positions = torch.zeros(4, SEQUENCE + 1, dtype=torch.int64)
+    for row, pack in enumerate(packs()):
+        at = 0
+        for own, counts in [*pack, ([0] * (SEQUENCE + 1), [0.0] * (SEQUENCE + 1))]:
+            end = min(at + len(own), SEQUENCE + 1)
+            ids[row, at:end], weights[row, at:end] = torch.tensor(own[: end - at]), torch.tensor(counts[: end - at])
+            positions[row, at:end] = torch.arange(end - at)
+            at = end
+    targets = torch.where(weights[:, 1:] > 0, ids[:, 1:], IGNORE)
+    return ids[:, :-1].contiguous(), targets, positions[:, :-1].contiguous(), weights[:, 1:].contiguous()
+
+
 def documents() -> list[list[int]]:
     """Five texts of 1 to 40 tokens: an odd number of batches for two processes."""
     generator = torch.Generator().manual_seed(8)
     return [torch.randint(3, 80, (n,), generator=generator).tolist() for n in (1, 40, 7, 23, 3)]
 
 
-def run_step(model: TrainingModel, rank: int, world: int, micro_batch: int = 1) -> tuple[float, dict[str, Tensor]]:
+def run_step(
+    model: TrainingModel, rank: int, world: int, micro_batch: int = 1, packed: bool = False
+) -> tuple[float, dict[str, Tensor]]:
     """One step's loss and full gradients by the loop's own objective, `micro_batch` rows at a time."""
-    inputs, targets = batch()
+    inputs, targets, positions, weights = packed_batch() if packed else (*batch(), None, None)
     total = int((targets != IGNORE).sum())
+    weight = float(total) if weights is None else float(weights.double().sum())
     starts = range(rank * 4 // world, (rank + 1) * 4 // world, micro_batch)
     loss = torch.zeros(())
     for start in starts:
         model.sum_over_replicas(start == starts[-1])
         rows = slice(start, start + micro_batch)
-        output = model(inputs[rows], targets[rows])
+        further = (None if part is None else part[rows] for part in (positions, weights))
+        output = model(inputs[rows], targets[rows], *further)
         micro = SimpleNamespace(target_count=int((targets[rows] != IGNORE).sum()))
-        part = objective(SimpleNamespace(model=model), output, micro, float(total), total)
+        part = objective(SimpleNamespace(model=model), output, micro, weight, total)
         part.backward()
         loss += part.detach()
     dist.all_reduce(loss)
@@ -100,9 +132,9 @@ def main(job: Path, rank: int, world: int) -> None:
             mesh=mesh,
             precision=entry.get("precision", "fp32"),
             loss_chunk_tokens=4,
-            router_coefficient=ROUTER_COEFFICIENT,
+            router_coefficient=entry.get("router", ROUTER_COEFFICIENT),
         )
-        loss, gradients = run_step(model, rank, world, entry.get("micro_batch", 1))
+        loss, gradients = run_step(model, rank, world, entry.get("micro_batch", 1), entry.get("packed", False))
         norm = clip_global_norm(list(model.parameters()), max_norm=1e9)
         facts[entry["name"]] = {"loss": loss, "norm": float(norm), **model.describe()}
         if rank == 0:

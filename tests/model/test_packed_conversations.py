@@ -19,9 +19,11 @@ LENGTH = 24
 SIZES = [(11, 4), (9, 8), (7, 3), (5, 2), (17, 6), (3, 1), (2, 1)]  # tokens, trained ones at the end
 
 
+@pytest.mark.parametrize("by_conversation", [False, True], ids=["by token", "by conversation"])
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_gradients_of_packs_equal_those_of_the_conversations_one_by_one(
     name: str,
+    by_conversation: bool,
     tmp_path: Path,
     load: Callable[..., TrainingModel],
     load_plain: Callable[..., Any],
@@ -32,12 +34,13 @@ def test_gradients_of_packs_equal_those_of_the_conversations_one_by_one(
     packs = len(make_packs(store, LENGTH))
     assert packs == 3
     mixture = Mixture(1, {"chat": packs}, [MixtureStage(0, {"chat": 1})])
-    batch = WindowReader({"chat": SimpleNamespace(train=store)}, mixture, LENGTH, False).read(np.arange(packs))
+    sources = {"chat": SimpleNamespace(train=store)}
+    batch = WindowReader(sources, mixture, LENGTH, False, by_conversation=by_conversation).read(np.arange(packs))
     assert batch.target_count == sum(trained for _, trained in SIZES)
 
     model = load(tiny_model_folder(name))
     model(
-        *(torch.from_numpy(part.copy()) for part in (batch.inputs, batch.targets, batch.positions))
+        *(torch.from_numpy(part.copy()) for part in (batch.inputs, batch.targets, batch.positions, batch.weights))
     ).loss_sum.backward()
 
     plain = load_plain(tiny_model_folder(name))
@@ -45,7 +48,8 @@ def test_gradients_of_packs_equal_those_of_the_conversations_one_by_one(
         ids = torch.tensor(talk.ids)[None]
         targets = torch.where(torch.tensor(talk.weights) > 0, ids[0], IGNORE)[1:]
         logits = plain(input_ids=ids, use_cache=False).logits[0, :-1]
-        torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum").backward()
+        reduction = "mean" if by_conversation else "sum"
+        torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction=reduction).backward()
     compared = 0
     for key, parameter in model.named_hf_parameters():
         expected = plain.get_parameter(key).grad

@@ -30,6 +30,22 @@ MESHES = {
 }  # fmt: skip
 
 
+PACKED = ["mistral", "llama", "qwen3", "gemma3", "mixtral"]
+
+
+def naive_conversations(model: Any, worker: ModuleType) -> tuple[float, dict[str, torch.Tensor]]:
+    """The same of conversations, each alone and whole, token by token (the router's loss aside: it is a mean over a
+    micro-batch)."""
+    loss, weight = torch.zeros(()), 0.0
+    for ids, weights in (conversation for pack in worker.packs() for conversation in pack):
+        log_probabilities = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().log_softmax(-1)
+        for place in range(1, len(ids)):
+            loss = loss - weights[place] * log_probabilities[place - 1, ids[place]]
+            weight += weights[place]
+    (loss / weight).backward()
+    return loss.item() / weight, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
 @pytest.fixture(scope="module")
 def references(
     tiny_model_folder: Callable[..., Path], load_plain: Callable[..., Any], worker: ModuleType
@@ -61,6 +77,10 @@ def two_processes(
         for key, (name, shard, replicas) in MESHES.items()
     ]
     mixed = {"precision": "fp32-master", "micro_batch": 2}
+    steps += [
+        {"name": f"{name}-packed", "folder": str(tiny_model_folder(name)), "shard": "full", "packed": True, "router": 0}
+        for name in PACKED
+    ]
     steps.append({"name": "mixed", "folder": str(tiny_model_folder("mistral")), "shard": "full", **mixed})
     jobs = {"steps": steps, "scored": "mistral", "drawn": tiny_config("mistral"), "broken": str(broken_folder)}
     (job / "jobs.json").write_text(json.dumps(jobs))
@@ -112,6 +132,22 @@ def test_step_on_two_processes_with_uneven_targets_equals_plain_hugging_face(
     assert_same_gradients(load_file(two_processes / f"{name}.safetensors"), expected_gradients)
     norm = torch.stack([value.norm() for value in expected_gradients.values()]).norm()
     assert facts["norm"] == pytest.approx(float(norm), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_step_of_packs_equals_that_of_its_conversations_one_by_one(
+    name: str, worker: ModuleType, load: Callable[..., Any], load_plain: Callable[..., Any],
+    tiny_model_folder: Callable[..., Path], two_processes: Path,
+) -> None:  # fmt: skip
+    expected, gradients = naive_conversations(load_plain(tiny_model_folder(name)), worker)
+    for micro_batch in (1, 4):
+        model = load(tiny_model_folder(name), loss_chunk_tokens=4, router_coefficient=0.0)
+        loss, found = worker.run_step(model, 0, 1, micro_batch, packed=True)
+        assert loss == pytest.approx(expected, abs=2e-6)
+        assert_same_gradients(found, gradients)
+    facts = json.loads((two_processes / "facts.json").read_text())[f"{name}-packed"]
+    assert facts["loss"] == pytest.approx(expected, abs=2e-6)
+    assert_same_gradients(load_file(two_processes / f"{name}-packed.safetensors"), gradients)
 
 
 def test_bf16_gradients_of_two_processes_are_added_up_in_fp32(references: Any, two_processes: Path) -> None:

@@ -27,6 +27,30 @@ def documents(language: str, count: int = 60) -> list[str]:
     return [glue.join(drawn.choices(WORDS[language], k=drawn.randint(5, 40))) for _ in range(count)]
 
 
+def conversations(count: int = 40) -> list[dict[str, Any]]:
+    """Questions and answers in one or two turns, of which the last answer of some counts half."""
+    drawn, found = random.Random("conversations"), []
+    for number in range(count):
+        said: list[dict[str, Any]] = []
+        for _ in range(1 + number % 2):
+            said.append({"role": "user", "content": " ".join(drawn.choices(WORDS["en"], k=drawn.randint(1, 6)))})
+            said.append({"role": "assistant", "content": "".join(drawn.choices(WORDS["ja"], k=drawn.randint(1, 4)))})
+        if number % 3 == 0:
+            said[-1]["weight"] = 0.5
+        found.append({"messages": said})
+    return found
+
+
+def chat_changes(folder: Path) -> dict[str, Any]:
+    """Changes of `recipe_values` that bring in a chat source beside the text."""
+    talk = {"path": str(folder / "talk.jsonl"), "format": "chat", "weight": 60, "language": "ja"}
+    text = {"path": str(folder / "en.jsonl"), "weight": 40, "language": "en", "loss_weight": 0.25}
+    return {
+        "data.sources": {"talk": talk, "en": text}, "data.chat": {"template": "mistral-v1"},
+        "data.prepared_dir": str(folder / "chat-data"), "data.sequence_length": 96,
+    }  # fmt: skip
+
+
 def recipe_values(folder: Path, tokenizer: Path, model: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The recipe of the tests as plain values; dotted keys in `changes` replace some."""
     values: dict[str, Any] = {
@@ -69,7 +93,10 @@ def make_project(folder: Path, tokenizer: Path) -> Path:
     for language in WORDS:
         lines = [json.dumps({"text": text}, ensure_ascii=False) for text in documents(language)]
         (folder / f"{language}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = [json.dumps(record, ensure_ascii=False) for record in conversations()]
+    (folder / "talk.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     architecture = {"architecture": {"model_type": "mistral", "vocab_size": 384}}
-    recipe = Recipe.model_validate(recipe_values(folder, tokenizer, architecture))
-    prepare(recipe, TextTokenizer.from_folder(tokenizer))
+    for changes in ({}, chat_changes(folder)):
+        recipe = Recipe.model_validate(recipe_values(folder, tokenizer, architecture, **changes))
+        prepare(recipe, TextTokenizer.from_folder(tokenizer))
     return folder

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import yaml
+from preflight_project import conversations
 
 from tsugiki.training.batches import StepBatch, read_step
 from tsugiki.training.run import Run
@@ -21,8 +22,9 @@ class PreparedTiny:
     tokenizer: Any
 
 
-def prepare_tiny(folder: Path, tokenizer: Path) -> PreparedTiny:
-    """Two languages, prepared below `folder`, and a recipe for a tiny random Mistral."""
+def prepare_tiny(folder: Path, tokenizer: Path, chat: bool = False) -> PreparedTiny:
+    """Two languages, prepared below `folder`, and a recipe for a tiny random Mistral. chat: conversations instead of
+    the first, in packs of 96 positions."""
     from tsugiki.corpus.prepared import open_prepared
     from tsugiki.pipeline import run_prepare
     from tsugiki.recipe_file import parse_recipe
@@ -56,6 +58,14 @@ def prepare_tiny(folder: Path, tokenizer: Path) -> PreparedTiny:
         },
         "tracking": {"report_to": ["none"]},
     }  # fmt: skip
+    if chat:
+        lines = [json.dumps(record, ensure_ascii=False) for record in conversations(240)]
+        (folder / "talk.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        data = recipe["data"]
+        data["sources"]["talk"] = {"path": str(folder / "talk.jsonl"), "format": "chat", "weight": 2}
+        del data["sources"]["ja"]
+        recipe["model"]["architecture"]["max_position_embeddings"] = 96
+        data |= {"sequence_length": 96, "chat": {"template": "mistral-v1"}}
     text = yaml.safe_dump(recipe)
     parsed = parse_recipe(text)
     run_prepare(parsed)

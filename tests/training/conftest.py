@@ -21,6 +21,12 @@ def prepared_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_folde
     return prepare_tiny(tmp_path_factory.mktemp("tiny"), tiny_tokenizer_folder)
 
 
+@pytest.fixture(scope="session")
+def chatting_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_folder: Path) -> PreparedTiny:
+    """Conversations (`talk`) beside text (`en`)."""
+    return prepare_tiny(tmp_path_factory.mktemp("chat"), tiny_tokenizer_folder, chat=True)
+
+
 @pytest.fixture
 def open_tiny(
     processes: Processes,  # noqa: F811
@@ -31,22 +37,23 @@ def open_tiny(
     """open_tiny(**{"training.max_steps": 4}): a run on a tiny random Mistral, where its newest checkpoint stands.
 
     `architecture`: a name of `tiny_config`, or a whole configuration. `given` replaces arguments of `open_run` and
-    fields of `Processes` (place). What the run says is in `run.said`.
+    fields of `Processes` (place), and the project (prepared). What the run says is in `run.said`.
     """
 
     def build(architecture: str | dict[str, Any] | None = None, given: dict[str, Any] | None = None, **changes: Any):
+        given = dict(given or {})
+        prepared = given.pop("prepared", prepared_tiny)
         if architecture:
-            rows = parse_recipe(prepared_tiny.text).model.architecture["vocab_size"]
+            rows = parse_recipe(prepared.text).model.architecture["vocab_size"]
             values = tiny_config(architecture) if isinstance(architecture, str) else architecture
             changes["model.architecture"] = json.dumps({**values, "vocab_size": rows})
         recipe = parse_recipe(
-            prepared_tiny.text, overrides=[f"run_dir={tmp_path / 'run'}", *(f"{k}={v}" for k, v in changes.items())]
+            prepared.text, overrides=[f"run_dir={tmp_path / 'run'}", *(f"{k}={v}" for k, v in changes.items())]
         )
-        given = dict(given or {})
         place = given.pop("place", processes.place)
         said: list[str] = []
         arguments = {
-            "sources": prepared_tiny.sources, "tokenizer": prepared_tiny.tokenizer, "model_folder": None,
+            "sources": prepared.sources, "tokenizer": prepared.tokenizer, "model_folder": None,
             "processes": replace(processes, place=place), "stop": StopRequest(), "say": said.append,
         }  # fmt: skip
         run = open_run(recipe, **{**arguments, **given})

@@ -192,20 +192,27 @@ def with_dropout(tiny_config):
     return tiny_config("phi", attention_dropout=0.3, embd_pdrop=0.3, resid_pdrop=0.3)
 
 
-@pytest.mark.parametrize("case", ["fp32-master", "bf16-stochastic", "dropout"])
-def test_two_steps_and_two_more_have_the_bits_of_four(open_tiny, tiny_config, tmp_path, case):
+@pytest.mark.parametrize("case", ["fp32-master", "bf16-stochastic", "dropout", "conversations"])
+def test_two_steps_and_two_more_have_the_bits_of_four(
+    open_tiny, tiny_config, prepared_tiny, chatting_tiny, tmp_path, case
+):
     architecture = with_dropout(tiny_config) if case == "dropout" else None
-    settings = {"training.precision": "fp32" if case == "dropout" else case, "training.micro_batch_size": 3}
+    given = {"prepared": chatting_tiny if case == "conversations" else prepared_tiny}
+    settings = {"training.precision": case if "-" in case else "fp32", "training.micro_batch_size": 3}
+    if case == "conversations":
+        settings |= {"training.loss_normalization": "conversation", "data.sources.en.loss_weight": 0.3}
     settings |= {"training.max_steps": 4, "training.learning_rate": 0.02, **UNVALIDATED}
     logs, states, tokens = {}, {}, {}
     for name, stops in (("whole", [4]), ("resumed", [2, 4])):
         logs[name] = Recorder()
         for stop in stops:
             torch.manual_seed(stop)  # what else a process may have drawn before
-            run = open_tiny(architecture, **{"run_dir": tmp_path / name, "training.stop_after_steps": stop, **settings})
+            changes = {"run_dir": tmp_path / name, "training.stop_after_steps": stop, **settings}
+            run = open_tiny(architecture, given, **changes)
             train(run, [logs[name]])
         states[name], tokens[name] = tensors_of(run), run.tokens
-    assert tokens == dict.fromkeys(tokens, 4 * 6 * 32)
+    assert tokens["resumed"] == tokens["whole"]
+    assert (tokens["whole"] == 4 * 6 * 32) == (case != "conversations")
     assert states["resumed"].keys() == states["whole"].keys()
     differing = [name for name, found in states["resumed"].items() if not torch.equal(found, states["whole"][name])]
     assert differing == []

@@ -238,3 +238,13 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_is_loaded(serv
     monkeypatch.setattr(pipeline, "load_tokenizer", lambda _: pytest.fail("the tokenizer was loaded"))
     with pytest.raises(RecipeError, match=f"pip install {service}"):
         pipeline.run_training(recipe, lambda _: None)
+
+
+def test_the_terminal_says_where_a_model_of_conversations_stops():
+    said: list[str] = []
+    talk = {"bits_per_byte": 0.9, "end_probability": 0.934, "false_end_probability": 0.0123}
+    Console(10, said.append, {}).after_validation(5, SCORES | {"talk": talk})
+    assert said == [
+        "step 5/10  held-out bits per byte  wiki-ja 1.100  talk 0.900",
+        "step 5/10  probability of the end token where answers end (and within)  talk 93.4% (1.23%)",
+    ]

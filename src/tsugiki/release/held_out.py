@@ -68,6 +68,7 @@ def held_out_texts(
     usable = {
         name: source for name, source in sources.items()
         if source.manifest.tokenizer_fingerprint == tokenizer.fingerprint and source.held_out.document_count
+        and not source.is_chat
     }  # fmt: skip
     if not usable:
         others = any(source.held_out.document_count for source in sources.values())

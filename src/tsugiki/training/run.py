@@ -245,8 +245,9 @@ def open_run(
 
 def _reader(recipe: Recipe, sources: Mapping[str, PreparedSource], mixture: Mixture) -> WindowReader:
     by_conversation = recipe.training.loss_normalization == "conversation"
+    loss_weights = {name: source.loss_weight for name, source in recipe.data.sources.items()}
     length, isolate = recipe.data.sequence_length, recipe.data.isolate_documents
-    return WindowReader(sources, mixture, length, isolate, by_conversation=by_conversation)
+    return WindowReader(sources, mixture, length, isolate, loss_weights, by_conversation)
 
 
 def step_over(run: Run, rewinds: list[Rewind]) -> None:

@@ -91,6 +91,13 @@ class Console:
     def after_validation(self, step: int, scores: dict[str, dict[str, Any]]) -> None:
         table = "  ".join(f"{name} {score['bits_per_byte']:.3f}" for name, score in scores.items())
         self.say(f"step {step:,}/{self.total_steps:,}  held-out bits per byte  {table}")
+        ends = [
+            f"{name} {score['end_probability']:.1%} ({score['false_end_probability']:.2%})"
+            for name, score in scores.items() if "end_probability" in score
+        ]  # fmt: skip
+        if ends:
+            step_of = f"step {step:,}/{self.total_steps:,}"
+            self.say(f"{step_of}  probability of the end token where answers end (and within)  {'  '.join(ends)}")
 
     def after_evaluation(self, step: int, figures: dict[str, dict[str, float]]) -> None:
         table = "  ".join(f"{name} {found['accuracy']:.0%}" for name, found in figures.items())

@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from preflight_project import chat_changes
 
 from tsugiki.errors import ModelError
 from tsugiki.recipe_training import ProbeName
@@ -28,6 +29,18 @@ def verdicts(report) -> dict[str, str]:
 def test_a_healthy_run_passes_every_check(open_tiny: Callable[..., Run], name: str, isolate: bool):
     report = check_run(open_tiny(name, **{"data.isolate_documents": isolate}))
     assert verdicts(report) == {probe.name: "ok" for probe in PROBES}
+
+
+@pytest.mark.parametrize("by", ["token", "conversation"])
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "mixtral"])
+def test_a_healthy_run_on_conversations_and_text_passes_every_check(
+    open_tiny: Callable[..., Run], preflight_project: Path, name: str, by: str
+):
+    run = open_tiny(name, **chat_changes(preflight_project), **{"training.loss_normalization": by})
+    report = check_run(run)
+    assert verdicts(report) == {probe.name: "ok" for probe in PROBES}
+    assert re.search(r" [1-9][0-9]* of them end a document or answer", report["targets"].measured)
+    assert "talk: answers end with </s>" in report["bos_eos"].measured
 
 
 @pytest.mark.parametrize("precision", ["fp32-master", "bf16-stochastic", "pure-bf16"])

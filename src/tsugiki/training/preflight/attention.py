@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from tsugiki.corpus.windows import IGNORE
+from tsugiki.training.batches import MicroBatch
 from tsugiki.training.preflight.bench import LENGTH, Bench
 from tsugiki.training.preflight.report import Finding, fail, judge, ok
 
@@ -11,10 +12,10 @@ from tsugiki.training.preflight.report import Finding, fail, judge, ok
 def causality(bench: Bench) -> Finding:
     """Changing a token changes no loss before it, and some at or after it."""
     micro = bench.read(2, 2, LENGTH // 2).micro_batches[0]
-    middle = micro.inputs.shape[1] // 2
+    middle, targets = micro.inputs.shape[1] // 2, _everywhere(micro)
     changed = micro.inputs.clone()
     changed[:, middle] = (changed[:, middle] + 1) % bench.vocabulary
-    moved = (bench.token_losses(micro.inputs, micro.targets) - bench.token_losses(changed, micro.targets)).abs()
+    moved = (bench.token_losses(micro.inputs, targets) - bench.token_losses(changed, targets)).abs()
     before, after = float(moved[:, :middle].max()), float(moved[:, middle:].max())
     limit = _limit(bench)
     measured = f"changing token {middle} moves losses before it by {before:.1e}, from it on by {after:.1e}"
@@ -24,7 +25,7 @@ def causality(bench: Bench) -> Finding:
 def isolation(bench: Bench) -> Finding:
     """Changing a document changes no loss of the next one in its window; positions restart at each document."""
     batch = bench.own_batch
-    if not bench.run.recipe.data.isolate_documents:
+    if not (bench.run.recipe.data.isolate_documents or bench.has_chat):
         apart = any(micro.positions is not None for micro in batch.micro_batches)
         return judge(not apart, "documents of a window see each other", "as data.isolate_documents: false says")
     micro = bench.read(2, 2, LENGTH // 2).micro_batches[0]
@@ -32,7 +33,7 @@ def isolation(bench: Bench) -> Finding:
     middle = length // 2
     positions = torch.cat([torch.arange(middle), torch.arange(length - middle)]).to(micro.inputs.device)
     positions = positions.expand(2, length).contiguous()
-    targets = micro.targets.clone()
+    targets = _everywhere(micro).clone()
     targets[:, middle - 1] = IGNORE  # the first token of the second document
     changed = micro.inputs.clone()
     changed[:, :middle] = (changed[:, :middle] + 1) % bench.vocabulary
@@ -45,6 +46,12 @@ def isolation(bench: Bench) -> Finding:
     limit = _limit(bench)
     measured = f"changing a document moves losses of the next one by {float(moved[:, middle:].max()):.1e}"
     return judge(float(moved[:, middle:].max()) <= limit, measured, f"at most {limit:.0e}")
+
+
+def _everywhere(micro: MicroBatch) -> torch.Tensor:
+    """The micro-batch's targets or, where they are chosen, one at every position: whichever they are, what a position
+    sees shows in its loss."""
+    return micro.targets if micro.weights is None else micro.inputs.roll(-1, 1).cpu()
 
 
 def attention_used(bench: Bench) -> Finding:
@@ -74,7 +81,7 @@ def _wrong_positions(bench: Bench) -> str | None:
         return "windows come without positions, so documents see each other"
     found = torch.cat([micro.positions for micro in micro_batches if micro.positions is not None]).cpu().numpy()[:64]
     for row, window in zip(found, bench.store_windows(bench.own_samples()[: len(found)]), strict=True):
-        starts = window.starts[:-1].copy()
+        starts = window.starts[:-1] & window.apart
         starts[0] = True
         places = np.arange(len(starts))
         expected = places - np.maximum.accumulate(np.where(starts, places, 0))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from tsugiki.corpus.conversation_store import ConversationStore
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.model.precision import Precision, get_precision
@@ -79,8 +80,10 @@ class StoreWindow:
 
     source: str
     tokens: np.ndarray  # [sequence_length + 1] int64
-    starts: np.ndarray  # [sequence_length + 1] bool: the token begins a document
-    eos: int | None
+    starts: np.ndarray  # [sequence_length + 1] bool: the token begins a document, a conversation or the padding
+    apart: bool  # whether these are not to see each other
+    weights: np.ndarray  # [sequence_length + 1] float64, of each token as a target in the loss
+    end: int | None  # the token at the end of a document, or of an answer
 
 
 @dataclass
@@ -125,6 +128,11 @@ class Bench:
     def length(self) -> int:
         return min(LENGTH, self.sequence_length)
 
+    @property
+    def has_chat(self) -> bool:
+        """Whether a source is of conversations, so that windows come with positions and targets with weights."""
+        return any(source.is_chat for source in self.run.sources.values())
+
     # --- data ----------------------------------------------------------------------------------------------------
 
     def read(self, windows: int, per_micro: int, length: int | None = None) -> StepBatch:
@@ -166,18 +174,41 @@ class Bench:
         found = []
         for source, window in zip(drawn.source.tolist(), drawn.window.tolist(), strict=True):
             name = self.run.mixture.names[source]
-            store: TokenStore = self.run.sources[name].train
-            begin = window * self.sequence_length
-            places = np.arange(begin, begin + self.sequence_length + 1)
-            found.append(
-                StoreWindow(
-                    name,
-                    np.asarray(store.tokens[begin : begin + self.sequence_length + 1], dtype=np.int64),
-                    store.document_starts[np.searchsorted(store.document_starts, places)] == places,
-                    self.run.tokenizer.eos_id,
-                )
-            )
+            store = self.run.sources[name].train
+            if isinstance(store, ConversationStore):
+                found.append(self._pack(name, store, window))
+            else:
+                found.append(self._text_window(name, store, window))
         return found
+
+    def _text_window(self, name: str, store: TokenStore, window: int) -> StoreWindow:
+        begin, apart = window * self.sequence_length, self.run.recipe.data.isolate_documents
+        places = np.arange(begin, begin + self.sequence_length + 1)
+        starts = store.document_starts[np.searchsorted(store.document_starts, places)] == places
+        weights = np.where(starts & apart, 0.0, 1.0)
+        weights[0] = 0  # an input only
+        tokens = np.asarray(store.tokens[begin : begin + self.sequence_length + 1], dtype=np.int64)
+        return StoreWindow(name, tokens, starts, apart, self._as_loss(name, weights), self.run.tokenizer.eos_id)
+
+    def _pack(self, name: str, store: ConversationStore, pack: int) -> StoreWindow:
+        """Conversations one behind another, and padding that nobody learns."""
+        tokens, weights = np.zeros(self.sequence_length + 1, np.int64), np.zeros(self.sequence_length + 1)
+        starts, at = np.zeros(self.sequence_length + 1, bool), 0
+        for index in store.packs(self.sequence_length)[pack].tolist():
+            ids, runs = store.document(index), store.runs(index)
+            own = slice(at, at + len(ids))
+            tokens[own], starts[at] = ids, True
+            weights[own] = self._as_loss(name, np.repeat(runs["weight"].astype(np.float64), runs["length"]))
+            at += len(ids)
+        starts[at] = True
+        chat = self.run.sources[name].manifest.chat
+        return StoreWindow(name, tokens, starts, True, weights, chat.end_id if chat else None)
+
+    def _as_loss(self, name: str, weights: np.ndarray) -> np.ndarray:
+        """Weights of a conversation, or of a window of text, as the recipe lets them count."""
+        by_conversation = self.run.recipe.training.loss_normalization == "conversation"
+        share = max(int(np.count_nonzero(weights)), 1) if by_conversation else 1
+        return weights * (self.run.recipe.data.sources[name].loss_weight / share)
 
     # --- calls ---------------------------------------------------------------------------------------------------
 

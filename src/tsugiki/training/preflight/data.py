@@ -1,10 +1,12 @@
 """Are the stores those of this tokenizer and this model, clean, and mixed so that the old language survives?"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from tsugiki.corpus.control_tokens import control_tokens
+from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.corpus.store import TokenStore, store_files
 from tsugiki.files import xxh3_file
@@ -45,7 +47,7 @@ def store_files_whole(bench: Bench) -> Finding:
     wrong, hashed = [], 0
     for name, source in bench.run.sources.items():
         for store in (source.train, source.held_out):
-            for path in store_files(store.prefix):
+            for path in _files(store):
                 recorded = source.manifest.digests.get(path.name)
                 small = total <= HASHED_BYTES or path.suffix == ".idx"
                 if recorded is None or not small:
@@ -55,6 +57,9 @@ def store_files_whole(bench: Bench) -> Finding:
                     wrong.append(f"{name}/{path.name}")
         if source.train.token_count != source.manifest.train.tokens:
             wrong.append(f"{name}: {source.train.token_count:,} tokens, not {source.manifest.train.tokens:,}")
+        if isinstance(source.train, ConversationStore):
+            for index in _sample(source.train):
+                source.train.check(index)
     return judge(
         not wrong, f"{hashed} files hashed" + (f"; changed: {', '.join(wrong[:4])}" if wrong else ""), "as recorded"
     )
@@ -78,7 +83,7 @@ def control_ids(bench: Bench) -> Finding:
     """No control token stands inside a document: a literal `</s>` in a text must have stayed text."""
     control = control_tokens(bench.run.tokenizer)
     looked = 0
-    for name, source in bench.run.sources.items():
+    for name, source in _texts(bench):  # in a conversation they are the template's
         for index in _sample(source.train):
             document, begin, end = _inside(source, index)
             looked += 1
@@ -88,13 +93,16 @@ def control_ids(bench: Bench) -> Finding:
                 return fail(
                     f"{piece} inside document {index} of {name} ({_place(source, index)}), {len(found)} in all", "0"
                 )
+    if not looked:
+        return ok("no documents: in conversations control tokens are the template's")
     return ok(f"none of {len(control)} control tokens inside {looked:,} documents", "0")
 
 
 def bos_eos(bench: Bench) -> Finding:
-    """Documents begin with exactly one BOS and end with exactly one EOS, where the manifest says so."""
+    """Documents begin with exactly one BOS and end with exactly one EOS, where the manifest says so; conversations have
+    no BOS twice in a row, and what of them is trained ends with the template's end token."""
     looked = 0
-    for name, source in bench.run.sources.items():
+    for name, source in _texts(bench):
         manifest = source.manifest
         for index in _sample(source.train):
             document = source.train.document(index)
@@ -106,11 +114,40 @@ def bos_eos(bench: Bench) -> Finding:
                 return fail(f"{place} begins with {leading} BOS", f"{int(manifest.add_bos)}")
             if trailing != int(manifest.add_eos) and manifest.bos_id != manifest.eos_id:
                 return fail(f"{place} ends with {trailing} EOS", f"{int(manifest.add_eos)}")
-    kinds = {(source.manifest.add_bos, source.manifest.add_eos) for source in bench.run.sources.values()}
-    words = " / ".join(
-        f"BOS {'added' if bos else 'none'}, EOS {'added' if eos else 'none'}" for bos, eos in sorted(kinds)
-    )
-    return ok(f"{words} in {looked:,} documents", "once each")
+    kinds = {(source.manifest.add_bos, source.manifest.add_eos) for _, source in _texts(bench)}
+    words = [f"BOS {'added' if bos else 'none'}, EOS {'added' if eos else 'none'}" for bos, eos in sorted(kinds)]
+    found = [f"{' / '.join(words)} in {looked:,} documents"] if words else []
+    for name, source in bench.run.sources.items():
+        if isinstance(source.train, ConversationStore):
+            problem = _wrong_ends(bench, source, source.train)
+            if problem:
+                return fail(f"{name}: {problem}", "one BOS, an end token behind every answer")
+            found.append(f"{name}: answers end with {source.manifest.chat.end_token if source.manifest.chat else '?'}")
+    return ok("; ".join(found), "once each")
+
+
+def _wrong_ends(bench: Bench, source: PreparedSource, store: ConversationStore) -> str | None:
+    """What is wrong with where conversations begin and where answers end, or None."""
+    chat, bos = source.manifest.chat, source.manifest.bos_id
+    of_answers = bench.run.recipe.data.sources[source.name].loss_on in (None, "assistant", "completion", "last")
+    for index in _sample(store):
+        ids, trained = np.asarray(store.document(index), np.int64), np.flatnonzero(store.weights(index))
+        place = f"conversation {index} ({_place(source, index)})"
+        if bos is not None and np.any((ids[1:] == bos) & (ids[:-1] == bos)):
+            return f"{place} has BOS twice in a row"
+        if chat and of_answers and len(trained) and ids[trained[-1]] != chat.end_id:
+            piece = bench.run.tokenizer.piece(int(ids[trained[-1]]))
+            return f"the last trained token of {place} is {piece}, not {chat.end_token}"
+    return None
+
+
+def _texts(bench: Bench) -> list[tuple[str, PreparedSource]]:
+    """The sources of text, not of conversations."""
+    return [(name, source) for name, source in bench.run.sources.items() if not source.is_chat]
+
+
+def _files(store: TokenStore) -> list[Path]:
+    return conversation_files(store.prefix) if isinstance(store, ConversationStore) else store_files(store.prefix)
 
 
 def replay(bench: Bench) -> Finding:
@@ -145,7 +182,7 @@ def epochs(bench: Bench) -> Finding:
 
 
 def _size(source: PreparedSource) -> int:
-    paths = [path for store in (source.train, source.held_out) for path in store_files(store.prefix)]
+    paths = [path for store in (source.train, source.held_out) for path in _files(store)]
     return sum(path.stat().st_size for path in paths if path.exists())
 
 

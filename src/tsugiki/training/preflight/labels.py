@@ -63,14 +63,21 @@ def gradient_scale(bench: Bench) -> Finding:
     # All logits are near the layer's bias, or 0: the smallest entry of each column is what pulls its target up.
     smallest = head.gradient.min(dim=0)
     weights = head.weights.flatten()
-    unit = head.SIZE * float((head.pull(transform)[smallest.indices.cpu()] * weights).sum()) / float(weights.sum())
-    ratio = float(-smallest.values.cpu().double()[weights > 0].sum()) / unit
+    scored = weights > 0
+    wanted = head.SIZE * (head.pull(transform)[smallest.indices.cpu()] * weights)[scored] / float(weights.sum())
+    found = -smallest.values.cpu().double()[scored]
+    ratio = float(found.sum() / wanted.sum())
     tolerance = 0.005 if bench.exact else 0.02
-    return judge(abs(ratio - 1) < tolerance, f"gradient is {ratio:.4f} times that of loss sum / global weight", "1.000")
+    measured = f"gradient is {ratio:.4f} times that of loss sum / global weight"
+    apart = float((found / wanted / ratio - 1).abs().max())
+    if bench.has_chat and apart > 2 * tolerance:
+        return fail(f"{measured}, at one target {apart:.0%} off its weight", "1.000 at each")
+    return judge(abs(ratio - 1) < tolerance, measured, "1.000")
 
 
 def targets(bench: Bench) -> Finding:
-    """Every token is a target but those that open a document when documents are isolated; ends of documents too."""
+    """Every token is a target but those that open a document when documents are isolated; ends of documents too. Of
+    conversations, those are that have a weight."""
     threshold = "every token once, ends of documents included"
     batch, windows = bench.own_batch, bench.store_windows(bench.own_samples()[:WINDOWS_COMPARED])
     _, found = _joined(batch, len(windows))
@@ -83,13 +90,16 @@ def targets(bench: Bench) -> Finding:
             f"{really:,} targets of weight {weight:,.6g}, but the batch says {batch.target_count:,} of weight "
             f"{batch.source_weights.sum():,.6g}"
         )
-    problem = _unscored(bench, windows, scored)
+    problem = _unscored(windows, scored) or _wrong_weights(batch, windows)
     if problem:
         return fail(problem, threshold)
     ends = _ends_counted(bench, windows, scored)
     if isinstance(ends, Finding):
         return ends
-    return ok(f"{int(scored.sum()):,} of {scored.size:,} tokens are targets, {ends} of them end a document", threshold)
+    documents = "document or answer" if bench.has_chat else "document"
+    return ok(
+        f"{int(scored.sum()):,} of {scored.size:,} tokens are targets, {ends} of them end a {documents}", threshold
+    )
 
 
 def own_path(bench: Bench) -> Finding:
@@ -160,30 +170,43 @@ def _offset(asked: np.ndarray, tokens: np.ndarray, used: np.ndarray) -> str:
     return f"offset {best:+d} at {shares[best]:.0%}: {names.get(best, 'shifted more than once')}"
 
 
-def _unscored(bench: Bench, windows: list[StoreWindow], scored: np.ndarray) -> str | None:
+def _unscored(windows: list[StoreWindow], scored: np.ndarray) -> str | None:
     """What is wrong with the choice of targets, or None."""
-    opens = np.stack([window.starts[1:] for window in windows])
-    expected = ~opens if bench.run.recipe.data.isolate_documents else np.ones_like(opens)
+    expected = np.stack([window.weights[1:] > 0 for window in windows])
     if np.array_equal(scored, expected):
         return None
-    ends = np.stack([window.tokens[1:] == window.eos for window in windows])
+    ends = np.stack([window.tokens[1:] == window.end for window in windows])
     lost, extra = expected & ~scored, scored & ~expected
     if lost.any() and np.array_equal(lost, ends & expected):
         return f"none of {int(ends.sum())} ends of documents is a target: the model would not learn to stop"
     return f"{int(lost.sum()):,} tokens are no targets but should be, {int(extra.sum()):,} are but should not"
 
 
+def _wrong_weights(batch: StepBatch, windows: list[StoreWindow]) -> str | None:
+    """Which weight of a target is not that of its token in the store, or None."""
+    found = torch.cat([target_weights(micro) for micro in batch.micro_batches])[: len(windows)].numpy()
+    expected = np.stack([window.weights[1:] for window in windows])
+    wrong = ~np.isclose(found, expected, rtol=1e-5, atol=0)
+    if not wrong.any():
+        return None
+    row, place = np.argwhere(wrong)[0]
+    return (
+        f"{int(wrong.sum()):,} targets have another weight than their token, for example {found[row, place]:.4g} and "
+        f"not {expected[row, place]:.4g} ({windows[row].source})"
+    )
+
+
 def _ends_counted(bench: Bench, windows: list[StoreWindow], scored: np.ndarray) -> Finding | int:
     """How many ends of documents are targets in the first batch or, if it holds none, in the next windows."""
-    added = [name for name, source in bench.run.sources.items() if source.manifest.add_eos]
+    added = [name for name, source in bench.run.sources.items() if source.manifest.add_eos or source.is_chat]
     if not added:
         return warn("no source ends its documents with an end token (data.add_eos), so the model cannot learn to stop")
-    count = sum(int((window.tokens[1:] == window.eos)[row].sum()) for window, row in zip(windows, scored, strict=True))
+    count = sum(int((window.tokens[1:] == window.end)[row].sum()) for window, row in zip(windows, scored, strict=True))
     if count:
         return count
     for sample in range(WINDOWS_SEARCHED):
         (window,) = bench.store_windows(np.array([sample]))
-        ends = window.tokens[1:] == window.eos
+        ends = (window.tokens[1:] == window.end) & (window.weights[1:] > 0)
         if ends.any():
             read = bench.run.reader.read(np.array([sample]))
             return int((read.targets[0][ends] != IGNORE).sum()) or fail("an end of document is no target")
