@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lora_cases import move_adapters, trained_of
+from preflight_project import chat_changes
 
 from tsugiki.errors import ModelError
 from tsugiki.model import head, loss
@@ -38,6 +39,17 @@ def failed(run: Run) -> dict[str, str]:
         check_run(run)
     probes = json.loads((run.recipe.run_dir / "preflight.json").read_text())["probes"]
     return {probe["name"]: probe["measured"] for probe in probes if probe["verdict"] == "FAIL"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp32-master"])
+def test_a_healthy_run_with_adapters_on_conversations_passes(open_lora: Open, preflight_project: Path, precision: str):
+    run = open_lora(
+        "qwen3", **chat_changes(preflight_project),
+        **{"training.precision": precision, "training.loss_normalization": "conversation"},
+    )  # fmt: skip
+    report = check_run(run)
+    assert not report.failed
+    assert "gradient asks for offset +1 at" in report["labels"].measured
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp32-master"])

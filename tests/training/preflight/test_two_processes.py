@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from preflight_project import recipe_values
+from preflight_project import chat_changes, recipe_values
 
 SUPPORT = Path(__file__).parents[2] / "support"
 SOURCE = Path(__file__).parents[3] / "src"
@@ -18,6 +18,7 @@ HEALTHY = {
     "copies": ("gemma2", {"parallel.shard": "none"}),
     "embeddings first": ("phi", {"training.embedding_warmup_steps": 1, "training.embedding_lr_factor": 3.0}),
     "experts, isolated": ("mixtral", {"data.isolate_documents": True}),
+    "conversations": ("llama", {"training.loss_normalization": "conversation"}),
     "mixed precision": (
         "mistral-tied",
         {"training.precision": "fp32-master", "training.preflight": {"skip": ["bf16_speed"]}},
@@ -49,6 +50,8 @@ def found(
         section = {"architecture": tiny_config(model, vocab_size=384)}
         if name == "mistral":
             section = {"name_or_path": str(tiny_model_folder("mistral", vocab_size=384))}
+        if name == "conversations":
+            changes = chat_changes(preflight_project) | changes
         values = recipe_values(
             preflight_project, tiny_tokenizer_folder, section, run_dir=str(folder / name.replace(" ", "-")), **changes
         )
