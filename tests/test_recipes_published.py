@@ -27,7 +27,14 @@ TEMPLATES = sorted(ROOT.glob("src/tsugiki/templates/*/*.yaml"))
 
 def test_there_are_recipes_and_templates():
     names = {path.stem for path in RECIPES}
-    assert names >= {"swallow-ms-7b", "swallow-mx-8x7b", "mistral-7b-one-gpu", "small-cpu", "smollm2-135m-ja", "swallow-ms-7b-instruct"}
+    assert names >= {
+        "swallow-ms-7b",
+        "swallow-mx-8x7b",
+        "mistral-7b-one-gpu",
+        "small-cpu",
+        "smollm2-135m-ja",
+        "swallow-ms-7b-instruct",
+    }
     assert {path.parent.name for path in TEMPLATES} == set(KINDS)
 
 
