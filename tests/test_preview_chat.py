@@ -9,9 +9,15 @@ from chat_tokenizers import family
 from typer.testing import CliRunner
 
 from tsugiki import cli, terminal
+from tsugiki.corpus.mixture import Mixture
+from tsugiki.corpus.planned import describe_plan
+from tsugiki.corpus.prepared import open_prepared
+from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import DataError
+from tsugiki.inspection import inspect_path
 from tsugiki.pipeline import run_prepare
 from tsugiki.preview import preview_samples, show_sample
+from tsugiki.recipe import SourceSection
 from tsugiki.recipe_file import parse_recipe
 
 TEMPLATE = (
@@ -77,6 +83,52 @@ def test_validate_shows_conversations_before_and_after_preparing(recipe):
         assert "SYSTEM OF THE TEMPLATE" in text
         assert re.search(r"⟦Answer \d+\.⏎⟧", text)
         assert re.search(r"of 256 positions hold \d+ conversations; \d+ targets", text)
+
+
+def test_preparing_and_inspecting_say_how_long_how_full_and_how_much_is_trained(recipe, tmp_path):
+    said = []
+    run_prepare(recipe, say=said.append)
+    source = open_prepared(recipe)["talk"]
+    lengths, trained = source.train.lengths.tolist(), sum(int((source.train.weights(n) > 0).sum()) for n in range(60))
+    packs = source.train.window_count(256)
+    facts = (
+        f"60 conversations of {sum(lengths):,} tokens ({trained / sum(lengths):.1%} trained) in {packs} packs of 256: "
+        f"{1 - sum(lengths) / packs / 256:.2%} padding ({1 - sum(lengths) / 60 / 256:.1%} with a conversation a window)"
+    )
+    median = sorted(lengths)[29]
+    lines, sound = inspect_path(tmp_path / "run/data/talk")
+    assert sound
+    for text in ("\n".join(said), "\n".join(lines)):
+        assert facts in text
+        assert "chat template: the tokenizer's own; answers end in <|im_end|>" in text
+        assert f"tokens a conversation: median {median}, longest {max(lengths)}; up to " in text
+    store, _ = inspect_path(tmp_path / "run/data/talk/train")
+    assert f"  conversations, {trained:,} of the tokens with a loss weight" in store
+    said.clear()
+    longer = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sequence_length": 512})})
+    run_prepare(longer, say=said.append)
+    assert "packs of 512: " in said[0]
+
+
+def test_the_share_of_trained_tokens_stands_beside_that_of_positions(recipe, tmp_path):
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": f"text {n} " * 200}) + "\n" for n in range(40)))
+    text = SourceSection(path=[str(tmp_path / "text.jsonl")], weight=1)
+    sources = {"talk": recipe.data.sources["talk"], "text": text}
+    mixed = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": sources})})
+    run_prepare(mixed)
+    prepared = open_prepared(mixed)
+    mixture = Mixture.from_recipe(mixed, {name: source.train for name, source in prepared.items()})
+    reader = WindowReader(prepared, mixture, 256, False)
+    counts = {"talk": 0, "text": 0}
+    draws = 2 * mixture.windows["talk"]  # an epoch of conversations
+    for sample in range(draws):
+        batch = reader.read(sample)
+        counts[mixture.names[batch.source[0]]] += batch.target_count
+    lines = describe_plan(mixture, draws, prepared, 256)
+    share = counts["talk"] / sum(counts.values())
+    assert lines[0].startswith("talk: 50.00%, ")
+    assert lines[0].endswith(f"{share:.2%} of the trained tokens")
+    assert f"data       {lines[0].split(',')[0]}" in "\n".join(map(str, preview_samples(mixed, 0)))
 
 
 def test_where_a_record_is_not_there_any_more_what_is_trained_is_shown_all_the_same(recipe, tmp_path):

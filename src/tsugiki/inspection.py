@@ -21,9 +21,11 @@ from tsugiki.checkpoint_files import (
     stored_bytes,
 )
 from tsugiki.checkpoint_files import verify as verify_checkpoint
+from tsugiki.corpus.conversation_figures import describe_chat
+from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.prepared import SourceManifest
 from tsugiki.corpus.prepared import verify as verify_source
-from tsugiki.corpus.store import TokenStore, store_files
+from tsugiki.corpus.store import TokenStore
 from tsugiki.errors import DataError, TsugikiError
 from tsugiki.files import read_json
 from tsugiki.run_folder import runs_in
@@ -109,19 +111,22 @@ def _children(path: Path) -> list[Path]:
 
 def _store(path: Path, verify: bool) -> tuple[list[str], bool]:
     prefix = path.with_suffix("") if path.suffix in (".bin", ".idx") else path
-    store = TokenStore(prefix)
+    rows_path = conversation_files(prefix)[-2]
+    store = ConversationStore(prefix) if rows_path.exists() else TokenStore(prefix)
     rows = store.documents
     lines = [
         f"token store {prefix}",
         f"  {store.document_count:,} documents, {store.token_count:,} tokens, {store.dtype}",
     ]
+    if isinstance(store, ConversationStore):
+        lines.append(f"  conversations, {store.trained_tokens:,} of the tokens with a loss weight")
     if len(rows):
         size = int(rows["bytes"].sum())
         lines.append(f"  {size:,} bytes of text, {size / max(store.token_count, 1):.2f} bytes a token")
     if not (prefix.parent / MANIFEST).exists():
         return [*lines, "  no manifest beside it: sizes and index fit each other, digests unknown"], True
     manifest = SourceManifest.read(prefix.parent / MANIFEST)
-    own = [file.name for file in store_files(prefix) if file.name in manifest.digests]
+    own = [file.name for file in conversation_files(prefix) if file.name in manifest.digests]
     problems = verify_source(prefix.parent, own) if verify else None
     return _with_problems(lines, problems, len(own))
 
@@ -139,7 +144,10 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
     )
     if manifest.odd:
         lines.append(f"  kept documents that look odd{_kinds(manifest.odd)}")
-    lines.append(f"  BOS {'added' if manifest.add_bos else 'none'}, EOS {'added' if manifest.add_eos else 'none'}")
+    if manifest.chat is not None:
+        lines += [f"  {line}" for line in (str(manifest.packing), *describe_chat(manifest.chat))]
+    else:
+        lines.append(f"  BOS {'added' if manifest.add_bos else 'none'}, EOS {'added' if manifest.add_eos else 'none'}")
     return _with_problems(lines, verify_source(path) if verify else None, len(manifest.digests))
 
 

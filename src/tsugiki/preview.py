@@ -22,6 +22,7 @@ from tsugiki.corpus.fingerprint import boundaries
 from tsugiki.corpus.held_out import below, check_held_out, enough_to_hold_out, held_out_draw
 from tsugiki.corpus.inputs import SourceDocuments
 from tsugiki.corpus.mixture import Mixture
+from tsugiki.corpus.planned import describe_plan
 from tsugiki.corpus.prepared import Counts, open_prepared
 from tsugiki.corpus.store import StoreWriter, TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -88,8 +89,8 @@ def _previewed(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator
         if prepared:
             samples = total_steps(recipe) * recipe.training.global_batch_size
             mixture.check(samples)
-            for plan in mixture.plan(samples):
-                yield f"data       {plan}"
+            for line in describe_plan(mixture, samples, sources, recipe.data.sequence_length):
+                yield f"data       {line}"
         else:
             yield "data       not prepared yet: the samples below come from the first documents of each source"
             for name, excerpt in sources.items():
@@ -106,7 +107,10 @@ def _previewed(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator
 def _reader(recipe: Recipe, sources: Mapping[str, Any], mixture: Mixture) -> WindowReader:
     """What reads samples as training will."""
     weights = {name: source.loss_weight for name, source in recipe.data.sources.items()}
-    return WindowReader(sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents, weights)
+    return WindowReader(
+        sources, mixture, recipe.data.sequence_length, recipe.data.isolate_documents, weights,
+        recipe.training.loss_normalization == "conversation",
+    )  # fmt: skip
 
 
 def _chat_reading(recipe: Recipe, tokenizer: TextTokenizer, sources: Mapping[str, Any]) -> ChatReading | None:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from tsugiki.corpus.conversation_figures import describe_chat
 from tsugiki.terminal import plain
 
 SILENCE_SECONDS = 20.0
@@ -119,21 +120,25 @@ class EvaluationProgress(_Drawn):
 
 
 def describe_manifest(name: str, manifest: Any) -> str:
-    """One line on a prepared source (a `corpus.prepared.SourceManifest`): what is there, and what could not be used."""
+    """One line on a prepared source (a `corpus.prepared.SourceManifest`): what is there, and what could not be used;
+    more lines on a chat source."""
     train, held = manifest.train, manifest.held_out
     around = [token for token, added in (("BOS", manifest.add_bos), ("EOS", manifest.add_eos)) if added]
-    text = (
-        f"prepared   {name}: {train.documents:,} documents, {train.tokens:,} tokens, {size(train.bytes)} to train on "
-        f"({train.bytes / max(train.tokens, 1):.2f} bytes a token, "
-        f"{' and '.join(around) or 'no control tokens'} added); "
-        f"{held.documents:,} documents, {size(held.bytes)} held out"
-    )
+    if manifest.chat is None:
+        text = (
+            f"prepared   {name}: {train.documents:,} documents, {train.tokens:,} tokens, {size(train.bytes)} to train "
+            f"on ({train.bytes / max(train.tokens, 1):.2f} bytes a token, "
+            f"{' and '.join(around) or 'no control tokens'} added); "
+            f"{held.documents:,} documents, {size(held.bytes)} held out"
+        )
+    else:
+        text = f"prepared   {name}: {manifest.packing}; {held.documents:,} conversations, {size(held.bytes)} held out"
     if manifest.bad:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(manifest.bad.items()))
         text += f"; left out: {kinds}, first at {manifest.bad_examples[0]}"
     if manifest.replaced_surrogates:
         text += f"; lone surrogates replaced in {manifest.replaced_surrogates:,}"
-    return text
+    return "\n           ".join([text, *(describe_chat(manifest.chat) if manifest.chat is not None else ())])
 
 
 def size(count: float) -> str:

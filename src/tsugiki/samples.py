@@ -32,11 +32,13 @@ def make_samples(recipe: Recipe) -> str | None:
     path = recipe.run_dir / FILE
     if path.exists() and read_json(path).get("digest") == mark["digest"]:  # a name may be another run's
         return None
+    prompts = _prompts(recipe)
+    if not prompts:
+        return "no source has held-out text to go on with"
     base = base_folder(recipe, resolve_commits(recipe))
     for folder in (base, exported):
         if folder is not None and (reason := _too_large(folder)):
             return reason
-    prompts = _prompts(recipe)
     texts = [text for _, _, text in prompts]
     before, after = (_continued(folder, texts) if folder else [None] * len(texts) for folder in (base, exported))
     write_json(path, {

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_conversations import conversation, write_conversations
 
-from tsugiki.corpus.conversation_figures import length_figures, pack_figures
+from tsugiki.corpus.conversation_figures import PackFigures, length_figures
 from tsugiki.corpus.pack_table import make_packs
 
 
@@ -15,7 +15,7 @@ def test_figures_of_three_conversations_by_hand(tmp_path):
     store = write_conversations(tmp_path, made)
     make_packs(store, 32)
     lengths = length_figures(Counter(store.lengths.tolist()), 32)
-    figures = pack_figures(store, 32)
+    figures = PackFigures(32, store.window_count(32), store.document_count, store.token_count, store.trained_tokens)
     assert (figures.packs, figures.conversations, figures.tokens) == (2, 3, 38)
     assert (lengths.conversations, lengths.tokens, lengths.median, lengths.longest, lengths.over_long) == (
         3,

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny_project import plain_model
 
-from tsugiki.training.stage import describe_run, trained_shares
+from tsugiki.corpus.planned import trained_shares
+from tsugiki.training.stage import describe_run
 from tsugiki.training.validation import validate
 
 DOCUMENTS = 3
@@ -97,10 +98,12 @@ def test_the_share_of_trained_tokens_is_said_of_conversations_beside_text(open_t
         batch = run.reader.read(run.mixture.sample_numbers(run.cut.places(step)))
         for row, name in enumerate(run.mixture.names[source] for source in batch.source):
             counts[name] += int((batch.targets[row] >= 0).sum())
-    shares = trained_shares(run)
+    samples, length = 40 * run.recipe.training.global_batch_size, run.recipe.data.sequence_length
+    shares = trained_shares(run.mixture, samples, run.sources, length)
     assert shares["talk"] == pytest.approx(counts["talk"] / sum(counts.values()), rel=0.02)
     assert sum(shares.values()) == pytest.approx(1)
     said: list[str] = []
     run.say = said.append
     describe_run(run)
-    assert any(line.startswith("trained    ") and f"talk {shares['talk']:.1%}" in line for line in said)
+    ends = f", {shares['talk']:.2%} of the trained tokens"
+    assert any(line.startswith("data       talk: ") and line.endswith(ends) for line in said)

@@ -2,12 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from tsugiki.corpus.conversation_store import ConversationStore
 
 SHORTEST_BOUND = 16
 """Tokens up to which conversations share the first bar of a histogram."""
@@ -55,18 +51,28 @@ class ChatManifest:
 
 @dataclass(frozen=True)
 class PackFigures:
-    """Of conversations in packs of `sequence_length` positions; shares are of 1."""
+    """Of conversations in packs of `sequence_length` positions."""
 
     sequence_length: int
     packs: int
     conversations: int
     tokens: int
-    trained_share: float
-    """Of the tokens of conversations, those that have a loss weight."""
-    padding_share: float
-    """Of the positions of all packs, those behind the last conversation."""
-    padding_share_unpacked: float
-    """The same, had each conversation a window of its own."""
+    trained_tokens: int
+
+    @property
+    def trained_share(self) -> float:
+        """Of the tokens of conversations, those that have a loss weight."""
+        return self.trained_tokens / max(self.tokens, 1)
+
+    @property
+    def padding_share(self) -> float:
+        """Of the positions of all packs, those behind the last conversation."""
+        return _empty_share(self.tokens, self.packs, self.sequence_length)
+
+    @property
+    def padding_share_unpacked(self) -> float:
+        """The same, had each conversation a window of its own."""
+        return _empty_share(self.tokens, self.conversations, self.sequence_length)
 
     def __str__(self) -> str:
         return (
@@ -102,18 +108,36 @@ def length_figures(counted: Mapping[int, int], sequence_length: int) -> LengthFi
     )
 
 
-def pack_figures(store: "ConversationStore", sequence_length: int) -> PackFigures:
-    """Of a store that has a table of packs for this length. Raises DataError where it has none."""
-    packs, tokens = len(store.packs(sequence_length)), store.token_count
-    return PackFigures(
-        sequence_length=sequence_length,
-        packs=packs,
-        conversations=store.document_count,
-        tokens=tokens,
-        trained_share=store.trained_tokens / max(tokens, 1),
-        padding_share=_empty_share(tokens, packs, sequence_length),
-        padding_share_unpacked=_empty_share(tokens, store.document_count, sequence_length),
-    )
+def describe_chat(chat: ChatManifest) -> list[str]:
+    """What was done with the conversations of a source, a line a thing."""
+    counts, lengths = chat.counts, chat.lengths
+    bars = ", ".join(f"{bound:,}: {number:,}" for bound, number in lengths.histogram if number)
+    lines = [
+        f"chat template: {chat.template}; answers end in {chat.end_token}",
+        f"tokens a conversation: median {lengths.median:,}, longest {lengths.longest:,}; up to {bars}",
+    ]
+    if lengths.over_long:
+        lines.append(
+            f"longer than a window of {chat.sequence_length:,}: {lengths.over_long:,}, of which "
+            f"{counts['conversations_divided']:,} were divided before a user's turn and "
+            f"{counts['conversations_dropped']:,} left out; exchanges left out, too long alone: "
+            f"{counts['exchanges_dropped']:,}"
+        )
+    if counts["rewritten_turns"]:
+        lines.append(
+            f"the template writes earlier turns anew: {counts['rewritten_turns']:,} of "
+            f"{counts['turns'] + counts['turns_left_out']:,} turns needed a sample of their own "
+            + (
+                f"({counts['turns_left_out']:,} turns left out)"
+                if counts["turns_left_out"]
+                else f"({counts['tokens_unrepeated']:,} tokens became {counts['tokens']:,})"
+            )
+        )
+    if counts["forced_boundaries"]:
+        lines.append(f"token boundaries forced between prompt and answer: {counts['forced_boundaries']:,}")
+    if counts["control_strings"]:
+        lines.append(f"strings in messages that spell control tokens, kept as text: {counts['control_strings']:,}")
+    return lines
 
 
 def _empty_share(tokens: int, windows: int, sequence_length: int) -> float:

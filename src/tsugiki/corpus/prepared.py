@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tsugiki.corpus.conversation_figures import ChatManifest
+from tsugiki.corpus.conversation_figures import ChatManifest, PackFigures
 from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.fingerprint import RULE_VERSION, InputRecord, boundaries, fingerprint
 from tsugiki.corpus.store import TokenStore
@@ -77,6 +77,14 @@ class SourceManifest:
     def read(cls, path: Path) -> "SourceManifest":
         """Raises DataError when the file is not such a manifest, StorageError when it cannot be read."""
         return read_json(path, cls)
+
+    @property
+    def packing(self) -> PackFigures | None:
+        """Of the training part of a chat source."""
+        if self.chat is None:
+            return None
+        length, trained = self.chat.sequence_length, self.chat.trained_tokens["train"]
+        return PackFigures(length, self.chat.packs, self.train.documents, self.train.tokens, trained)
 
     def as_json(self) -> dict[str, Any]:
         """What its file holds."""

@@ -71,7 +71,9 @@ def held_out_texts(
         and not source.is_chat
     }  # fmt: skip
     if not usable:
-        others = any(source.held_out.document_count for source in sources.values())
+        if all(source.is_chat for source in sources.values()):
+            return HeldOutTexts(context=context, missing="the prepared data are conversations, and no text")
+        others = any(source.held_out.document_count for source in sources.values() if not source.is_chat)
         why = "were prepared with another tokenizer" if others else "have no held-out documents"
         return HeldOutTexts(context=context, missing=f"the prepared data {why}")
     chosen = dict([*usable.items()][:MOST_SOURCES])

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.prepared import open_stores
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import TsugikiError
 from tsugiki.report.figures import order_of_data
@@ -37,7 +37,7 @@ def batch_texts(run: RunDirectory, samples: Sequence[int]) -> list[SampleText]:
         drawn = mixture.locate(samples)
         names = [mixture.names[place] for place in drawn.source.tolist()]
         stores = {
-            name: TokenStore(prepared / name / "train") for name in dict.fromkeys(names)
+            name: open_stores(prepared / name, run.manifests[name])[0] for name in dict.fromkeys(names)
             if name in run.manifests
             and recorded.get(name, run.manifests[name].fingerprint) == run.manifests[name].fingerprint
         }  # fmt: skip

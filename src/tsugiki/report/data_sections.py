@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tsugiki.amounts import quantity
+from tsugiki.corpus.conversation_figures import describe_chat
 from tsugiki.pages.axes import Axis
 from tsugiki.pages.document import Section, section
 from tsugiki.pages.dot_chart import Dot, dot_chart
@@ -22,6 +23,7 @@ def data(runs: Runs) -> Section:
         if len(runs) > 1:
             parts.append(heading(run.name))
         parts += _mixture(run)
+        parts += _conversations(run)
     return section("Data", *parts)
 
 
@@ -41,6 +43,34 @@ def _mixture(run: RunDirectory) -> list[Part]:
                  _count(total), "", _count(sum(one.available or 0 for one in shares)), "", ""])  # fmt: skip
     parts: list[Part] = [table(columns, rows), paragraph(_in_words(run, shares), "note")]
     return parts
+
+
+def _conversations(run: RunDirectory) -> list[Part]:
+    """Of chat sources: what is trained, how full the packs are, how long conversations are and what was left out."""
+    rows: list[list[Part]] = []
+    dots: list[Dot] = []
+    words: list[Part] = []
+    for name, manifest in run.manifests.items():
+        chat, packing = manifest.chat, manifest.packing
+        if chat is None or packing is None:
+            continue
+        counts = chat.counts
+        rows.append([
+            name, _exact(packing.conversations), _count(packing.tokens), f"{packing.trained_share:.1%}",
+            f"{packing.packs:,} of {packing.sequence_length:,}", f"{packing.padding_share:.2%}",
+            f"{packing.padding_share_unpacked:.1%}", _exact(chat.lengths.over_long),
+            _exact(counts["exchanges_dropped"]),
+        ])  # fmt: skip
+        dots += [Dot(f"up to {bound:,}", number, group=name) for bound, number in chat.lengths.histogram]
+        words.append(paragraph(f"{name}: " + "; ".join(describe_chat(chat)) + ".", "soft"))
+    if not rows:
+        return []
+    columns: list[Column | str] = [
+        "conversations of", Column("in training"), Column("tokens"), Column("trained"), Column("packs"),
+        Column("padding"), Column("padding, one a window"), Column("over a window"), Column("exchanges left out"),
+    ]  # fmt: skip
+    chart = dot_chart("Conversations by length in tokens", dots, Axis("conversations", digits=",.0f", low=0.0))
+    return [table(columns, rows), chart, *words]
 
 
 def _share(value: float | None) -> str:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from tsugiki.corpus.mixture import Mixture, MixtureStage
+from tsugiki.corpus.prepared import SourceManifest
 from tsugiki.corpus.stepping import below
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.report.run_directory import KEPT, RunDirectory
@@ -38,9 +39,9 @@ def order_of_data(run: RunDirectory) -> Mixture | None:
     """The order in which the run draws samples; None where the sizes of its sources are not known here."""
     recipe, batch = run.recipe, run.recipe.training.global_batch_size
     windows = {
-        name: max(0, (manifest.train.tokens - 1) // recipe.data.sequence_length)
-        for name, manifest in run.manifests.items()
-    }
+        name: found for name, manifest in run.manifests.items()
+        if (found := _windows(manifest, recipe.data.sequence_length)) is not None
+    }  # fmt: skip
     skip: list[Any] = list(recipe.data.skip)
     if run.checkpoint and "mixture" in run.checkpoint:
         windows |= run.checkpoint["mixture"]["windows"]
@@ -54,6 +55,13 @@ def order_of_data(run: RunDirectory) -> Mixture | None:
     except (RecipeError, DataError) as error:
         run.problems.append(str(error))
         return None
+
+
+def _windows(manifest: SourceManifest, length: int) -> int | None:
+    """The windows of a source; None for packs of another length, which the manifest does not tell."""
+    if manifest.chat is None:
+        return max(0, (manifest.train.tokens - 1) // length)
+    return manifest.chat.packs if manifest.chat.sequence_length == length else None
 
 
 def _asked(run: RunDirectory, end: int) -> dict[str, float]:

@@ -5,7 +5,7 @@ The numerics are in `loop.py`; what is trained has been put together by `run.ope
 
 from typing import Any
 
-from tsugiki.corpus.conversation_store import ConversationStore
+from tsugiki.corpus.planned import describe_plan
 from tsugiki.errors import RecipeError
 from tsugiki.metrics_file import NOTHING, Logged, logged_at, read_logged, require_logged
 from tsugiki.model.ranks import on_first_rank
@@ -29,11 +29,9 @@ def describe_run(run: Run) -> None:
         alone = run.optimizer.parameters.keys() - run.optimizer.frozen(settings.embedding_warmup_steps)
         say(f"optimizer  up to step {settings.embedding_warmup_steps:,} only {', '.join(sorted(alone))}")
     say("schedule   " + "  ".join(f"{step:,}: {rate:.3g}" for step, rate in schedule_table(settings, run.total_steps)))
-    for plan in run.mixture.plan(run.total_steps * settings.global_batch_size):
-        say(f"data       {plan}")
-    if any(source.is_chat for source in run.sources.values()):
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in trained_shares(run).items())
-        say(f"trained    {shares} of the tokens that have a loss")
+    samples = run.total_steps * settings.global_batch_size
+    for line in describe_plan(run.mixture, samples, run.sources, recipe.data.sequence_length):
+        say(f"data       {line}")
     for name, source in run.sources.items() if settings.eval_steps else ():
         count = min(settings.eval_documents, source.held_out.document_count)
         around = source.manifest.add_bos + source.manifest.add_eos
@@ -46,19 +44,6 @@ def describe_run(run: Run) -> None:
         f"batch      {settings.global_batch_size} windows of {recipe.data.sequence_length:,} tokens on {world} "
         f"process{'es' if world > 1 else ''} ({run.processes.device.type}), {micro} at a time, {settings.precision}"
     )
-
-
-def trained_shares(run: Run) -> dict[str, float]:
-    """What each source has of the tokens that are trained, whatever they weigh: of a chat source a small part of its
-    positions, by which mixtures are weighed."""
-    length = run.recipe.data.sequence_length
-    trained = {}
-    for plan in run.mixture.plan(run.total_steps * run.recipe.training.global_batch_size):
-        store = run.sources[plan.name].train
-        packs = store.window_count(length)
-        a_window = store.trained_tokens / max(packs, 1) if isinstance(store, ConversationStore) else length
-        trained[plan.name] = plan.samples * a_window
-    return {name: tokens / max(sum(trained.values()), 1) for name, tokens in trained.items()}
 
 
 def _model_line(facts: dict[str, Any]) -> str:
