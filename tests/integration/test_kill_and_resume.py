@@ -9,7 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from preflight_project import conversations as made_conversations
 from whole_runs import final_tensors, recipe_for, step_losses
+
+from tsugiki.pipeline import run_prepare
+from tsugiki.recipe_file import load_recipe
 
 KILLS_IN_SUITE = 6  # for each world size
 SOAK_KILLS = int(os.environ.get("TSUGIKI_SOAK_KILLS", "0"))
@@ -33,9 +37,24 @@ def kill_until_finished(launch, recipe: Path, run_dir: Path, world: int, kills: 
     return hits
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_killed_runs_end_bitwise_as_the_uninterrupted_one(prepared, launch, world):
+@pytest.fixture(scope="module")
+def conversations(prepared) -> dict[str, object]:
+    """Changes of the recipe that bring in a chat source, which is prepared."""
+    lines = [json.dumps(record, ensure_ascii=False) for record in made_conversations()]
+    (prepared.folder / "talk.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    talk = {"path": str(prepared.folder / "talk.jsonl"), "format": "chat", "weight": 60, "held_out": 0}
+    changes = {
+        "data.sources.talk": talk, "data.chat": {"template": "mistral-v1"}, "data.sequence_length": 128,
+        "data.prepared_dir": str(prepared.folder / "chat-data"), "training.loss_normalization": "conversation",
+    }  # fmt: skip
+    run_prepare(load_recipe(prepared.write("conversations.yaml", **changes)))
+    return changes
+
+
+@pytest.mark.parametrize("world", [1, 2], ids=["text, alone", "conversations and text, two processes"])
+def test_killed_runs_end_bitwise_as_the_uninterrupted_one(prepared, launch, conversations, world):
     steps = {"training.max_steps": 60, "training.save_steps": 4, "training.eval_steps": None}
+    steps |= conversations if world == 2 else {}
     whole, whole_dir = recipe_for(prepared, f"whole-{world}", **steps)
     assert launch("train", whole, world=world).wait() == [0] * world
     killed, killed_dir = recipe_for(prepared, f"killed-{world}", **steps)

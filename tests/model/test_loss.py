@@ -61,6 +61,32 @@ def test_each_token_loss_is_that_of_its_own_position(
         torch.testing.assert_close(model(inputs, targets).token_losses, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("path", ["chunked", "plain"])
+def test_targets_count_by_their_weights(
+    path: str,
+    load: Callable[..., TrainingModel],
+    load_plain: Callable[..., Any],
+    tiny_model_folder: Callable[..., Path],
+) -> None:
+    model, plain = load(tiny_model_folder("llama"), loss_chunk_tokens=4), load_plain(tiny_model_folder("llama"))
+    if path == "plain":
+        model.transform = None
+    window = tokens(2, 14)
+    inputs, targets = window[:, :-1], window[:, 1:].clone()
+    targets[0, 3] = targets[1, 0] = -100
+    weights = torch.rand(targets.shape, generator=torch.Generator().manual_seed(4)) * (targets != -100)
+    losses = -plain(input_ids=inputs, use_cache=False).logits.log_softmax(-1)
+    losses = losses.gather(-1, targets.clamp(min=0)[..., None])[..., 0] * (targets != -100)
+    (losses * weights).sum().backward()
+    output = model(inputs, targets, None, weights)
+    output.loss_sum.backward()
+    torch.testing.assert_close(output.loss_sum.detach(), (losses * weights).sum().detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output.token_losses, losses.detach(), rtol=1e-5, atol=1e-5)
+    for name, parameter in model.named_hf_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad.full_tensor(), plain.get_parameter(name).grad, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("attention", [None, "eager"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_documents_of_a_window_are_isolated(

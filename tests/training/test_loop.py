@@ -101,6 +101,59 @@ def test_three_steps_equal_a_loop_written_out_naively(open_tiny, threshold):
             assert (found - expected).norm() <= 1e-4 * expected.norm(), f"{name}.{key}"
 
 
+def naive_targets(run, number: int, by_conversation: bool) -> tuple[int, list[tuple[torch.Tensor, torch.Tensor]]]:
+    """The source of a global sample, and what of it is read alone: tokens, and their weights in the loss."""
+    drawn, length = run.mixture.locate(number), run.recipe.data.sequence_length
+    source, window = int(drawn.source[0]), int(drawn.window[0])
+    name = run.mixture.names[source]
+    store = run.sources[name].train
+    if name == "en":
+        tokens = torch.tensor(store.tokens[window * length : (window + 1) * length + 1].astype("int64"))
+        return source, [(tokens, torch.full((length + 1,), 0.25 / (length if by_conversation else 1)))]
+    parts = []
+    for index in store.packs(length)[window].tolist():
+        weights = torch.from_numpy(store.weights(index).copy())
+        count = int((weights > 0).sum()) if by_conversation else 1
+        parts.append((torch.tensor(store.document(index).astype("int64")), weights / count))
+    return source, parts
+
+
+@pytest.mark.parametrize("by", ["token", "conversation"])
+def test_a_step_of_conversations_and_text_equals_one_over_each_of_them_alone(open_tiny, chatting_tiny, by):
+    run = open_tiny(
+        given={"prepared": chatting_tiny},
+        **{
+            "training.micro_batch_size": 2, "training.max_grad_norm": 100, "training.loss_normalization": by,
+            "data.sources.en.loss_weight": 0.25,
+        }
+    )  # fmt: skip
+    naive = plain_model(run)
+    nats, weights, targets = torch.zeros(2), torch.zeros(2), 0
+    for number in range(6):
+        source, parts = naive_targets(run, number, by == "conversation")
+        for tokens, own in parts:
+            losses = F.cross_entropy(
+                naive(input_ids=tokens[None, :-1], use_cache=False).logits[0], tokens[1:], reduction="none"
+            )
+            nats[source] = nats[source] + (losses * own[1:]).sum()
+            weights[source] += own[1:].sum()
+            targets += int((own[1:] > 0).sum())
+    loss = nats.sum() / weights.sum()
+    loss.backward()
+    record = train_step(run, batch_of(run, 1))
+    assert min(weights) > 0
+    assert (record.targets, run.tokens) == (targets, targets)
+    assert record.source_weights == pytest.approx(weights.tolist(), rel=1e-5)
+    assert record.source_nats == pytest.approx(nats.tolist(), rel=1e-5)
+    assert record.loss == pytest.approx(loss.item(), rel=1e-5)
+    norm = torch.stack([parameter.grad.norm() for parameter in naive.parameters()]).norm()
+    assert record.grad_norm == pytest.approx(norm.item(), rel=1e-4)
+    ours = run.optimizer.tensors()
+    for name, parameter in naive.named_parameters():
+        found = whole(ours[f"{name}.exp_avg"]) / 0.1  # of the first step: the gradient
+        assert (found - parameter.grad).norm() <= 1e-4 * parameter.grad.norm(), name
+
+
 EMBEDDINGS = {
     "mistral": ("model.embed_tokens.weight", "lm_head.weight"), "mistral-tied": ("model.embed_tokens.weight",),
     "qwen3": ("model.embed_tokens.weight",), "gemma2": ("model.embed_tokens.weight",),

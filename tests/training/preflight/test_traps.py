@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from preflight_project import chat_changes
 from torch import nn
 
 from tsugiki.corpus import windows
+from tsugiki.corpus.conversation_store import ConversationStore, Pack
 from tsugiki.corpus.store import StoreWriter, TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.windows import IGNORE, WindowReader
@@ -222,6 +224,110 @@ def test_router_loss(open_tiny: Open, monkeypatch, trap: str):
     else:
         monkeypatch.setattr(TrainingModel, "_router_loss", lambda self, output: None)
     assert set(failed(run)) == {"router_loss"}
+
+
+# --- conversations ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_chat(open_tiny: Open, preflight_project: Path) -> Open:
+    return lambda **changes: open_tiny(**chat_changes(preflight_project), **changes)
+
+
+def without_weights(self: TrainingModel, inputs: Any, targets: Any, positions: Any = None, weights: Any = None) -> Any:
+    return RIGHT_FORWARD(self, inputs, targets, positions)
+
+
+RIGHT_FORWARD = TrainingModel.forward
+
+
+def test_weights_left_out_of_the_loss(open_chat: Open, monkeypatch):
+    run = open_chat()
+    monkeypatch.setattr(TrainingModel, "forward", without_weights)
+    assert set(failed(run)) == {"gradient_scale"}
+
+
+def test_weights_of_other_targets(open_chat: Open, monkeypatch):
+    """Their sum is right: at each target by itself it shows."""
+    run = open_chat()
+
+    def moved(self: TrainingModel, inputs: Any, targets: Any, positions: Any = None, weights: Any = None) -> Any:
+        if weights is not None:
+            scored = weights > 0
+            weights = weights.clone()
+            weights[scored] = weights[scored].flip(0)
+        return RIGHT_FORWARD(self, inputs, targets, positions, weights)
+
+    monkeypatch.setattr(TrainingModel, "forward", moved)
+    assert "off its weight" in failed(run)["gradient_scale"]
+
+
+@pytest.mark.parametrize("trap", ["padding", "prompts", "openings", "of its source", "unshifted", "of another length"])
+def test_wrong_weights_of_conversations(open_chat: Open, monkeypatch, trap: str):
+    run = open_chat(**{"training.loss_normalization": "conversation"})
+    pack, shift = ConversationStore.pack, windows.shift
+
+    def changed(self: ConversationStore, index: int, length: int, by_conversation: bool = False) -> Pack:
+        found = pack(self, index, length, by_conversation)
+        weights, used = found.weights.copy(), int(found.starts[-1])
+        if trap == "padding":
+            weights[used:] = 1
+        elif trap == "prompts":
+            weights[:used] = np.where(weights[:used] == 0, 1, weights[:used])
+            weights[found.starts[:-1]] = 0
+        elif trap == "openings":
+            weights[found.starts[:-1]] = 1
+        elif trap == "of another length":
+            weights = pack(self, index, length, False).weights / 10
+        return found._replace(weights=weights)
+
+    if trap == "of its source":
+        run.reader._loss_weights[:] = 1
+    elif trap == "unshifted":
+        monkeypatch.setattr(windows, "shift", lambda tokens, weights: (*shift(tokens, weights)[:2], weights[..., :-1]))
+    else:
+        monkeypatch.setattr(ConversationStore, "pack", changed)
+    assert set(failed(run)) == {"targets"}
+
+
+def test_ends_of_answers_not_learnt(open_chat: Open, monkeypatch):
+    run, shift = open_chat(), windows.shift
+    monkeypatch.setattr(windows, "shift", lambda tokens, weights: shift(tokens, np.where(tokens == 2, 0, weights)))
+    assert "the model would not learn to stop" in failed(run)["targets"]
+
+
+def test_positions_of_packs_do_not_restart(open_chat: Open, monkeypatch):
+    run = open_chat()
+    monkeypatch.setattr(run.reader, "read", without_restarts(run.reader.read))
+    assert set(failed(run)) == {"isolation"}
+
+
+def test_conversations_see_each_other(open_chat: Open, monkeypatch):
+    run = open_chat()
+    right = run.model.hf.forward
+    monkeypatch.setattr(run.model.hf, "forward", lambda **arguments: right(**arguments | {"use_cache": True}))
+    assert set(failed(run)) == {"isolation"}
+
+
+def test_an_answer_that_ends_without_its_end_token(open_chat: Open, monkeypatch):
+    run = open_chat()
+    source = run.sources["talk"]
+    chat = replace(source.manifest.chat, end_id=5, end_token="<|im_end|>")
+    run.sources = {**run.sources, "talk": replace(source, manifest=replace(source.manifest, chat=chat))}
+    assert "not <|im_end|>" in failed(run)["bos_eos"]
+
+
+def test_conversations_changed_after_they_were_written(open_chat: Open, monkeypatch):
+    run = open_chat()
+    runs = ConversationStore.runs
+    monkeypatch.setattr(ConversationStore, "runs", lambda self, index: changed_runs(runs(self, index)))
+    assert "was changed after it was written" in failed(run)["store_files"]
+
+
+def changed_runs(runs: np.ndarray) -> np.ndarray:
+    runs = runs.copy()
+    runs["weight"] *= 2
+    return runs
 
 
 # --- attention and noise ------------------------------------------------------------------------------------------
