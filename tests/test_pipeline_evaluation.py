@@ -160,20 +160,28 @@ def test_a_recipe_of_conversations_and_text_scores_its_text_and_asks_a_base_thro
     values["data"]["sources"]["talk"] = {
         "path": str(tmp_path / "talk.jsonl"), "format": "chat", "weight": 1, "language": "cs", "held_out": 0.5,
     }  # fmt: skip
-    values["evaluation"] = {"suite": "quick", "tasks": ["texts", "instructions_en"], "base": "only", "limit": 2}
+    values["training"] |= {"max_steps": 2, "preflight": {"skip": [probe.name for probe in PROBES]}}
+    values["evaluation"] = {"suite": "quick", "tasks": ["texts", "instructions_en"], "limit": 2}
     recipe = parse_recipe(yaml.safe_dump(values))
     run_prepare(recipe)
     assert set(held_out_texts(recipe)) == {"ja", "en"}
     budgets = {name: Budget(8) for name in tasks.BUDGETS}
     for module in (tasks, asking):
         monkeypatch.setattr(module, "BUDGETS", budgets)
-    evaluated(recipe)
-    (folder,) = folders(tmp_path / "run", "quick-first-2").values()
-    result = read_results(folder)
+    assert run_training(recipe, silent)
+    export_final(recipe, silent)
+    _, table = evaluated(recipe)
+    found = {name: read_results(folder) for name, folder in folders(tmp_path / "run", "quick-first-2").items()}
+    assert set(found) == {"base", "run"}
     texts = {"text_ja", "text_en", "text_our functions"}
-    assert set(result.scored()) == texts | set(tasks.scores_of("instructions_en"))
-    asked = result.header["tasks"]["instructions_en"]["chat_template"]
-    assert (asked["name"], asked["kwargs"]) == ("llama-2", {"a": 1})
+    for result in found.values():
+        assert set(result.scored()) == texts | set(tasks.scores_of("instructions_en"))
+    before, after = (found[name].header["tasks"]["instructions_en"] for name in ("base", "run"))
+    assert (before["chat_template"]["name"], after["chat_template"]["name"]) == ("llama-2", "the tokenizer's own")
+    assert before["digest"] == after["digest"]  # the export has what the base was asked through
+    assert before["chat_template"]["kwargs"] == {"a": 1}
+    assert "English: instructions" in table
+    assert "- base" in table.replace("−", "-")
     known = {one.task for one in known_tasks(recipe, "quick")}
     assert known == {"instructions_en"}
     whole = values | {"evaluation": {"suite": "quick"}}

@@ -118,7 +118,7 @@ def test_scores_under_two_templates_never_stand_in_one_result(talking: Path, tmp
     after = read_results(folder)
     assert "text_our functions" in after.scored()  # what has nothing to do with templates stays
     assert set(after.scored()) - {"text_our functions"} == set(tasks.scores_of("instructions_ja"))
-    assert sum(line.startswith("left out   instructions en") for line in said) == 4
+    assert sum(line.startswith("left out   checks en") for line in said) == 4
     assert after.scored()["instructions_ja"].digest != before.scored()["instructions_ja"].digest
     other, _ = evaluate(talking, tmp_path / "out", ["instructions_ja"], template="llama-2")
     assert other.name == "quick-first-3-llama-2"

@@ -66,6 +66,11 @@ class Block:
     averaged: Sequence[str]
     """The tasks that the average is over; empty where there is none."""
 
+    @property
+    def has_average(self) -> bool:
+        """Whether a column is kept for it: not beside one task, nor beside several scores of the same answers."""
+        return len(self.titles) > 1 and not self.language.endswith(INSTRUCTIONS)
+
 
 @dataclass(frozen=True)
 class ScoreTable:
@@ -126,7 +131,7 @@ def _columns(results: Sequence[ModelResult]) -> list[Block]:
 
 def _averaged(block: Block, results: Sequence[ModelResult]) -> tuple[list[str], list[str]]:
     """The tasks to average over, none where rows differ; and in words what is left out and why."""
-    if block.language.endswith(INSTRUCTIONS):  # scores of the same answers
+    if block.language.endswith(INSTRUCTIONS):
         return [], []
     tasks = {name: [result.scored().get(name) for result in results] for name in block.titles}
     nowhere = [name for name, scores in tasks.items() if not any(scores)]
@@ -267,9 +272,12 @@ def _lines(result: ModelResult, base: Mapping[str, TaskResult]) -> Iterator[str]
         yield f"Not comparable with published scores: the suite {result.suite} measures in a way of its own"
     if off:
         yield f"†  Not comparable with published scores: {', '.join(off)}"
-    limited = [f"{task.title} {len(task.ids):,} of {task.total:,}" for task in scored if len(task.ids) < task.total]
-    if limited:  # a probe stands there twice: right answers, and bits per byte of the true ones
-        yield f"Items: {', '.join(dict.fromkeys(limited))}"
+    limited: dict[str, str] = {}  # several scores may be of the same items
+    for task in scored:
+        if len(task.ids) < task.total:
+            limited.setdefault(task.digest or task.task, f"{task.title} {len(task.ids):,} of {task.total:,}")
+    if limited:
+        yield f"Items: {', '.join(limited.values())}"
     if scored:
         yield _shots(list(scored))
     for task in scored:

@@ -160,10 +160,10 @@ def _json_cell(cell: Cell) -> dict[str, Any]:
 
 
 def _headings(block: Block) -> list[str]:
-    """Of the columns; one task has no average beside it."""
+    """Of the columns."""
     titles = [one_line(title) for title in block.titles.values()]
     average = f"average\nof {len(block.averaged)}" if block.averaged else "average"
-    return titles if len(titles) == 1 else [average, *titles]
+    return [average, *titles] if block.has_average else titles
 
 
 def _rows(table: ScoreTable, block: Block) -> list[Row]:
@@ -173,7 +173,7 @@ def _rows(table: ScoreTable, block: Block) -> list[Row]:
 
 def _cells(row: Row, block: Block) -> Sequence[Cell]:
     cells = [row.cells[name] for name in block.titles]
-    return cells if len(cells) == 1 else [row.averages[block.language], *cells]
+    return [row.averages[block.language], *cells] if block.has_average else cells
 
 
 def _absent(cell: Cell) -> str:

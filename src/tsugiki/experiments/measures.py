@@ -90,7 +90,7 @@ def _names(recipe: Recipe, known: Known) -> dict[str, Measure]:
     assert recipe.evaluation is not None  # `expand` has refused a recipe without
     suite, found = recipe.evaluation.suite, {}
     tasks = known(recipe, suite)
-    for language in dict.fromkeys(task.language for task in tasks):
+    for language in dict.fromkeys(task.language for task in tasks if ": " not in task.language):
         of_it = tuple(task.task for task in tasks if task.language == language and task.higher_is_better)
         if of_it:
             found[f"suite:{language}"] = Measure(Metric(f"suite:{language}"), suite, of_it)

@@ -31,7 +31,7 @@ FILES = {
 }
 """Where the user puts the files of their authors in the data folder; neither is fetched."""
 TITLES = {
-    "instructions_en": "instructions en", "instructions_ja": "instructions ja", "ifeval": "IFEval",
+    "instructions_en": "checks en", "instructions_ja": "checks ja", "ifeval": "IFEval",
     "m_ifeval_ja": "M-IFEval ja",
 }  # fmt: skip
 BUDGETS = {
