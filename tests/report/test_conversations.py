@@ -1,5 +1,6 @@
 """What the report says of chat sources, from their manifests."""
 
+import json
 import re
 from dataclasses import asdict
 from html import unescape
@@ -41,6 +42,19 @@ def test_the_page_tells_lengths_padding_what_is_trained_and_what_was_left_out(tm
     assert "longer than a window of 32: 3, of which 2 were divided before a user's turn and 1 left out" in text
     assert "7 of 500 turns needed a sample of their own (1,900 tokens became 2,000)" in text
     assert "Conversations by length in tokens" in text
+
+
+def test_where_answers_end_before_and_after(tmp_path):
+    run = make_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    validations = [line for line in lines if line["kind"] == "validation"]
+    for line, (at_end, within) in ((validations[0], (0.0213, 0.0004)), (validations[-1], (0.9345, 0.0121))):
+        line["sources"]["novels"] |= {"end_probability": at_end, "false_end_probability": within}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    text = " ".join(unescape(re.sub(r"<[^>]*>", " ", make_page([read_run(run)]))).split())
+    assert "Where answers end" in text
+    assert "novels 2.13% 93.45% 0.04% 1.21%" in text
+    assert "Where answers end" not in make_page([read_run(make_run(tmp_path / "text"))])
 
 
 def test_packs_are_the_windows_of_a_chat_source(tmp_path):

@@ -8,7 +8,7 @@ from tsugiki.pages.dot_chart import Dot, dot_chart, verdict
 from tsugiki.pages.line_chart import Line, line_chart
 from tsugiki.pages.markup import Markup, Part, element, join
 from tsugiki.pages.table import Column, table
-from tsugiki.report.measures import BITS, Limits, Measure, gains, untrained_base
+from tsugiki.report.measures import BITS, Limits, Measure, ends, gains, untrained_base
 from tsugiki.report.parts import BITS_AXIS, STEP, Runs, colours, heading, paragraph, signed
 from tsugiki.report.run_directory import RunDirectory, Sample
 
@@ -41,11 +41,37 @@ def gained_and_lost(runs: Runs) -> Section | None:
         for name, found in chosen.items():
             if which := untrained_base(found):
                 parts.append(paragraph(f"{name}: {which}" if len(runs) > 1 else which, "note"))
-    if not parts:
+    parts += [_where_answers_end(run, len(runs) > 1) for run in runs]
+    if not any(parts):
         return section("Gained and lost", paragraph(_nothing(runs), "soft"))
     parts += [_published(run, len(runs) > 1) for run in runs]
     parts += [_notes(run, len(runs) > 1) for run in runs]
     return section("Gained and lost", *parts)
+
+
+def _where_answers_end(run: RunDirectory, named: bool) -> Part:
+    """Of chat sources, the probability of the end token in held-out answers, before and after."""
+    before, after = ends(run)
+    if before is None or after is None:
+        return None
+    rows: list[list[Part]] = []
+    for name, scored in after["sources"].items():
+        probabilities = [
+            line["sources"].get(name, scored).get(key)
+            for key in ("end_probability", "false_end_probability") for line in (before, after)
+        ]  # fmt: skip
+        if any(each is not None for each in probabilities):
+            rows.append([name, *("–" if each is None else f"{each:.2%}" for each in probabilities)])
+    if not rows:
+        return None
+    columns: list[Column | str] = [
+        "", Column("at the end, base"), Column("final"), Column("within, base"), Column("final")
+    ]  # fmt: skip
+    return join(
+        heading(f"Where answers of {run.name} end" if named else "Where answers end"),
+        table(columns, rows, caption="Mean probability of the end token, in held-out conversations"),
+        paragraph("At the end of an answer it should be near 1, within it near 0.", "note"),
+    )
 
 
 def _nothing(runs: Runs) -> str:
