@@ -78,7 +78,7 @@ def edited(*changes):
         ),
         ("save_steps", "lr_scheduler: constant\n  save_steps", "r:18: training.min_lr: has no effect"),
         ("max_steps: 100", "max_steps: 100\n  max_tokens: 5e6", "r:15: training.max_tokens: excludes max_steps"),
-        ("  max_steps: 100\n", "", "r:13: training: has no length: give max_steps or max_tokens"),
+        ("  max_steps: 100\n", "", "r:13: training: has no length: give max_steps, max_tokens or num_epochs"),
         ("micro_batch_size: 2", "micro_batch_size: 3", "r:15: training.global_batch_size: 8 is not a multiple of"),
         ("save_steps: 50", "save_steps: 50\n  keep_every: 75", "r:20: training.keep_every: 75 is not a multiple"),
         ("held_out: 0.01", "held_out: 0", "r:20: training.eval_steps: needs held-out text"),

@@ -48,6 +48,7 @@ from tsugiki.recipe_inputs import (
     resolve_commits,
     tokenizer_before_markers,
 )
+from tsugiki.recipe_length import describe_length, in_steps
 from tsugiki.sweep_results import SWEEP_FILE
 from tsugiki.vocabulary.made_from import is_up_to_date, section_of
 from tsugiki.vocabulary.template_tokens import add_template_tokens, folder_of, is_made, markers_to_add
@@ -140,6 +141,9 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
             commits = on_first_rank(lambda: resolve_commits(recipe), processes.control)
             tokenizer = load_tokenizer(recipe, commits)
             sources = open_prepared(recipe, tokenizer)
+            asked, recipe = recipe, in_steps(recipe, {name: source.train for name, source in sources.items()})
+            if recipe is not asked:
+                say(f"length     {describe_length(asked, recipe)}")
             inputs = Inputs(tokenizer, model_folder(recipe, commits), commits)
             stop = held.enter_context(StopRequest())
             on_first_rank(lambda: held.enter_context(lock_run(recipe.run_dir)), processes.control)
@@ -214,7 +218,7 @@ def run_evaluation(recipe: Recipe, say: Say, progress: Any, console: Any) -> Non
     if section is None:
         raise RecipeError("the recipe has no section evaluation: add one, or name models instead of the recipe")
     base = base_folder(recipe, resolve_commits(recipe)) if section.base else None
-    final = total_steps(recipe)  # the export is that of its checkpoint
+    final = total_steps(_in_steps(recipe))  # the export is that of its checkpoint
     models = []
     if section.base != "only":
         models = [find_model(str(checkpoint_at(recipe.run_dir, step))) for step in section.steps if step != final]
@@ -225,6 +229,14 @@ def run_evaluation(recipe: Recipe, say: Say, progress: Any, console: Any) -> Non
         baseline=find_model(str(base)) if base is not None else None, published=section.published,
         texts=held_out_texts(recipe) if section.suite == QUICK else {},
     )  # fmt: skip
+
+
+def _in_steps(recipe: Recipe) -> Recipe:
+    """The recipe with its length in steps, for which one in epochs needs the prepared data."""
+    if recipe.training.num_epochs is None:
+        return recipe
+    sources = open_prepared(recipe, load_tokenizer(recipe))
+    return in_steps(recipe, {name: source.train for name, source in sources.items()})
 
 
 def held_out_texts(recipe: Recipe) -> dict[str, tuple[str, list[str]]]:

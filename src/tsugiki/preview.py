@@ -33,6 +33,7 @@ from tsugiki.files import read_json
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_inputs import load_base_tokenizer, load_tokenizer, tokenizer_before_markers
+from tsugiki.recipe_length import describe_length, in_steps
 from tsugiki.vocabulary.made_from import extended_folder, is_made
 from tsugiki.vocabulary.template_tokens import markers_to_add, write_tokenizer
 
@@ -87,6 +88,9 @@ def _previewed(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator
     with _open(recipe, tokenizer, count) as (sources, prepared):
         mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()})
         if prepared:
+            asked, recipe = recipe, in_steps(recipe, {name: source.train for name, source in sources.items()})
+            if recipe is not asked:
+                yield f"length     {describe_length(asked, recipe)}"
             samples = total_steps(recipe) * recipe.training.global_batch_size
             mixture.check(samples)
             for line in describe_plan(mixture, samples, sources, recipe.data.sequence_length):

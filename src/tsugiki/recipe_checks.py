@@ -10,6 +10,7 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
+from tsugiki.errors import RecipeError
 from tsugiki.recipe import CorpusSection, Recipe, SourceSection
 from tsugiki.recipe_chat import ChatSection
 from tsugiki.recipe_evaluation import INSTRUCTION_TASKS, QUICK_TASKS, TEXTS, split_tasks, task_names
@@ -20,11 +21,16 @@ from tsugiki.shapes import Path, Problem
 
 
 def total_steps(recipe: Recipe) -> int:
-    """Steps of the whole run: `max_steps`, or `max_tokens` rounded up to whole steps."""
+    """Steps of the whole run: `max_steps`, or `max_tokens` rounded up to whole steps.
+
+    Raises RecipeError for a run measured in epochs: `recipe_length.in_steps` says how many steps these are."""
     training = recipe.training
     if training.max_steps is not None:
         return training.max_steps
-    assert training.max_tokens is not None  # `check` has refused a recipe with neither
+    if training.max_tokens is None:
+        raise RecipeError(
+            "training.num_epochs says no number of steps before the data are prepared: give training.max_steps here"
+        )
     return -(-training.max_tokens // (training.global_batch_size * recipe.data.sequence_length))
 
 
@@ -213,16 +219,22 @@ def _skip(recipe: Recipe) -> Iterator[Problem]:
             )
 
 
+LENGTHS = ("max_steps", "max_tokens", "num_epochs")
+
+
 def _has_length(recipe: Recipe) -> bool:
-    return (recipe.training.max_steps is None) != (recipe.training.max_tokens is None)
+    """Whether its length is known, in steps."""
+    given = [key for key in LENGTHS if getattr(recipe.training, key) is not None]
+    return len(given) == 1 and given != ["num_epochs"]
 
 
 def _training(recipe: Recipe) -> Iterator[Problem]:
     training = recipe.training
-    if training.max_steps is not None and training.max_tokens is not None:
-        yield Problem(("training", "max_tokens"), "excludes max_steps: give one of them")
-    if training.max_steps is None and training.max_tokens is None:
-        yield Problem(("training",), "has no length: give max_steps or max_tokens")
+    given = [key for key in LENGTHS if getattr(training, key) is not None]
+    if not given:
+        yield Problem(("training",), "has no length: give max_steps, max_tokens or num_epochs")
+    for key in given[1:]:
+        yield Problem(("training", key), f"excludes {given[0]}: give one of them")
     if training.global_batch_size % training.micro_batch_size:
         yield Problem(
             ("training", "global_batch_size"),
@@ -338,6 +350,8 @@ def _evaluation(recipe: Recipe) -> Iterator[Problem]:
     end = total_steps(recipe) if _has_length(recipe) else None
     for index, step in enumerate(section.steps):
         kept = step == end or (training.keep_every is not None and step % training.keep_every == 0)
+        if training.num_epochs is not None:
+            continue  # looked at once they are steps
         if end is not None and step > end:
             yield Problem(("evaluation", "steps", index), f"{step} is after the end of the run ({end} steps)")
         elif not kept:

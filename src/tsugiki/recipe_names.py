@@ -21,7 +21,7 @@ _CHAT = "the five layouts of conversations are told by their keys: write data.so
 _LOSS_ON = (
     "say whose tokens are trained: data.sources.NAME.loss_on: assistant, completion, last, all or a list of roles"
 )
-_STEPS = "a mixture has no epochs: give training.max_steps or training.max_tokens; max_epochs limits one source"
+_STEPS = "say in what: training.max_steps, max_tokens or num_epochs"
 _EMBEDDING_RATE = "give the rate's ratio to the other weights' rate: training.embedding_lr_factor"
 _ADAMW = "the optimiser is AdamW: set training.weight_decay, adam_beta1, adam_beta2, adam_epsilon"
 _ACCUMULATION = "accumulation follows from training.global_batch_size, micro_batch_size and the number of processes"
@@ -130,7 +130,8 @@ THESAURUS: dict[str, str] = {
     **dict.fromkeys(("gradient_accumulation_steps", "grad_accum", "gradient_accumulation"), _ACCUMULATION),
     **dict.fromkeys(("train_iters", "train_steps", "num_steps", "total_steps", "max_iters"), "training.max_steps"),
     **dict.fromkeys(("train_tokens", "total_tokens"), "training.max_tokens"),
-    **dict.fromkeys(("num_train_epochs", "num_epochs", "max_duration"), _STEPS),
+    "num_train_epochs": "training.num_epochs",
+    "max_duration": _STEPS,
     **dict.fromkeys(("lr", "max_lr", "peak_lr"), "training.learning_rate"),
     **dict.fromkeys(("min_learning_rate", "lr_min", "eta_min"), "training.min_lr"),
     **dict.fromkeys(
@@ -242,6 +243,7 @@ THESAURUS: dict[str, str] = {
 # Foreign names that mean something else in one section.
 THESAURUS_IN_PLACE: dict[str, str] = {
     "model.name": "model.name_or_path",
+    "training.epochs": "training.num_epochs",
     "model.path": "model.name_or_path",
     "model.type": "a configuration's model_type stands in model.architecture",
     "tracking.name": "tracking.run_name",

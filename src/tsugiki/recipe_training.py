@@ -65,7 +65,7 @@ class PreflightSection(Section):
 
 
 class TrainingSection(Section):
-    """How the weights move. Exactly one of `max_steps` and `max_tokens`."""
+    """How the weights move. Exactly one of `max_steps`, `max_tokens` and `num_epochs`."""
 
     max_steps: Steps | None = Field(
         default=None, description="Length of the run in steps.", json_schema_extra=EXTENDING
@@ -73,6 +73,13 @@ class TrainingSection(Section):
     max_tokens: Count | None = Field(
         default=None,
         description="Length of the run in tokens, rounded up to whole steps.",
+        json_schema_extra=EXTENDING,
+    )
+    num_epochs: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        default=None,
+        description="Length of the run in passes over the chat sources (without any, over all sources that are drawn),"
+        " rounded up to whole steps. How many steps that is follows from the prepared data and the weights; the run"
+        " records steps.",
         json_schema_extra=EXTENDING,
     )
     global_batch_size: Listed = Field(
