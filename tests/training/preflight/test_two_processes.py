@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ HEALTHY = {
         {"training.precision": "fp32-master", "training.preflight": {"skip": ["bf16_speed"]}},
     ),
 }
+if find_spec("peft") is not None:
+    HEALTHY["adapters"] = (
+        "mistral",
+        {
+            "training.lora": {"rank": 3, "alpha": 6.0},
+            "training.precision": "fp32-master",
+            "training.preflight": {"skip": ["bf16_speed"]},
+        },
+    )
+    HEALTHY["adapters, whole embeddings, copies"] = (
+        "qwen3",
+        {"training.lora": {"rank": 4, "modules_to_save": ["embed_tokens"]}, "parallel.shard": "none"},
+    )
 TRAPS = {
     "clip by shard": ({"clipping"}, {}),
     "gradients averaged": ({"gradient_scale"}, {}),
@@ -48,8 +62,8 @@ def found(
     entries = []
     for name, model, changes, trap in jobs:
         section = {"architecture": tiny_config(model, vocab_size=384)}
-        if name == "mistral":
-            section = {"name_or_path": str(tiny_model_folder("mistral", vocab_size=384))}
+        if name == "mistral" or "training.lora" in changes:
+            section = {"name_or_path": str(tiny_model_folder(model, vocab_size=384))}
         if name == "conversations":
             changes = chat_changes(preflight_project) | changes
         values = recipe_values(
