@@ -85,6 +85,15 @@ class MixtureState(TypedDict, total=False):
     """Ranges of samples that were stepped over: the first, and the one after the last."""
 
 
+class BaseSummary(TypedDict):
+    """What is told of the frozen base that a checkpoint of adapters belongs to."""
+
+    folder: str
+    digest: str
+    parameters: int
+
+
+@with_config(ConfigDict(extra="allow"))
 class StateSummary(TypedDict, total=False):
     """What is told of a checkpoint's state, which training reads whole (`Run.state` writes it)."""
 
@@ -93,6 +102,7 @@ class StateSummary(TypedDict, total=False):
     world_size: int
     lineage: str
     mixture: MixtureState
+    base: BaseSummary
 
 
 @with_config(ConfigDict(extra="allow"))

@@ -155,12 +155,14 @@ def validate(
 
     All that can be checked without a GPU; samples have their inputs beside their targets.
     """
-    from tsugiki.preview import preview_samples
+    from tsugiki.preview import preview_adapters, preview_samples
 
     checked = _load(recipe, overrides, check_files=not schema)
     if not schema:
         for line in preview_samples(checked, samples):
             _show_line(line)
+        for line in preview_adapters(checked):
+            say(line)
         if checked.model.architecture is not None:  # last, since it takes seconds to import transformers
             from tsugiki.model.safe_config import check_architecture
 

@@ -4,6 +4,7 @@ is it whole?
 Reads manifests and headers only, and (with `verify`) hashes every file; imports no model library.
 """
 
+import math
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -175,6 +176,12 @@ def _checkpoint(path: Path, verify: bool) -> tuple[list[str], bool]:
         f"  {state.get('samples', 0):,} samples, {state.get('tokens', 0):,} target tokens, "
         f"written by {state.get('world_size', 1)} process(es), lineage {state.get('lineage', '?')}",
     ]
+    if base := state.get("base"):
+        trained = sum(math.prod(entry["shape"]) for n, entry in manifest["tensors"].items() if n.startswith("model."))
+        lines.append(
+            f"  adapters: {trained:,} parameters, trained beside the {base['parameters']:,} of {base['folder']} "
+            f"(digest {base['digest'][:12]})"
+        )
     lines += _shares(state.get("mixture", {}))
     return _with_problems(lines, problems, len(manifest["files"]))
 

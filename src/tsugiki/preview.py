@@ -30,6 +30,7 @@ from tsugiki.corpus.up_to_date import is_ready
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.files import read_json
+from tsugiki.lora_size import about_lora
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_inputs import load_base_tokenizer, load_tokenizer, tokenizer_before_markers
@@ -130,6 +131,16 @@ def _chat_reading(recipe: Recipe, tokenizer: TextTokenizer, sources: Mapping[str
         )  # fmt: skip
 
     return ChatReading(chat_tokenizer(tokenizer.folder), segments)
+
+
+def preview_adapters(recipe: Recipe) -> Iterator[str]:
+    """What `training.lora` trains, where the recipe has it and its model is here."""
+    name = recipe.model.name_or_path
+    if recipe.training.lora is not None and name is not None:
+        base = Path(name).expanduser()
+        folder = extended_folder(recipe) if recipe.vocabulary is not None and is_made(recipe) else base
+        if folder.is_dir():
+            yield from about_lora(recipe.training.lora, folder)
 
 
 def _require_rows(recipe: Recipe, tokenizer: TextTokenizer) -> None:

@@ -290,8 +290,6 @@ def _lora(recipe: Recipe) -> Iterator[Problem]:
             f"{recipe.training.precision} is for trained weights in bf16; with training.lora the base is frozen and "
             "what is trained is fp32: fp32-master keeps the base in bf16, fp32 keeps all in fp32",
         )
-    if not lora.target_modules and not lora.modules_to_save and not lora.new_rows:
-        yield Problem((*here, "target_modules"), "names nothing, so nothing would be trained")
     markers = recipe.data.chat.add_template_tokens
     if lora.new_rows and recipe.vocabulary is None and not markers:
         yield Problem(

@@ -9,7 +9,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tsugiki.recipe_evaluation import EvaluateSection
-from tsugiki.recipe_values import EXTENDING, FREE, Count, CountOrZero, Listed, OneOf, Section, Share, Steps, Text
+from tsugiki.recipe_values import (
+    EXTENDING,
+    FREE,
+    Count,
+    CountOrZero,
+    Listed,
+    OneOf,
+    Section,
+    Share,
+    Steps,
+    Text,
+    TextList,
+)
 from tsugiki.schedule import SHAPES
 
 ProbeName = Literal[
@@ -38,10 +50,10 @@ class LoraSection(Section):
         default=32.0, description="What B A adds to its layer is multiplied by alpha / rank."
     )
     dropout: Share = Field(default=0.0, description="Share of an adapter's inputs that are set to 0 in training.")
-    target_modules: Literal["all-linear"] | list[Text] = Field(
-        default="all-linear",
-        description="Layers that get an adapter: all linear ones but the output layer, or a list of names (whole, last"
-        " parts such as q_proj, or glob patterns of whole ones).",
+    target_modules: TextList = Field(
+        default=["all-linear"],
+        description="Layers that get an adapter. all-linear: all linear ones but the output layer. Others by name:"
+        " whole, last parts such as q_proj, or a glob pattern of whole ones.",
     )
     modules_to_save: list[Text] = Field(
         default=[],

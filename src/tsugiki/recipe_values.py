@@ -49,7 +49,7 @@ def _as_path(value: Any) -> Any:
 
 
 def _as_list(value: Any) -> Any:
-    """One path may be written without brackets; the model always holds a list."""
+    """One path or name may be written without brackets; the model always holds a list."""
     return [value] if isinstance(value, str) else value
 
 
@@ -76,12 +76,18 @@ PathText = Annotated[str, Field(min_length=1), BeforeValidator(_expand_home)]
 FilePath = Annotated[
     Path, BeforeValidator(_as_path), WithJsonSchema({"type": "string", "format": "path", "minLength": 1})
 ]
-_PATH_SCHEMA = {"type": "string", "minLength": 1}
+_TEXT_SCHEMA = {"type": "string", "minLength": 1}
 PathList = Annotated[
     list[PathText],
     BeforeValidator(_as_list),
     Field(min_length=1),
-    WithJsonSchema({"anyOf": [_PATH_SCHEMA, {"type": "array", "items": _PATH_SCHEMA, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1}]}),
+]
+TextList = Annotated[
+    list[Text],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1}]}),
 ]
 SourceName = Annotated[str, AfterValidator(_source_name)]
 

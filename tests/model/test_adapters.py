@@ -17,7 +17,9 @@ from naive_step import assert_same_gradients, naive_step
 from safetensors.torch import load_file
 
 from tsugiki.errors import RecipeError
+from tsugiki.lora_size import about_lora
 from tsugiki.model.adapters import base_digest, base_name, is_trained
+from tsugiki.recipe_training import LoraSection
 
 pytest.importorskip("peft")
 
@@ -198,3 +200,23 @@ def test_a_base_is_known_by_its_values(tiny_model_folder: Any, load: Any, load_p
 )
 def test_names_of_the_base_are_found_inside_of_pefts(wrapped: str, name: str):
     assert base_name(wrapped) == name
+
+
+RECKONED: list[tuple[str, dict[str, Any]]] = [
+    ("mistral", {}),
+    ("qwen3", {"modules_to_save": ["embed_tokens"], "rank": 3}),
+    ("llama", {"target_modules": ["q_proj", "model.layers.1.*_proj"], "modules_to_save": ["lm_head", "norm"]}),
+    ("mistral", {"target_modules": ["all-linear", "lm_head"]}),
+    ("gemma3-multimodal", {}),
+    ("mixtral", {"target_modules": ["self_attn.q_proj"]}),
+]
+
+
+@pytest.mark.parametrize(("name", "keys"), RECKONED)
+def test_what_validate_reckons_is_what_is_trained(name: str, keys: dict[str, Any], tiny_model_folder: Any, load: Any):
+    section = LoraSection.model_validate(keys)
+    model = load(tiny_model_folder(name), lora=section)
+    trained = sum(parameter.numel() for _, parameter in model.named_hf_parameters() if parameter.requires_grad)
+    line, *others = about_lora(section, tiny_model_folder(name))
+    assert line.startswith(f"lora       about {trained:,} parameters are trained beside")
+    assert not others

@@ -18,7 +18,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def lora_settings(**values: Any) -> SimpleNamespace:
     """The recipe's section as `load_model` reads it."""
-    defaults = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": "all-linear", "modules_to_save": []}
+    defaults = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["all-linear"], "modules_to_save": []}
     return SimpleNamespace(**{**defaults, **values})
 
 

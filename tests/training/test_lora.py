@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from tsugiki.checkpoint_files import EXPORT_MARK, is_export_of
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.files import read_json
+from tsugiki.inspection import inspect_path
 from tsugiki.model.export import export, read_weights
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_inputs import Inputs, record_inputs
@@ -124,6 +125,13 @@ def test_a_checkpoint_holds_what_is_trained_and_the_bases_digest(open_lora: Open
     assert state["base"]["folder"] == str(run.model_folder)
     assert state["base"]["parameters"] == sum(
         p.numel() for p in AutoModelForCausalLM.from_pretrained(run.model_folder).parameters()
+    )
+    lines, sound = inspect_path(place)
+    assert sound
+    numbers = sum(value.numel() for value in trained_of(run.model).values())
+    assert any(
+        f"  adapters: {numbers:,} parameters, trained beside the {state['base']['parameters']:,} of " in line
+        for line in lines
     )
     assert run.checkpoint_bytes < 0.6 * sum(path.stat().st_size for path in run.model_folder.glob("*.safetensors"))
 

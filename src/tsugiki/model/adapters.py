@@ -11,7 +11,6 @@ trained is fp32 (peft leaves copies of whole modules in the format of the base).
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, Protocol, cast
 
 import torch
@@ -21,12 +20,12 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tsugiki.errors import RecipeError
+from tsugiki.lora_size import ALL_LINEAR, names_layer
 from tsugiki.model.shard import is_tied, towers_beside_the_decoder
 from tsugiki.model.transformers_calls import in_words, quiet
 
 NAME = "default"
 """What peft calls the adapter inside the model: part of the names of its tensors."""
-ALL_LINEAR = "all-linear"
 ADAPTABLE = (nn.Linear, Conv1D, nn.Embedding)
 _WRAPPED = re.compile(rf"\.(base_layer|original_module|token_adapter|modules_to_save\.{NAME})\b")
 
@@ -37,7 +36,7 @@ class LoraSettings(Protocol):
     rank: int
     alpha: float
     dropout: float
-    target_modules: Any
+    target_modules: list[str]
     modules_to_save: list[str]
 
 
@@ -52,7 +51,7 @@ def lora_config(hf: PreTrainedModel, settings: LoraSettings, new_rows: Sequence[
     targets = _targets(hf, modules, settings)
     saved = _chosen(settings.modules_to_save, modules, "training.lora.modules_to_save")
     both = sorted(name for name in targets for other in saved if f"{name}.".startswith(f"{other}."))
-    if both and settings.target_modules != ALL_LINEAR:
+    if both and ALL_LINEAR not in settings.target_modules:
         raise RecipeError(f"training.lora: {both[0]} is named under target_modules and modules_to_save; keep one")
     tied, ends = is_tied(hf), _vocabulary_layers(hf, modules)
     if tied and ends.keys() & targets:
@@ -167,23 +166,22 @@ def _peft() -> Any:
 
 def _targets(hf: PreTrainedModel, modules: dict[str, nn.Module], settings: LoraSettings) -> set[str]:
     """Names of the layers that get adapters."""
-    if settings.target_modules != ALL_LINEAR:
-        layers = {name: module for name, module in modules.items() if isinstance(module, ADAPTABLE)}
-        return set(_chosen(settings.target_modules, layers, "training.lora.target_modules"))
-    outside = {id(module) for tower in towers_beside_the_decoder(hf) for module in tower.modules()}
-    outside.add(id(hf.get_output_embeddings()))
-    return {
-        name for name, module in modules.items() if isinstance(module, nn.Linear | Conv1D) and id(module) not in outside
-    }
+    layers = {name: module for name, module in modules.items() if isinstance(module, ADAPTABLE)}
+    named = [name for name in settings.target_modules if name != ALL_LINEAR]
+    targets = set(_chosen(named, layers, "training.lora.target_modules"))
+    if ALL_LINEAR in settings.target_modules:
+        outside = {id(module) for tower in towers_beside_the_decoder(hf) for module in tower.modules()}
+        outside |= {id(hf.get_input_embeddings()), id(hf.get_output_embeddings())}
+        linear = {name for name, module in layers.items() if not isinstance(module, nn.Embedding)}
+        targets |= {name for name in linear if id(layers[name]) not in outside}
+    return targets
 
 
 def _chosen(patterns: Sequence[str], modules: dict[str, nn.Module], key: str) -> list[str]:
-    """Names of the modules that patterns mean: by the whole name, by its last parts, or by a glob of the whole."""
+    """Names of the modules that patterns mean."""
     found: set[str] = set()
     for pattern in patterns:
-        matching = {
-            name for name in modules if name and (fnmatchcase(name, pattern) or f".{name}".endswith(f".{pattern}"))
-        }
+        matching = {name for name in modules if name and names_layer(pattern, name)}
         if not matching:
             last = sorted({name.rpartition(".")[2] for name in modules if not name.rpartition(".")[2].isdigit()})
             near = difflib.get_close_matches(pattern, [*last, *modules], 1, cutoff=0.4)

@@ -163,7 +163,8 @@ class Run:
             return {}
         folder = self.model_folder
         assert folder is not None  # `recipe_checks` has refused an architecture
-        name = None if self.recipe.vocabulary is not None else self.recipe.model.name_or_path
+        own = self.recipe.vocabulary is not None or folder.resolve().is_relative_to(self.recipe.run_dir.resolve())
+        name = None if own else self.recipe.model.name_or_path  # an extended model has no name that others know
         return {"base": describe_base(adapters, folder, self.recipe.run_dir, name)}
 
 

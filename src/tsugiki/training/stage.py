@@ -50,7 +50,8 @@ def _model_line(facts: dict[str, Any]) -> str:
     """What `load_model` found, in words."""
     frozen = facts["parameters"] - facts["trained_parameters"]
     parts = [
-        f"{facts['class']}, {facts['parameters']:,} parameters" + (f", {frozen:,} of them frozen" if frozen else ""),
+        f"{facts['class']}, {facts['parameters']:,} parameters"
+        + (f", {frozen:,} of them frozen, {facts['trained_parameters']:,} trained" if frozen else ""),
         f"vocabulary {facts['vocabulary']:,}" + (", tied" if facts["tied"] else ""),
         f"{facts['blocks']} blocks ({', '.join(facts['block_classes'])})",
         f"attention {facts['attention']}, loss {facts['head']}, mesh {' x '.join(map(str, facts['mesh']))}",
