@@ -160,6 +160,7 @@ def test_a_recipe_of_conversations_and_text_scores_its_text_and_asks_a_base_thro
     values["data"]["sources"]["talk"] = {
         "path": str(tmp_path / "talk.jsonl"), "format": "chat", "weight": 1, "language": "cs", "held_out": 0.5,
     }  # fmt: skip
+    values["data"]["sources"]["en"]["weight"] = 0  # only watched
     values["training"] |= {"max_steps": 2, "preflight": {"skip": [probe.name for probe in PROBES]}}
     values["evaluation"] = {"suite": "quick", "tasks": ["texts", "instructions_en"], "limit": 2}
     recipe = parse_recipe(yaml.safe_dump(values))

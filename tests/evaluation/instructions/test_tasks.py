@@ -58,6 +58,14 @@ def test_no_written_answer_comes_near_the_budget() -> None:
         assert BUDGETS[name].tokens >= most * (3 if language == "ja" else 0.5)
 
 
+def test_answers_that_did_not_stop_are_counted_once() -> None:
+    prompts = own_prompts("en")[:3]
+    replies = [Reply("a", ended, "", 1, 1) for ended in ("characters", "end", "tokens")]
+    found = [result.notes for result, _ in score_replies("instructions_en", prompts, replies, "t")]
+    assert found == [["2 of 3 answers were cut at their budget: the model had not stopped"], [], [], []]
+    assert score_replies("instructions_en", prompts, said("a", "b", "c"), "t")[0][0].notes == []
+
+
 def test_thinking_is_no_part_of_an_answer() -> None:
     prompts = [Prompt("a", "1", "en", (Instruction("no_digits", {}),))]
     (result, records), *_ = score_replies("ifeval", prompts, said("<think>\n1, 2\n</think>\n\nNone."), "t")

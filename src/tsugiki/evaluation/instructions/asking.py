@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from tsugiki.errors import RecipeError
 from tsugiki.evaluation.asked import Asked, Scored
 from tsugiki.evaluation.conversations import NoChat, ask
 from tsugiki.evaluation.instructions.tasks import (
@@ -47,5 +48,5 @@ def digest_now(asked: Asked, name: str, data_dir: Path | None) -> str | None:
         return None
     try:
         return instructions_digest(name, data_dir, asked.chat.digest)
-    except NoChat:
+    except (NoChat, RecipeError):
         return None

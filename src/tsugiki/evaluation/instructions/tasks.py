@@ -88,12 +88,14 @@ def score_replies(
         ("instructions, strict", " each", "share", _each(one.strict for one in judged)),
         ("instructions, loose", " each loose", "share", _each(one.loose for one in judged)),
     ]
+    cut = sum(reply.ended != "end" for reply in replies)
+    notes = [f"{cut:,} of {len(replies):,} answers were cut at their budget: the model had not stopped"] if cut else []
     results = []
     for score, (metric, title, combine, values) in zip(scores_of(name), kinds, strict=True):
         result = TaskResult(
             task=score, title=TITLES[name] + title, language=f"{INSTRUCTION_TASKS[name]}: instructions", metric=metric,
             combine=combine, ids=[prompt.id for prompt in asked], values=values, total=len(prompts), shots=0,
-            comparable=False, digest=digest,
+            comparable=False, notes=notes if score == name else [], digest=digest,
         )  # fmt: skip
         results.append((result, _records(result, asked, replies, judged)))
     return results

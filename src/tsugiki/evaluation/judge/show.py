@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +25,8 @@ from tsugiki.printable import markdown, markdown_table, one_line
 
 RULE = (
     "Each pair was judged in both orders. An answer wins where both verdicts say so; all else, a verdict that flips "
-    "with the order too, is a tie. The score counts a tie half; its interval is the 95 % one, for prompts drawn anew."
+    "with the order too, is a tie. The score counts a tie half. ±: half the width of its 95 % interval, for prompts "
+    "drawn anew."
 )
 HEADINGS = ("prompts", "pairs", "wins", "ties", "losses", "score of A", "flipped", "first preferred")
 
@@ -130,7 +132,7 @@ def _line(one: Judged) -> dict[str, Any]:
 def _cells(title: str, one: Tally) -> list[str]:
     score = "–"
     if one.score is not None:
-        reach = f" ({one.score.low:.3f} to {one.score.high:.3f})" if one.score.limits() else ""
+        reach = f" ±{one.score.half_width:.3f}" if one.score.limits() else ""
         score = f"{one.score.estimate:.3f}{reach}"
     pairs = one.won + one.tied + one.lost
     first = f"{one.first:,} of {one.named:,}"
@@ -142,7 +144,7 @@ def _caption(sides: Sequence[str]) -> str:
 
 
 def _draw(tallies: Mapping[str, Tally], sides: Sequence[str]) -> Table:
-    table = Table(title=Text(one_line(_caption(sides))), title_justify="left")
+    table = Table(title=Text(one_line(_caption(sides))), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="right" if number else "left")
     for title, one in tallies.items():
