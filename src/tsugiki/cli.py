@@ -371,16 +371,27 @@ def quickstart(
         Path | None, typer.Option(help="A folder of your own files (JSON Lines, Parquet or text, compressed or not).")
     ] = None,
     minutes: Annotated[float, typer.Option(help="How long to train with --corpora.", min=1.0)] = 30.0,
+    instruct: Annotated[
+        bool, typer.Option("--instruct", help="Then teach the result to answer, on built-in conversations.")
+    ] = False,
 ) -> None:
     """The whole job offline, in minutes, on a built-in text.
 
     It ends with what was gained and what was forgotten.
     """
+    from tsugiki.quickstart.instruct.run import run_instruct
     from tsugiki.quickstart.run import run_quickstart
+
+    if instruct and corpora is not None:
+        raise RecipeError(
+            "--instruct continues the built-in quickstart: leave --corpora out, or tune by `tsugiki init`"
+        )
 
     directory = directory or Path(f"quickstart-{corpora.resolve().name}" if corpora else "quickstart-run")
     if any(place.exists() and not place.is_dir() for place in (directory, *directory.parents)):
         raise RecipeError(f"--run-dir {directory} is a file, or lies below one: name a folder")
+    if instruct:
+        end(run_instruct(directory, console))
     end(run_quickstart(directory, console, corpora=corpora, minutes=minutes))
 
 

@@ -171,8 +171,8 @@ def _recipe(
     ]
     tolerated = max(corpus.bad for corpus in corpora)
     lines = [
-        f"{comment}# Written by `tsugiki quickstart`. Copy it to change it. To run it: tsugiki run {_text(path)}",
-        f"run_dir: {_text(directory / run)}",
+        f"{comment}# Written by `tsugiki quickstart`. Copy it to change it. To run it: tsugiki run {yaml_path(path)}",
+        f"run_dir: {yaml_path(directory / run)}",
         "seed: 42",
         "",
         "model:",
@@ -181,7 +181,7 @@ def _recipe(
         *(_vocabulary(directory, corpora, plan) if plan.extends(run) else []),
         "data:",
         f"  sequence_length: {plan.sequence_length}",
-        f"  prepared_dir: {_text(directory / 'data' / tokenizer)}   # token stores of this tokenizer",
+        f"  prepared_dir: {yaml_path(directory / 'data' / tokenizer)}   # token stores of this tokenizer",
         *(
             [f"  max_bad_documents: {1.01 * tolerated:.4g}   # as counted when the folder was read"]
             if tolerated
@@ -222,13 +222,13 @@ def _random_weights(directory: Path, plan: Plan) -> list[str]:
     return [
         "  architecture:   # a Hugging Face configuration: weights are drawn at random",
         *(f"    {key}: {json.dumps(value)}" for key, value in config.items()),
-        f"  tokenizer: {_text(directory / 'tokenizer')}",
+        f"  tokenizer: {yaml_path(directory / 'tokenizer')}",
     ]
 
 
 def _exported_base(directory: Path) -> list[str]:
     return [
-        f"  name_or_path: {_text(directory / 'base' / 'export')}"
+        f"  name_or_path: {yaml_path(directory / 'base' / 'export')}"
         "   # what base.yaml made; any Hugging Face folder or hub id"
     ]
 
@@ -239,16 +239,16 @@ def _vocabulary(directory: Path, corpora: Sequence[Corpus], plan: Plan) -> list[
         f"  language: {target_language(corpora)}",
         f"  add: {plan.added}",
         f"  sample_characters: {plan.sample_characters}",
-        f"  output_dir: {_text(directory / 'vocabulary')}   # the extended model, the same for runs with it",
+        f"  output_dir: {yaml_path(directory / 'vocabulary')}   # the extended model, the same for runs with it",
         "",
     ]
 
 
 def _paths(paths: Sequence[str]) -> str:
-    return _text(paths[0]) if len(paths) == 1 else "[" + ", ".join(map(_text, paths)) + "]"
+    return yaml_path(paths[0]) if len(paths) == 1 else "[" + ", ".join(map(yaml_path, paths)) + "]"
 
 
-def _text(value: str | Path) -> str:
+def yaml_path(value: str | Path) -> str:
     """A path as YAML: bare where nothing in it could be read otherwise, else quoted as JSON is."""
     text = str(value)
     return text if PLAIN.fullmatch(text) and not text.startswith(("*", "-")) else json.dumps(text, ensure_ascii=False)

@@ -99,7 +99,7 @@ def run_recipe(path: Path, console: Console, *, show_data: bool) -> bool:
     if is_finished(recipe):
         say(f"up to date: {recipe.run_dir}")
         return True
-    if recipe.vocabulary is not None:
+    if recipe.vocabulary is not None or recipe.data.chat.add_template_tokens:
         run_vocabulary(recipe, say)
     say(f"threads    {choose_threads()}")
     with PrepareProgress(console) as progress:
@@ -171,7 +171,8 @@ def report(
     return NOT_SHOWN if problems else FINISHED
 
 
-NEXT_EMBEDDED = """next       your own text:   tsugiki quickstart --corpora FOLDER --minutes 30
+NEXT_EMBEDDED = """next       to a chat model: tsugiki quickstart --instruct --run-dir {directory}
+           your own text:   tsugiki quickstart --corpora FOLDER --minutes 30
            a real model:    tsugiki init my-language   (then set model.name_or_path and your text's paths)
            look closer:     tsugiki inspect {directory}/continued
                             tsugiki sample {directory}/continued.yaml 0"""

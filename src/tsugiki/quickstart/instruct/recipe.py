@@ -1,0 +1,57 @@
+"""The recipe of the quickstart's instruction tuning, as a file that a person reads, copies and changes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tsugiki.quickstart.recipes import yaml_path
+
+TEMPLATE = "chatml"
+STEPS = 600
+WEIGHTS = {"written": 20, "generated": 25}
+"""Of a source of each kind, in either language; the rest is replay."""
+REPLAYED, REPLAY = {"japanese": "ja", "english": "en"}, 5
+
+
+def recipe_text(directory: Path, sources: Mapping[str, Path], steps: int = STEPS) -> str:
+    """Tuning of `<directory>/continued/export` on the sample's `sources`, and a little of the text that it has read."""
+    lines = [
+        f"    {name}: {{path: {yaml_path(path)}, format: chat, weight: {WEIGHTS[name.rpartition('-')[0]]}, "
+        f"language: {name.rpartition('-')[2]}}}"
+        for name, path in sources.items()
+    ]
+    texts = {name: yaml_path(directory / "corpora" / f"{name}.jsonl") for name in REPLAYED}
+    replay = [
+        f"    {name}: {{path: {path}, weight: {REPLAY}, language: {REPLAYED[name]}}}" for name, path in texts.items()
+    ]
+    return "\n".join([
+        "# Instruction tuning of the quickstart's continued model: all weights, every answer trained, text as replay.",
+        "# Written by `tsugiki quickstart --instruct`. Copy it to change it. To run it: "
+        f"tsugiki run {yaml_path(directory / 'instruct.yaml')}",
+        f"run_dir: {yaml_path(directory / 'instruct')}",
+        "seed: 42",
+        "",
+        "model:",
+        f"  name_or_path: {yaml_path(directory / 'continued' / 'export')}",
+        "",
+        "data:",
+        "  sequence_length: 256   # conversations are packed into windows of so many tokens",
+        "  held_out: 0   # the sample keeps 60 written and 200 generated conversations apart",
+        f"  chat: {{template: {TEMPLATE}, add_template_tokens: true}}   # the base has no <|im_start|>: it gets rows",
+        "  sources:",
+        *lines,
+        *replay,
+        "",
+        "training:",
+        f"  max_steps: {steps}",
+        "  global_batch_size: 4   # windows: 1,024 tokens a step, a third of them trained",
+        "  micro_batch_size: 4",
+        "  learning_rate: 2.0e-3   # a small model takes, and needs, larger steps than a large one",
+        "  min_lr: 2.0e-4",
+        f"  warmup_steps: {min(20, steps // 2)}",
+        "  precision: fp32",
+        f"  save_steps: {-(-steps // 3)}",
+        f"  logging_steps: {-(-steps // 12)}",
+        "",
+        "parallel: {shard: none}",
+        "",
+    ])  # fmt: skip
