@@ -40,9 +40,11 @@ def describe_run(run: Run) -> None:
         say(f"held out   {name}: {count:,} {documents}, {tokens:,} tokens at each validation")
     world = run.processes.world
     micro = min(settings.micro_batch_size, settings.global_batch_size // world)
+    mean = "; the loss is a mean over conversations" if settings.loss_normalization == "conversation" else ""
     say(
         f"batch      {settings.global_batch_size} windows of {recipe.data.sequence_length:,} tokens on {world} "
         f"process{'es' if world > 1 else ''} ({run.processes.device.type}), {micro} at a time, {settings.precision}"
+        + mean
     )
 
 

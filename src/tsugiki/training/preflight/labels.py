@@ -79,6 +79,8 @@ def targets(bench: Bench) -> Finding:
     """Every token is a target but those that open a document when documents are isolated; ends of documents too. Of
     conversations, those are that have a weight."""
     threshold = "every token once, ends of documents included"
+    if bench.has_chat:
+        threshold = "every token of text once, of conversations what has a weight, with it; ends included"
     batch, windows = bench.own_batch, bench.store_windows(bench.own_samples()[:WINDOWS_COMPARED])
     _, found = _joined(batch, len(windows))
     scored = found != IGNORE
