@@ -22,6 +22,8 @@ from tsugiki.evaluation.models import find_model
 from tsugiki.evaluation.results import require_one_suite
 from tsugiki.evaluation.run import Settings
 from tsugiki.evaluation.suites import SUITES
+from tsugiki.evaluation.table import make_table
+from tsugiki.evaluation.table_forms import to_json
 from tsugiki.evaluation.templated import Templated, TemplatedEncoder
 from tsugiki.evaluation_files import MissingTask, ModelResult, read_records, read_results
 
@@ -152,6 +154,11 @@ def test_results_in_another_form_lie_elsewhere_and_are_not_compared(
     assert len(set(prompts)) == 4
     results = [read_results(folder) for folder in found]
     assert require_one_suite([results[0], results[3]]) == "default"
+    form = "through the chat template, solved examples as turns"
+    table = make_table([results[0]])
+    assert to_json(table)["form"] == form
+    assert f"Asked {form}." in table.notes
+    assert to_json(make_table([results[2]]))["form"] == ""
     for other in results[1:3]:
         with pytest.raises(DataError, match=r"default \(through the chat template, solved examples as turns\).*--chat"):
             require_one_suite([results[0], other])

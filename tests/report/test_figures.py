@@ -35,6 +35,17 @@ def test_gains_are_those_of_the_table_of_scores_and_of_the_validations(run):
     assert novels.difference == pytest.approx(last["bits_per_byte"] - first["bits_per_byte"])
 
 
+def test_scores_through_a_chat_template_are_other_measures_than_plain_ones(tmp_path):
+    """But for instruction checks, which are never asked otherwise."""
+    folder = make_run(tmp_path / "run")
+    path = folder / "evaluation" / "table.json"
+    table = json.loads(path.read_text())
+    table["languages"][1]["language"] = "en: instructions"
+    write(path, table | {"form": "through the chat template, solved examples as turns"})
+    keys = [one.key for one in gains(read_run(folder))]
+    assert keys[:4] == ["cloze_ja, chat", "order_ja, chat", "average ja, chat", "cloze_en"]
+
+
 def test_the_interval_of_a_held_out_difference_is_paired_by_document(run):
     """A bootstrap of its own over documents."""
     novels = next(one for one in gains(run) if one.key == "text_novels")

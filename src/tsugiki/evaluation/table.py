@@ -77,6 +77,8 @@ class ScoreTable:
     """All that the forms of the table show."""
 
     suite: str
+    form: str
+    """In what form the suite's tasks were asked: see `ModelResult.form`."""
     blocks: Sequence[Block]
     rows: Sequence[Row]
     baseline: str | None
@@ -111,7 +113,7 @@ def make_table(
         *on_averages,
         *(_sources(blocks) if published else ()),
     ]
-    return ScoreTable(suite, blocks, rows, baseline.name if baseline else None, notes)
+    return ScoreTable(suite, results[0].form, blocks, rows, baseline.name if baseline else None, notes)
 
 
 def _columns(results: Sequence[ModelResult]) -> list[Block]:

@@ -122,6 +122,7 @@ def to_json(table: ScoreTable) -> dict[str, Any]:
     """The same for programs, with full figures and both limits of every interval."""
     return {
         "suite": table.suite,
+        "form": table.form,
         "baseline": table.baseline,
         "languages": [
             {"language": block.language, "tasks": dict(block.titles), "averaged": list(block.averaged)}

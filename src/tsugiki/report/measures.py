@@ -101,10 +101,13 @@ def _of_tasks(run: RunDirectory) -> list[Measure]:
     found = []
     for block in run.scores["languages"]:
         language = block["language"].removesuffix(f": {BITS}")
+        # Runs side by side: prompts in a chat template are other questions. Instruction checks are always asked so.
+        form = ", chat" if run.scores.get("form") and not language.endswith(": instructions") else ""
         for task, title in block["tasks"].items():
             cell = final["tasks"].get(task)
             if cell is not None and cell["score"] is not None:
-                found.append(_measure(task, title, language, base["tasks"].get(task) if base else None, cell))
+                before = base["tasks"].get(task) if base else None
+                found.append(_measure(task + form, title + form, language, before, cell))
         if len(block["averaged"]) > 1:
             cell = final["averages"].get(block["language"])
             if cell is not None and cell["score"] is not None:
@@ -112,7 +115,7 @@ def _of_tasks(run: RunDirectory) -> list[Measure]:
                 metric = BITS if block["language"].endswith(BITS) else ""
                 texts = sum(task.startswith(TEXT) for task in block["averaged"])
                 name = f"average of {len(block['averaged'])}" + (f", {texts} of them text" if texts else "")
-                one = _measure(f"average {block['language']}", name, language, before,
+                one = _measure(f"average {block['language']}{form}", name + form, language, before,
                                {**cell, "metric": metric}, average=True)  # fmt: skip
                 found.append(one)
     return found

@@ -143,6 +143,8 @@ class Scores(TypedDict):
     """`evaluation/table.json`."""
 
     suite: str
+    form: NotRequired[str]
+    """In what form its tasks were asked, where it was not plain text."""
     baseline: str | None
     languages: list[Language]
     rows: list[Row]
