@@ -66,7 +66,7 @@ def compare_for_resume(
     # Stages begin at sample numbers: what is stepped over brings them nearer.
     differences = list(_compare((), old, new.model_dump(mode="json"), old, -(-end // batch)))
     differences = [_skip_judged(difference, skipped, skipped_now, end) for difference in differences]
-    return [_base_judged(_length_judged(difference, old, new, step)) for difference in differences]
+    return [_base_judged(_length_judged(difference, old, new, step), new) for difference in differences]
 
 
 def _ranges(value: Any) -> list[Any]:
@@ -179,13 +179,16 @@ def _steps_before(old: Mapping[str, Any], new: Recipe) -> int:
 # --- the base model -------------------------------------------------------------------------------
 
 
-def _base_judged(difference: Difference) -> Difference:
+def _base_judged(difference: Difference, new: Recipe) -> Difference:
     """A base that lies in another folder now is taken: a run with a checkpoint reads the base's configuration, whose
-    changes `config_changes` tells, and no weights. Another model of the hub is another run."""
+    changes `config_changes` tells, and no weights (beside adapters, the same ones). Another model of the hub is
+    another run."""
     if difference.key != "model.name_or_path":
         return difference
     if isinstance(difference.new, str) and FilePath(difference.new).is_dir():
-        return replace(difference, kind="free", note="weights are the checkpoint's")
+        beside = new.training.lora is not None
+        note = "the adapters' base, if its values are the same" if beside else "weights are the checkpoint's"
+        return replace(difference, kind="free", note=note)
     note = "not a folder here; a base that was moved or downloaded is taken by its folder's name"
     return replace(difference, kind="fixed", note=note)
 

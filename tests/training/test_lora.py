@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,18 @@ import pytest
 import torch
 from lora_cases import move_adapters, plain_peft, trained_of
 from safetensors.torch import load_file, save_file
-from tiny_project import PreparedTiny, batch_of, tensors_of
+from tiny_project import PreparedTiny, Recorder, batch_of, tensors_of
 from transformers import AutoModelForCausalLM
 
 from tsugiki.checkpoint_files import EXPORT_MARK, is_export_of
 from tsugiki.errors import ModelError, RecipeError, StorageError
+from tsugiki.evaluation.probes import while_training
 from tsugiki.files import read_json
 from tsugiki.inspection import inspect_path
 from tsugiki.model.export import export, read_weights
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_inputs import Inputs, record_inputs
-from tsugiki.training.loop import train_step
+from tsugiki.training.loop import measures_due, train, train_step
 from tsugiki.training.run import Run
 
 peft = pytest.importorskip("peft")
@@ -243,3 +245,31 @@ def test_freezing_goes_by_the_names_of_adapters(open_lora: Open):
         train_step(run, batch_of(run, step))
     moved = {name for name, value in trained_of(run.model).items() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if name.startswith("model.layers.1.")}
+
+
+@pytest.mark.parametrize("case", ["tied-rows", "whole"])
+def test_held_out_text_and_questions_are_asked_of_the_adapted_model(open_lora: Open, monkeypatch, case: str):
+    whole = while_training.quick_suite
+    monkeypatch.setattr(
+        while_training, "quick_suite", lambda *arguments: [replace(p, items=p.items[:6]) for p in whole(*arguments)][:2]
+    )
+    run = open_lora(case, **{"training.max_steps": 2, "training.evaluate.every": 2, "training.eval_steps": 2})
+    move_adapters(run.model)
+    recorder = Recorder()
+    sources = {name: replace(source, language=name) for name, source in run.sources.items()}
+    asked = while_training.questions(run.recipe, sources, run.tokenizer)
+    assert train(run, [recorder], asked, measures_due(run, at_end=False))
+    assert [step for step, _ in recorder.evaluations] == [step for step, _ in recorder.validations] == [0, 2]
+    before, after = (scores["ja"]["bits_per_byte"] for _, scores in recorder.validations)
+    assert before != after
+
+
+@pytest.mark.parametrize("mode", ["blocks", "selective"])
+def test_recomputed_activations_change_no_bit_of_what_is_trained(open_lora: Open, tmp_path: Path, mode: str):
+    trained = []
+    for how in ("none", mode):
+        run = open_lora("mistral", **{"training.activation_checkpointing": how, "run_dir": str(tmp_path / how)})
+        for step in (1, 2):
+            train_step(run, batch_of(run, step))
+        trained.append(trained_of(run.model))
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])

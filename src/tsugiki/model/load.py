@@ -312,8 +312,13 @@ def prefixes(names: list[str]) -> list[str]:
 
 
 def _dropout(hf: PreTrainedModel) -> dict[str, float]:
-    """Every rate above zero, of modules and of the configuration (attention reads it from there)."""
-    rates = {name: module.p for name, module in hf.named_modules() if isinstance(module, nn.Dropout) and module.p > 0}
+    """Every rate above zero, of modules and of the configuration (attention reads it from there). That of adapters is
+    the recipe's own."""
+    rates = {
+        name: module.p
+        for name, module in hf.named_modules()
+        if isinstance(module, nn.Dropout) and module.p > 0 and ".lora_dropout." not in name
+    }
     for key, value in text_config(hf).to_dict().items():
         if re.search(r"dropout|pdrop", key) and isinstance(value, float) and value > 0:
             rates[f"config.{key}"] = value
