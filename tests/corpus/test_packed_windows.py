@@ -81,6 +81,25 @@ def test_text_beside_packs_is_what_it_is_alone(sources, isolate):
         assert together.positions[row].tolist() == positions.tolist()
 
 
+def test_a_conversation_that_was_divided_counts_as_much_as_one_that_was_not(tmp_path):
+    parts = [
+        TokenisedConversation([10, 11, 12, 13], [0, 0, 1, 1], 0, 0, 7, part=0),
+        TokenisedConversation([20, 21, 22], [0, 0.5, 1], 0, 0, 7, part=1),
+        TokenisedConversation([30, 31, 32, 33, 34, 35, 36], [0, 1, 1, 1, 1, 1, 1], 0, 0, 8),
+        TokenisedConversation([40, 41], [0, 1], 0, 1, 7),  # of another file
+    ]
+    store = write_conversations(tmp_path / "chat", parts)
+    packs = make_packs(store, LENGTH)
+    found = {}
+    for pack in range(len(packs)):
+        tokens, weights, _ = store.pack(pack, LENGTH, by_conversation=True)
+        for token, weight in zip(tokens.tolist(), weights.tolist(), strict=True):
+            found[token // 10] = [*found.get(token // 10, []), weight] if weight else found.get(token // 10, [])
+    assert found[1] + found[2] == pytest.approx([1 / 4, 1 / 4, 0.5 / 4, 1 / 4])
+    assert found[3] == pytest.approx([1 / 6] * 6)
+    assert found[4] == [1]
+
+
 def test_weights_by_conversation_and_source(sources):
     plain = reader_of(sources).read(np.arange(12))
     scaled = reader_of(sources, loss_weights={"text": 0.25}, by_conversation=True).read(np.arange(12))

@@ -12,6 +12,7 @@ Pack w stands where window w of a text source does: the same number w, drawn by 
 `sequence_length` positions that hold whole conversations and then padding.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,6 +122,13 @@ class ConversationStore(TokenStore):
         """Tokens that have a loss weight."""
         return int(self.rows["trained_tokens"].sum(dtype=np.int64))
 
+    @cached_property
+    def trained_together(self) -> NDArray[np.int64]:
+        """Of each sample, the trained tokens of all samples that its conversation was divided into."""
+        places = self.documents["file"].astype(np.uint64) << np.uint64(40) | self.documents["line"].astype(np.uint64)
+        _, conversation = np.unique(places, return_inverse=True)
+        return np.bincount(conversation, self.rows["trained_tokens"]).astype(np.int64)[conversation]
+
     def runs(self, index: int) -> NDArray[np.void]:
         """RUN rows of one conversation."""
         first = int(self.rows["first_run"][index])
@@ -156,7 +164,7 @@ class ConversationStore(TokenStore):
 
     def pack(self, index: int, sequence_length: int, by_conversation: bool = False) -> Pack:
         """Pack `index` (from 0); with `by_conversation` weights are divided by the trained tokens of a conversation, so
-        that a long answer counts no more than a short one."""
+        that long answers count no more than short ones, nor one that was divided more than one that was not."""
         tokens = np.full(sequence_length + 1, PADDING, np.int64)
         weights = np.zeros(sequence_length + 1, np.float32)
         starts, at = [], 0
@@ -164,7 +172,7 @@ class ConversationStore(TokenStore):
             ids = self.document(conversation)
             own = self.weights(conversation)
             if by_conversation:
-                own /= np.float32(max(int(self.rows["trained_tokens"][conversation]), 1))
+                own /= np.float32(max(int(self.trained_together[conversation]), 1))
             tokens[at : at + len(ids)], weights[at : at + len(ids)] = ids, own
             starts.append(at)
             at += len(ids)

@@ -188,7 +188,8 @@ class Bench:
         weights = np.where(starts & apart, 0.0, 1.0)
         weights[0] = 0  # an input only
         tokens = np.asarray(store.tokens[begin : begin + self.sequence_length + 1], dtype=np.int64)
-        return StoreWindow(name, tokens, starts, apart, self._as_loss(name, weights), self.run.tokenizer.eos_id)
+        weights = self._as_loss(name, weights, int(np.count_nonzero(weights)))
+        return StoreWindow(name, tokens, starts, apart, weights, self.run.tokenizer.eos_id)
 
     def _pack(self, name: str, store: ConversationStore, pack: int) -> StoreWindow:
         """Conversations one behind another, and padding that nobody learns."""
@@ -198,16 +199,19 @@ class Bench:
             ids, runs = store.document(index), store.runs(index)
             own = slice(at, at + len(ids))
             tokens[own], starts[at] = ids, True
-            weights[own] = self._as_loss(name, np.repeat(runs["weight"].astype(np.float64), runs["length"]))
+            whole = np.flatnonzero(store.documents[["file", "line"]] == store.documents[["file", "line"]][index])
+            trained = sum(int(np.count_nonzero(store.weights(part))) for part in whole.tolist())
+            weights[own] = self._as_loss(name, np.repeat(runs["weight"].astype(np.float64), runs["length"]), trained)
             at += len(ids)
         starts[at] = True
         chat = self.run.sources[name].manifest.chat
         return StoreWindow(name, tokens, starts, True, weights, chat.end_id if chat else None)
 
-    def _as_loss(self, name: str, weights: np.ndarray) -> np.ndarray:
-        """Weights of a conversation, or of a window of text, as the recipe lets them count."""
+    def _as_loss(self, name: str, weights: np.ndarray, trained: int) -> np.ndarray:
+        """Weights of targets as the recipe lets them count. trained: how many targets there are in their whole
+        conversation, or in their window of text."""
         by_conversation = self.run.recipe.training.loss_normalization == "conversation"
-        share = max(int(np.count_nonzero(weights)), 1) if by_conversation else 1
+        share = max(trained, 1) if by_conversation else 1
         return weights * (self.run.recipe.data.sources[name].loss_weight / share)
 
     # --- calls ---------------------------------------------------------------------------------------------------
