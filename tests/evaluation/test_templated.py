@@ -16,8 +16,9 @@ from tsugiki.chat.conversations import Message
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.evaluation import run
-from tsugiki.evaluation.conversations import Chat
+from tsugiki.evaluation.conversations import Budget, Chat
 from tsugiki.evaluation.harness import Harness
+from tsugiki.evaluation.instructions import asking, tasks
 from tsugiki.evaluation.models import find_model
 from tsugiki.evaluation.results import require_one_suite
 from tsugiki.evaluation.run import Settings
@@ -50,6 +51,13 @@ def theirs(folder: Path) -> Any:
     backend = HFLM.__new__(HFLM)
     backend.tokenizer, backend.chat_template_args = AutoTokenizer.from_pretrained(folder), {}
     return backend
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short answers: a tiny model never stops."""
+    for module in (tasks, asking):
+        monkeypatch.setattr(module, "BUDGETS", {name: Budget(9) for name in tasks.BUDGETS})
 
 
 def evaluate(model: Path, data: Path, output: Path, names: list[str], **settings: Any) -> tuple[Path, ModelResult]:
@@ -141,7 +149,7 @@ def test_choices_are_scored_and_answers_written_as_by_a_naive_loop(
 
 
 def test_results_in_another_form_lie_elsewhere_and_are_not_compared(
-    talking: Path, official_data: Path, tmp_path: Path
+    talking: Path, official_data: Path, tmp_path: Path, few: None
 ) -> None:
     found = [
         evaluate(talking, official_data, tmp_path, ["openbookqa"], **settings)[0]
@@ -162,6 +170,9 @@ def test_results_in_another_form_lie_elsewhere_and_are_not_compared(
     for other in results[1:3]:
         with pytest.raises(DataError, match=r"default \(through the chat template, solved examples as turns\).*--chat"):
             require_one_suite([results[0], other])
+    # Instruction checks come to the suite's scores, and these to them.
+    assert evaluate(talking, official_data, tmp_path, ["instructions_en"], limit=2)[0] == found[0]
+    assert {"tsugiki_openbookqa", "instructions_en"} <= read_results(found[0]).tasks.keys()
     # Under another template of its own, the model's earlier scores leave the folder.
     with_template(talking, TEMPLATE.replace("[", "("))
     folder, _ = evaluate(talking, official_data, tmp_path, ["xwinograd_en"])

@@ -48,9 +48,18 @@ class Asked:
     records: dict[str, list[Record]] = field(default_factory=dict)
 
     @cached_property
+    def _chat(self) -> Chat | NoChat:
+        try:
+            return self.open_chat()
+        except NoChat as error:  # told for every task, found out once
+            return error
+
+    @property
     def chat(self) -> Chat:
         """See `open_chat`."""
-        return self.open_chat()
+        if isinstance(self._chat, NoChat):
+            raise self._chat
+        return self._chat
 
     def score(self, name: str, title: str, language: str, work: Callable[[], list[Scored]]) -> None:
         """Put what `work` gives into the result; where data is not there, the model's positions do not suffice, it has

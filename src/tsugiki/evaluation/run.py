@@ -14,7 +14,7 @@ Weights are loaded when the first answer is missing, so that asking again for wh
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -150,6 +150,8 @@ def evaluate(
             with ExitStack() as held:
                 journal = held.enter_context(Journal(folder / "journal.jsonl"))
                 asked = open_asked(model, result, settings, journal, output, held, say, progress)
+                if settings.chat_template:
+                    _state_form(asked, settings.fewshot_as_multiturn)
                 ask(asked)
                 ask_instructions(asked, instructions, settings.data_dir, limit=settings.limit)
         except ModelError as error:
@@ -163,6 +165,13 @@ def evaluate(
         for title in write_results(folder / settings.way, result, asked.records, now):
             say(f"left out   {title}: scored here before its definition or data changed; name it in --tasks to ask it")
     return found
+
+
+def _state_form(asked: Asked, fewshot_as_multiturn: bool) -> None:
+    """In the header: the chat template that the suite's tasks are asked through, and how their examples stand in it."""
+    form = asked.result.header["chat_template"] = {"fewshot_as_multiturn": fewshot_as_multiturn}
+    with suppress(NoChat):
+        form |= asked.chat.facts
 
 
 def _digest_of(suite: Digest, asked: Asked, data_dir: Path | None, name: str) -> str | None:
@@ -187,17 +196,15 @@ def _ask_tasks(asked: Asked, settings: Settings, harness: Any, names: Sequence[s
     """The tasks of these names, through lm-eval."""
     from tsugiki.evaluation.lm import JournalLM
 
-    if settings.chat_template:
-        form = asked.result.header["chat_template"] = {"fewshot_as_multiturn": settings.fewshot_as_multiturn}
-        try:
-            form |= asked.chat.facts
-        except NoChat as error:
-            for name in names:
-                asked.miss(name, harness.title(name), harness.language(name), str(error))
-            return
+    try:
+        chat = asked.chat if settings.chat_template else None
+    except NoChat as error:
+        for name in names:
+            asked.miss(name, harness.title(name), harness.language(name), str(error))
+        return
     lm = JournalLM(
         asked.backend, asked.tokenizer, asked.journal, add_bos=asked.add_bos, max_length=asked.backend.max_length,
-        numerics=asked.backend.facts.numerics, chat=asked.chat if settings.chat_template else None,
+        numerics=asked.backend.facts.numerics, chat=chat,
     )  # fmt: skip
     lm.on_advance = asked.progress.advance
     stated = asked.result.header["tasks"] = {}
