@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 _PRIVATE = range(0x10F000, 0x10FF00)
@@ -80,7 +81,7 @@ def unmark(text: str, strings: tuple[str, ...], marks: tuple[str, str]) -> Rende
 def unused_characters(values: Any) -> tuple[str, str]:
     """Two private characters that stand nowhere in `values`."""
     text = json.dumps(values, ensure_ascii=False, default=str)
-    found = [chr(code) for code in _PRIVATE if chr(code) not in text][:2]
+    found = list(islice((chr(code) for code in _PRIVATE if chr(code) not in text), 2))
     if len(found) < 2:
         raise ValueError("the text has all private characters there are")
     return found[0], found[1]
