@@ -125,3 +125,23 @@ def test_what_is_wrong_is_named_in_one_line(record, words):
 
 def test_turns_of_one_role_in_a_row_and_an_assistant_who_begins_are_left_to_the_template():
     assert len(read_conversation({"messages": [A, U, U, A, A]}).messages) == 5
+
+
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": [{"function": {"name": "f", "description": HALF}}]},
+        {"template_kwargs": {"today": HALF}},
+        {"messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": "a", "tool_calls": [{"name": "f", "arguments": {HALF: 1}}]},
+        ]},
+    ],
+)  # fmt: skip
+def test_half_a_character_is_named_wherever_it_stands(more):
+    said = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    with pytest.raises(DataError, match="half of a surrogate pair, which is no character"):
+        read_conversation({**said, **more})

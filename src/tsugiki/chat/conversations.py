@@ -104,7 +104,22 @@ def read_conversation(record: Any, format: Format | None = None) -> Conversation
         raise DataError(f"a conversation must be a JSON object, not {describe(record)}")
     conversation = _READERS[found](record)
     _check_order(conversation.messages)
+    _check_characters(conversation)
     return conversation
+
+
+def _check_characters(conversation: Conversation) -> None:
+    """What stands beside texts, which are looked at one by one: values of tools may hold anything that JSON can."""
+    beside: dict[str, Any] = {"tools": conversation.tools, "template_kwargs": dict(conversation.template_kwargs)}
+    for number, message in enumerate(conversation.messages, 1):
+        beside[f"message {number}: tool_calls"] = message.tool_calls
+    for what, values in beside.items():
+        if not values:
+            continue
+        try:
+            json.dumps(values, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise DataError(f"{what}: half of a surrogate pair, which is no character") from None
 
 
 def _check_order(messages: Sequence[Message]) -> None:

@@ -80,26 +80,40 @@ def _characters(tokenizer: ChatTokenizer, ids: NDArray[np.integer], count: int) 
 
 
 def _added(text: str, segments: Sequence[Segment] | None) -> NDArray[np.bool_]:
-    """Of each character, whether the template added it; nothing where the texts differ by more than normal form."""
-    added, place = np.zeros(len(text), bool), 0
-    for segment in segments or ():
-        form = next((one for one in _forms(segment.text) if _agree(text, place, one)), None)
-        if form is None:
-            return np.zeros(len(text), bool)
-        added[place : place + len(form)] = segment.role is None
-        place += len(form)
-    if segments:
-        added[place:] = True  # an end token that the next turn would write
-    return added
+    """Of each character, whether the template added it; nothing where the texts differ by more than spaces, which
+    SentencePiece puts behind control tokens, and normal form."""
+    for form in (None, "NFC"):
+        written = [
+            (letter, segment.role is None)
+            for segment in segments or ()
+            for letter in (unicodedata.normalize(form, segment.text) if form else segment.text)
+        ]
+        if (found := _aligned(text, written)) is not None:
+            return np.array(found, bool)
+    return np.zeros(len(text), bool)
 
 
-def _forms(text: str) -> list[str]:
-    return [text, unicodedata.normalize("NFC", text), text.removeprefix(" ")]
-
-
-def _agree(text: str, place: int, form: str) -> bool:
-    """Whether `form` stands at a place, as far as the text goes: a sample ends with its last end token."""
-    return text.startswith(form[: max(len(text) - place, 0)], place)
+def _aligned(text: str, written: Sequence[tuple[str, bool]]) -> list[bool] | None:
+    """The marks of what was written, letter by letter of a text that may have other spaces; None where it has other
+    letters. A text may end before (a sample ends with its last end token) or behind (with one that the next turn
+    has)."""
+    if not written:
+        return None
+    marks: list[bool] = []
+    place = 0
+    for letter in text:
+        while place < len(written) and written[place][0] == " " != letter:
+            place += 1
+        if place == len(written):
+            marks.append(True)
+        elif written[place][0] == letter:
+            marks.append(written[place][1])
+            place += 1
+        elif letter == " ":
+            marks.append(True)
+        else:
+            return None
+    return marks
 
 
 LEGEND = MarkedLine(
