@@ -7,9 +7,10 @@ import pytest
 import yaml
 from report_runs import add_bits, make_run
 
+from tsugiki.recipe_training import LoraSection
 from tsugiki.report.card import make_card
 from tsugiki.report.run_directory import read_run
-from tsugiki.report.words import hub_base
+from tsugiki.report.words import hub_base, lora_words
 
 
 def metadata(card: str) -> dict:
@@ -113,3 +114,13 @@ def test_a_hub_id_is_what_the_run_has_recorded_as_one(tmp_path):
         assert hub_base(replace(run, origin=origin)) == expected
     gone = replace(run, origin={"model": {"name": "owner/base-7b", "revision": None, "commit": None}})
     assert "base_model" not in metadata(make_card(gone))
+
+
+def test_adapters_are_named_as_what_was_trained(tmp_path):
+    lora = {"rank": 8, "modules_to_save": ["norm", "<b>lm_head"]}
+    card = make_card(read_run(make_run(tmp_path / "run", training__lora=lora)))
+    words = r"adapters of rank 8 (LoRA), norm and \<b\>lm\_head"
+    assert f"| trained | {words} |" in card
+    assert f"Its weights were frozen; {words} were trained." in card
+    assert lora_words(LoraSection(new_rows=True)) == "adapters of rank 16 (LoRA) and the rows of new pieces"
+    assert "frozen" not in make_card(read_run(make_run(tmp_path / "whole")))

@@ -15,7 +15,7 @@ from tsugiki.release_file import Release
 from tsugiki.report.figures import mixture
 from tsugiki.report.measures import BITS, Measure, gains, untrained_base
 from tsugiki.report.run_directory import RunDirectory, found_at
-from tsugiki.report.words import base_name, hub_base, summary
+from tsugiki.report.words import base_name, hub_base, lora_words, summary
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 NOT_LANGUAGES = {"code", "math", "other"}
@@ -140,6 +140,8 @@ def _sections(run: RunDirectory, release: Release | None) -> Iterator[str]:
         ("tokens a window", f"{data.sequence_length:,}"), ("learning rate", f"{training.learning_rate:g}"),
         ("schedule", training.lr_scheduler), ("precision", training.precision), ("seed", str(run.recipe.seed)),
     ]  # fmt: skip
+    if training.lora is not None:
+        facts.insert(1, ("trained", lora_words(training.lora)))
     yield _table(["setting", "value"], [list(fact) for fact in facts], 2)
     yield "The exact recipe, versions and fingerprints are in the report beside this card."
     yield "## Use"

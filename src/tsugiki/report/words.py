@@ -5,6 +5,7 @@ from pathlib import Path
 from tsugiki.amounts import quantity
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_machine import looks_like_hub_id
+from tsugiki.recipe_training import LoraSection
 from tsugiki.report.figures import mixture
 from tsugiki.report.measures import BITS, UNTRAINED, Measure, gains
 from tsugiki.report.run_directory import RunDirectory
@@ -61,7 +62,15 @@ def _with(run: RunDirectory) -> str:
     return (
         f"A step took {training.global_batch_size:,} windows of {data.sequence_length:,} tokens; {rate} "
         f"({training.lr_scheduler}), precision {training.precision}."
+        + (f" Its weights were frozen; {lora_words(training.lora)} were trained." if training.lora else "")
     )
+
+
+def lora_words(lora: LoraSection) -> str:
+    """What is trained beside a frozen base."""
+    parts = [f"adapters of rank {lora.rank} (LoRA)", *lora.modules_to_save, "the rows of new pieces" * lora.new_rows]
+    *others, last = [part for part in parts if part]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _result(run: RunDirectory) -> str:
