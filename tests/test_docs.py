@@ -296,6 +296,14 @@ def test_every_option_of_evaluation_is_on_its_page():
                 assert not option.startswith("--") or option == "--help" or f"`{option}" in page, (words, option)
 
 
+def test_every_instruction_that_is_checked_is_on_the_page_of_tasks():
+    from tsugiki.evaluation.instructions.verifiers import VERIFIERS
+
+    section = TASK_PAGE.read_text("utf-8").split("\n## Instruction checks\n")[1]
+    rows = "".join(line for line in section.splitlines() if line.startswith("|"))
+    assert sorted(re.findall(r"`([\w:]+)`", rows)) == sorted(VERIFIERS)
+
+
 def test_the_tables_of_tasks_are_those_of_the_task_files():
     from tsugiki.evaluation.data import SETS
     from tsugiki.evaluation.shots import DRAWS
