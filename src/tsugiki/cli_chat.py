@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from tsugiki.errors import FINISHED, DataError
-from tsugiki.terminal import console, end, plain
+from tsugiki.run_folder import RECIPE_FILE, recipe_of
+from tsugiki.terminal import console, end, json_object, plain
 
 if TYPE_CHECKING:
     from tsugiki.model.talk import Talk
@@ -35,6 +36,13 @@ def chat(
         str | None,
         typer.Option(help="A chat template by name, e.g. chatml. Default: the tokenizer's own.", show_default=False),
     ] = None,
+    template_kwargs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help='Arguments of the template: {"enable_thinking": false}. Default: those of the run.',
+        ),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens that an answer may have.")] = 1024,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.7,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.9,
@@ -48,11 +56,13 @@ def chat(
     from tsugiki.evaluation.models import find_model
     from tsugiki.model.talk import Talk
 
+    kwargs = _trained_with(model) if template_kwargs is None else json_object(template_kwargs, "--template-kwargs")
     found = find_model(model)
     with tempfile.TemporaryDirectory() as scratch, found.weights(Path(scratch)) as folder:
         talk = Talk(
-            folder, template=template, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
-        )
+            folder, template=template, template_kwargs=kwargs, max_new_tokens=max_new_tokens, temperature=temperature,
+            top_p=top_p, seed=seed,
+        )  # fmt: skip
     talk.set_system(system)
     if sys.stdin.isatty():
         _note(f"{found.label}  {HELP}")
@@ -61,6 +71,15 @@ def chat(
     else:
         for line in _piped():
             _take(talk, line)
+
+
+def _trained_with(model: str) -> dict[str, Any]:
+    """Arguments of the template in the recipe of a run, or of the one that an export or a checkpoint lies in."""
+    path = Path(model).expanduser()
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / RECIPE_FILE).is_file() and (folder / "checkpoints").is_dir():
+            return recipe_of(folder).data.chat.template_kwargs
+    return {}
 
 
 def _converse(talk: "Talk") -> None:

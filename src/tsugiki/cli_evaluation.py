@@ -1,6 +1,5 @@
 """The verbs of evaluation: `tsugiki evaluate` with its `diff` and `judge`, and `tsugiki data fetch`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.recipe_evaluation import BATCH_TOKENS, DATA_DIR, INSTRUCTION_TASKS
-from tsugiki.terminal import console, say, stage_group
+from tsugiki.terminal import console, json_object, say, stage_group
 
 evaluate_app = typer.Typer(
     cls=stage_group("models"),
@@ -108,7 +107,7 @@ def evaluate(
         batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
         allow_code_execution=allow_code_execution, chat_template=chat_template,
         fewshot_as_multiturn=fewshot_as_multiturn, template=template,
-        template_kwargs=_object(template_kwargs, "--template-kwargs"),
+        template_kwargs=json_object(template_kwargs, "--template-kwargs"),
     )  # fmt: skip
     with EvaluationProgress(console) as progress:
         results = evaluate_and_show(
@@ -176,11 +175,11 @@ def judge(
     names = _names(tasks) or []
     if unknown := [name for name in names if name not in INSTRUCTION_TASKS]:
         raise RecipeError(f"--tasks {', '.join(unknown)}: it takes {', '.join(INSTRUCTION_TASKS)}")
-    options = OPTIONS if judge_options is None else _object(judge_options, "--judge-options")
+    options = OPTIONS if judge_options is None else json_object(judge_options, "--judge-options")
     endpoint = Endpoint(judge_url, judge_model, options, timeout, key_from_environment())
     settings = Settings(
         batch_tokens=batch_tokens, dtype=dtype, backend=backend, template=template,
-        template_kwargs=_object(template_kwargs, "--template-kwargs"),
+        template_kwargs=json_object(template_kwargs, "--template-kwargs"),
     )  # fmt: skip
     asked_for = [prompts_of_file(prompts, limit)] if prompts else prompts_of_tasks(names, data, limit)
     with EvaluationProgress(console) as progress:
@@ -227,17 +226,6 @@ def _refuse_options(context: typer.Context, arguments: list[str]) -> None:
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _object(text: str | None, option: str) -> dict[str, Any]:
-    """A JSON object given on the command line."""
-    try:
-        found = json.loads(text or "{}")
-    except ValueError as error:
-        raise RecipeError(f"{option} {text}: not JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise RecipeError(f'{option} {text}: give a JSON object, e.g. {{"enable_thinking": false}}')
-    return found
 
 
 def _texts(pairs: list[str]) -> dict[str, tuple[str, list[str]]]:

@@ -9,7 +9,7 @@ from tsugiki.recipe_file import load_recipe
 
 RECIPE_FILE = "recipe.yaml"
 """In a run directory: the recipe of its last start, fully resolved."""
-BEGUN = (".lock", "checkpoints", "data", "vocabulary")
+BEGUN = (".lock", "checkpoints", "data", "vocabulary", "template_tokens")
 """What the first stages of a run leave in its directory, long before its recipe."""
 MOST_NAMED = 8
 

@@ -1,5 +1,6 @@
 """What all verbs share: printing plain text, ending with an exit code, and verbs that have further verbs beside."""
 
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from typer.core import TyperGroup
 
+from tsugiki.errors import RecipeError
 from tsugiki.printable import printable
 
 KEPT = {letter: letter for letter in "\n\t"}
@@ -45,6 +47,17 @@ def plain(text: str, *, end_line: bool = True) -> Segments:
     """A line of text for a console, or (`end_line=False`) a part of one, without markup, its control codes written as
     escapes. Half a surrogate pair, as in names of files that are not UTF-8, is one of them."""
     return Segments([Segment(printable(text, KEPT)), *([Segment.line()] if end_line else [])])
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any]:
+    """A JSON object given on the command line; empty where none is. Raises RecipeError for anything else."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise RecipeError(f"{option} {text}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise RecipeError(f'{option} {text}: give a JSON object, e.g. {{"enable_thinking": false}}')
+    return found
 
 
 def end(code: int) -> NoReturn:

@@ -4,10 +4,11 @@ Each turn is read anew, as a server does that keeps nothing: the ids of the mode
 the template's text of it has.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,13 +32,15 @@ class Talk:
         folder: Path,
         *,
         template: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
         max_new_tokens: int = 1024,
         temperature: float = 0.7,
         top_p: float = 0.9,
         seed: int = 0,
     ):
-        """The model in `folder` with its own chat template, or the one called `template`. temperature 0 takes the
-        likeliest token; else answers are drawn, one after another from one generator.
+        """The model in `folder` with its own chat template, or the one called `template`, given `template_kwargs` and
+        today's date. temperature 0 takes the likeliest token; else answers are drawn, one after another from one
+        generator.
 
         Raises ModelError where there is no template or the model cannot be loaded, RecipeError for a name of none.
         """
@@ -46,7 +49,7 @@ class Talk:
         encoder = ConversationEncoder(
             self.tokenizer,
             choose_template(self.tokenizer, template),
-            MaskSettings(append_eos=True, template_kwargs=today),
+            MaskSettings(append_eos=True, template_kwargs={**today, **(template_kwargs or {})}),
         )
         self._renderer = encoder.renderer
         device = default_device()
