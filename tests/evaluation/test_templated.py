@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("lm_eval")
 from evaluation_models import Naive, Quiet
+from lm_eval.evaluator import evaluate as evaluate_there
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer
 
@@ -146,6 +147,30 @@ def test_choices_are_scored_and_answers_written_as_by_a_naive_loop(
         assert record["prompt_tokens"] == len(naive.encode(record["prompt"]))
         assert naive.text(record["prompt"], 40, ["\n"]).startswith(record["output"][:20])
     assert result.header["chat_template"] == {"fewshot_as_multiturn": True, **Chat(talking, None, {}).facts}
+
+
+def test_answers_and_likelihoods_are_those_of_lm_evals_own_backend(
+    talking: Path, official_data: Path, tmp_path: Path
+) -> None:
+    """Where the generation prompt ends without white space, which lm-eval would score with the continuation."""
+    with_template(talking, TEMPLATE.replace("[assistant]\n{% endif", "[assistant]{% endif"))
+    names = ["openbookqa", "hellaswag", "xwinograd_en", "triviaqa"]
+    folder, _ = evaluate(talking, official_data, tmp_path / "out", names)
+    backend = HFLM(pretrained=str(talking), dtype="float32", device="cpu", batch_size=1)
+    harness = Harness("default", official_data, own=None, shots=None)
+    for name in (f"tsugiki_{name}" for name in names):
+        found = evaluate_there(
+            lm=backend, task_dict={"tasks": {name: harness.load(name)}, "groups": {}, "group_map": {}}, limit=2,
+            bootstrap_iters=0, log_samples=True, apply_chat_template=True, fewshot_as_multiturn=True,
+        )  # fmt: skip
+        for record, sample in zip(read_records(folder, name), found["samples"][name], strict=True):
+            if "choices" in record:
+                ours = [one["logprob"] for one in record["choices"]]
+                assert ours == pytest.approx([float(one[0][0]) for one in sample["resps"]], abs=1e-4)
+            else:  # theirs ends by tokens, ours by characters
+                assert record["output"]
+                assert sample["resps"][0][0].startswith(record["output"])
+            assert record["prompt"] == sample["arguments"][0][0]
 
 
 def test_results_in_another_form_lie_elsewhere_and_are_not_compared(
