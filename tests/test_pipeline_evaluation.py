@@ -17,7 +17,7 @@ from tsugiki.evaluation import backends, quick
 from tsugiki.evaluation.conversations import Budget
 from tsugiki.evaluation.instructions import asking, tasks
 from tsugiki.evaluation.known import known_tasks
-from tsugiki.evaluation.models import checkpoint_at
+from tsugiki.evaluation.models import checkpoint_at, find_model
 from tsugiki.evaluation_files import read_results
 from tsugiki.pipeline import export_final, held_out_texts, run_evaluation, run_prepare, run_training
 from tsugiki.progress import EvaluationProgress
@@ -181,6 +181,9 @@ def test_a_recipe_of_conversations_and_text_scores_its_text_and_asks_a_base_thro
     assert (before["chat_template"]["name"], after["chat_template"]["name"]) == ("llama-2", "the tokenizer's own")
     assert before["digest"] == after["digest"]  # the export has what the base was asked through
     assert before["chat_template"]["kwargs"] == {"a": 1}
+    for place in ("run", "run/export"):  # named on the command line it is asked as its recipe says
+        assert find_model(str(tmp_path / place)).template_kwargs == {"a": 1}
+    assert find_model(str(base)).template_kwargs == {}
     assert "English: instructions" in table
     assert "- base" in table.replace("−", "-")
     known = {one.task for one in known_tasks(recipe, "quick")}

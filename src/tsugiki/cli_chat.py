@@ -6,13 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from tsugiki.errors import FINISHED, DataError
-from tsugiki.run_folder import RECIPE_FILE, recipe_of
 from tsugiki.terminal import console, end, json_object, plain
 
 if TYPE_CHECKING:
@@ -56,8 +55,8 @@ def chat(
     from tsugiki.evaluation.models import find_model
     from tsugiki.model.talk import Talk
 
-    kwargs = _trained_with(model) if template_kwargs is None else json_object(template_kwargs, "--template-kwargs")
     found = find_model(model)
+    kwargs = found.template_kwargs if template_kwargs is None else json_object(template_kwargs, "--template-kwargs")
     with tempfile.TemporaryDirectory() as scratch, found.weights(Path(scratch)) as folder:
         talk = Talk(
             folder, template=template, template_kwargs=kwargs, max_new_tokens=max_new_tokens, temperature=temperature,
@@ -71,15 +70,6 @@ def chat(
     else:
         for line in _piped():
             _take(talk, line)
-
-
-def _trained_with(model: str) -> dict[str, Any]:
-    """Arguments of the template in the recipe of a run, or of the one that an export or a checkpoint lies in."""
-    path = Path(model).expanduser()
-    for folder in (path, path.parent, path.parent.parent):
-        if (folder / RECIPE_FILE).is_file() and (folder / "checkpoints").is_dir():
-            return recipe_of(folder).data.chat.template_kwargs
-    return {}
 
 
 def _converse(talk: "Talk") -> None:

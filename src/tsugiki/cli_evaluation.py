@@ -85,7 +85,8 @@ def evaluate(
         str | None, typer.Option(help="A chat template by name, for all models. Default: each tokenizer's own.")
     ] = None,
     template_kwargs: Annotated[
-        str | None, typer.Option(metavar="JSON", help='Arguments of the chat template: {"enable_thinking": false}.')
+        str | None,
+        typer.Option(metavar="JSON", help='Of the template: {"enable_thinking": false}. Default: of a run.'),
     ] = None,
 ) -> None:
     """Evaluate models; goes on where it was stopped, answer by answer."""
@@ -107,7 +108,7 @@ def evaluate(
         batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
         allow_code_execution=allow_code_execution, chat_template=chat_template,
         fewshot_as_multiturn=fewshot_as_multiturn, template=template,
-        template_kwargs=json_object(template_kwargs, "--template-kwargs"),
+        template_kwargs=_kwargs(template_kwargs),
     )  # fmt: skip
     with EvaluationProgress(console) as progress:
         results = evaluate_and_show(
@@ -179,7 +180,7 @@ def judge(
     endpoint = Endpoint(judge_url, judge_model, options, timeout, key_from_environment())
     settings = Settings(
         batch_tokens=batch_tokens, dtype=dtype, backend=backend, template=template,
-        template_kwargs=json_object(template_kwargs, "--template-kwargs"),
+        template_kwargs=_kwargs(template_kwargs),
     )  # fmt: skip
     asked_for = [prompts_of_file(prompts, limit)] if prompts else prompts_of_tasks(names, data, limit)
     with EvaluationProgress(console) as progress:
@@ -226,6 +227,10 @@ def _refuse_options(context: typer.Context, arguments: list[str]) -> None:
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _kwargs(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else json_object(text, "--template-kwargs")
 
 
 def _texts(pairs: list[str]) -> dict[str, tuple[str, list[str]]]:

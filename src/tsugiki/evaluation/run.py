@@ -15,7 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,7 +81,8 @@ class Settings:
     """There, whether each solved example is a turn of its own."""
     template: str | None = None
     """A chat template by name; None: each tokenizer's own."""
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    template_kwargs: Mapping[str, Any] | None = None
+    """None: those of the run that a model comes from."""
     otherwise: Otherwise | None = None
     """The chat template of models that have none."""
 
@@ -327,8 +328,11 @@ def open_asked(
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     })  # fmt: skip
-    open_chat = partial(
-        Chat, model.files, settings.template, settings.template_kwargs, add_bos=settings.add_bos is True,
-        otherwise=settings.otherwise,
-    )  # fmt: skip
+
+    def open_chat() -> Chat:
+        kwargs = model.template_kwargs if settings.template_kwargs is None else settings.template_kwargs
+        return Chat(
+            model.files, settings.template, kwargs, add_bos=settings.add_bos is True, otherwise=settings.otherwise
+        )
+
     return Asked(model, backend, tokenizer, add_bos, journal, scratch, result, say, progress, open_chat)
