@@ -97,7 +97,9 @@ def test_a_defect_of_ours_shows_its_traceback(monkeypatch, capsys):
     assert "defect of Tsugiki" in err
 
 
-@pytest.mark.parametrize("text", [":smile: [red]x[/red]", "a\tb\t\tc", "  " + "long line " * 40, "川\t谷"])
+@pytest.mark.parametrize(
+    "text", [":smile: [red]x[/red]", "a\tb\t\tc", "  " + "long line " * 40, "川\t谷", "می\u200cخواهم 👨\u200d👩"]
+)
 def test_text_is_printed_as_it_is(capsys, text):
     cli.say(text)
     assert capsys.readouterr().out == text + "\n"

@@ -15,8 +15,9 @@ from typer.core import TyperGroup
 from tsugiki.errors import RecipeError
 from tsugiki.printable import printable
 
-KEPT = {letter: letter for letter in "\n\t"}
-"""What a terminal shows as it is, besides letters, marks and spaces."""
+KEPT = {letter: letter for letter in "\n\t\u200c\u200d"}
+"""What a terminal shows as it is, besides letters, marks and spaces: the joiners are part of Persian and Hindi words,
+and of emoji."""
 
 
 class Terminal(Console):
