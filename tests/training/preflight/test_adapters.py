@@ -87,11 +87,12 @@ def test_new_rows_pass_before_and_after_they_have_moved(
     from tsugiki.training.run import open_run
 
     plain = open_lora()
+    rows = sorted(set(read_step(plain.reader, 1, plain.cut).micro_batches[0].targets[0].tolist()))
     for name in ("mistral", "qwen3"):
         recipe = plain.recipe.model_copy(update={"run_dir": plain.recipe.run_dir / name})
         run = open_run(
             recipe, open_prepared(recipe), plain.tokenizer, tiny_model_folder(name, vocab_size=384),
-            preflight_processes, plain.stop, plain.say, [7, 380, 12],
+            preflight_processes, plain.stop, plain.say, [row for row in rows if row >= 0],
         )  # fmt: skip
         assert not check_run(run).failed
         move_adapters(run.model)
