@@ -246,6 +246,7 @@ def _run(path: Path, verify: bool) -> tuple[list[str], bool]:
         more, whole = _vocabulary(path / "vocabulary", verify)
         lines, sound = lines + [f"  {line}" for line in more], sound and whole
     for name, what in (
+        ("template_tokens", "the model with a chat template's markers"),
         ("recipe.yaml", "recipe, fully resolved"), ("preflight.json", "checks before the first step"),
         ("metrics.jsonl", "metrics"), ("data", "prepared sources"), ("export", "Hugging Face folder"),
         ("evaluation", "answers, records and tables"),

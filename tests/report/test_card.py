@@ -92,6 +92,19 @@ def test_a_base_with_a_chat_template_is_not_called_a_base_model(tmp_path):
     assert "A base model" not in card
 
 
+def test_a_run_of_conversations_says_that_it_was_taught_to_answer_and_how_to_ask(tmp_path):
+    run = read_run(make_run(tmp_path / "run"))
+    sources = {name: source.model_copy(update={"format": "chat"}) for name, source in run.recipe.data.sources.items()}
+    data = run.recipe.data.model_copy(update={"sources": sources})
+    run.recipe = run.recipe.model_copy(update={"data": data})
+    card = make_card(run)
+    assert "taught to answer by the conversations above" in card
+    assert "plain text" not in card
+    assert metadata(card)["tags"] == ["tsugiki", "instruction-tuning"]
+    compile(re.search(r"```python\n(.*?)```", card, re.S)[1], "card", "exec")
+    assert "apply_chat_template" in card
+
+
 def test_each_row_has_its_metric_and_the_base_is_named(tmp_path):
     folder = make_run(tmp_path / "run", vocabulary={"add": 1536, "language": "ja"})
     add_bits(folder)

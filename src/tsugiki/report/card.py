@@ -43,7 +43,7 @@ def _metadata(run: RunDirectory, release: Release | None) -> dict[str, Any]:
         "datasets": list(sets),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["tsugiki", "continual-pretraining"],
+        "tags": ["tsugiki", "instruction-tuning" if run.recipe.has_chat else "continual-pretraining"],
         "model-index": _index(run, release),
     }
     return {key: value for key, value in found.items() if value not in (None, [])}
@@ -145,11 +145,7 @@ def _sections(run: RunDirectory, release: Release | None) -> Iterator[str]:
     yield _table(["setting", "value"], [list(fact) for fact in facts], 2)
     yield "The exact recipe, versions and fingerprints are in the report beside this card."
     yield "## Use"
-    yield (
-        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'folder = "."  # this folder, or the name of its repository\n'
-        "tokenizer = AutoTokenizer.from_pretrained(folder)\nmodel = AutoModelForCausalLM.from_pretrained(folder)\n```"
-    )
+    yield f"```python\n{_LOAD}{_ANSWER if run.recipe.has_chat else ''}```"
     yield "## Limits"
     yield (
         f"{_taught(run)} What it learnt from the base and from the sources above it may repeat, errors and prejudices "
@@ -158,8 +154,28 @@ def _sections(run: RunDirectory, release: Release | None) -> Iterator[str]:
     yield f"Trained with Tsugiki {__version__}."
 
 
+_LOAD = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # this folder, or the name of its repository
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder)
+"""
+_ANSWER = """
+turns = [{"role": "user", "content": "…"}]
+prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**prompt, max_new_tokens=512)  # ends by itself
+print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
+"""
+
+
 def _taught(run: RunDirectory) -> str:
-    """What it has been taught besides to continue text, which no run here teaches."""
+    """What it has been taught besides to continue text."""
+    if run.recipe.has_chat:
+        return (
+            "It was taught to answer by the conversations above, and what to refuse by them alone. It may state what "
+            "is not so."
+        )
     text = "This training was on plain text: it has taught the model neither to follow instructions nor to refuse."
     if run.has_chat_template:
         text += " The base has a chat template; what it had been taught by it may have been weakened."
