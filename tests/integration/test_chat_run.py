@@ -1,5 +1,5 @@
-"""A run of conversations on a base without a chat template, by the command line: other tools open what comes out, write
-the prompts that it was trained on, and stop where it was taught to."""
+"""A run of conversations on a base without a chat template, by the command line, also on two processes: other tools open
+what comes out, write the prompts that it was trained on, and stop where it was taught to."""
 
 import json
 
@@ -34,13 +34,13 @@ def test_plain_transformers_answers_with_the_saved_template_and_stops_by_itself(
             "sources": {"talk": {"path": str(tmp_path / "talk.jsonl"), "format": "chat", "weight": 1}},
         },
         "training": {
-            "num_epochs": 20, "global_batch_size": 2, "micro_batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 2,
+            "num_epochs": 40, "global_batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 2,
             "save_steps": 100, "weight_decay": 0.0, "precision": "fp32", **({"lora": lora} if lora else {}),
         },
-        "parallel": {"shard": "none"}, "tracking": {"report_to": ["none"]},
+        "tracking": {"report_to": ["none"]},
     }), encoding="utf-8")  # fmt: skip
-    run = launch("run", str(recipe))
-    assert run.wait() == [0], run.output()
+    run = launch("run", str(recipe), world=1 if lora else 2)
+    assert set(run.wait()) == {0}, run.output()
 
     folder = tmp_path / "run/export"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
