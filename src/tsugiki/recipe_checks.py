@@ -294,7 +294,8 @@ def _lora(recipe: Recipe) -> Iterator[Problem]:
     if lora.new_rows and recipe.vocabulary is None and not markers:
         yield Problem(
             (*here, "new_rows"),
-            "needs pieces that the base has not: they come from the recipe's vocabulary section, which is not there",
+            "needs pieces that the base has not: they come from a section vocabulary or from "
+            "data.chat.add_template_tokens, and neither is there",
         )
     if markers and not lora.new_rows and not lora.modules_to_save:
         yield Problem(

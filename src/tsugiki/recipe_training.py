@@ -62,7 +62,7 @@ class LoraSection(Section):
     new_rows: bool = Field(
         default=False,
         description="Also train, of input embeddings and output layer, the rows of pieces that the base's own tokenizer"
-        " has not (vocabulary).",
+        " has not (vocabulary, data.chat.add_template_tokens).",
     )
 
 
