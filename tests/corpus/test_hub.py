@@ -61,6 +61,23 @@ def test_parquet_text_and_compressed_files_are_read(tmp_path: Path) -> None:
     ]
 
 
+def test_conversations_are_read_from_data_sets_of_either_kind(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    (tmp_path / "p").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"id": [7], "messages": [said]}), tmp_path / "p" / "train.parquet")
+    write_lines(tmp_path / "j" / "train.jsonl", [said], key="messages")
+    for folder in ("p", "j"):
+        items = read(hub_files("data.sources.s", source(str(tmp_path / folder), format="chat"), 1 << 20))
+        assert [json.loads(item.text) for item in items if isinstance(item, Document)] == [{"messages": said}]
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "train.txt").write_text("plain text")
+    with pytest.raises(DataError, match=r"conversations .* are read from files of jsonl or parquet, not text"):
+        read(hub_files("data.sources.s", source(str(tmp_path / "t"), format="chat"), 1 << 20))
+
+
 def test_the_split_that_was_asked_for_is_read_and_a_wrong_one_lists_those_there_are(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_lines(tmp_path / "data" / f"{split}.jsonl", [split])

@@ -196,10 +196,13 @@ def test_every_kind_of_file_holds_the_same_conversations(tmp_path, chat_recipe, 
 
 def test_a_parquet_column_of_structs_gives_no_nulls_to_a_template(tmp_path, chat_recipe, opened):
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-    call = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    call, other = ({"type": "function", "function": {"name": "f", "arguments": {key: 1}}} for key in "ab")
     records = [
         {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
-        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [call]}], "tools": tools},
+        {
+            "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [call, other]}],
+            "tools": tools,
+        },
     ]
     pyarrow.parquet.write_table(nested(records), tmp_path / "a.parquet")
     (tmp_path / "b.jsonl").write_bytes(lines(records))

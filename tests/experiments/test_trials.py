@@ -67,6 +67,20 @@ def test_what_would_be_prepared_otherwise_lies_elsewhere_and_other_sources_besid
     assert len({places["a"], places["c"], places["d"]}) == 3
 
 
+def test_conversations_that_would_be_others_lie_elsewhere(project):
+    project.recipe["data"]["sources"]["talk"] = {"path": "talk.jsonl", "weight": 1, "format": "chat"}
+    project.recipe["data"]["chat"] = {"template": "chatml"}
+    (project.folder / "talk.jsonl").write_text("{}")
+    changes = {
+        "a": {}, "weight": {"data.sources.talk.weight": 2}, "all": {"data.sources.talk.loss_on": "all"},
+        "template": {"data.chat.template": "qwen"}, "longer": {"data.sequence_length": 16},
+        "tokens": {"data.chat.add_template_tokens": True},
+    }  # fmt: skip
+    places = {trial.name: trial.recipe.prepared_dir for trial in plan_of(project.write(trials=changes)).trials}
+    assert places["a"] == places["weight"]
+    assert len(set(places.values())) == 5
+
+
 def test_a_folder_that_the_recipe_names_serves_the_trials_that_it_fits(project):
     project.recipe["vocabulary"] = {**VOCABULARY, "output_dir": "mine/vocabulary"}
     project.recipe["data"]["prepared_dir"] = "mine/data"

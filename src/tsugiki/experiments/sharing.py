@@ -54,10 +54,11 @@ def assign(base: Recipe, recipes: Sequence[Recipe], shared: Path) -> list[Places
 def stored_as(recipe: Recipe, source: str) -> str:
     """What decides the text in a source's stores, as text that can be compared."""
     data = recipe.data
-    return json.dumps(
-        [_read_from(data.sources[source]), recipe.held_out_share(source), data.add_bos, data.add_eos,
-         data.max_document_bytes]
-    )  # fmt: skip
+    parts = [_read_from(data.sources[source]), recipe.held_out_share(source), data.add_bos, data.add_eos,
+             data.max_document_bytes]  # fmt: skip
+    if data.sources[source].is_chat:  # what is longer than a window is divided
+        parts += [data.chat.model_dump(mode="json"), data.sources[source].loss_on, data.sequence_length]
+    return json.dumps(parts)
 
 
 def _prepared_alike(recipe: Recipe, base: Recipe) -> bool:
@@ -70,6 +71,8 @@ def _tokenizer(recipe: Recipe) -> str:
     """What decides the tokenizer."""
     model, vocabulary = recipe.model, recipe.vocabulary
     parts: list[Any] = [model.name_or_path, model.revision, model.tokenizer]
+    if recipe.data.chat.add_template_tokens:
+        parts.append(recipe.data.chat.template)
     if vocabulary is not None:
         learned = {name: recipe.data.sources[name] for name in vocabulary.learns_from(recipe)}
         parts += [
