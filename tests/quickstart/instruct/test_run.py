@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -23,7 +24,7 @@ def tuned(first, session):
         runs = []
         for _ in range(2):
             stream = io.StringIO()
-            runs.append((instruct.run_instruct(session.folder, Console(file=stream, width=120)), stream.getvalue()))
+            runs.append((instruct.run_instruct(session.folder, Console(file=stream, width=80)), stream.getvalue()))
         edited = session.folder / "instruct.yaml"
         text = edited.read_text()
         edited.write_text(text + "# mine\n")
@@ -51,6 +52,7 @@ def test_ends_in_the_table_and_says_when_its_promise_is_not_kept(tuned, session)
         "next",
     ):
         assert piece in text
+    assert re.search(r"end themselves +70 +0 \[0, 5\] ", text)  # whole in 80 columns
     results = json.loads((session.folder / "instruct-results.json").read_text())
     assert [len(results["answers"]), results["scores"][0]["answers"]] == [70, 70]
     assert (session.folder / "instruct/export/chat_template.jinja").read_text()

@@ -88,8 +88,8 @@ def scores(before: Sequence[Answer], after: Sequence[Answer]) -> list[Score]:
     exercises = [n for n in every if after[n].example.arguments]
     return [
         _score("end themselves", every, [a.stopped for a in before], [a.stopped for a in after]),
-        _score("in the right language", worded, _in_language(before), _in_language(after)),
-        _score("exactly right (exercises)", exercises, [a.exact for a in before], [a.exact for a in after]),
+        _score("right language", worded, _in_language(before), _in_language(after)),
+        _score("exactly right", exercises, [a.exact for a in before], [a.exact for a in after]),
     ]
 
 

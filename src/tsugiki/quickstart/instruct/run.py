@@ -99,7 +99,7 @@ def _write_recipe(directory: Path, text: str) -> Path:
 
 
 def _draw(found: Sequence[Score]) -> Table:
-    table = Table(title="Answers to held-out conversations, share that", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title="Answers to held-out conversations, per cent", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for heading in ("answers", "before", "after", "difference"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -107,13 +107,18 @@ def _draw(found: Sequence[Score]) -> Table:
         table.add_row(
             score.name, str(score.answers), _cell(score.before), _cell(score.after), _cell(score.gain, sign="+")
         )
-    table.caption = "in brackets: 95 % intervals; the difference is over the same questions"
+    table.caption = (
+        "in brackets: 95 % intervals. Language: where the right answer has letters; exactly right: of the "
+        "generated exercises. The difference is over the same questions"
+    )
     table.caption_justify = "left"
     return table
 
 
 def _cell(interval: Interval, sign: str = "") -> str:
-    return f"{interval.estimate:{sign}.2f} \\[{interval.low:{sign}.2f}, {interval.high:{sign}.2f}]"
+    """In per cent, so that the table fits 80 columns."""
+    estimate, low, high = (f"{100 * value:{sign}.0f}" for value in (interval.estimate, interval.low, interval.high))
+    return f"{estimate} \\[{low}, {high}]"
 
 
 def _show(before: Answer, after: Answer) -> list[str]:
