@@ -261,6 +261,10 @@ FOREIGN_VALUES: dict[str, dict[str, str]] = {
         "constant_with_warmup": "constant, and give warmup_steps",
     },
     "training.precision": dict.fromkeys(("bf16", "bfloat16", "fp16", "float16"), "fp32-master, which computes in bf16"),
+    "data.sources.*.format": dict.fromkeys(
+        ("sharegpt", "alpaca", "messages", "openai", "conversation", "conversational", "chat-template"),
+        "chat, which tells the layout by a record's keys",
+    ),
     "parallel.shard": {"full_shard": "full", "hybrid_shard": "hybrid", "no_shard": "none"},
 }
 
