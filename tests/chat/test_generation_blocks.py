@@ -20,9 +20,10 @@ BLOCKS = (
 )
 
 
-def encoder_of(name, source, **kwargs):
+def encoder_of(name, source, tools=(), **kwargs):
     tokenizer = ChatTokenizer.from_transformers(family(name))
-    return ConversationEncoder(tokenizer, ChatTemplate("test", source), MaskSettings(template_kwargs=kwargs))
+    settings = MaskSettings(template_kwargs=kwargs, tools=tools)
+    return ConversationEncoder(tokenizer, ChatTemplate("test", source), settings)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,16 @@ def test_blocks_that_leave_out_the_end_token_or_hold_something_else_are_shown(ge
     source = BLOCKS.replace("GENERATED", generated).replace("BEHIND", behind)
     with pytest.raises(ModelError, match="as generated; what a model has to emit after the prompt is"):
         require_same_blocks(encoder_of("qwen", source), CHAT)
+
+
+def test_tools_of_all_conversations_stand_before_the_blocks_too():
+    source = "{{- tools | tojson if tools }}" + BLOCKS.replace("GENERATED", "m.content + '<|im_end|>'").replace(
+        "BEHIND", "'\\n'"
+    )
+    tools = ({"type": "function", "function": {"name": "search", "parameters": {}}},)
+    encoder = encoder_of("qwen", source, tools)
+    assert "search" in encoder.tokenizer.decode(encoder.encode(CHAT).samples[0].ids.tolist())
+    require_same_blocks(encoder, CHAT)
 
 
 def test_the_date_of_the_day_is_refused_or_fixed():

@@ -8,6 +8,7 @@ template's author and these masks do not mean the same, and somebody has to look
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from tsugiki.chat.conversations import Conversation
 from tsugiki.chat.masks import ConversationEncoder
@@ -18,6 +19,7 @@ from tsugiki.printable import one_line
 def require_same_blocks(encoder: ConversationEncoder, conversation: Conversation) -> None:
     """Raise ModelError where the template's `{% generation %}` blocks differ from the targets of a conversation by more
     than white space and control tokens behind the end token. Templates without blocks have no opinion."""
+    conversation = replace(conversation, tools=conversation.tools or encoder.settings.tools)
     for number, message in enumerate(conversation.messages):
         if message.role != "assistant":
             continue
