@@ -227,6 +227,11 @@ def test_loss_on_chooses_turns_and_a_weight_of_the_message_goes_before_it():
     assert untrained[0] == 0
     assert (np.diff(untrained[1:]) == 1).all()  # of all tokens only those of that answer
     assert 0 < len(untrained) - 1 < len(first) // 2
+    record["messages"][2]["weight"] = 0
+    _, asked = weights(loss_on="all")
+    kept = asked.ids[(asked.weights == 0) & (first > 0)].tolist()
+    assert family("llama3").decode(kept) == "<|start_header_id|>user<|end_header_id|>\n\n接ぎ木<|eot_id|>"
+    del record["messages"][2]["weight"]
     record["messages"][1]["weight"] = 0.5
     assert weights()[0] == weights(loss_on="last")[0] == [0.5, 1]
     record["messages"][1]["weight"] = record["messages"][3]["weight"] = 0

@@ -149,13 +149,16 @@ class ConversationEncoder:
             "completion": lambda n: n >= first,
             "last": lambda n: n == last,
         }
-        weights = []
+        weights: list[float | None] = []
         for number, message in enumerate(messages):
             if isinstance(loss_on, tuple):
                 chosen = message.role in loss_on
             else:
                 chosen = message.role == "assistant" and trained[loss_on](number)
-            weights.append(float(chosen) if message.weight is None else message.weight)
+            if message.weight is None and loss_on == "all" and message.role != "assistant":
+                weights.append(None)  # what stands between answers counts whole
+            else:
+                weights.append(float(chosen) if message.weight is None else message.weight)
         if not any(weights):
             raise DataError("no turn of the conversation is trained: the weight of each is 0")
         return tuple(replace(message, weight=weight) for message, weight in zip(messages, weights, strict=True))
@@ -212,11 +215,11 @@ class ConversationEncoder:
         return turn.prompt.begins_with(now.rendering) and turn.prompt_ids[: len(now.ids)] == now.ids
 
     def _turns(self, conversation: Conversation) -> Iterator[_Turn]:
-        """The trained turns in order."""
+        """The trained turns in order; where every token is trained, those with a weight of 0 too."""
         messages = conversation.messages
         for number, message in enumerate(messages):
             answers = message.role == "assistant"
-            if not message.weight and not (answers and self.settings.loss_on == "all"):
+            if not message.weight and (message.weight is None or self.settings.loss_on != "all"):
                 continue
             prompt = self._render(conversation, number, prompt=answers)
             require_messages(messages[:number], conversation.tools or self.settings.tools, prompt)
