@@ -51,6 +51,7 @@ CONTRADICTIONS = [
     ({}, {"template": "chatmll"}, "did you mean chatml?"),
     ({}, {"rewritten_history": "never"}, "data.chat.rewritten_history: must be one of each, last, refuse"),
     ({}, {"tools": [3]}, "data.chat.tools[0]: must be a mapping"),
+    ({}, {"tools": [{"function": "search"}]}, "data.chat.tools[0]: must be the schema of a function"),
     ({"format": "sharegpt"}, None, "; write chat, which tells the layout by a record's keys"),
     ({"train_on_inputs": True}, None, "say whose tokens are trained: data.sources.NAME.loss_on"),
     ({}, {"chat_template": "qwen"}, "chat_template is called template here"),

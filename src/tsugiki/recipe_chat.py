@@ -5,9 +5,9 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from tsugiki.chat.conversations import Role
+from tsugiki.chat.conversations import Role, is_tool
 from tsugiki.chat.templates import NAMED
 from tsugiki.recipe_values import OneOf, Section
 from tsugiki.shapes import describe
@@ -41,6 +41,12 @@ LossOn = Annotated[
 ]  # fmt: skip
 
 
+def _tool(value: dict[str, Any]) -> dict[str, Any]:
+    if not is_tool(value):
+        raise ValueError("must be the schema of a function, alone or under the key function")
+    return value
+
+
 class ChatSection(Section):
     """How conversations are written, for all sources of format chat."""
 
@@ -54,7 +60,7 @@ class ChatSection(Section):
         description="What the template is given beside the messages, e.g. enable_thinking: false, or today: 2026-01-31"
         " for one that writes the date. A record's own template_kwargs go before these.",
     )
-    tools: list[dict[str, Any]] = Field(
+    tools: list[Annotated[dict[str, Any], AfterValidator(_tool)]] = Field(
         default=[], description="JSON schemas of functions that the assistant may call, for records that name none."
     )
     append_eos: bool = Field(

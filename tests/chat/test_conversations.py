@@ -81,6 +81,9 @@ def test_parts_of_text_are_joined_and_weights_and_kwargs_are_read():
     assert found.template_kwargs == {"enable_thinking": False}
 
 
+DEEP = json.loads("[" * 900 + "]" * 900)
+
+
 @pytest.mark.parametrize(
     ("record", "words"),
     [
@@ -97,13 +100,17 @@ def test_parts_of_text_are_joined_and_weights_and_kwargs_are_read():
         ({"messages": [U | {"role": "narrator"}, A]}, "role must be one of system, user, assistant, tool"),
         ({"messages": [U, A, {"role": "system", "content": "a"}]}, "roles out of order: message 3 is a system prompt"),
         ({"messages": [U, {"role": "tool", "content": "a"}, A]}, "roles out of order: message 2 is a tool's answer"),
-        ({"messages": [U, A | {"weight": -1}]}, "weight must be a number of 0 or more"),
-        ({"messages": [U, A | {"weight": True}]}, "weight must be a number of 0 or more"),
+        ({"messages": [U, A | {"weight": -1}]}, "weight must be 0 or a number from 1e-6 to 1e6"),
+        ({"messages": [U, A | {"weight": 1e300}]}, "weight must be 0 or a number from 1e-6 to 1e6"),
+        ({"messages": [U, A | {"weight": 1e-300}]}, "weight must be 0 or a number from 1e-6 to 1e6"),
+        ({"messages": [U, A | {"weight": True}]}, "weight must be 0 or a number from 1e-6 to 1e6"),
         ({"messages": [U, A | {"content": [{"type": "image_url"}]}]}, "only text can be trained on"),
         ({"messages": [U | {"tool_calls": [CALL]}, A]}, "only an assistant can have tool_calls"),
         ({"messages": [U, A | {"tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]}, "is not valid JSON"),
         ({"messages": [U, A | {"content": "\ud800"}]}, "half of a surrogate pair"),
         ({"messages": [U, A], "tools": 3}, "tools must be a list"),
+        ({"messages": [U, A], "tools": [{"function": "f"}]}, "tools must be a list of functions' schemas"),
+        ({"messages": [U, A], "tools": [{"name": "f", "parameters": DEEP}]}, "tools: nested more than 64 levels deep"),
         (
             {"conversations": [{"from": "human", "value": None}]},
             "conversations, message 1: value must be text, not null",

@@ -207,6 +207,12 @@ def test_a_turn_that_does_not_begin_with_its_prompt_is_refused_with_both_renderi
     assert "answer: " in str(error.value)
 
 
+def test_a_text_that_leaves_no_character_to_mark_control_strings_with_is_refused():
+    every = "".join(map(chr, range(0x10F000, 0x10FF00)))
+    with pytest.raises(DataError, match="the text has all private characters there are"):
+        encoder_of("qwen").encode(conversation_of([("user", every), ("assistant", "a")]))
+
+
 def test_loss_on_chooses_turns_and_a_weight_of_the_message_goes_before_it():
     record = {"messages": [{"role": role, "content": text} for role, text in TWO]}
 

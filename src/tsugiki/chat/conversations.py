@@ -31,6 +31,10 @@ _ROLES = {
     "tool": "tool", "observation": "tool", "ipython": "tool", "tool_response": "tool", "function_call": "assistant",
 }  # fmt: skip
 """Roles of this library by the names that data sets use."""
+MOST_WEIGHT = 1e6
+"""Of a message, and its inverse the least: weights are fp32, in which others would become infinite, or none."""
+MOST_NESTED = 64
+"""Levels of what stands beside texts: a tool's schema has about ten."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,17 @@ def _check_characters(conversation: Conversation) -> None:
     for what, values in beside.items():
         if not values:
             continue
+        if _is_deeper(values, MOST_NESTED):
+            raise DataError(f"{what}: nested more than {MOST_NESTED} levels deep")
         try:
             json.dumps(values, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
             raise DataError(f"{what}: half of a surrogate pair, which is no character") from None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
+    return inner is not None and (levels == 0 or any(_is_deeper(one, levels - 1) for one in inner))
 
 
 def _check_order(messages: Sequence[Message]) -> None:
@@ -276,8 +287,9 @@ def _weight(values: Mapping[str, Any], where: str) -> float | None:
     weight = values.get("weight")
     if weight is None:
         return None
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-        raise DataError(f"{where}weight must be a number of 0 or more, not {describe(weight)}")
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not (weight == 0 or 1 / MOST_WEIGHT <= weight <= MOST_WEIGHT):
+        raise DataError(f"{where}weight must be 0 or a number from 1e-6 to 1e6, not {describe(weight)}")
     return float(weight)
 
 
@@ -316,9 +328,14 @@ def _tools(record: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
         return ()
     if isinstance(tools, str):
         tools = _json(tools, "tools")
-    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+    if not isinstance(tools, list) or not all(map(is_tool, tools)):
         raise DataError(f"tools must be a list of functions' schemas, not {describe(tools)}")
     return tuple(dict(tool) for tool in tools)
+
+
+def is_tool(value: Any) -> bool:
+    """Whether a value is laid out as the schema of a function is, alone or under `function`."""
+    return isinstance(value, Mapping) and isinstance(value.get("function", value), Mapping)
 
 
 def _template_kwargs(record: Mapping[str, Any]) -> dict[str, Any]:

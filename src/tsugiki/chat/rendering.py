@@ -59,10 +59,10 @@ class Renderer:
 
         turns = [message.as_dict() for message in messages]
         kwargs = {**self.template_kwargs, **(template_kwargs or {})}
-        marks = unused_characters([turns, list(tools), kwargs])
         answers = (*self.tokenizer.specials, *self.also_in_answers)
-        turns = [mark(turn, answers if turn["role"] == "assistant" else self.written, marks) for turn in turns]
         try:
+            marks = unused_characters([turns, list(tools), kwargs])
+            turns = [mark(turn, answers if turn["role"] == "assistant" else self.written, marks) for turn in turns]
             text = render_jinja_template(
                 conversations=[turns],
                 tools=mark(list(tools), self.written, marks) or None,
