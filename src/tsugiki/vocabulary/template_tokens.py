@@ -113,12 +113,6 @@ def add_template_tokens(recipe: Recipe, tokenizer: TextTokenizer, folder: Path, 
     say(f"template   {recipe.data.chat.template}: {listed(list(added))} added, {grown}; {folder_of(recipe) / 'model'}")
 
 
-def added_ids(recipe: Recipe) -> dict[str, int]:
-    """The markers that were added, by piece; empty where none were."""
-    path = folder_of(recipe) / MANIFEST
-    return read_json(path).get("added", {}) if path.is_file() else {}
-
-
 def _ids(recipe: Recipe, tokenizer: TextTokenizer) -> dict[str, int]:
     """The markers to add, with their ids: that of a piece which is spelled so, else the next that is free."""
     markers, free = markers_to_add(recipe, tokenizer), tokenizer.vocabulary_size
