@@ -7,8 +7,9 @@ import pytest
 import torch.distributed as dist
 from tiny_project import prepare_tiny
 
-from tsugiki import samples
+from tsugiki import sample_answers, samples
 from tsugiki.model.generate import generate_text
+from tsugiki.model.talk import Talk
 from tsugiki.pipeline import export_final, run_training, write_samples
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.training import distributed
@@ -18,8 +19,17 @@ from tsugiki.training.preflight import PROBES
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_tokenizer_folder):
     """A tiny run, and one that continues its export: (recipe, folder of the base)."""
-    folder = tmp_path_factory.mktemp("samples")
-    tiny = prepare_tiny(folder, tiny_tokenizer_folder)
+    return train(tmp_path_factory.mktemp("samples"), tiny_tokenizer_folder)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory, tiny_tokenizer_folder):
+    """The same on text and conversations."""
+    return train(tmp_path_factory.mktemp("taught"), tiny_tokenizer_folder, chat=True)
+
+
+def train(folder, tokenizer, chat=False):
+    tiny = prepare_tiny(folder, tokenizer, chat)
     skip = "training.preflight.skip=" + json.dumps([probe.name for probe in PROBES])
     with pytest.MonkeyPatch.context() as patch:
         if dist.is_initialized():
@@ -39,12 +49,42 @@ def test_both_models_go_on_with_the_same_held_out_beginnings(trained):
     found = json.loads((recipe.run_dir / samples.FILE).read_text())
     assert said == [f"samples    {recipe.run_dir / samples.FILE}"]
     assert [one["source"] for one in found["samples"]] == ["en", "en", "ja", "ja"]
+    assert list(found) == ["checkpoint", "digest", "settings", "samples"]
     lines = (recipe.prepared_dir.parent / "en.jsonl").read_text("utf-8").splitlines()
     one = found["samples"][0]
     assert any(" ".join(json.loads(line)["text"].split()).startswith(one["prompt"]) for line in lines)
     for model, key in ((base, "before"), (recipe.run_dir / "export", "after")):
         whole = generate_text(model, one["prompt"], **samples.SETTINGS)
         assert whole.removeprefix(one["prompt"]).rstrip("\ufffd") == one[key]
+
+
+def test_of_conversations_both_models_answers_are_added(taught, monkeypatch):
+    recipe, base = taught
+    monkeypatch.setattr(sample_answers, "BUDGET", 12)
+    write_samples(recipe, lambda _text: None)
+    path = recipe.run_dir / samples.FILE
+    found = json.loads(path.read_text("utf-8"))
+    assert [one["source"] for one in found["samples"]] == ["en", "en"]
+    assert [one["source"] for one in found["answers"]] == ["talk", "talk"]
+    assert found["most_tokens"] == samples.BUDGET
+    lines = (recipe.prepared_dir.parent / "talk.jsonl").read_text("utf-8").splitlines()
+    records = [json.loads(line)["messages"] for line in lines]
+    for one in found["answers"]:
+        whole = [*one["messages"], {"role": "assistant", "content": one["reference"]}]
+        assert any(
+            [{key: turn[key] for key in ("role", "content")} for turn in record[:2]] == whole for record in records
+        )
+        for model, key in ((base, "before"), (recipe.run_dir / "export", "after")):
+            talk = Talk(model, template="mistral-v1", temperature=0, max_new_tokens=12)
+            assert one[key]["text"] == "".join(talk.ask(one["messages"][0]["content"])).rstrip("\ufffd").strip()
+            assert one[key]["stopped"] == (talk.cut is None)
+
+    # A file from before there were answers is made again, and one with them is not.
+    path.write_text(json.dumps({key: found[key] for key in found if key != "answers"}), "utf-8")
+    write_samples(recipe, lambda _text: None)
+    assert json.loads(path.read_text("utf-8")) == found
+    monkeypatch.setattr(samples, "answers", lambda *_: pytest.fail("made again"))
+    write_samples(recipe, lambda _text: None)
 
 
 def test_they_are_made_once_for_a_checkpoint(trained, monkeypatch):

@@ -1,17 +1,20 @@
 """How the base and the final model go on with the same texts: `<run_dir>/samples.json`, for the report.
 
 Beginnings of held-out documents, which neither model has been trained on by this run. Drawn with one fixed seed, so
-that nobody has chosen the prettiest.
+that nobody has chosen the prettiest. Of chat sources held-out conversations are answered (`sample_answers.py`).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tsugiki.checkpoint_files import EXPORT_MARK, ExportMark
-from tsugiki.corpus.prepared import open_prepared
+from tsugiki.corpus.prepared import PreparedSource, open_prepared
+from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.files import read_json, write_json
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_inputs import base_folder, load_tokenizer, resolve_commits
+from tsugiki.sample_answers import BUDGET, answers, find_questions
 
 FILE = "samples.json"
 DOCUMENTS, MOST_SOURCES = 2, 6
@@ -30,18 +33,25 @@ def make_samples(recipe: Recipe) -> str | None:
     exported = recipe.run_dir / "export"
     mark = read_json(exported / EXPORT_MARK, ExportMark)
     path = recipe.run_dir / FILE
-    if path.exists() and read_json(path).get("digest") == mark["digest"]:  # a name may be another run's
-        return None
-    prompts = _prompts(recipe)
-    if not prompts:
-        return "no source has held-out text to go on with"
-    base = base_folder(recipe, resolve_commits(recipe))
+    if path.exists():
+        former = read_json(path)
+        whole = "answers" in former or not recipe.has_chat
+        if former.get("digest") == mark["digest"] and whole:  # a name may be another run's
+            return None
+    tokenizer = load_tokenizer(recipe)
+    sources = dict(list(open_prepared(recipe, tokenizer).items())[:MOST_SOURCES])
+    prompts = _prompts(sources, tokenizer)
+    questions = find_questions(recipe, tokenizer.folder, sources, DOCUMENTS)
+    if not prompts and not questions:
+        return "no source has held-out text to go on with" + (" or to answer" if recipe.has_chat else "")
+    commits = resolve_commits(recipe)
+    base = base_folder(recipe, commits)
     for folder in (base, exported):
         if folder is not None and (reason := _too_large(folder)):
             return reason
     texts = [text for _, _, text in prompts]
     before, after = (_continued(folder, texts) if folder else [None] * len(texts) for folder in (base, exported))
-    write_json(path, {
+    found: dict[str, Any] = {
         "checkpoint": mark["checkpoint"],
         "digest": mark["digest"],
         "settings": SETTINGS,
@@ -49,17 +59,21 @@ def make_samples(recipe: Recipe) -> str | None:
             {"source": name, "language": language, "prompt": prompt, "before": first, "after": last}
             for (name, language, prompt), first, last in zip(prompts, before, after, strict=True)
         ],
-    })  # fmt: skip
+    }
+    if recipe.has_chat:
+        found["most_tokens"] = BUDGET
+        found["answers"] = answers(recipe, commits, base, exported, questions) if questions else []
+    write_json(path, found)
     return None
 
 
-def _prompts(recipe: Recipe) -> list[tuple[str, str | None, str]]:
+def _prompts(sources: Mapping[str, PreparedSource], tokenizer: TextTokenizer) -> list[tuple[str, str | None, str]]:
     """(source, language, beginning) of the first held-out documents of each source."""
-    tokenizer, found = load_tokenizer(recipe), []
-    for name, source in list(open_prepared(recipe, tokenizer).items())[:MOST_SOURCES]:
-        for text in source.held_out_texts(tokenizer, DOCUMENTS):
-            found.append((name, source.language, beginning(text)))
-    return found
+    return [
+        (name, source.language, beginning(text))
+        for name, source in sources.items()
+        for text in source.held_out_texts(tokenizer, DOCUMENTS)
+    ]
 
 
 def beginning(text: str) -> str:
@@ -74,6 +88,8 @@ def _continued(folder: Path, prompts: list[str]) -> list[str]:
     """What a model adds to each."""
     from tsugiki.model.generate import generate_texts
 
+    if not prompts:
+        return []
     texts = generate_texts(folder, prompts, **SETTINGS)
     return [
         text.removeprefix(prompt).rstrip("\ufffd") for prompt, text in zip(prompts, texts, strict=True)

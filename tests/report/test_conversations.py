@@ -10,6 +10,7 @@ from report_runs import manifest as manifest_of
 
 from tsugiki.chat.counts import Counts
 from tsugiki.corpus.conversation_figures import ChatManifest, length_figures
+from tsugiki.report.card import make_card
 from tsugiki.report.figures import order_of_data
 from tsugiki.report.page import make_page
 from tsugiki.report.run_directory import read_run
@@ -63,3 +64,54 @@ def test_packs_are_the_windows_of_a_chat_source(tmp_path):
     assert order.windows["novels"] == 70
     assert sum(plan.samples for plan in order.plan(BATCH * 40)) == BATCH * 40
     assert order_of_data(chat_run(tmp_path / "other", length=2 * LENGTH)) is None  # nobody knows them here
+
+
+def words_of(page):
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
+
+
+def test_answers_of_base_and_model_stand_beside_the_conversations_own(tmp_path):
+    folder = make_run(tmp_path / "run")
+    path = folder / "samples.json"
+    found = json.loads(path.read_text("utf-8"))
+    one = found["answers"][0]
+    talk = one | {"source": "<talk>", "before": None, "earlier": 3, "messages": [
+        {"role": "system", "content": "Be *brief*\n# now"}, {"role": "user", "content": "<b>1</b>"},
+    ], "after": {"text": "x" * 900, "stopped": False}}  # fmt: skip
+    write(path, found | {"answers": [one, one | {"reference": "second"}, talk]})
+    run = read_run(folder)
+    assert run.problems == []
+    page = make_page([run])
+    assert "user 接ぎ木は？ before (did not end) 木が after 枝を the conversation's own 枝を継ぐこと" in words_of(page)
+    assert "3 earlier messages system Be *brief* # now user <b>1</b> after (did not end) xxx" in words_of(page)
+    assert "<b>1" not in page
+    assert "the likeliest answer of the base and of the final model, of 200 tokens at most" in words_of(page)
+    assert "no tokens for the chat template's marks" in words_of(page)
+
+    card = make_card(run)
+    assert (
+        "### novels\n\n**user:** 接ぎ木は？\n\n**base (did not end):** 木が\n\n**this model:** 枝を\n\n"
+        "**the conversation's own:** 枝を継ぐこと\n\n### \\<talk\\>\n\n**system:** Be \\*brief\\* # now\n\n"
+        "**user:** \\<b\\>1\\</b\\>\n\n**this model (did not end):** " + "x" * 399 + "…\n"
+    ) in card
+    assert "second" not in card
+
+
+def test_answers_of_a_run_without_texts_to_go_on_with(tmp_path):
+    folder = make_run(tmp_path / "run")
+    found = json.loads((folder / "samples.json").read_text("utf-8"))
+    write(folder / "samples.json", found | {"samples": []})
+    page = words_of(make_page([read_run(folder)]))
+    assert "木が after 枝を" in page
+    assert "Beginnings of held-out documents" not in page
+
+
+def test_samples_of_earlier_runs_have_no_answers_and_are_read(tmp_path):
+    folder = make_run(tmp_path / "run")
+    found = json.loads((folder / "samples.json").read_text("utf-8"))
+    write(folder / "samples.json", {key: found[key] for key in ("checkpoint", "settings", "samples")})
+    run = read_run(folder)
+    assert run.problems == []
+    assert "、猫が" in make_page([run])
+    assert "Beginnings of held-out conversations" not in make_page([run])
+    assert "## Answers" not in make_card(run)

@@ -73,6 +73,10 @@ def make_run(folder: Path, text: str = "", **changes: Any) -> Path:
     )
     write(folder / "samples.json", {"checkpoint": "step_00000040", "settings": {"seed": 1, "temperature": 0.7}, "samples": [
         {"source": "novels", "language": "ja", "prompt": f"ある日{text}", "before": f" the {text}", "after": f"、猫が{text}"},
+    ], "most_tokens": 200, "answers": [
+        {"source": "novels", "language": "ja", "earlier": 0, "messages": [{"role": "user", "content": f"接ぎ木は？{text}"}],
+         "before": {"text": f"木が{text}", "stopped": False}, "after": {"text": f"枝を{text}", "stopped": True},
+         "reference": f"枝を継ぐこと{text}"},
     ]})  # fmt: skip
     write(folder / "environment.json", [start(0, text), start(20, text)])
     if "vocabulary" in tree:

@@ -1,5 +1,5 @@
-"""Conversations shown before training: the first ones of a source that is not prepared, and what of any of them the
-template has added, for which its record is read again."""
+"""Conversations to be shown: the first ones of a source that is not prepared; those of a store, with their records read
+again, and what of them the template has added."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tsugiki.chat.conversations import Conversation
 from tsugiki.chat.counts import Counts as ChatCounts
-from tsugiki.chat.masks import ConversationEncoder
+from tsugiki.chat.masks import ConversationEncoder, Sample
 from tsugiki.chat.segments import Segment, segments
 from tsugiki.corpus.chat_source import conversation_encoder
 from tsugiki.corpus.compression import FileDigest
@@ -76,6 +77,26 @@ def excerpt_store(
     return store
 
 
+def read_again(
+    encoder: ConversationEncoder,
+    source: SourceSection,
+    store: ConversationStore,
+    files: Sequence[str],
+    conversations: Sequence[int],
+) -> list[tuple[Conversation, Sample] | None]:
+    """Conversations of a store, by index, from their records, each with the sample that it is. `files`: the paths that
+    the store's were read from. None where a record is not there any more, or not what it was."""
+    places = [(int(row["file"]), int(row["line"])) for row in store.documents[np.array(conversations, np.int64)]]
+    records = {
+        file: _records(source, Path(files[file]), {line for other, line in places if other == file})
+        for file in {file for file, _ in places}
+    }
+    return [
+        _encoded_again(encoder, store, index, records[file].get(line))
+        for index, (file, line) in zip(conversations, places, strict=True)
+    ]
+
+
 def template_segments(
     encoder: ConversationEncoder,
     source: SourceSection,
@@ -83,16 +104,11 @@ def template_segments(
     files: Sequence[str],
     conversations: Sequence[int],
 ) -> list[list[Segment] | None]:
-    """What of conversations of a store, by index, the template has added, and what messages say. `files`: the paths
-    that the store's were read from. None where a record is not there any more, or not what it was."""
-    places = [(int(row["file"]), int(row["line"])) for row in store.documents[np.array(conversations, np.int64)]]
-    records = {
-        file: _records(source, Path(files[file]), {line for other, line in places if other == file})
-        for file in {file for file, _ in places}
-    }
+    """What of conversations of a store the template has added, and what messages say; None where `read_again` gives
+    none."""
     return [
-        _segments(encoder, store, index, records[file].get(line))
-        for index, (file, line) in zip(conversations, places, strict=True)
+        None if again is None else _segments(encoder, *again)
+        for again in read_again(encoder, source, store, files, conversations)
     ]
 
 
@@ -114,18 +130,25 @@ def _records(source: SourceSection, path: Path, lines: set[int]) -> dict[int, st
     return found
 
 
-def _segments(
+def _encoded_again(
     encoder: ConversationEncoder, store: ConversationStore, index: int, record: str | None
-) -> list[Segment] | None:
+) -> tuple[Conversation, Sample] | None:
     conversation = None if record is None else read_record(record, 0)
     if conversation is None or isinstance(conversation, BadRecord):
         return None
     part = int(store.rows[index]["part"])
     try:
         samples = encoder.encode(conversation).samples
-        if part >= len(samples) or not np.array_equal(samples[part].ids, store.document(index)):
-            return None
-        tools = conversation.tools or encoder.settings.tools
-        return segments(encoder.renderer, samples[part].messages, tools, conversation.template_kwargs)
+    except DataError:
+        return None
+    if part >= len(samples) or not np.array_equal(samples[part].ids, store.document(index)):
+        return None
+    return conversation, samples[part]
+
+
+def _segments(encoder: ConversationEncoder, conversation: Conversation, sample: Sample) -> list[Segment] | None:
+    tools = conversation.tools or encoder.settings.tools
+    try:
+        return segments(encoder.renderer, sample.messages, tools, conversation.template_kwargs)
     except DataError:
         return None

@@ -12,6 +12,7 @@ from tsugiki.amounts import quantity
 from tsugiki.licence import KEYS, find_licence
 from tsugiki.printable import markdown, markdown_table, one_line
 from tsugiki.release_file import Release
+from tsugiki.report.examples import answers_in_markdown
 from tsugiki.report.figures import mixture
 from tsugiki.report.measures import BITS, Measure, gains, untrained_base
 from tsugiki.report.run_directory import RunDirectory, found_at
@@ -127,6 +128,11 @@ def _sections(run: RunDirectory, release: Release | None) -> Iterator[str]:
         )
         if which := untrained_base(measures):
             yield markdown(which)
+    answered = run.samples.get("answers") if run.samples is not None else None
+    if answered and _is_measured(release):
+        yield "## Answers"
+        yield "To the first held-out conversation of each source, the likeliest token always; shortened here."
+        yield from answers_in_markdown(answered)
     yield "## Training data"
     yield _table(
         ["source", "language", "share", "tokens", "epochs"],

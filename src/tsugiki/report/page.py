@@ -7,7 +7,7 @@ from tsugiki.amounts import duration, quantity
 from tsugiki.pages.document import document
 from tsugiki.pages.markup import Markup, Part, element, join
 from tsugiki.recipe_checks import total_steps
-from tsugiki.report import data_sections, provenance, quality, training_sections
+from tsugiki.report import data_sections, examples, provenance, quality, training_sections
 from tsugiki.report.parts import Runs, side_by_side
 from tsugiki.report.run_directory import RunDirectory
 from tsugiki.report.words import summary
@@ -23,7 +23,7 @@ def make_page(runs: Runs) -> str:
     sections = [
         quality.gained_and_lost(runs), quality.over_steps(runs), training_sections.training(runs),
         data_sections.data(runs), data_sections.vocabulary(runs), training_sections.speed_and_memory(runs),
-        quality.samples(runs), provenance.recipes_compared(runs), provenance.provenance(runs), provenance.again(runs),
+        examples.samples(runs), provenance.recipes_compared(runs), provenance.provenance(runs), provenance.again(runs),
     ]  # fmt: skip
     title = runs[0].name if len(runs) == 1 else "Runs compared: " + ", ".join(run.name for run in runs)
     foot = f"Made by Tsugiki {__version__} from {', '.join(run.name for run in runs)}. This page needs no network."

@@ -1,4 +1,4 @@
-"""The sections on what was gained and lost: scores against the base, held-out text and probes over steps, samples."""
+"""The sections on what was gained and lost: scores against the base, held-out text and probes over steps."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,7 +10,7 @@ from tsugiki.pages.markup import Markup, Part, element, join
 from tsugiki.pages.table import Column, table
 from tsugiki.report.measures import BITS, Limits, Measure, ends, gains, untrained_base
 from tsugiki.report.parts import BITS_AXIS, STEP, Runs, colours, heading, paragraph, signed
-from tsugiki.report.run_directory import RunDirectory, Sample
+from tsugiki.report.run_directory import RunDirectory
 
 DIFFERENCE = {
     True: Axis("difference in bits per byte (below 0 is better)", digits="+.3f"),
@@ -267,38 +267,3 @@ def _answers(run: RunDirectory) -> list[Line]:
         for line in run.metrics.evaluations
     }
     return _lines(found, {})
-
-
-def samples(runs: Runs) -> Section | None:
-    """How base and final model go on with the same beginnings."""
-    parts: list[Part] = []
-    for run in runs:
-        if run.samples is None or not run.samples["samples"]:
-            continue
-        if len(runs) > 1:
-            parts.append(heading(run.name))
-        source = None
-        for sample in run.samples["samples"]:
-            if sample["source"] != source:
-                source = sample["source"]
-                parts.append(heading(source))
-            parts.append(_sample(sample))
-        settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.samples["settings"].items())
-        parts.append(
-            paragraph(
-                f"Beginnings of held-out documents, and how the base and the final model go on: {settings}.", "note"
-            )
-        )
-    return section("Texts before and after", *parts) if parts else None
-
-
-def _sample(sample: Sample) -> Markup:
-    """A beginning, and below it its two continuations side by side."""
-    language = sample["language"] or None
-    continued = []
-    for title, text in (("before", sample["before"]), ("after", sample["after"])):
-        if text is not None:
-            quote = element("blockquote", text.lstrip(" "), class_="sample", lang=language)
-            continued.append(element("div", paragraph(title, "note"), quote))
-    prompt = element("p", sample["prompt"], " …", class_="prompt", lang=language)
-    return element("div", prompt, element("div", *continued, class_="pair"), class_="example")

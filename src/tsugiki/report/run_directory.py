@@ -161,11 +161,40 @@ class Sample(TypedDict):
     after: str | None
 
 
+class Turn(TypedDict):
+    role: str
+    content: str
+
+
+class Answer(TypedDict):
+    """What a model said, and whether it ended that itself."""
+
+    text: str
+    stopped: bool
+
+
+class Answered(TypedDict):
+    """The last messages of a conversation before an answer, that of the base and the final model, and its own."""
+
+    source: str
+    language: str | None
+    earlier: int
+    """Messages before those."""
+    messages: list[Turn]
+    before: Answer | None
+    after: Answer
+    reference: str
+
+
 class Samples(TypedDict):
     """`samples.json`."""
 
     settings: dict[str, Any]
     samples: list[Sample]
+    answers: NotRequired[list[Answered]]
+    """Of chat sources."""
+    most_tokens: NotRequired[int]
+    """That an answer may have."""
 
 
 class Start(TypedDict):
