@@ -7,6 +7,7 @@ from tsugiki.corpus.windows import IGNORE
 from tsugiki.training.batches import MicroBatch
 from tsugiki.training.preflight.bench import LENGTH, Bench
 from tsugiki.training.preflight.report import Finding, fail, judge, ok
+from tsugiki.training.preflight.store_windows import own_samples, store_windows
 
 
 def causality(bench: Bench) -> Finding:
@@ -80,7 +81,7 @@ def _wrong_positions(bench: Bench) -> str | None:
     if any(micro.positions is None for micro in micro_batches):
         return "windows come without positions, so documents see each other"
     found = torch.cat([micro.positions for micro in micro_batches if micro.positions is not None]).cpu().numpy()[:64]
-    for row, window in zip(found, bench.store_windows(bench.own_samples()[: len(found)]), strict=True):
+    for row, window in zip(found, store_windows(bench.run, own_samples(bench.run)[: len(found)]), strict=True):
         starts = window.starts[:-1] & window.apart
         starts[0] = True
         places = np.arange(len(starts))

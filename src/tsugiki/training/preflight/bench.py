@@ -17,26 +17,22 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
 
-from tsugiki.corpus.conversation_store import ConversationStore
-from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.model.precision import Precision, get_precision
-from tsugiki.model.shard import inner_layer, local, reshard
+from tsugiki.model.shard import inner_layer, reshard
 from tsugiki.model.transforms import Transform
 from tsugiki.training import loop
 from tsugiki.training.batches import MicroBatch, StepBatch, read_step
 from tsugiki.training.metrics import StepRecord
 from tsugiki.training.optimizer import Optimizer
 from tsugiki.training.preflight.frozen_head import gradient_of_logits
+from tsugiki.training.preflight.over_ranks import over_ranks, whole
+from tsugiki.training.preflight.store_windows import store_windows
 from tsugiki.training.run import Run
 
-STRIDED = 4096
-"""Elements of a tensor that stand for all."""
 LENGTH = 64
 """Tokens of a window that go through the model: enough to see every trap, few enough for a model of 70 B."""
 
@@ -72,18 +68,6 @@ class Watcher:
         self.clipped(self.optimizer.parameters)
         for parameter in self.optimizer.parameters.values():
             parameter.grad = None
-
-
-@dataclass(frozen=True)
-class StoreWindow:
-    """A window as the store holds it, found without the code that feeds the loop."""
-
-    source: str
-    tokens: np.ndarray  # [sequence_length + 1] int64
-    starts: np.ndarray  # [sequence_length + 1] bool: the token begins a document, a conversation or the padding
-    apart: bool  # whether these are not to see each other
-    weights: np.ndarray  # [sequence_length + 1] float64, of each token as a target in the loss
-    end: int | None  # the token at the end of a document, or of an answer
 
 
 @dataclass
@@ -154,65 +138,6 @@ class Bench:
     def own_batch(self) -> StepBatch:
         """What this rank's next step will really read, on the CPU."""
         return read_step(self.run.reader, self.run.step + 1, replace(self.run.cut, device=torch.device("cpu")))
-
-    def own_samples(self) -> np.ndarray:
-        """The same as global sample numbers, by arithmetic of our own: steps and ranks take contiguous blocks of
-        what is not stepped over."""
-        size, processes = self.run.recipe.training.global_batch_size, self.run.processes
-        share = size // processes.world
-        places = self.run.step * size + processes.rank * share + np.arange(share, dtype=np.int64)
-        numbers, moved = places, np.ones_like(places)
-        while moved.any():  # a number is its place and as many as are stepped over up to it
-            over = sum((np.clip(numbers + 1, a, b) - a for a, b in self.run.mixture.skip), np.zeros_like(places))
-            moved = places + over - numbers
-            numbers = places + over
-        return numbers
-
-    def store_windows(self, samples: np.ndarray) -> list[StoreWindow]:
-        """The windows of global samples, straight from the stores."""
-        drawn = self.run.mixture.locate(np.asarray(samples, dtype=np.int64))
-        found = []
-        for source, window in zip(drawn.source.tolist(), drawn.window.tolist(), strict=True):
-            name = self.run.mixture.names[source]
-            store = self.run.sources[name].train
-            if isinstance(store, ConversationStore):
-                found.append(self._pack(name, store, window))
-            else:
-                found.append(self._text_window(name, store, window))
-        return found
-
-    def _text_window(self, name: str, store: TokenStore, window: int) -> StoreWindow:
-        begin, apart = window * self.sequence_length, self.run.recipe.data.isolate_documents
-        places = np.arange(begin, begin + self.sequence_length + 1)
-        starts = store.document_starts[np.searchsorted(store.document_starts, places)] == places
-        weights = np.where(starts & apart, 0.0, 1.0)
-        weights[0] = 0  # an input only
-        tokens = np.asarray(store.tokens[begin : begin + self.sequence_length + 1], dtype=np.int64)
-        weights = self._as_loss(name, weights, int(np.count_nonzero(weights)))
-        return StoreWindow(name, tokens, starts, apart, weights, self.run.tokenizer.eos_id)
-
-    def _pack(self, name: str, store: ConversationStore, pack: int) -> StoreWindow:
-        """Conversations one behind another, and padding that nobody learns."""
-        tokens, weights = np.zeros(self.sequence_length + 1, np.int64), np.zeros(self.sequence_length + 1)
-        starts, at = np.zeros(self.sequence_length + 1, bool), 0
-        for index in store.packs(self.sequence_length)[pack].tolist():
-            ids, runs = store.document(index), store.runs(index)
-            own = slice(at, at + len(ids))
-            tokens[own], starts[at] = ids, True
-            whole = np.flatnonzero(store.documents[["file", "line"]] == store.documents[["file", "line"]][index])
-            trained = sum(int(np.count_nonzero(store.weights(part))) for part in whole.tolist())
-            weights[own] = self._as_loss(name, np.repeat(runs["weight"].astype(np.float64), runs["length"]), trained)
-            at += len(ids)
-        starts[at] = True
-        chat = self.run.sources[name].manifest.chat
-        return StoreWindow(name, tokens, starts, True, weights, chat.end_id if chat else None)
-
-    def _as_loss(self, name: str, weights: np.ndarray, trained: int) -> np.ndarray:
-        """Weights of targets as the recipe lets them count. trained: how many targets there are in their whole
-        conversation, or in their window of text."""
-        by_conversation = self.run.recipe.training.loss_normalization == "conversation"
-        share = max(trained, 1) if by_conversation else 1
-        return weights * (self.run.recipe.data.sources[name].loss_weight / share)
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
@@ -306,7 +231,7 @@ class Bench:
         (micro,) = batch.micro_batches
         begins = part_begins(self.read(2, 2, self.sequence_length).micro_batches[0], length)
         width = min(length + 3, self.sequence_length + 1 - int(begins.max()))
-        windows = zip(self.store_windows(np.arange(2)), begins.tolist(), strict=True)
+        windows = zip(store_windows(self.run, np.arange(2)), begins.tolist(), strict=True)
         expected = np.stack([window.tokens[begin : begin + width] for window, begin in windows])
         bias = getattr(layer, "bias", None)
         at_zero = torch.zeros(weight.shape[0]) if bias is None else whole(bias.detach()).float().cpu()
@@ -370,43 +295,6 @@ def _part(micro: MicroBatch, length: int) -> MicroBatch:
         micro, inputs=cut(micro.inputs), targets=cut(micro.targets), positions=positions,
         weights=None if micro.weights is None else cut(micro.weights),
     )  # fmt: skip
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A sharded tensor put together (collective); any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def local_norms(parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
-    """Norm of this rank's part of each gradient, by name."""
-    found = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
-    return {name: float(local(gradient).norm(dtype=torch.float32)) for name, gradient in found.items()}
-
-
-def global_norm(norms: Mapping[str, float], parameters: Mapping[str, nn.Parameter]) -> float:
-    """The norm of all gradients over all ranks, from their local norms, by squares added up here. Collective."""
-    total = sum(norm * norm / copies(parameters[name]) for name, norm in norms.items())
-    return float(over_ranks(torch.tensor(total, dtype=torch.float64)).sqrt())
-
-
-def copies(tensor: Tensor) -> int:
-    """On how many ranks each element of a tensor lies."""
-    if not isinstance(tensor, DTensor):
-        return dist.get_world_size()
-    sizes = [tensor.device_mesh.size(i) for i, place in enumerate(tensor.placements) if place.is_replicate()]
-    return int(np.prod(sizes)) if sizes else 1
-
-
-def over_ranks(total: Tensor) -> Tensor:
-    """The sum of a CPU tensor over all ranks."""
-    dist.all_reduce(total)
-    return total
-
-
-def strided(tensor: Tensor) -> Tensor:
-    """A copy of up to STRIDED elements spread evenly over this rank's part of a tensor, fp32 on the CPU."""
-    flat = local(tensor.detach()).flatten()
-    return flat[:: max(1, len(flat) // STRIDED)][:STRIDED].to("cpu", torch.float32, copy=True)
 
 
 def finish_forward(run: Run) -> None:

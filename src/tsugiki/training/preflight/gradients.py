@@ -11,7 +11,8 @@ from tsugiki.corpus.windows import IGNORE
 from tsugiki.model.loss import LossOutput, configured_router_coefficient
 from tsugiki.training import loop
 from tsugiki.training.batches import MicroBatch, StepBatch
-from tsugiki.training.preflight.bench import LENGTH, Bench, global_norm, local_norms, over_ranks, strided
+from tsugiki.training.preflight.bench import LENGTH, Bench
+from tsugiki.training.preflight.over_ranks import global_norm, local_norms, over_ranks, strided
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
 
 KEPT = (1.0, 0.25)

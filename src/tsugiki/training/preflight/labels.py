@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tsugiki.corpus.windows import IGNORE
 from tsugiki.training.batches import StepBatch
-from tsugiki.training.preflight.bench import Bench, HeadGradient, StoreWindow, target_weights
+from tsugiki.training.preflight.bench import Bench, HeadGradient, target_weights
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
+from tsugiki.training.preflight.store_windows import StoreWindow, own_samples, store_windows
 
 WINDOWS_COMPARED = 64
 WINDOWS_SEARCHED = 512
@@ -23,7 +24,7 @@ def labels(bench: Bench) -> Finding:
     """The gradient asks at each position for the token that follows it in the store, and so does every target."""
     threshold = "offset +1 at every position"
     head = bench.labelled  # first of all: every rank takes part, also one whose own data is found to be wrong
-    batch, windows = bench.own_batch, bench.store_windows(bench.own_samples()[:WINDOWS_COMPARED])
+    batch, windows = bench.own_batch, store_windows(bench.run, own_samples(bench.run)[:WINDOWS_COMPARED])
     inputs, targets = _joined(batch, len(windows))
     expected = np.stack([window.tokens for window in windows])
     scored = targets != IGNORE
@@ -81,7 +82,7 @@ def targets(bench: Bench) -> Finding:
     threshold = "every token once, ends of documents included"
     if bench.has_chat:
         threshold = "every token of text once, of conversations what has a weight, with it; ends included"
-    batch, windows = bench.own_batch, bench.store_windows(bench.own_samples()[:WINDOWS_COMPARED])
+    batch, windows = bench.own_batch, store_windows(bench.run, own_samples(bench.run)[:WINDOWS_COMPARED])
     _, found = _joined(batch, len(windows))
     scored = found != IGNORE
     counted = sum(micro.target_count for micro in batch.micro_batches)
@@ -207,7 +208,7 @@ def _ends_counted(bench: Bench, windows: list[StoreWindow], scored: np.ndarray) 
     if count:
         return count
     for sample in range(WINDOWS_SEARCHED):
-        (window,) = bench.store_windows(np.array([sample]))
+        (window,) = store_windows(bench.run, np.array([sample]))
         ends = (window.tokens[1:] == window.end) & (window.weights[1:] > 0)
         if ends.any():
             read = bench.run.reader.read(np.array([sample]))

@@ -15,7 +15,8 @@ from torch import nn
 
 from tsugiki.model.adapters import is_trained
 from tsugiki.model.shard import local, reshard
-from tsugiki.training.preflight.bench import Bench, local_norms, over_ranks
+from tsugiki.training.preflight.bench import Bench
+from tsugiki.training.preflight.over_ranks import local_norms, over_ranks
 from tsugiki.training.preflight.report import Finding, fail, ok
 
 PERTURBATION = 0.02

@@ -12,9 +12,10 @@ from tsugiki.model.device import matmul_seconds
 from tsugiki.model.safe_config import build_config, clean_config
 from tsugiki.model.shard import inner_layer, is_tied, local
 from tsugiki.model.weight_files import read_headers
-from tsugiki.training.preflight.bench import Bench, over_ranks, strided
+from tsugiki.training.preflight.bench import Bench
 from tsugiki.training.preflight.frozen_head import first_row
 from tsugiki.training.preflight.optimizer import describe_peak
+from tsugiki.training.preflight.over_ranks import over_ranks, strided
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
 
 HEAD_NAMES = ("lm_head.weight", "embed_out.weight", "output.weight")
