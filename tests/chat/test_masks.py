@@ -245,6 +245,15 @@ def test_loss_on_chooses_turns_and_a_weight_of_the_message_goes_before_it():
         weights()
 
 
+def test_a_weight_among_turns_that_are_written_anew_is_refused_where_all_is_trained():
+    turns = [{"role": role, "content": text} for role, text in TWO]
+    encoder = encoder_of("qwen", FORGETS, loss_on="all")
+    assert len(encoder.encode(read_conversation({"messages": turns})).samples) == 1
+    turns[1]["weight"] = 0
+    with pytest.raises(DataError, match="a message's own weight cannot be kept"):
+        encoder.encode(read_conversation({"messages": turns}))
+
+
 def test_the_completion_of_a_format_that_has_one_is_all_of_it():
     turns = [{"role": role, "content": text} for role, text in TWO]
     record = {"prompt": turns[:1], "completion": turns[1:]}

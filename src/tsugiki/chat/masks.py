@@ -174,6 +174,11 @@ class ConversationEncoder:
             if now is None or not self._goes_on(now, turn):
                 if now is not None and self.settings.rewritten_history == "refuse":
                     raise DataError(_rewritten(now.rendering, turn.prompt))
+                if now is not None and everything and any(one.weight not in (None, 1) for one in turn.messages[:-1]):
+                    raise DataError(
+                        "the chat template writes earlier turns anew, where loss_on: all trains all of them: a "
+                        "message's own weight cannot be kept"
+                    )
                 rewritten += now is not None
                 now = _Growing(turn.prompt, turn.prompt_ids, [])
                 grown.append(now)
