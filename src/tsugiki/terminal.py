@@ -50,10 +50,10 @@ def plain(text: str, *, end_line: bool = True) -> Segments:
     return Segments([Segment(printable(text, KEPT)), *([Segment.line()] if end_line else [])])
 
 
-def json_object(text: str | None, option: str) -> dict[str, Any]:
-    """A JSON object given on the command line; empty where none is. Raises RecipeError for anything else."""
+def json_object(text: str, option: str) -> dict[str, Any]:
+    """A JSON object given on the command line. Raises RecipeError for anything else."""
     try:
-        found = json.loads(text or "{}")
+        found = json.loads(text)
     except ValueError as error:
         raise RecipeError(f"{option} {text}: not JSON ({error})") from None
     if not isinstance(found, dict):
