@@ -82,7 +82,7 @@ def test_answers_of_base_and_model_stand_beside_the_conversations_own(tmp_path):
     run = read_run(folder)
     assert run.problems == []
     page = make_page([run])
-    assert "user 接ぎ木は？ before (did not end) 木が after 枝を the conversation's own 枝を継ぐこと" in words_of(page)
+    assert "user 接ぎ木は？ before (did not end) 木が after 枝を reference answer 枝を継ぐこと" in words_of(page)
     assert "3 earlier messages system Be *brief* # now user <b>1</b> after (did not end) xxx" in words_of(page)
     assert "<b>1" not in page
     assert "the likeliest answer of the base and of the final model, of 200 tokens at most" in words_of(page)
@@ -91,7 +91,7 @@ def test_answers_of_base_and_model_stand_beside_the_conversations_own(tmp_path):
     card = make_card(run)
     assert (
         "### novels\n\n**user:** 接ぎ木は？\n\n**base (did not end):** 木が\n\n**this model:** 枝を\n\n"
-        "**the conversation's own:** 枝を継ぐこと\n\n### \\<talk\\>\n\n**system:** Be \\*brief\\* # now\n\n"
+        "**reference answer:** 枝を継ぐこと\n\n### \\<talk\\>\n\n**system:** Be \\*brief\\* # now\n\n"
         "**user:** \\<b\\>1\\</b\\>\n\n**this model (did not end):** " + "x" * 399 + "…\n"
     ) in card
     assert "second" not in card

@@ -69,7 +69,7 @@ def _answered(one: Answered) -> Markup:
         for title, answer in (("before", one["before"]), ("after", one["after"]))
         if answer is not None
     ]
-    parts += [element("div", *said, class_="pair"), _titled("the conversation's own", one["reference"], language)]
+    parts += [element("div", *said, class_="pair"), _titled("reference answer", one["reference"], language)]
     return element("div", *parts, class_="example")
 
 
@@ -104,7 +104,7 @@ def answers_in_markdown(answered: Sequence[Answered]) -> Iterator[str]:
         for title, answer in (("base", one["before"]), ("this model", one["after"])):
             if answer is not None:
                 yield _said(_ended(title, answer), answer["text"])
-        yield _said("the conversation's own", one["reference"])
+        yield _said("reference answer", one["reference"])
 
 
 def _said(who: str, text: str) -> str:
