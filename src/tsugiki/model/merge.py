@@ -70,7 +70,7 @@ class Merger:
         if not (folder / "config.json").is_file():
             raise StorageError(
                 f"{folder} is gone: {checkpoints[-1]} holds adapters alone, and this is the base that they belong to. "
-                "Bring it back, or name where it is now with --base"
+                "Bring it back, or say where it is now: tsugiki export RUN OUTPUT --base FOLDER"
             )
         self._name = stored["name"] or str(folder)
         self.config = recall_config(stored["adapters"])
