@@ -85,6 +85,14 @@ def test_a_template_without_bos_gets_one_where_asked_and_no_second():
         choose_template(ChatTokenizer.from_transformers(family("qwen")), "chatml", add_bos=True)
 
 
+def test_a_template_that_writes_the_date_has_its_own_bos_whatever_the_day():
+    tokenizer = ChatTokenizer.from_transformers(family("llama3"))
+    tokenizer.templates = (
+        "{{- bos_token + strftime_now('%d %b %Y') }}{%- for m in messages %}{{- m.content }}{%- endfor %}"
+    )
+    assert choose_template(tokenizer, add_bos=True).source == tokenizer.templates
+
+
 @pytest.mark.parametrize("name", ["chatml", "llama-3"])
 def test_named_templates_refuse_what_they_have_no_form_for(name):
     tokenizer = ChatTokenizer.from_transformers(family("qwen" if name == "chatml" else "llama3"))

@@ -229,5 +229,6 @@ def _begins_with_bos(tokenizer: ChatTokenizer, template: ChatTemplate) -> bool:
     from tsugiki.chat.conversations import Message
     from tsugiki.chat.rendering import Renderer
 
-    ids = Renderer(tokenizer, template).prompt_ids([Message("user", "a")])
+    dated = {"today": "2026-01-31"}  # a template that writes a date begins alike on every day
+    ids = Renderer(tokenizer, template, dated).prompt_ids([Message("user", "a")])
     return bool(ids) and ids[0] == tokenizer.bos_id
