@@ -86,7 +86,8 @@ def test_a_wrong_recipe_is_refused_by_file_and_line_or_means_what_it_says(tmp_pa
         accepted += 1
         shown = show(recipe)
         assert show(parse_recipe(shown, check_files=False)) == shown, f"seed {seed}"
-        assert 0 < total_steps(recipe) * recipe.training.global_batch_size < 2**62, f"seed {seed}"
+        if recipe.training.num_epochs is None:  # steps follow from the data
+            assert 0 < total_steps(recipe) * recipe.training.global_batch_size < 2**62, f"seed {seed}"
         launch_errors(recipe, rng.choice([1, 2, 8, 1000]))
         assert not compare_for_resume(recipe.model_dump(mode="json"), recipe, 5), f"seed {seed}"
     assert 0.05 * CASES < accepted < 0.5 * CASES  # neither are all spoilt, nor hardly any

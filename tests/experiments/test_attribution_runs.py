@@ -143,4 +143,4 @@ def test_a_transfer_makes_a_matrix_and_is_answered_from_what_has_ended(project, 
     cells = {(cell.source, cell.metric): cell for cell in result.transfer.cells}
     assert cells["code", "bits_per_byte:en"].added.value == pytest.approx(0)
     assert len(list(draw(result))) == 2
-    assert any(line.startswith("transfer   code on en") for line in remarks(result))
+    assert any(line.startswith("transfer   No more than noise") and "code on en" in line for line in remarks(result))
