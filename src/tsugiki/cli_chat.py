@@ -4,7 +4,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,8 +74,8 @@ def chat(
 
 def _converse(talk: "Talk") -> None:
     """Ask what is typed, until the user leaves. What goes wrong with a question is told, and the next one is asked."""
-    import readline  # noqa: F401 (arrow keys and earlier lines, in `input`)
-
+    with suppress(ImportError):  # not every Python is built with it
+        import readline  # noqa: F401 (arrow keys and earlier lines, in `input`)
     while True:
         try:
             line = input("> ")
