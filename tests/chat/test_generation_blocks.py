@@ -4,7 +4,7 @@ import pytest
 from chat_tokenizers import family, trl_template
 
 from tsugiki.chat.conversations import read_conversation
-from tsugiki.chat.generation_blocks import require_same_blocks
+from tsugiki.chat.generation_blocks import has_blocks, require_same_blocks
 from tsugiki.chat.masks import ConversationEncoder, MaskSettings
 from tsugiki.chat.templates import ChatTemplate
 from tsugiki.chat.tokenizer import ChatTokenizer
@@ -67,3 +67,15 @@ def test_the_date_of_the_day_is_refused_or_fixed():
     assert encoder.tokenizer.decode(sample.ids.tolist()).startswith("31 Jan 2026\n<|im_start|>user")
     with pytest.raises(RecipeError, match="must be a date"):
         encoder_of("qwen", source, today="tomorrow")
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("{% generation %}a{% endgeneration %}", True),
+        ("{%- generation -%}", True),
+        ("{% if add_generation_prompt %}", False),
+    ],
+)
+def test_a_template_with_blocks_is_told_by_its_source(source, found):
+    assert has_blocks(source) == found

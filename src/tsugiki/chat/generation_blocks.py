@@ -8,12 +8,18 @@ template's author and these masks do not mean the same, and somebody has to look
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 from tsugiki.chat.conversations import Conversation
 from tsugiki.chat.masks import ConversationEncoder
 from tsugiki.errors import ModelError
 from tsugiki.printable import one_line
+
+
+def has_blocks(source: str) -> bool:
+    """Whether a template's source marks what is generated."""
+    return re.search(r"\{%[-+]?\s*generation\b", source) is not None
 
 
 def require_same_blocks(encoder: ConversationEncoder, conversation: Conversation) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tsugiki.chat.conversations import Conversation, read_conversation
 from tsugiki.chat.counts import Counts
-from tsugiki.chat.generation_blocks import require_same_blocks
+from tsugiki.chat.generation_blocks import has_blocks, require_same_blocks
 from tsugiki.chat.masks import ConversationEncoder, Sample
 from tsugiki.corpus.conversation_records import TokenisedConversation, as_records
 from tsugiki.corpus.held_out import held_out_draw
@@ -55,7 +55,7 @@ class ConversationWork:
         bad: list[tuple[int, BadRecord]] = []
         dropped: list[tuple[int, BadRecord]] = []
         samples: list[TokenisedConversation] = []
-        compared = False
+        compare = has_blocks(self.encoder.renderer.template.source)
         for file, name, line, record in batch:
             conversation = read_record(record, line)
             if isinstance(conversation, BadRecord):
@@ -66,8 +66,7 @@ class ConversationWork:
             except DataError as error:
                 bad.append((file, BadRecord("refused by the template", line, str(error))))
                 continue
-            if not compared:  # one of each batch: to compare all would double the time
-                compared = True
+            if compare:
                 self._compare_blocks(conversation, f"{name}:{line}")
             draw = held_out_draw(canonical(conversation))
             samples += [self._tokenised(sample, draw, file, line, part) for part, sample in enumerate(encoded.samples)]
