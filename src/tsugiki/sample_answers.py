@@ -110,16 +110,12 @@ def _prompt(encoder: ConversationEncoder, before: Conversation) -> list[int]:
 
 def _answered(folder: Path, encoder: ConversationEncoder, prompts: Sequence[list[int]]) -> list[dict[str, Any]]:
     """What a model says behind each of `prompts`."""
-    from tsugiki.model.device import DTYPES, default_device, default_dtype
-    from tsugiki.model.generate import generate, stop_ids
-    from tsugiki.model.load import read_pretrained
+    from tsugiki.model.cached.call import most_positions
+    from tsugiki.model.generate import generate, open_model, stop_ids
 
-    device = default_device()
-    model, _ = read_pretrained(folder, dtype=DTYPES[default_dtype(device)])
-    model.to(device)
+    model, found = open_model(folder), []
     stops = stop_ids(model, encoder.tokenizer.eos_id, encoder.end.id)
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    found = []
+    positions = most_positions(model)
     for prompt in prompts:
         room = BUDGET if positions is None else min(BUDGET, max(positions - len(prompt), 0))
         new = generate(model, prompt, max_new_tokens=room, stop_ids=stops)

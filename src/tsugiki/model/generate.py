@@ -45,10 +45,8 @@ def generate_texts(
         "".join(prompts).encode()
     except UnicodeEncodeError:
         raise RecipeError("the prompt is not UTF-8 text") from None
-    chosen = default_device()
     tokenizer = TextTokenizer.from_folder(folder)
-    model, _ = read_pretrained(folder, dtype=DTYPES[default_dtype(chosen)])
-    model.to(chosen)
+    model = open_model(folder)
     before = [tokenizer.bos_id] if tokenizer.default_add_bos and tokenizer.bos_id is not None else []
     texts = []
     for prompt in prompts:
@@ -59,6 +57,14 @@ def generate_texts(
         )  # fmt: skip
         texts.append(tokenizer.decode([*ids, *new], skip_special=True))
     return texts
+
+
+def open_model(folder: Path) -> PreTrainedModel:
+    """The model in `folder`, where and in the number format in which one is run when nobody says. Raises ModelError."""
+    device = default_device()
+    model, _ = read_pretrained(folder, dtype=DTYPES[default_dtype(device)])
+    model.to(device)
+    return model
 
 
 def generate(

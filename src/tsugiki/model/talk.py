@@ -19,9 +19,8 @@ from tsugiki.chat.streaming import TextStream
 from tsugiki.chat.templates import choose_template
 from tsugiki.chat.tokenizer import ChatTokenizer
 from tsugiki.errors import DataError
-from tsugiki.model.device import DTYPES, default_device, default_dtype
-from tsugiki.model.generate import new_tokens, stop_ids
-from tsugiki.model.load import read_pretrained
+from tsugiki.model.cached.call import most_positions
+from tsugiki.model.generate import new_tokens, open_model, stop_ids
 
 
 class Talk:
@@ -52,11 +51,8 @@ class Talk:
             MaskSettings(append_eos=True, template_kwargs={**today, **(template_kwargs or {})}),
         )
         self._renderer = encoder.renderer
-        device = default_device()
-        self._model, _ = read_pretrained(folder, dtype=DTYPES[default_dtype(device)])
-        self._model.to(device)
-        config = self._model.config.get_text_config(decoder=True)
-        self.positions: int | None = getattr(config, "max_position_embeddings", None)
+        self._model = open_model(folder)
+        self.positions = most_positions(self._model)
         self._stops = stop_ids(self._model, self.tokenizer.eos_id, encoder.end.id)
         self._temperature, self._top_p = temperature, top_p
         self._generator = torch.Generator().manual_seed(seed)

@@ -287,6 +287,11 @@ def attention_windows(hf: PreTrainedModel) -> dict[str, int | None]:
     return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
 
 
+def most_positions(model: PreTrainedModel) -> int | None:
+    """Positions that a model has for a prompt and its answer, where its configuration says."""
+    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
 def own_cache_logits(model: PreTrainedModel, prompt: Sequence[int], new: list[int]) -> Iterator[Tensor]:
     """Logits [vocabulary] of the token after `prompt` and `new`, again each time the caller has appended to `new`.
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from transformers import PreTrainedModel
 
 from tsugiki.errors import ModelError
-from tsugiki.model.cached.call import CachedCall
+from tsugiki.model.cached.call import CachedCall, most_positions
 from tsugiki.model.cached.check import is_out_of_memory, why_not_cached
 from tsugiki.model.cached.generation import generate_plainly, generate_sharing
 from tsugiki.model.cached.prefixes import Sizes
@@ -42,7 +42,7 @@ class CachedModel:
 
     def __init__(self, hf: PreTrainedModel, *, batch_tokens: int, stop_ids: frozenset[int]):
         self.hf, self.batch_tokens, self.stop_ids = hf, batch_tokens, stop_ids
-        self._most_positions = getattr(hf.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        self._most_positions = most_positions(hf)
         with self._evaluating():
             self.why_plain = why_not_cached(hf)
         self._checked_windows = False

@@ -71,8 +71,7 @@ def _pack(run: Run, name: str, store: ConversationStore, pack: int) -> StoreWind
         ids, runs = store.document(index), store.runs(index)
         own = slice(at, at + len(ids))
         tokens[own], starts[at] = ids, True
-        whole = np.flatnonzero(store.documents[["file", "line"]] == store.documents[["file", "line"]][index])
-        trained = sum(int(np.count_nonzero(store.weights(part))) for part in whole.tolist())
+        trained = _trained_with(store, index) if _by_conversation(run) else 0
         weights[own] = _as_loss(run, name, np.repeat(runs["weight"].astype(np.float64), runs["length"]), trained)
         at += len(ids)
     starts[at] = True
@@ -80,9 +79,18 @@ def _pack(run: Run, name: str, store: ConversationStore, pack: int) -> StoreWind
     return StoreWindow(name, tokens, starts, True, weights, chat.end_id if chat else None)
 
 
+def _trained_with(store: ConversationStore, index: int) -> int:
+    """Trained tokens of the whole conversation that one is part of; looks through all of the store."""
+    whole = np.flatnonzero(store.documents[["file", "line"]] == store.documents[["file", "line"]][index])
+    return sum(int(np.count_nonzero(store.weights(part))) for part in whole.tolist())
+
+
+def _by_conversation(run: Run) -> bool:
+    return run.recipe.training.loss_normalization == "conversation"
+
+
 def _as_loss(run: Run, name: str, weights: np.ndarray, trained: int) -> np.ndarray:
     """Weights of targets as the recipe lets them count. trained: how many targets there are in their whole
     conversation, or in their window of text."""
-    by_conversation = run.recipe.training.loss_normalization == "conversation"
-    share = max(trained, 1) if by_conversation else 1
+    share = max(trained, 1) if _by_conversation(run) else 1
     return weights * (run.recipe.data.sources[name].loss_weight / share)
