@@ -149,6 +149,7 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
         lines += [f"  {line}" for line in (str(manifest.packing), *describe_chat(manifest.chat))]
     else:
         lines.append(f"  BOS {'added' if manifest.add_bos else 'none'}, EOS {'added' if manifest.add_eos else 'none'}")
+        lines.append(f"  ids by {manifest.library}")
     return _with_problems(lines, verify_source(path) if verify else None, len(manifest.digests))
 
 

@@ -289,6 +289,11 @@ class DataSection(Section):
         description="Processes that prepare. Default: the number of cores.",
         json_schema_extra=FREE,
     )
+    fast_tokenizer: bool = Field(
+        default=True,
+        description="Take fastokens (extra `fast`) where it proves to give the same ids; false: never.",
+        json_schema_extra=FREE,
+    )
     prepared_dir: FilePath | None = Field(
         default=None,
         description="Where token stores live; give a common folder to share them between runs. Default: run_dir/data.",

@@ -30,12 +30,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
+from tsugiki.corpus.adversarial import adversarial_strings
 from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.tokenizer import TextTokenizer, open_engine
 from tsugiki.errors import ModelError, StorageError
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary import proofs as proofs_module
-from tsugiki.vocabulary.adversarial import adversarial_strings
 from tsugiki.vocabulary.loading_proofs import LineSample, prove_transformers
 from tsugiki.vocabulary.piece_proofs import read_vocabulary
 from tsugiki.vocabulary.proofs import Proof, TextProofs, prove

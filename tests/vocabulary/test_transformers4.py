@@ -18,8 +18,8 @@ from extended_tokenizers import (
     sentencepiece_base,
 )
 
+from tsugiki.corpus.adversarial import STRINGS
 from tsugiki.corpus.tokenizer import open_engine
-from tsugiki.vocabulary.adversarial import STRINGS
 
 VERSION = "4.57.6"
 MODEL_TYPES = [None, "mistral", "mixtral", "llama"]

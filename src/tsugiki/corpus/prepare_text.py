@@ -2,12 +2,14 @@
 
 from collections import Counter
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsugiki.corpus.buckets import RECORD, Buckets, gather
+from tsugiki.corpus.fast_tokenizer import choose
 from tsugiki.corpus.fingerprint import boundaries, fingerprint
 from tsugiki.corpus.inputs import SourceDocuments
 from tsugiki.corpus.prepared import PARTS, Counts, SourceManifest
@@ -25,9 +27,12 @@ def write_documents(
     before, after = boundaries(recipe, tokenizer)
     buckets = Buckets.for_text(work, documents.expected_bytes)
     odd: Counter[str] = Counter()
-    results = tokenise_batches(
-        documents.batches(), TextWork(name, tokenizer.folder, before, after), recipe.data.workers
-    )
+    batches = documents.batches()
+    first = next(batches, [])
+    sample = [text for _, _, _, text in first]
+    library = choose(tokenizer, sample, wanted=recipe.data.fast_tokenizer, size=documents.expected_bytes)
+    tokenise = TextWork(name, tokenizer.folder, before, after, library.fast)
+    results = tokenise_batches(chain([first] if first else [], batches), tokenise, recipe.data.workers)
     with closing(buckets), closing(results):  # an error here ends the processes too, which would wait for work
         for records, tokens, found in results:
             buckets.add(records, tokens)
@@ -37,7 +42,7 @@ def write_documents(
         tokenizer_fingerprint=tokenizer.fingerprint, vocabulary_size=tokenizer.vocabulary_size, add_bos=bool(before),
         add_eos=bool(after), bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, files=documents.records, train=Counts(),
         held_out=Counts(), bad=documents.bad, bad_examples=documents.bad_examples,
-        replaced_surrogates=documents.replaced_surrogates, odd=dict(sorted(odd.items())),
+        replaced_surrogates=documents.replaced_surrogates, odd=dict(sorted(odd.items())), library=library.says,
     )  # fmt: skip
     writers = {part: _Documents(work / part, tokenizer.vocabulary_size) for part in PARTS}
     write_parts(buckets, writers, manifest, recipe.held_out_share(name))

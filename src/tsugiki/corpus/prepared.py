@@ -68,6 +68,8 @@ class SourceManifest:
     replaced_surrogates: int = 0
     odd: dict[str, int] = field(default_factory=dict)
     """Documents that were kept and hold control characters, U+FFFD or typical mojibake."""
+    library: str = ""
+    """Which library made the ids, and why that one; of a text source."""
     digests: dict[FileName, str] = field(default_factory=dict)
     rule_version: int = RULE_VERSION
     chat: ChatManifest | None = None

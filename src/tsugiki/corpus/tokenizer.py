@@ -38,6 +38,8 @@ class Engine(Protocol):
     The calls for batches use as many threads as the library thinks fit; `decode_batch` takes ids that `encode` gave.
     """
 
+    library: str
+    """Its name as a distribution."""
     path: Path
     """The file that decides the ids."""
     added: dict[int, tuple[str, bool]]
@@ -56,9 +58,15 @@ class Engine(Protocol):
     def piece(self, token: int) -> str: ...
     def token_id(self, piece: str) -> int | None: ...
     def leading_specials(self) -> list[int]: ...
+    def added_pieces(self) -> list[str]: ...
+    def plain_description(self) -> str | None:
+        """A tokenizer.json of what `encode` does, for other libraries; None where there is none."""
+        ...
 
 
 class _TokenizersEngine:
+    library = "tokenizers"
+
     def __init__(self, path: Path, config: dict[str, Any]):
         from tokenizers import Tokenizer
 
@@ -116,6 +124,12 @@ class _TokenizersEngine:
                 return with_specials[:start]
         return []
 
+    def added_pieces(self) -> list[str]:
+        return [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
+
+    def plain_description(self) -> str | None:
+        return self._plain.to_str()
+
 
 def _refuse_wrong_prefix(path: Path) -> None:
     """The second piece of each merge must begin with `continuing_subword_prefix`: the library cuts that many bytes off
@@ -169,6 +183,8 @@ def without_control_tokens(description: str, named: Iterable[str]) -> str:
 
 class _SentencePieceEngine:
     """Tokens that were added beside the model have ids and pieces; no text becomes one of them."""
+
+    library = "sentencepiece"
 
     def __init__(self, path: Path, config: dict[str, Any]):
         from sentencepiece import SentencePieceProcessor
@@ -224,6 +240,12 @@ class _SentencePieceEngine:
 
     def leading_specials(self) -> list[int]:
         return []  # a SentencePiece file has no template
+
+    def added_pieces(self) -> list[str]:
+        return [piece for piece, _ in self.added.values()]
+
+    def plain_description(self) -> str | None:
+        return None
 
 
 def _added_tokens(folder: Path, config: dict[str, Any]) -> dict[int, tuple[str, bool]]:

@@ -21,6 +21,7 @@ import numpy as np
 import xxhash
 
 from tsugiki.corpus.buckets import RECORD
+from tsugiki.corpus.fast_tokenizer import CHECKED, check, open_fast
 from tsugiki.corpus.held_out import held_out_draw
 from tsugiki.corpus.inputs import Item
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -87,22 +88,24 @@ def _leave_with_parent() -> None:
 
 @dataclass
 class TextWork:
-    """Documents become tokens, between what stands `before` and `after` each."""
+    """Documents become tokens, between what stands `before` and `after` each; `fast`: by the faster library."""
 
     source: str
     folder: Path
     before: list[int]
     after: list[int]
+    fast: bool = False
 
     def start(self) -> None:
         """Open the tokenizer."""
         self.tokenizer = TextTokenizer.from_folder(self.folder)
+        self.encode = open_fast(self.tokenizer) if self.fast else self.tokenizer.encode_array
 
     def __call__(self, batch: list[Item]) -> Tokenised:
-        """Tokenise a batch."""
+        """Tokenise a batch. Raises DataError where the faster library errs."""
         before, after = (np.array(side, np.int32) for side in (self.before, self.after))
         # One document after another: what the libraries keep of a text takes about a hundred times its size.
-        encoded = [self.tokenizer.encode_array(text) for _, _, _, text in batch]
+        encoded = [self.encode(text) for _, _, _, text in batch]
         records = np.zeros(len(batch), RECORD)
         odd: Counter[str] = Counter()
         rows = []
@@ -110,6 +113,8 @@ class TextWork:
             content = text.encode("utf-8")
             place = xxhash.xxh3_128_intdigest(f"{self.source}\0{name}\0{line}".encode())
             length = len(ids) + len(before) + len(after)
+            if self.fast and place % CHECKED == 0:
+                check(self.tokenizer, text, ids, f"source {self.source}, {name}:{line}")
             rows.append(
                 (place >> 64, place & (2**64 - 1), held_out_draw(content), length, file, line, len(content), len(text))
             )

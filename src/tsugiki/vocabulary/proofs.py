@@ -11,11 +11,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tsugiki.corpus.adversarial import adversarial_strings
 from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.tokenizer import Engine, open_engine
 from tsugiki.errors import ModelError
 from tsugiki.scripts import UNASSIGNED, TargetCharacters
-from tsugiki.vocabulary.adversarial import adversarial_strings
 from tsugiki.vocabulary.loading_proofs import LineSample, prove_template, prove_transformers
 from tsugiki.vocabulary.piece_proofs import (
     SPACE,

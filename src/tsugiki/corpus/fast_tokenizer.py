@@ -1,0 +1,118 @@
+"""A faster library in the reference's place, where it is installed and gives the same ids.
+
+`tokenizers` is the reference: the models were trained with what it gives. fastokens (extra `fast`) reads the same
+tokenizer.json and is many times as fast, but is another program. So it must prove equal, before a source is prepared,
+on documents of that source and on texts that tokenizers stumble over (`adversarial`), and it is checked while it runs:
+of one document in `CHECKED` the reference makes the ids too, and where they differ nothing is prepared.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsugiki.corpus.adversarial import adversarial_strings
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.errors import DataError
+from tsugiki.printable import one_line
+
+CHECKED = 512
+"""The reference is some ten times slower: to check one document in so many costs a few hundredths."""
+WORTH_IT = 4 << 20
+"""Bytes of text below which opening and proving a second library takes longer than it saves."""
+PROOF_CHARACTERS = 500_000
+"""Text of a source that the proof takes, at most; the reference needs about half a second for it."""
+Encode = Callable[[str], NDArray[np.int32]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which library makes the ids of a source, and why; it travels to the processes that do."""
+
+    fast: bool
+    says: str
+    """For the manifest and the reports."""
+
+
+def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, size: int) -> Choice:
+    """The library for a source of about `size` bytes of text, of which `sample` are documents."""
+    reference = f"{tokenizer.engine.library} {version(tokenizer.engine.library)}"
+    if not wanted:
+        return Choice(False, f"{reference} (data.fast_tokenizer is false)")
+    if size < WORTH_IT:
+        return Choice(False, f"{reference} (little text)")
+    try:
+        encode = open_fast(tokenizer)
+    except _NotUsable as reason:
+        return Choice(False, f"{reference} ({reason})")
+    tried = 0
+    for text in _proof(tokenizer, sample):
+        if (at := first_difference(encode(text), tokenizer.encode_array(text))) is not None:
+            return Choice(False, f"{reference} (fastokens gives other ids, from id {at} on, for {_excerpt(text)})")
+        tried += 1
+    return Choice(True, f"fastokens {version('fastokens')} (the ids of {reference} on {tried:,} texts)")
+
+
+class _NotUsable(Exception):
+    """Why the faster library cannot be used."""
+
+
+def open_fast(tokenizer: TextTokenizer) -> Encode:
+    """The faster library's ids of a text, control strings being text. Raises _NotUsable where there is none."""
+    description = tokenizer.engine.plain_description()
+    if description is None:
+        raise _NotUsable("no faster library reads tokenizer.model")
+    try:
+        import fastokens
+    except ImportError:
+        raise _NotUsable("fastokens is not installed: pip install 'tsugiki[fast]'") from None
+    try:
+        fast = fastokens.Tokenizer.from_json_str(description)
+    except Exception as error:  # whatever it raises for what it does not know
+        raise _NotUsable(f"fastokens cannot read this tokenizer: {one_line(str(error), 120)}") from None
+
+    def encode(text: str) -> NDArray[np.int32]:
+        try:
+            # One text a call: of several the library would use all cores, and there is a process for each already.
+            return np.frombuffer(fast.encode_batch_flat([text])[0], np.uint32).astype(np.int32)
+        except Exception:  # beyond the limits of its regular expressions, which the reference has not
+            return tokenizer.encode_array(text)
+
+    return encode
+
+
+def _proof(tokenizer: TextTokenizer, sample: Sequence[str]) -> Iterator[str]:
+    """The texts on which both must agree: odd ones, every added token as text, documents of the source."""
+    yield from (text for _, text in adversarial_strings(tokenizer.engine.added_pieces()))
+    left = PROOF_CHARACTERS
+    for text in sample:
+        yield text[:left]
+        left -= len(text)
+        if left <= 0:
+            return
+
+
+def first_difference(ours: NDArray[np.int32], theirs: NDArray[np.int32]) -> int | None:
+    """The first place where two lists of ids differ, in length perhaps; None where they are equal."""
+    if np.array_equal(ours, theirs):
+        return None
+    both = min(len(ours), len(theirs))
+    return int(np.argmax(np.append(ours[:both] != theirs[:both], True)))
+
+
+def check(tokenizer: TextTokenizer, text: str, ids: NDArray[np.int32], where: str) -> None:
+    """Raise DataError where the reference gives other ids than `ids` for the document at `where`."""
+    expected = tokenizer.encode_array(text)
+    at = first_difference(ids, expected)
+    if at is not None:
+        raise DataError(
+            f"{where}: fastokens gives other ids than {tokenizer.engine.library} here, from id {at} on "
+            f"({ids[at : at + 4].tolist()} instead of {expected[at : at + 4].tolist()}): {_excerpt(text)}; set "
+            "data.fast_tokenizer: false"
+        )
+
+
+def _excerpt(text: str) -> str:
+    return one_line(repr(text), 80)

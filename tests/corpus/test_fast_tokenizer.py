@@ -1,0 +1,159 @@
+"""The faster library: taken only where it gives the reference's ids, and stopped where it ceases to."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chat_tokenizers import mistral
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsugiki.corpus import fast_tokenizer
+from tsugiki.corpus.fast_tokenizer import WORTH_IT, choose, first_difference, open_fast
+from tsugiki.corpus.inputs import Item
+from tsugiki.corpus.prepare import prepare
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.workers import TextWork
+from tsugiki.errors import DataError
+
+fastokens = pytest.importorskip("fastokens", reason="the extra `fast`")
+TEXTS = ["川は谷を覚えている。", "A river </s> remembers <s>\nthe valley.", "x" * 50]
+FAR = WORTH_IT * 10
+
+
+def test_equal_ids_are_taken(tokenizer):
+    choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
+    assert choice.fast
+    assert choice.says.startswith("fastokens ")
+    assert "tokenizers " in choice.says
+
+
+@pytest.fixture(scope="module")
+def encode(tokenizer):
+    return open_fast(tokenizer)
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=300)
+def test_any_text(tokenizer, encode, text):
+    assert encode(text).tolist() == tokenizer.encode(text)
+
+
+def test_sentencepiece_route(tmp_path):
+    """The published Mistral vocabulary as tokenizer.json, control strings as text: also outside the proof's texts."""
+    mistral("v1").backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text('{"model_type": "mistral"}', encoding="utf-8")
+    tokenizer = TextTokenizer.from_folder(tmp_path)
+    assert choose(tokenizer, TEXTS, wanted=True, size=FAR).fast
+    encode = open_fast(tokenizer)
+    for text in [*TEXTS, "</s><s><unk>[INST] 山", "  <s> ", "\u2581</s>\u2581\u2581x"]:
+        assert encode(text).tolist() == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"wanted": False}, "data.fast_tokenizer is false"), ({"size": WORTH_IT - 1}, "little text")],
+)
+def test_reference_without_a_try(tokenizer, monkeypatch, change, says):
+    monkeypatch.setattr(fast_tokenizer, "open_fast", lambda _: pytest.fail("opened"))
+    choice = choose(tokenizer, TEXTS, **({"wanted": True, "size": FAR} | change))
+    assert not choice.fast
+    assert says in choice.says
+
+
+def test_not_installed(tokenizer, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "fastokens", None)
+    assert "pip install 'tsugiki[fast]'" in choose(tokenizer, TEXTS, wanted=True, size=FAR).says
+
+
+def test_a_file_that_it_cannot_read(tokenizer, monkeypatch):
+    monkeypatch.setattr(type(tokenizer.engine), "plain_description", lambda self: '{"model": {"type": "New"}}')
+    choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
+    assert not choice.fast
+    assert "cannot read this tokenizer" in choice.says
+
+
+@pytest.mark.parametrize("where", ["\0", TEXTS[1], "</s> a</s>b </s>"])
+def test_one_other_id_and_it_is_not_taken(tokenizer, monkeypatch, where):
+    """Of odd texts, of the source's own documents, of control pieces."""
+    right = open_fast(tokenizer)
+
+    def wrong(text: str) -> np.ndarray:
+        ids = right(text)
+        return np.append(ids[:-1], ids[-1:] ^ 1) if text == where else ids
+
+    monkeypatch.setattr(fast_tokenizer, "open_fast", lambda _: wrong)
+    choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
+    assert not choice.fast
+    assert "gives other ids, from id" in choice.says
+
+
+def test_first_difference():
+    a = np.array([1, 2, 3], np.int32)
+    assert first_difference(a, a.copy()) is None
+    assert first_difference(a, np.array([1, 5, 3], np.int32)) == 1
+    assert first_difference(a, a[:2]) == 2
+    assert first_difference(a[:0], a) == 0
+
+
+def work(tokenizer: TextTokenizer, fast: bool) -> TextWork:
+    made = TextWork("web", tokenizer.folder, [1], [2], fast)
+    made.start()
+    return made
+
+
+def batch(count: int) -> list[Item]:
+    return [(0, "a.jsonl", line, f"{TEXTS[line % 3]} {line}") for line in range(1, count + 1)]
+
+
+def test_the_work_is_the_same(tokenizer):
+    for ours, theirs in zip(work(tokenizer, True)(batch(50)), work(tokenizer, False)(batch(50)), strict=True):
+        assert np.array_equal(ours, theirs) if isinstance(ours, np.ndarray) else ours == theirs
+
+
+def test_a_later_difference_stops(tokenizer, monkeypatch):
+    """Whatever it errs in, one document in CHECKED is compared; here every one errs."""
+    made = work(tokenizer, True)
+    made.encode = lambda text: tokenizer.encode_array(text)[:-1]
+    with pytest.raises(DataError, match=r"source web, a\.jsonl:\d+: fastokens gives other ids .*data\.fast_tokenizer"):
+        made(batch(fast_tokenizer.CHECKED * 8))
+
+
+def test_what_it_refuses_is_the_references(tokenizer, monkeypatch):
+    class Refusing:
+        @staticmethod
+        def from_json_str(description: str) -> "Refusing":
+            return Refusing()
+
+        def encode_batch_flat(self, texts: list[str]) -> tuple[bytes, bytes]:
+            raise ValueError("match limit exceeded")
+
+    monkeypatch.setattr(fastokens, "Tokenizer", Refusing)
+    assert open_fast(tokenizer)("abc").tolist() == tokenizer.encode("abc")
+
+
+def test_prepared_bytes_are_the_same(make_recipe, tokenizer, tmp_path, monkeypatch):
+    """Both ways give the same store; the manifest says which was taken."""
+    monkeypatch.setattr(fast_tokenizer, "WORTH_IT", 1)
+    corpus = tmp_path / "a.jsonl"
+    corpus.write_text("".join(f'{{"text": "{TEXTS[0]} {n}"}}\n' for n in range(400)), encoding="utf-8")
+    made: dict[bool, dict[str, bytes]] = {}
+    for fast in (True, False):
+        recipe = make_recipe({"web": {"path": str(corpus), "held_out": 0}}, fast_tokenizer=fast)
+        manifest = prepare(recipe, tokenizer)["web"]
+        assert manifest.library.startswith("fastokens" if fast else "tokenizers")
+        folder = recipe.prepared_dir / "web"
+        made[fast] = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "manifest.json"}
+        shutil.rmtree(folder)
+    assert made[True] == made[False]
+
+
+def test_folder_of_sentencepiece_alone(tmp_path):
+    mistral_common = pytest.importorskip("mistral_common")
+    shutil.copy(Path(mistral_common.__file__).parent / "data" / "tokenizer.model.v1", tmp_path / "tokenizer.model")
+    (tmp_path / "config.json").write_text('{"model_type": "mistral"}', encoding="utf-8")
+    tokenizer = TextTokenizer.from_folder(tmp_path)
+    choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
+    assert choice.says.startswith("sentencepiece ")
+    assert "no faster library reads tokenizer.model" in choice.says
