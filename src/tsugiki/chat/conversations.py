@@ -97,16 +97,13 @@ def detect_format(record: Any) -> Format:
     )
 
 
-def read_conversation(record: Any, format: Format | None = None) -> Conversation:
-    """The conversation of one record, in `format` or the one that its keys tell.
+def read_conversation(record: Any) -> Conversation:
+    """The conversation of one record, in the format that its keys tell.
 
     Raises DataError, in one line without file or line number, where a value has the wrong type or is null, the roles
     are out of order, or no turn is the assistant's.
     """
-    found = format or detect_format(record)
-    if not isinstance(record, Mapping):
-        raise DataError(f"a conversation must be a JSON object, not {describe(record)}")
-    conversation = _READERS[found](record)
+    conversation = _READERS[detect_format(record)](record)
     _check_order(conversation.messages)
     _check_characters(conversation)
     return conversation

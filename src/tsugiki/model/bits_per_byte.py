@@ -113,30 +113,47 @@ def score_documents(
     texts = [np.concatenate([np.asarray(first, np.int64), np.asarray(ids, np.int64)]) for ids in documents]
     starts = None if scored_from is None else [len(first) + start for start in scored_from]
     batches = plan_batches(plan_windows([len(text) for text in texts], context, stride, starts), batch_tokens)
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     device = next(model.hf.parameters()).device
-    sums = torch.zeros(2, len(texts), dtype=torch.float64)
 
+    def score(windows: Sequence[Window]) -> torch.Tensor:
+        inputs, targets = _tensors(windows, texts)
+        losses = model(inputs.to(device, non_blocking=True), targets).token_losses
+        return torch.stack([losses.double().sum(dim=1).cpu(), (targets != IGNORE).sum(dim=1).double()])
+
+    sums = torch.zeros(2, len(texts), dtype=torch.float64)
+    if not add_up(sums, model, batches, score, group, stop):
+        return None
+    return DocumentScores(sums[0].numpy(), sums[1].numpy().astype(np.int64))
+
+
+def add_up(
+    sums: torch.Tensor,
+    model: TrainingModel,
+    batches: Sequence[Sequence[Window]],
+    score: Callable[[Sequence[Window]], torch.Tensor],
+    group: dist.ProcessGroup | None,
+    stop: Callable[[], bool] | None,
+) -> bool:
+    """Add what `score` makes of each batch, [figures, windows], to `sums` [figures, documents]: collective, the batches
+    shared over the ranks, without gradients and with dropout off. A rank with one batch less scores an empty one, of
+    which nothing counts. False where `stop` has ended it."""
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     was_training = model.training
     model.eval()
     try:
         for begin in range(0, len(batches), world):
             if stop is not None and stop():
-                return None
+                return False
             mine = batches[begin + rank] if begin + rank < len(batches) else []
-            inputs, targets = _tensors(mine, texts)
             with torch.no_grad():
-                losses = model(inputs.to(device, non_blocking=True), targets).token_losses
+                parts = score(mine)
             if mine:
-                nats = losses.double().sum(dim=1).cpu()
-                index = torch.tensor([window.document for window in mine])
-                sums[0].index_add_(0, index, nats)
-                sums[1].index_add_(0, index, (targets != IGNORE).sum(dim=1).double())
+                sums.index_add_(1, torch.tensor([window.document for window in mine]), parts)
     finally:
         model.train(was_training)
     if world > 1:
         dist.all_reduce(sums, group=group)
-    return DocumentScores(sums[0].numpy(), sums[1].numpy().astype(np.int64))
+    return True
 
 
 def _tensors(windows: Sequence[Window], texts: Sequence[NDArray[np.int64]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tsugiki.corpus.windows import IGNORE, shift
-from tsugiki.model.bits_per_byte import plan_batches, plan_windows
+from tsugiki.model.bits_per_byte import Window, add_up, plan_batches, plan_windows
 from tsugiki.model.loss import TrainingModel
 
 
@@ -52,36 +52,23 @@ def score_conversations(
     """
     lengths = [len(ids) for ids, _ in conversations]
     batches = plan_batches(plan_windows(lengths, max([2, *lengths])), batch_tokens)  # a window each
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     device = next(model.hf.parameters()).device
     control = torch.tensor(sorted({end_id, *control_ids}))
-    sums = torch.zeros(8, len(conversations), dtype=torch.float64)
 
-    was_training = model.training
-    model.eval()
-    try:
-        for begin in range(0, len(batches), world):
-            if stop is not None and stop():
-                return None
-            mine = [window.document for window in batches[begin + rank]] if begin + rank < len(batches) else []
-            inputs, targets = _padded([conversations[index] for index in mine])
-            scored = targets != IGNORE
-            with torch.no_grad():
-                there = inputs.to(device, non_blocking=True)
-                losses = model(there, targets).token_losses.double().cpu()
-                of_end = model(there, torch.where(scored, end_id, IGNORE)).token_losses.double().cpu()
-            if not mine:
-                continue
-            text, ends = scored & ~torch.isin(targets, control), targets == end_id
-            insides = scored & ~ends
-            parts = (losses * scored, scored, losses * text, text, torch.exp(-losses) * ends, ends,
-                     torch.exp(-of_end) * insides, insides)  # fmt: skip
-            sums.index_add_(1, torch.tensor(mine), torch.stack([part.double().sum(1) for part in parts]))
-    finally:
-        model.train(was_training)
-    if world > 1:
-        dist.all_reduce(sums, group=group)
-    return ConversationScores(*sums.numpy())
+    def score(windows: Sequence[Window]) -> Tensor:
+        inputs, targets = _padded([conversations[window.document] for window in windows])
+        scored = targets != IGNORE
+        there = inputs.to(device, non_blocking=True)
+        losses = model(there, targets).token_losses.double().cpu()
+        of_end = model(there, torch.where(scored, end_id, IGNORE)).token_losses.double().cpu()
+        text, ends = scored & ~torch.isin(targets, control), targets == end_id
+        insides = scored & ~ends
+        parts = (losses * scored, scored, losses * text, text, torch.exp(-losses) * ends, ends,
+                 torch.exp(-of_end) * insides, insides)  # fmt: skip
+        return torch.stack([part.double().sum(1) for part in parts])
+
+    sums = torch.zeros(8, len(conversations), dtype=torch.float64)
+    return ConversationScores(*sums.numpy()) if add_up(sums, model, batches, score, group, stop) else None
 
 
 def _padded(conversations: Sequence[tuple[NDArray[np.integer], NDArray[np.floating]]]) -> tuple[Tensor, Tensor]:

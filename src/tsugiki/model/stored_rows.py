@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tsugiki.errors import ModelError, StorageError
+from tsugiki.errors import StorageError
 from tsugiki.files import explain_os_error
-from tsugiki.model.weight_files import StoredTensor, check_weight_files, read_headers
+from tsugiki.model.weight_files import StoredTensor, require_safetensors
 
 FLOATS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Number formats, by their names in safetensors, that can be computed with."""
@@ -27,13 +27,8 @@ class StoredWeights:
 
     def __init__(self, folder: Path) -> None:
         """Raises ModelError where the folder holds no whole safetensors files."""
-        if not check_weight_files(folder, allow_pickle=True):
-            raise ModelError(
-                f"{folder} holds its weights as pickles only (pytorch_model*.bin). Save them as safetensors first: "
-                "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)"
-            )
         self.folder = folder
-        self.headers = read_headers(folder)
+        self.headers = require_safetensors(folder)
         self.files = {name: file for file, header in self.headers.items() for name in header.tensors}
         self._open: dict[str, BinaryIO] = {}
         self._stack = contextlib.ExitStack()

@@ -74,6 +74,17 @@ def read_headers(folder: Path) -> dict[str, Header]:
     return {name: read_header(folder / name) for name in _names(folder, SINGLE)}
 
 
+def require_safetensors(folder: Path) -> dict[str, Header]:
+    """The same, of weights that are copied or changed from file to file, which no pickle can be. Raises ModelError
+    where there is no safetensors file."""
+    if not check_weight_files(folder, allow_pickle=True):
+        raise ModelError(
+            f"{folder} holds its weights as pickles only (pytorch_model*.bin). Save them as safetensors first: "
+            "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)"
+        )
+    return read_headers(folder)
+
+
 def read_header(path: Path) -> Header:
     """Raises ModelError, naming the file, where it is damaged or cut short; StorageError."""
     try:

@@ -12,6 +12,8 @@ from tsugiki.pages.scatter import Better, Limits
 from tsugiki.pages.table import Column, table
 
 CELL = 34
+DIGITS = 3
+"""Behind the point, where there is room."""
 STEPS = 5
 """Depths of a colour: `page.css` has h1 to h5 for gains (and for size), l1 to l5 for losses, h0 for nothing."""
 BLUE, ORANGE = 0, 1
@@ -34,12 +36,12 @@ class Cell:
 
 
 def heat_map(
-    title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell]], *, digits: int = 3,
+    title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell]], *,
     better: Better | None = None, row_title: str = "", column_title: str = "", note: str = "",
 ) -> Markup:  # fmt: skip
     """A matrix [rows][columns]. With `better` values are differences, whose colours part at 0 into gains and losses;
     without, colours deepen from the smallest value to the largest. Where a cell is narrow its value has fewer than
-    `digits` digits behind the point; interval and all digits are read off, and stand in the table."""
+    `DIGITS` digits behind the point; interval and all digits are read off, and stand in the table."""
     known = [cell.value for row in cells for cell in row if cell.known and cell.value is not None]
     names = max((text_width(name) for name in rows), default=0.0)
     height = CELL * len(rows)
@@ -48,7 +50,7 @@ def heat_map(
         narrow={"left": min(names + 12, 92), "right": 4},
     )  # fmt: skip
 
-    def number(value: float, places: int = digits) -> str:
+    def number(value: float, places: int = DIGITS) -> str:
         sign = "+" if better is not None and round(value, places) != 0 else ""
         return with_minus(format(round(value, places) + 0.0, f"{sign}.{places}f"))  # no -0.000
 
@@ -62,7 +64,7 @@ def heat_map(
         """As much of a value as a cell holds."""
         if not cell.known or cell.value is None:
             return "–"
-        written = [number(cell.value, places) + cell.mark for places in range(digits, 0, -1)]
+        written = [number(cell.value, places) + cell.mark for places in range(DIGITS, 0, -1)]
         return next((text for text in written if text_width(text) < width), cell.mark)
 
     def draw(canvas: Canvas) -> Markup:

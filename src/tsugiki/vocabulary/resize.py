@@ -25,7 +25,7 @@ from tsugiki.errors import ModelError, StorageError
 from tsugiki.files import explain_os_error, fsync_directory, read_json, write_atomically
 from tsugiki.model.safe_config import build_config, clean_config, read_config
 from tsugiki.model.vocabulary_matrices import VocabularyMatrices, find_matrices, vocabulary_config, with_vocabulary
-from tsugiki.model.weight_files import INDEX, SINGLE, Header, check_weight_files, read_headers
+from tsugiki.model.weight_files import INDEX, SINGLE, Header, require_safetensors
 from tsugiki.model_folder import COMPANIONS, own_files
 from tsugiki.vocabulary.rows import Method, new_rows
 from tsugiki.vocabulary.weight_splice import NewRows, copy_with_rows, grown_shape, row_bytes
@@ -74,15 +74,10 @@ def resize_model(
         raise ModelError(f"the tokenizer of {base} has {used} pieces, but the model has {rows} rows: they do not fit")
     if size != max(rows, used + len(pieces)):
         raise ValueError(f"size is {size}, not the larger of {rows} and {used} + {len(pieces)}")
-    if not check_weight_files(base, allow_pickle=True):
-        raise ModelError(
-            f"{base} holds its weights as pickles only (pytorch_model*.bin). Save them as safetensors first: "
-            "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)"
-        )
+    headers = require_safetensors(base)
     resized = _resized_config(read_json(base / "config.json"), config, size, token_ids or {})
     resized_config = build_config(clean_config(resized, place)[0], place)
     with _storage_errors(base, "read"):
-        headers = read_headers(base)
         shapes = {name: tensor.shape for header in headers.values() for name, tensor in header.tensors.items()}
         matrices = find_matrices(config, resized_config, shapes, str(base))
         grown, tied = _grow(base, headers, matrices, used, pieces, method, noise, seed)

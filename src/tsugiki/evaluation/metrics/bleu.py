@@ -16,14 +16,12 @@ from tsugiki.errors import RecipeError
 from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.metrics.words import words
 
-STATISTICS = 10
-"""Length of the prediction and of the reference, matches of 1- to 4-grams, 1- to 4-grams of the prediction."""
-
 _OUR_WORDS = {"mecab": "none", "nagisa": "13a"}  # what sacrebleu still does with words that we have found
 
 
 def bleu_statistics(prediction: str, reference: str, tokenize: str) -> list[float]:
-    """What one item adds to the sums, see `STATISTICS`. Raises RecipeError where there is no such tokenizer."""
+    """What one item adds to the ten sums: length of the prediction and of the reference, matches of 1- to 4-grams, 1-
+    to 4-grams of the prediction. Raises RecipeError where there is no such tokenizer."""
     score = _metric(tokenize).sentence_score(_prepared(prediction, tokenize), [_prepared(reference, tokenize)])
     return [float(n) for n in (score.sys_len, score.ref_len, *score.counts, *score.totals)]
 
