@@ -226,7 +226,8 @@ def run_evaluation(recipe: Recipe, say: Say, progress: Any, console: Any) -> Non
     settings = Settings.of(section, recipe.data)
     evaluate_and_show(
         models, settings, recipe.run_dir / "evaluation", say, progress, console,
-        baseline=find_model(str(base)) if base is not None else None, published=section.published,
+        baseline=find_model(str(base), allow_pickle=recipe.model.allow_pickle) if base is not None else None,
+        published=section.published,
         texts=held_out_texts(recipe) if section.suite == QUICK else {},
     )  # fmt: skip
 

@@ -309,6 +309,7 @@ def test_a_folder_of_task_files_that_is_not_there_is_named(official_data, tmp_pa
             r"task colours, item 0: the gold answer 'violet' is none of",
         ),
         (("version: 2", "version: 2\n  combine: median"), r"task colours.*median"),
+        (("headline: acc", "headlne: acc"), r"task colours: metadata\.headlne is no key .*; the nearest is headline"),
         (("version: 2", "version: 2\n  max_context: many"), r"task colours failed: TypeError"),
     ],
 )

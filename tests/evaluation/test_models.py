@@ -1,6 +1,7 @@
 """What names a model, how it is known, and that a checkpoint answers as its export does."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -133,3 +134,26 @@ def test_a_folder_without_weights_is_no_model(language_model, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"model.*no weights"):
         find_model(str(folder))
+
+
+@pytest.mark.parametrize("asked", [{"tasks": ["xwinograd_en"], "shots": 0}, {"suite": "quick"}], ids=["tasks", "quick"])
+def test_pickled_weights_are_evaluated_where_the_recipe_of_a_base_allows_them(
+    asked, language_model, official_data, tmp_path
+):
+    pytest.importorskip("lm_eval")
+    from tsugiki.evaluation.run import Settings, evaluate
+    from tsugiki.evaluation_files import read_results
+
+    whole = language_model()
+    folder = shutil.copytree(whole, tmp_path / "pickled")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    settings, said = Settings(**asked, data_dir=official_data, limit=1), [].append
+    ((_, refused),) = evaluate([find_model(str(folder))], settings, tmp_path / "refused", said, Quiet(), {})
+    assert re.search(r"pickles only.*Save them as safetensors first", str(refused.failures[0]))
+    models = [find_model(str(folder), allow_pickle=True), find_model(str(whole))]
+    one, other = evaluate(models, settings, tmp_path / "out", said, Quiet(), {})
+    values = [
+        {name: task.values.tolist() for name, task in read_results(found[0]).tasks.items()} for found in (one, other)
+    ]
+    assert values[0] == values[1] != {}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tsugiki.model import device
+from tsugiki.model import matmul_speed
 from tsugiki.quickstart import machine
 
 
@@ -31,15 +31,15 @@ def test_one_thread_stays_one(two_threads):
 )
 def test_bf16_only_where_this_cpu_multiplies_it_clearly_faster(fp32, bf16, chosen, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(device, "matmul_seconds", lambda kind: {torch.float32: fp32, torch.bfloat16: bf16}[kind])
+    monkeypatch.setattr(matmul_speed, "matmul_seconds", lambda kind: {torch.float32: fp32, torch.bfloat16: bf16}[kind])
     assert machine.choose_precision() == chosen
 
 
 def test_a_gpu_computes_in_bf16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(device, "matmul_seconds", None)
+    monkeypatch.setattr(matmul_speed, "matmul_seconds", None)
     assert machine.choose_precision() == "fp32-master"
 
 
 def test_products_are_timed():
-    assert 0 < device.matmul_seconds(torch.float32) < 1
+    assert 0 < matmul_speed.matmul_seconds(torch.float32) < 1

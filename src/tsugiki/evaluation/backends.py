@@ -93,7 +93,7 @@ def open_backend(
         if vllm is not None:
             return VllmEngine(vllm, folder, dtype=chosen, max_length=positions, stop_ids=stops)
         with enough_memory(f"the model {model.source}"):
-            hf, _ = read_pretrained(folder, dtype=DTYPES[chosen])
+            hf, _ = read_pretrained(folder, dtype=DTYPES[chosen], allow_pickle=model.allow_pickle)
             hf.to(device)
             return CachedModel(hf, batch_tokens=batch_tokens, stop_ids=stops)
 

@@ -10,6 +10,7 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ from tsugiki.evaluation.tasks.scoring import Scoring
 from tsugiki.evaluation_files import TaskResult
 from tsugiki.printable import one_line
 from tsugiki.score_combinations import COMBINATIONS
+
+METADATA = (
+    "title", "language", "headline", "combine", "chance", "max_characters", "max_context", "filter", "version",
+    "items", "profile", "tokenize", "model_rouge", "shorten",
+)  # fmt: skip
+"""What a task file says under `metadata` that is read here; there may be more, for other readers."""
 
 
 class Harness:
@@ -106,6 +113,7 @@ class Harness:
                     task.set_config(key="num_fewshot", value=self._shots)
                 elif task.config.num_fewshot is None:
                     task.set_config(key="num_fewshot", value=0)
+                _check_keys(name, self._facts(name))
                 if (combine := self._facts(name).get("combine", "mean")) not in COMBINATIONS:
                     raise RecipeError(
                         f"task {name}: metadata.combine is {combine!r}; it is one of {', '.join(COMBINATIONS)}"
@@ -205,7 +213,7 @@ class Harness:
             notes.append(f"{cut:,} prompts were too long for {lm.encoder.max_length:,} tokens and were shortened")
         return TaskResult(
             task=name, title=str(facts.get("title") or name), language=str(facts.get("language") or "other"),
-            metric=str(facts.get("metric_name") or headline), combine=str(facts.get("combine") or "mean"),
+            metric=headline, combine=str(facts.get("combine") or "mean"),
             ids=[record["item"] for record in records], values=values, total=stated["total"],
             shots=int(task.config.num_fewshot or 0), chance=facts.get("chance"),
             comparable=stated["comparable"] and lm.templated is None, notes=notes, digest=stated["digest"],
@@ -226,6 +234,13 @@ def _check_task_files(folder: Path) -> None:
             raise RecipeError(f"{path}: no task file: {type(error).__name__}: {one_line(error, 500)}") from None
         if name.startswith(tuple(suite.prefix for suite in SUITES.values())):
             raise RecipeError(f"{path}: the name {name} is kept for the suites' own tasks: give this one another")
+
+
+def _check_keys(name: str, facts: Mapping[str, Any]) -> None:
+    """Raise RecipeError for a key that is a letter away from one of ours: the score would silently be another one."""
+    for key in facts:
+        if key not in METADATA and (near := get_close_matches(str(key), METADATA, 1, 0.85)):
+            raise RecipeError(f"task {name}: metadata.{key} is no key that is known; the nearest is {near[0]}")
 
 
 def _check_metrics(name: str, path: Path | None) -> None:

@@ -43,6 +43,8 @@ class NamedModel:
     """Of the hub."""
     run_dir: Path | None = None
     """Of the run that it comes from."""
+    allow_pickle: bool = False
+    """Whether weights that are pickles only may be read: as the recipe says whose base it is."""
 
     @property
     def template_kwargs(self) -> Mapping[str, Any]:
@@ -65,7 +67,7 @@ class NamedModel:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def find_model(name: str) -> NamedModel:
+def find_model(name: str, *, allow_pickle: bool = False) -> NamedModel:
     """The model that a path or hub id names. Raises ModelError or StorageError when there is none."""
     path = Path(name).expanduser()
     if not path.exists():
@@ -79,7 +81,7 @@ def find_model(name: str) -> NamedModel:
         found = _of_checkpoint(path)
     else:
         found = _of_folder(path, label=_folder_label(path), source=name)
-    return replace(found, run_dir=_run_of(path))
+    return replace(found, run_dir=_run_of(path), allow_pickle=allow_pickle)
 
 
 def _run_of(path: Path) -> Path | None:

@@ -75,7 +75,7 @@ def evaluate_quick(
     texts = {**texts, BUILT_IN: (CODE, [problem.prompt + problem.solution for problem in own_problems()])}
     asked = f"the model {model.source} and {batch_tokens:,} tokens at a time"
     with model.weights(scratch) as folder, enough_memory(asked):
-        hf, _ = read_pretrained(folder, dtype=DTYPES[dtype])
+        hf, _ = read_pretrained(folder, dtype=DTYPES[dtype], allow_pickle=model.allow_pickle)
         model_of_texts = TrainingModel(hf.to(device))
         with torch.no_grad():
             model_of_texts.probe_head(torch.arange(8, device=device)[None])

@@ -74,7 +74,8 @@ class Merger:
             )
         self._name = stored["name"] or str(folder)
         self.config = recall_config(stored["adapters"])
-        self._hf, _ = read_pretrained(folder, dtype=_stored_dtype(folder), allow_pickle=True)
+        allow_pickle = read_json(checkpoints[-1] / STATE)["recipe"]["model"]["allow_pickle"]
+        self._hf, _ = read_pretrained(folder, dtype=_stored_dtype(folder), allow_pickle=allow_pickle)
         if base_digest(self._hf, getattr(torch, stored["dtype"])) != stored["digest"]:
             raise ModelError(f"the weights in {folder} are not those of the base that {checkpoints[-1]} belongs to")
         add_adapters(self._hf, self.config)

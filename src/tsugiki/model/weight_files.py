@@ -23,6 +23,10 @@ CONFIGURATION_FILES = ("config.json", "generation_config.json")
 """What stands beside the weights and decides what they compute and where a text ends."""
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE = "pytorch_model.bin"
+PICKLES_ONLY = (
+    "{} holds its weights as pickles only (pytorch_model*.bin). Save them as safetensors first: "
+    "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)"
+)
 
 
 class _Index(TypedDict):
@@ -62,8 +66,8 @@ def check_weight_files(folder: Path, allow_pickle: bool) -> bool:
         raise ModelError(f"{folder} holds no weights: neither {SINGLE} nor {INDEX} is there")
     if not allow_pickle:
         raise ModelError(
-            f"{folder} holds its weights as pickles only (pytorch_model*.bin), which can run code when read. "
-            "Convert them to safetensors, or set model.allow_pickle: true if you trust where they come from"
+            f"{PICKLES_ONLY.format(folder)}; or, in a recipe, set model.allow_pickle: true if you trust where they "
+            "come from, since reading them can run code"
         )
     return False
 
@@ -78,10 +82,7 @@ def require_safetensors(folder: Path) -> dict[str, Header]:
     """The same, of weights that are copied or changed from file to file, which no pickle can be. Raises ModelError
     where there is no safetensors file."""
     if not check_weight_files(folder, allow_pickle=True):
-        raise ModelError(
-            f"{folder} holds its weights as pickles only (pytorch_model*.bin). Save them as safetensors first: "
-            "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)"
-        )
+        raise ModelError(PICKLES_ONLY.format(folder))
     return read_headers(folder)
 
 

@@ -45,7 +45,7 @@ def choose_precision() -> str:
     `fp32`."""
     import torch
 
-    from tsugiki.model.device import matmul_seconds
+    from tsugiki.model.matmul_speed import matmul_seconds
 
     if torch.cuda.is_available():
         return "fp32-master"

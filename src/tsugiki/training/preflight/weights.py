@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tsugiki.files import read_json
 from tsugiki.model.adapters import base_name, is_trained
-from tsugiki.model.device import matmul_seconds
+from tsugiki.model.matmul_speed import matmul_seconds
 from tsugiki.model.safe_config import build_config, clean_config
 from tsugiki.model.shard import inner_layer, is_tied, local
 from tsugiki.model.weight_files import read_headers
