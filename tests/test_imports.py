@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src/tsugiki"
 STAGES = {"vocabulary", "training", "evaluation", "experiments", "report", "release"}
 ABOVE = {
-    "pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_experiments", "cli_report", "cli_release", "cli_graft", "cli_chat", "quickstart", "preview",
+    "pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_experiments", "cli_report", "cli_release", "cli_graft", "cli_chat", "cli_plan", "quickstart", "preview", "plan",
 }  # fmt: skip
 PARTS = [
     "recipe", "recipe_values", "recipe_training", "recipe_chat", "recipe_length", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_kinds", "recipe_machine",
@@ -18,7 +18,7 @@ PARTS = [
     "corpus", "chat", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
     "experiment_results", "sweep_results", "attribution_results", "evaluation_files", "score_combinations",
     "checkpoint_files", "checkpoint_tensors", "folders", "metrics_file", "model_folder", "rewinds", "amounts", "pages",
-    "differences", "least_squares", "licence", "moved", "release_file", "state_file", "run_folder",
+    "differences", "least_squares", "licence", "moved", "release_file", "state_file", "run_folder", "run_cost",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 

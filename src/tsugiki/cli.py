@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from tsugiki import __version__, cli_chat, cli_evaluation, cli_experiments, cli_graft, cli_release, cli_report
+from tsugiki import __version__, cli_chat, cli_evaluation, cli_experiments, cli_graft, cli_plan, cli_release, cli_report
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error
 from tsugiki.recipe_secrets import hide_secrets
@@ -23,8 +23,8 @@ from tsugiki.terminal import console, end, plain, say, say_styled, stage_group
 from tsugiki.training.signals import Interrupted, interruptible
 
 VERBS = (
-    "quickstart", "init", "validate", "run", "vocabulary", "prepare", "preflight", "train", "watch", "evaluate", "data",
-    "sweep", "attribute", "report", "export", "graft-chat", "release", "inspect", "sample", "generate", "chat",
+    "quickstart", "init", "validate", "plan", "run", "vocabulary", "prepare", "preflight", "train", "watch", "evaluate",
+    "data", "sweep", "attribute", "report", "export", "graft-chat", "release", "inspect", "sample", "generate", "chat",
     "recipe",
 )  # fmt: skip
 """In the order in which they are needed, which is that of the README."""
@@ -62,6 +62,7 @@ app.add_typer(cli_experiments.sweep_app, name="sweep")
 app.add_typer(cli_experiments.attribute_app, name="attribute")
 app.command()(cli_chat.chat)
 app.command()(cli_graft.graft_chat)
+app.command()(cli_plan.plan)
 app.command()(cli_release.release)
 app.command()(cli_report.report)
 app.command()(cli_report.watch)

@@ -1,17 +1,12 @@
 """What an experiment takes: runs, time by a rate that was measured, disk."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from statistics import median
 
 from tsugiki.amounts import duration, quantity
 from tsugiki.experiments.trials import Plan, Trial
 from tsugiki.files import free_bytes
-from tsugiki.metrics_file import read_metrics
 from tsugiki.recipe_checks import total_steps
-
-CHECKPOINT_BYTES = {"fp32-master": 12, "fp32": 12, "bf16-stochastic": 10, "pure-bf16": 6}
-"""A parameter's weight and moments as a checkpoint stores them, by precision."""
+from tsugiki.run_cost import disk_bytes, measured_rate
 
 
 def plan_lines(plan: Plan, asked: Sequence[str], parameters: int, at_once: int | None, where: str) -> list[str]:
@@ -65,20 +60,10 @@ def tokens_of(trial: Trial) -> int:
     return trial.steps * trial.recipe.training.global_batch_size * trial.recipe.data.sequence_length
 
 
-def measured_rate(plan: Plan) -> tuple[float, Path] | None:
-    """Tokens a second that a trial, or the recipe's own run, was seen to train at, and where."""
-    for folder in (*(trial.folder for trial in plan.trials), plan.file.base.run_dir):
-        rates = [line["tokens_per_second"] for line in read_metrics(folder / "metrics.jsonl").steps
-                 if line.get("tokens_per_second")]  # fmt: skip
-        if rates:
-            return median(rates), folder
-    return None
-
-
 def _cost(plan: Plan, at_once: int | None) -> str:
     tokens = sum(map(tokens_of, plan.trials))
     text = f"{len(plan.trials)} runs, {quantity(tokens)} tokens of training"
-    found = measured_rate(plan)
+    found = measured_rate((*(trial.folder for trial in plan.trials), plan.file.base.run_dir))
     if found is None:
         return f"{text}; no rate has been measured yet"
     rate, folder = found
@@ -88,18 +73,10 @@ def _cost(plan: Plan, at_once: int | None) -> str:
 
 
 def _disk(plan: Plan, parameters: int) -> str:
-    each = [_bytes(trial, parameters) for trial in plan.trials]
+    each = [disk_bytes(trial.recipe, trial.steps, parameters) for trial in plan.trials]
     extended = {one.recipe.vocabulary_dir for one in plan.trials if one.recipe.vocabulary is not None}
     needed, free = sum(each) + 2 * parameters * len(extended), free_bytes(plan.directory)
     text = f"about {quantity(needed)}B of checkpoints and models, token stores not counted; {quantity(free)}B are free"
     if needed > free:
         text += ": NOT ENOUGH. training.save_total_limit: 1 keeps one checkpoint a run"
     return text
-
-
-def _bytes(trial: Trial, parameters: int) -> int:
-    training = trial.recipe.training
-    saves = -(-trial.steps // training.save_steps)
-    kept = min(saves, training.save_total_limit) + (trial.steps // training.keep_every if training.keep_every else 0)
-    exported = 2 * parameters if trial.steps == total_steps(trial.recipe) else 0
-    return CHECKPOINT_BYTES[training.precision] * parameters * (kept + 1) + exported  # one more while it is written
