@@ -91,6 +91,26 @@ def test_names_of_points_do_not_lie_on_each_other():
     assert not [(a, b) for a, b in combinations(boxes, 2) if abs(a[0] - b[0]) < width and abs(a[1] - b[1]) < 13]
 
 
+def test_a_name_without_a_place_of_its_own_is_left_to_the_table():
+    points = [Point(f"name {n}", 1.0, 1.0, strong=n == 19) for n in range(20)]
+    chart = scatter("s", points, Axis("x", low=0.5, high=1.5), Axis("y", low=0.5, high=1.5))
+    drawn = wide(chart)
+    left, top, width, height, *_ = map(float, re.findall(r'data-box="([^"]*)"', drawn)[0].split())
+    places = [(float(x), float(y)) for x, y in re.findall(r'<text x="([\d.-]+)" y="([\d.-]+)"[^>]*>name', drawn)]
+    assert 4 <= len(places) < 20
+    assert "name 19</text>" in drawn  # the one to look at comes first
+    assert not [(a, b) for a, b in combinations(places, 2) if abs(a[0] - b[0]) < 46 and abs(a[1] - b[1]) < 13]
+    assert all(left <= x <= left + width - 46 and top + 10 <= y <= top + height for x, y in places)
+    assert [name for name in (point.name for point in points) if name not in chart] == []
+
+
+def test_names_of_levels_that_lie_close_are_moved_apart():
+    levels = [Level(1.0, "base"), Level(1.02, "allowed", limit=True)]
+    drawn = wide(scatter("s", [Point("a", 1.0, 9.0), Point("b", 2.0, 1.0)], Axis("x"), Axis("y"), levels=levels))
+    base, allowed = (float(re.findall(rf'y="([\d.]+)"[^>]*>{name}<', drawn)[0]) for name in ("base", "allowed"))
+    assert base - allowed >= 12.9
+
+
 def test_points_with_limits_have_them_in_the_table_and_inside_the_axes():
     chart = scatter("s", [Point("a", 1.0, 2.0, x_limits=(0.5, 9.0), strong=True)], Axis("x"), Axis("y"))
     assert "1 [0.5, 9]" in cells(chart)

@@ -24,7 +24,7 @@ def test_where_loss_and_evaluation_disagree_the_page_says_so_first(tmp_path):
     lead = text_of(page[: page.index("<nav")])
     assert "middle is recommended." in lead
     assert "Rule: The rule." in lead
-    assert "By the rule high fails: its suite:en is worse than the base's by 0.1100, and 0.05 is allowed." in lead
+    assert "By the rule high fails: suite:en is 0.1100 worse than the base's, where 0.05 is allowed." in lead
     assert rows_of(page, "What training loss alone would have chosen") == [
         ["suite:en", "−0.0900 [−0.1100, −0.0700]", "worse"]
     ]

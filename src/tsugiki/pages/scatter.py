@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tsugiki.pages.axes import Axis, Scale
-from tsugiki.pages.canvas import COLOURS, Canvas, frame, line, marker, shortened, text_width, words
+from tsugiki.pages.canvas import COLOURS, Canvas, frame, line, marker, shortened, spread, text_width, words
 from tsugiki.pages.figure import Margins, Series, Stops, figure, key_of
 from tsugiki.pages.markup import Markup, element, join
 from tsugiki.pages.table import Column, table
@@ -14,6 +14,8 @@ Limits = tuple[float, float]
 Better = Literal["higher", "lower"]
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
+NAME_HEIGHT = 13
+"""Pixels of a name's line."""
 AROUND = ((1, -5), (-1, -5), (1, 15), (-1, 15), (0, -12), (0, 22), (1, -19), (-1, -19), (1, 29), (-1, 29))
 """Where a name may stand: to the right (1), to the left or across its point, so many pixels lower."""
 
@@ -65,7 +67,7 @@ def scatter(
                 line(canvas.x(0), across, canvas.x(1), across, "axis"),
                 line(up, canvas.y(0), up, canvas.y(1), "axis"),
             ]
-        marks = [_level(canvas, level, x_scale if level.of == "x" else y_scale) for level in levels]
+        marks = _levels(canvas, levels, x_scale, y_scale)
         parts += [drawn for drawn, _ in marks]
         for class_, row in [("front", best), *(("joined", row) for row in joined)]:
             if len(row) > 1:
@@ -134,22 +136,29 @@ def _point(canvas: Canvas, point: Point, group: int, x: Scale, y: Scale) -> Mark
     return join(*parts, marker(group, across, up, 5))
 
 
-def _level(canvas: Canvas, level: Level, scale: Scale) -> tuple[Markup, Markup]:
-    """Its line and its name."""
-    label, class_ = shortened(level.label, canvas.width / 3), "level limit" if level.limit else "level"
-    if level.of == "x":
-        place = canvas.x(scale.place(level.value))
-        right = place + text_width(label) + 4 > canvas.width
-        name = words(place + (-4 if right else 4), canvas.y(1) + 11, label, "end" if right else "start", "name")
-        return line(place, canvas.y(0), place, canvas.y(1), class_), name
-    place = canvas.y(scale.place(level.value))
-    name = words(canvas.x(1), place - 4, label, "end", "name")
-    return line(canvas.x(0), place, canvas.x(1), place, class_), name
+def _levels(canvas: Canvas, levels: Sequence[Level], x: Scale, y: Scale) -> list[tuple[Markup, Markup]]:
+    """The line and the name of each; names of lines that lie close to each other are moved apart."""
+    level_of_y = [canvas.y(y.place(level.value)) - 4 for level in levels if level.of == "y"]
+    heights = iter(spread(level_of_y, NAME_HEIGHT, canvas.y(1) + NAME_HEIGHT - 3, canvas.y(0) - 3))
+    drawn = []
+    for level in levels:
+        label, class_ = shortened(level.label, canvas.width / 3), "level limit" if level.limit else "level"
+        if level.of == "x":
+            place = canvas.x(x.place(level.value))
+            right = place + text_width(label) + 4 > canvas.width
+            name = words(place + (-4 if right else 4), canvas.y(1) + 11, label, "end" if right else "start", "name")
+            drawn.append((line(place, canvas.y(0), place, canvas.y(1), class_), name))
+        else:
+            place = canvas.y(y.place(level.value))
+            name = words(canvas.x(1), next(heights), label, "end", "name")
+            drawn.append((line(canvas.x(0), place, canvas.x(1), place, class_), name))
+    return drawn
 
 
 def _names(canvas: Canvas, points: Sequence[Point], x: Scale, y: Scale) -> Markup:
-    """Each name where it covers least: of the places around its point, the one that meets the fewest other names,
-    points and intervals and stays on the page."""
+    """Each name where it covers least: of the places around its point that meet no other name and stay within the axes,
+    the one that meets the fewest points and intervals. A name that finds no such place is left to the pointer, the keys
+    and the table: two names on each other are none."""
     spots = [(canvas.x(x.place(point.x)), canvas.y(y.place(point.y))) for point in points]
     taken: list[Box] = [(across - 6, up - 6, across + 6, up + 6) for across, up in spots]
     for point, (across, up) in zip(points, spots, strict=True):
@@ -159,7 +168,7 @@ def _names(canvas: Canvas, points: Sequence[Point], x: Scale, y: Scale) -> Marku
         if point.y_limits:
             low, high = (canvas.y(y.place(limit)) for limit in point.y_limits)
             taken.append((across - 1, high, across + 1, low))
-    parts = []
+    parts, names = [], list[Box]()
     for point, (across, up) in sorted(zip(points, spots, strict=True), key=lambda pair: not pair[0].strong):
         name = shortened(point.name, canvas.width / 2)
         width = text_width(name)
@@ -167,12 +176,14 @@ def _names(canvas: Canvas, points: Sequence[Point], x: Scale, y: Scale) -> Marku
         for rank, (side, rise) in enumerate(AROUND):
             left = across + 9 if side > 0 else across - 9 - width if side < 0 else across - width / 2
             box = (left, up + rise - 10, left + width, up + rise + 3)
-            outside = max(0.0, 2 - box[0]) + max(0.0, box[2] - canvas.width + 2)
-            outside += max(0.0, canvas.y(1) - box[1]) + max(0.0, box[3] - canvas.y(0))
-            covered = sum(_common(box, other) for other in taken)
-            places.append((covered + 40 * outside + 0.5 * rank, box))
+            inside = canvas.x(0) <= box[0] and box[2] <= canvas.width
+            inside = inside and canvas.y(1) <= box[1] and box[3] <= canvas.y(0)
+            if inside and not any(_common(box, other) for other in names):
+                places.append((sum(_common(box, other) for other in taken) + 0.5 * rank, box))
+        if not places:
+            continue
         box = min(places)[1]
-        taken.append(box)
+        names.append(box)
         parts.append(words(box[0], box[3] - 3, name, "start", "strong" if point.strong else None))
     return join(*parts)
 

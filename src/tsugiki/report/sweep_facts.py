@@ -56,13 +56,15 @@ def breaks(result: SweepResult, name: str) -> list[str]:
     if trial is None:
         return []
     said = [f"{trial.name} is not considered: {trial.excluded}."] if trial.excluded else []
+    broken = []
     for verdict in (*trial.gain, *trial.keep):
         if not verdict.holds:
-            allowed = f", and {verdict.tolerance:g} is allowed" if verdict in trial.keep else ""
-            said.append(
-                f"By the rule {trial.name} fails: its {verdict.metric} is worse than the base's by "
-                f"{max(verdict.fall, 0.0):.4f}{allowed}{'' if verdict.certain else ' (noise could make it)'}."
-            )
+            worse = f"{verdict.fall:.4f} worse than" if verdict.fall > 0 else "no better than"
+            allowed = f", where {verdict.tolerance:g} is allowed" if verdict in trial.keep else ""
+            noise = "" if verdict.certain else " (noise could make it)"
+            broken.append(f"{verdict.metric} is {worse} the base's{allowed}{noise}")
+    if broken:
+        said.append(f"By the rule {trial.name} fails: {'; '.join(broken)}.")
     return said
 
 
