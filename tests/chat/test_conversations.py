@@ -40,6 +40,42 @@ def test_a_system_prompt_beside_the_turns_is_the_first_message():
     assert (found.messages[1].content, found.completion_start) == ("Hi\n\nyou", 2)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [U, A]},
+        {"messages": [{"role": "system", "content": "Be brief."}, U, A]},  # a data set that says it twice
+        {"conversations": [U, A]},
+        {"instruction": "Hi", "output": "Hello"},
+        {"prompt": "Hi", "completion": "Hello"},
+        {"input": [U], "output": A},
+    ],
+)
+def test_every_format_may_have_its_system_prompt_beside_the_turns(record):
+    found = read_conversation({**record, "system": "Be brief."})
+    assert found.messages == (Message("system", "Be brief."), QUESTION, ANSWER)
+    assert found.completion_start in (None, 2)
+    assert read_conversation({**record, "system": None}).messages[-2:] == (QUESTION, ANSWER)
+
+
+def test_the_rounds_before_an_instruction_are_turns():
+    record = {"instruction": "Hi", "output": "Hello", "history": [["a", "b"], ["c", "d"]], "system": "Be brief."}
+    found = read_conversation(record)
+    rounds = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), ("user", "Hi")]
+    assert [(m.role, m.content) for m in found.messages] == [("system", "Be brief."), *rounds, ("assistant", "Hello")]
+    assert found.completion_start == 6
+    assert len(read_conversation({**record, "history": []}).messages) == 3
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_reasoning_is_read_by_any_name_and_given_to_templates_by_all(name):
+    found = read_conversation({"messages": [U, A | {name: "since"}]}).messages[1]
+    assert found.reasoning_content == "since"
+    assert {found.as_dict()[key] for key in ("reasoning_content", "reasoning", "thinking")} == {"since"}
+    assert set(ANSWER.as_dict()) == {"role", "content"}
+    assert read_conversation({"messages": [U, A | {name: ""}]}).messages[1] == ANSWER
+
+
 def test_tool_calls_have_their_arguments_as_values_in_every_format():
     openai = {
         "messages": [
@@ -119,6 +155,17 @@ DEEP = json.loads("[" * 900 + "]" * 900)
         ({"instruction": "a", "output": None}, "output must be text, not null"),
         ({"instruction": 1, "output": "a"}, "instruction must be text, not 1"),
         ({"prompt": "a", "completion": 1}, "completion must be text, not 1"),
+        ({"instruction": "a", "output": "b", "history": [["c"]]}, "history must be a list of pairs"),
+        (
+            {"instruction": "a", "output": "b", "history": [["c", None]]},
+            "history, pair 1: answer must be text, not null",
+        ),
+        (
+            {"messages": [U, A | {"function_call": {"name": "f"}}]},
+            "message 2: function_call is not read; write it as tool",
+        ),
+        ({"messages": [U, A], "functions": [{"name": "f"}]}, "functions is not read; write it as tools"),
+        ({"messages": [U, A | {"thinking": 3}]}, "message 2: thinking must be text, not 3"),
         ({"input": [U], "output": U}, "output: its role must be assistant, not user"),
         ({"input": U, "output": A}, "input must be a list of messages"),
     ],

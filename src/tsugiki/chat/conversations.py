@@ -6,10 +6,13 @@ wrong is a DataError in one line that names the key or the message (counted from
 | format | shape |
 |---|---|
 | messages | OpenAI: `{"messages": [{"role", "content", "tool_calls"?, "weight"?}], "tools"?}` |
-| sharegpt | `{"conversations": [{"from": "human", "value": "..."}], "system"?, "tools"?}` |
-| alpaca | `{"instruction", "input"?, "output", "system"?}`; a blank line joins instruction and input |
+| sharegpt | `{"conversations": [{"from": "human", "value": "..."}], "tools"?}` |
+| alpaca | `{"instruction", "input"?, "output", "history"?: [[question, answer]]}`; a blank line before the input |
 | prompt-completion | `{"prompt", "completion"}`: texts, or lists of messages |
 | llm-recipes | `{"input": [messages], "output": message}` |
+
+In all of them a system prompt may stand beside the turns, under `system`. What older data sets say in keys that are not
+read (OpenAI's `function_call` and `functions`) is refused: left out, the answer would be to something else.
 """
 
 from __future__ import annotations
@@ -33,6 +36,10 @@ _ROLES = {
 """Roles of this library by the names that data sets use."""
 MOST_WEIGHT = 1e6
 """Of a message, and its inverse the least: weights are fp32, in which others would become infinite, or none."""
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Names of an assistant's reasoning, in data sets as in templates."""
+_INSTEAD = {"function_call": "tool_calls", "functions": "tools"}
+"""Keys of OpenAI's older form, and those that took their place."""
 MOST_NESTED = 64
 """Levels of what stands beside texts: a tool's schema has about ten."""
 
@@ -48,6 +55,7 @@ class Message:
     name: str | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    """Templates are given it by every name that one of them asks for."""
     weight: float | None = None
     """What each trained token of the message counts in the loss; where it is given, it decides whether the message is
     trained at all."""
@@ -58,9 +66,11 @@ class Message:
         values: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.tool_calls:
             values["tool_calls"] = list(self.tool_calls)
-        for key in ("name", "tool_call_id", "reasoning_content"):
+        for key in ("name", "tool_call_id"):
             if getattr(self, key) is not None:
                 values[key] = getattr(self, key)
+        if self.reasoning_content is not None:
+            values |= dict.fromkeys(_REASONING, self.reasoning_content)
         return values
 
 
@@ -103,7 +113,9 @@ def read_conversation(record: Any) -> Conversation:
     Raises DataError, in one line without file or line number, where a value has the wrong type or is null, the roles
     are out of order, or no turn is the assistant's.
     """
-    conversation = _READERS[detect_format(record)](record)
+    reader = _READERS[detect_format(record)]
+    _require_read(record, "")
+    conversation = reader(record)
     _check_order(conversation.messages)
     _check_characters(conversation)
     return conversation
@@ -153,7 +165,7 @@ def _check_order(messages: Sequence[Message]) -> None:
 
 def _messages(record: Mapping[str, Any]) -> Conversation:
     messages = _message_list(record["messages"], "messages") if "messages" in record else _missing("messages")
-    return Conversation(messages, _tools(record), _template_kwargs(record))
+    return Conversation(_with_system(record, messages), _tools(record), _template_kwargs(record))
 
 
 def _sharegpt(record: Mapping[str, Any]) -> Conversation:
@@ -162,14 +174,14 @@ def _sharegpt(record: Mapping[str, Any]) -> Conversation:
         messages = _message_list(turns, "conversations")  # OpenAI's messages under the other name
     else:
         messages = _message_list(turns, "conversations", _sharegpt_message)
-    return Conversation((*_system(record), *messages), _tools(record), _template_kwargs(record))
+    return Conversation(_with_system(record, messages), _tools(record), _template_kwargs(record))
 
 
 def _alpaca(record: Mapping[str, Any]) -> Conversation:
     question = _text(record, "instruction")
     if record.get("input") not in (None, ""):
         question = f"{question}\n\n{_text(record, 'input')}"
-    prompt = (*_system(record), Message("user", question))
+    prompt = _with_system(record, (*_history(record), Message("user", question)))
     answer = Message("assistant", _text(record, "output"))
     return Conversation((*prompt, answer), _tools(record), _template_kwargs(record), completion_start=len(prompt))
 
@@ -182,12 +194,12 @@ def _prompt_completion(record: Mapping[str, Any]) -> Conversation:
             sides.append(_message_list(value, key))
         else:
             sides.append((Message(role, _text(record, key)),))  # type: ignore[arg-type]
-    prompt, completion = sides
+    prompt, completion = _with_system(record, sides[0]), sides[1]
     return Conversation((*prompt, *completion), _tools(record), _template_kwargs(record), completion_start=len(prompt))
 
 
 def _llm_recipes(record: Mapping[str, Any]) -> Conversation:
-    prompt = _message_list(record.get("input"), "input")
+    prompt = _with_system(record, _message_list(record.get("input"), "input"))
     answer = _message(record.get("output"), "output")
     if answer.role != "assistant":
         raise DataError(f"output: its role must be assistant, not {answer.role}")
@@ -220,9 +232,40 @@ def _text(values: Mapping[str, Any], key: str, where: str = "") -> str:
     return value
 
 
-def _system(record: Mapping[str, Any]) -> tuple[Message, ...]:
-    """The system prompt that stands beside the turns; an empty one is none, as where the column has no value."""
-    return (Message("system", _text(record, "system")),) if record.get("system") not in (None, "") else ()
+def _with_system(record: Mapping[str, Any], messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns behind the system prompt that stands beside them, unless they begin with the same. An empty one is
+    none, as where the column has no value."""
+    if record.get("system") in (None, ""):
+        return messages
+    system = Message("system", _text(record, "system"))
+    return messages if messages[:1] == (system,) else (system, *messages)
+
+
+def _history(record: Mapping[str, Any]) -> list[Message]:
+    """The rounds before the instruction, as LLaMA-Factory's Alpaca has them: pairs of a question and its answer."""
+    rounds = record.get("history")
+    if rounds in (None, ""):
+        return []
+    if not isinstance(rounds, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in rounds):
+        raise DataError(f"history must be a list of pairs of question and answer, not {describe(rounds)}")
+    messages: list[Message] = []
+    for number, pair in enumerate(rounds, 1):
+        sides, where = dict(zip(("question", "answer"), pair, strict=True)), f"history, pair {number}: "
+        messages.append(Message("user", _text(sides, "question", where)))
+        messages.append(Message("assistant", _text(sides, "answer", where)))
+    return messages
+
+
+def _require_read(values: Mapping[str, Any], where: str) -> None:
+    """Raise DataError where a record or message says something in a key that is not read."""
+    for key, instead in _INSTEAD.items():
+        if values.get(key) not in (None, "", [], {}):
+            raise DataError(f"{where}{key} is not read; write it as {instead}")
+
+
+def _reasoning(values: Mapping[str, Any], where: str) -> str | None:
+    """An assistant's reasoning, by any of its names; an empty one is none."""
+    return next((_text(values, key, where) for key in _REASONING if values.get(key) not in (None, "")), None)
 
 
 def _message_list(values: Any, key: str, read: Callable[[Any, str], Message] | None = None) -> tuple[Message, ...]:
@@ -243,15 +286,15 @@ def _message(values: Any, place: str) -> Message:
         raise DataError(f"{place} must be an object with role and content, not {describe(values)}")
     where = f"{place}: "
     role = _role(values, "role", where)
+    _require_read(values, where)
     calls = _tool_calls(values, where)
     if calls and role != "assistant":
         raise DataError(f"{where}only an assistant can have tool_calls, not the role {role}")
-    name, call_id, reasoning = (
-        _text(values, key, where) if values.get(key) is not None else None
-        for key in ("name", "tool_call_id", "reasoning_content")
+    name, call_id = (
+        _text(values, key, where) if values.get(key) is not None else None for key in ("name", "tool_call_id")
     )
     content = "" if calls and values.get("content") is None else _content(values, where)
-    return Message(role, content, calls, name, call_id, reasoning, _weight(values, where))
+    return Message(role, content, calls, name, call_id, _reasoning(values, where), _weight(values, where))
 
 
 def _sharegpt_message(values: Any, place: str) -> Message:

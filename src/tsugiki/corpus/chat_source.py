@@ -13,8 +13,9 @@ from tsugiki.errors import ModelError
 from tsugiki.model_folder import own_files
 from tsugiki.recipe import Recipe
 
-CHAT_RULE_VERSION = 1
-"""Of how a conversation becomes samples: masks, division, the held-out draw. Part of a chat source's fingerprint."""
+CHAT_RULE_VERSION = 2
+"""Of how a record becomes samples: what is read of it, masks, division, the held-out draw. Part of a chat source's
+fingerprint."""
 
 
 def chat_tokenizer(folder: Path) -> ChatTokenizer:

@@ -14,8 +14,8 @@ from tsugiki.corpus.records import BOM, BadRecord, Document, Reading, decoded, t
 from tsugiki.errors import DataError
 
 COLUMNS = (
-    "messages", "conversations", "instruction", "input", "output", "system", "prompt", "completion", "tools",
-    "template_kwargs", "chat_template_kwargs",
+    "messages", "conversations", "instruction", "input", "output", "history", "system", "prompt", "completion", "tools",
+    "functions", "template_kwargs", "chat_template_kwargs",
 )  # fmt: skip
 """All that the layouts of conversations read; other columns of a Parquet file are not looked at."""
 
