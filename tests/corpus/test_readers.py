@@ -46,6 +46,7 @@ GOOD = b'{"text": "good"}\n'
         (b'{"text": "a", "meta": {"x": 1, "x": 2}}', "duplicate key", "'x' stands twice"),
         (b'{"content": "a", "url": "b"}', "missing key", "no key 'text'; it has 'content', 'url'"),
         (b"{}", "missing key", "it has none"),
+        (b'{"messages": []}', "missing key", "it has 'messages' (conversations are read with format: chat)"),
         (b'["a", "b"]', "malformed", "a JSON array; write one object a line"),
         (b'"a"', "malformed", "a str, not an object"),
         (b'{"text": null}', "wrong type", "'text' is NoneType, not text"),

@@ -5,9 +5,10 @@ stands in `records`. How to add one: docs/extending.md.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from tsugiki.chat.conversations import detect_format
 from tsugiki.corpus.compression import FileDigest, Openable, compression_of, read_chunks
 from tsugiki.corpus.parquet import PARQUET_ROWS, digest_parquet, open_parquet
 from tsugiki.corpus.record_readers import read_json_records, read_parquet_records
@@ -54,8 +55,17 @@ def parse_object(text: str, number: int) -> dict[str, Any] | BadRecord:
 def _document(record: dict[str, Any], text_key: str, number: int) -> Document | BadRecord:
     if text_key not in record:
         has = ", ".join(map(repr, list(record)[:8])) or "none"
-        return BadRecord("missing key", number, f"no key {text_key!r}; it has {has[:200]}")
+        return BadRecord("missing key", number, f"no key {text_key!r}; it has {has[:200]}{_perhaps_chat(record)}")
     return checked_text(record[text_key], number, text_key)
+
+
+def _perhaps_chat(keys: Iterable[str]) -> str:
+    """A hint where keys without a text are those of a conversation."""
+    try:
+        detect_format(dict.fromkeys(keys))
+    except DataError:
+        return ""
+    return " (conversations are read with format: chat)"
 
 
 class _DuplicateKeyError(ValueError):
@@ -116,6 +126,7 @@ def _text_column(schema: Any, text_key: str, path: Openable) -> Any:
         has = "no column" if not found else f"{len(found)} columns"
         raise DataError(
             f"{path}: {has} {text_key!r}; it has {', '.join(schema.names[:12])} (set the source's text_key)"
+            f"{_perhaps_chat(schema.names)}"
         )
     kind = schema.field(found[0]).type
     value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
