@@ -30,9 +30,6 @@ MESHES = {
 }  # fmt: skip
 
 
-PACKED = ["mistral", "llama", "qwen3", "gemma3", "mixtral"]
-
-
 def naive_conversations(model: Any, worker: ModuleType) -> tuple[float, dict[str, torch.Tensor]]:
     """The same of conversations, each alone and whole, token by token (the router's loss aside: it is a mean over a
     micro-batch)."""
@@ -79,7 +76,7 @@ def two_processes(
     mixed = {"precision": "fp32-master", "micro_batch": 2}
     steps += [
         {"name": f"{name}-packed", "folder": str(tiny_model_folder(name)), "shard": "full", "packed": True, "router": 0}
-        for name in PACKED
+        for name in NAMES
     ]
     steps.append({"name": "mixed", "folder": str(tiny_model_folder("mistral")), "shard": "full", **mixed})
     jobs = {"steps": steps, "scored": "mistral", "drawn": tiny_config("mistral"), "broken": str(broken_folder)}
@@ -134,7 +131,7 @@ def test_step_on_two_processes_with_uneven_targets_equals_plain_hugging_face(
     assert facts["norm"] == pytest.approx(float(norm), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_step_of_packs_equals_that_of_its_conversations_one_by_one(
     name: str, worker: ModuleType, load: Callable[..., Any], load_plain: Callable[..., Any],
     tiny_model_folder: Callable[..., Path], two_processes: Path,
