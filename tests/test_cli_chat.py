@@ -3,14 +3,12 @@
 import io
 import os
 import select
-import shutil
 import subprocess
 import sys
 import time
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from chat_models import chat_folder
 
 from tsugiki import cli
@@ -78,26 +76,16 @@ def test_input_that_is_not_utf8_and_a_conversation_that_is_full_end_it_with_one_
     assert "tokens, and the model has 128 positions" in err
 
 
-def test_a_run_is_asked_with_the_arguments_of_its_template(monkeypatch, capsys, tmp_path, folder):
-    import tsugiki.model.talk
-
-    told = []
-    monkeypatch.setattr(tsugiki.model.talk, "Talk", lambda folder, **settings: told.append(settings) or Echo(folder))
-    (tmp_path / "run/checkpoints").mkdir(parents=True)
-    shutil.copytree(folder, tmp_path / "run/export")
-    chat = {"template": "qwen", "template_kwargs": {"enable_thinking": False}}
-    (tmp_path / "run/recipe.yaml").write_text(yaml.safe_dump({
-        "run_dir": str(tmp_path / "run"), "model": {"name_or_path": str(folder)},
-        "data": {"sequence_length": 8, "chat": chat, "sources": {"a": {"path": "a.jsonl", "format": "chat", "weight": 1}}},
-        "training": {
-            "max_steps": 1, "global_batch_size": 1, "micro_batch_size": 1, "save_steps": 1, "learning_rate": 1e-3,
-        },
-    }))  # fmt: skip
-    for place, *given in (["run/export"], ["run/export", "--template-kwargs", '{"a": 1}'], [folder]):
-        assert piped(monkeypatch, capsys, tmp_path / place, b"a\n", *given)[0] == 0
-    assert [settings["template_kwargs"] for settings in told] == [{"enable_thinking": False}, {"a": 1}, {}]
-    code, _, err = piped(monkeypatch, capsys, folder, b"a\n", "--template-kwargs", "[1]")
-    assert (code, err) == (2, 'error: --template-kwargs [1]: give a JSON object, e.g. {"enable_thinking": false}\n')
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--template-kwargs", "[1]", 'give a JSON object, e.g. {"enable_thinking": false}'),
+        ("--tools", "{}", """give a JSON list of functions' schemas, as in a file of them: --tools "$(cat tools.json)"; or [] for none"""),
+    ],
+)  # fmt: skip
+def test_what_the_template_cannot_be_given_is_one_message(monkeypatch, capsys, folder, option, value, said):
+    code, _, err = piped(monkeypatch, capsys, folder, b"a\n", option, value)
+    assert (code, err) == (2, f"error: {option} {value}: {said}\n")
 
 
 @pytest.mark.parametrize(("place", "said"), [("nowhere", "nowhere"), ("bare", "is no model folder")])

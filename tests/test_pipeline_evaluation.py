@@ -12,6 +12,7 @@ from evaluation_models import join_folders
 from rich.console import Console
 from tiny_project import PreparedTiny, prepare_tiny
 
+from tsugiki.chat.given import Given, given_in
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.evaluation import backends, quick
 from tsugiki.evaluation.conversations import Budget
@@ -182,8 +183,8 @@ def test_a_recipe_of_conversations_and_text_scores_its_text_and_asks_a_base_thro
     assert before["digest"] == after["digest"]  # the export has what the base was asked through
     assert before["chat_template"]["kwargs"] == {"a": 1}
     for place in ("run", "run/export"):  # named on the command line it is asked as its recipe says
-        assert find_model(str(tmp_path / place)).template_kwargs == {"a": 1}
-    assert find_model(str(base)).template_kwargs == {}
+        assert given_in(find_model(str(tmp_path / place)).files) == Given((), {"a": 1})
+    assert given_in(find_model(str(base)).files) == Given()
     assert "English: instructions" in table
     assert "- base" in table.replace("−", "-")
     known = {one.task for one in known_tasks(recipe, "quick")}

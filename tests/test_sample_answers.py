@@ -150,9 +150,18 @@ def test_both_models_say_the_likeliest_tokens_up_to_an_end(folders, tmp_path, mo
 def test_the_end_token_of_the_template_ends_an_answer(folders, talks, monkeypatch):
     recipe, tokenizer, sources = talks
     ends = []
-    monkeypatch.setattr(
-        "tsugiki.model.generate.generate", lambda _model, _prompt, *, stop_ids, **_: ends.append(stop_ids) or []
-    )
+
+    class Silent:
+        """Ends every answer before its first token."""
+
+        def __init__(self, model, *, batch_tokens, stop_ids):
+            ends.append(stop_ids)
+
+        def generate(self, prompts, done):
+            for number, _ in enumerate(prompts):
+                done(number, [])
+
+    monkeypatch.setattr("tsugiki.model.answers.CachedModel", Silent)
     found = answers(recipe, COMMITS, folders["llama3"], folders["llama3"], asked(recipe, tokenizer, sources, 1))
     assert found[0]["after"] == found[0]["before"] == {"text": "", "stopped": True}
     assert all(tokenizer.engine.token_id("<|eot_id|>") in stops for stops in ends)

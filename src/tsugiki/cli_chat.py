@@ -35,11 +35,17 @@ def chat(
         str | None,
         typer.Option(help="A chat template by name, e.g. chatml. Default: the tokenizer's own.", show_default=False),
     ] = None,
+    tools: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON", help="A list of functions' schemas to offer; [] for none. Default: as it was trained."
+        ),
+    ] = None,
     template_kwargs: Annotated[
         str | None,
         typer.Option(
             metavar="JSON",
-            help='Arguments of the template: {"enable_thinking": false}. Default: those of the run.',
+            help='Arguments of the template: {"enable_thinking": false}. Default: as it was trained.',
         ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens that an answer may have.")] = 1024,
@@ -52,15 +58,17 @@ def chat(
     /reset forgets what was said, /system TEXT gives another system prompt, /exit or Ctrl-D leaves, Ctrl-C stops an
     answer. What is piped in is asked line by line.
     """
+    from tsugiki.chat.given import tools_of
     from tsugiki.evaluation.models import find_model
     from tsugiki.model.talk import Talk
 
+    offered = None if tools is None else tools_of(tools, "--tools")
+    kwargs = None if template_kwargs is None else json_object(template_kwargs, "--template-kwargs")
     found = find_model(model)
-    kwargs = found.template_kwargs if template_kwargs is None else json_object(template_kwargs, "--template-kwargs")
     with tempfile.TemporaryDirectory() as scratch, found.weights(Path(scratch)) as folder:
         talk = Talk(
-            folder, template=template, template_kwargs=kwargs, max_new_tokens=max_new_tokens, temperature=temperature,
-            top_p=top_p, seed=seed,
+            folder, template=template, tools=offered, template_kwargs=kwargs, max_new_tokens=max_new_tokens,
+            temperature=temperature, top_p=top_p, seed=seed,
         )  # fmt: skip
     talk.set_system(system)
     if sys.stdin.isatty():

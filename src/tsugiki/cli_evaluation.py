@@ -84,9 +84,13 @@ def evaluate(
     template: Annotated[
         str | None, typer.Option(help="A chat template by name, for all models. Default: each tokenizer's own.")
     ] = None,
+    tools: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="A list of functions' schemas to offer. Default: as each was trained."),
+    ] = None,
     template_kwargs: Annotated[
         str | None,
-        typer.Option(metavar="JSON", help='Of the template: {"enable_thinking": false}. Default: of a run.'),
+        typer.Option(metavar="JSON", help='Of the template: {"enable_thinking": false}. Default: as each was trained.'),
     ] = None,
 ) -> None:
     """Evaluate models; goes on where it was stopped, answer by answer."""
@@ -108,7 +112,7 @@ def evaluate(
         batch_tokens=batch_tokens, dtype=dtype, backend=backend, task_dir=task_dir, allow_task_code=allow_task_code,
         allow_code_execution=allow_code_execution, chat_template=chat_template,
         fewshot_as_multiturn=fewshot_as_multiturn, template=template,
-        template_kwargs=_kwargs(template_kwargs),
+        tools=_tools(tools), template_kwargs=_kwargs(template_kwargs),
     )  # fmt: skip
     with EvaluationProgress(console) as progress:
         results = evaluate_and_show(
@@ -164,6 +168,9 @@ def judge(
     dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32.")] = None,
     backend: Annotated[str, typer.Option(help="hf (transformers) or vllm (where it is installed).")] = "hf",
     template: Annotated[str | None, typer.Option(help="A chat template by name, for both models.")] = None,
+    tools: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Functions to offer. Default: as each model was trained.")
+    ] = None,
     template_kwargs: Annotated[str | None, typer.Option(metavar="JSON", help="Arguments of the chat template.")] = None,
 ) -> None:
     """Let a third model compare two models' answers, in both orders. A key is read from TSUGIKI_JUDGE_KEY alone."""
@@ -180,7 +187,7 @@ def judge(
     endpoint = Endpoint(judge_url, judge_model, options, timeout, key_from_environment())
     settings = Settings(
         batch_tokens=batch_tokens, dtype=dtype, backend=backend, template=template,
-        template_kwargs=_kwargs(template_kwargs),
+        tools=_tools(tools), template_kwargs=_kwargs(template_kwargs),
     )  # fmt: skip
     asked_for = [prompts_of_file(prompts, limit)] if prompts else prompts_of_tasks(names, data, limit)
     with EvaluationProgress(console) as progress:
@@ -227,6 +234,12 @@ def _refuse_options(context: typer.Context, arguments: list[str]) -> None:
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _tools(text: str | None) -> tuple[dict[str, Any], ...] | None:
+    from tsugiki.chat.given import tools_of
+
+    return None if text is None else tools_of(text, "--tools")
 
 
 def _kwargs(text: str | None) -> dict[str, Any] | None:

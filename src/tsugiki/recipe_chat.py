@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from tsugiki.chat.conversations import Role, is_tool
+from tsugiki.chat.given import Given
 from tsugiki.chat.templates import NAMED
 from tsugiki.recipe_values import OneOf, Section
 from tsugiki.shapes import describe
@@ -47,6 +48,9 @@ def _tool(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+Tool = Annotated[dict[str, Any], AfterValidator(_tool)]
+
+
 class ChatSection(Section):
     """How conversations are written, for all sources of format chat."""
 
@@ -60,8 +64,10 @@ class ChatSection(Section):
         description="What the template is given beside the messages, e.g. enable_thinking: false, or today: 2026-01-31"
         " for one that writes the date. A record's own template_kwargs go before these.",
     )
-    tools: list[Annotated[dict[str, Any], AfterValidator(_tool)]] = Field(
-        default=[], description="JSON schemas of functions that the assistant may call, for records that name none."
+    tools: list[Tool] = Field(
+        default=[],
+        description="JSON schemas of functions that the assistant may call, for records that name none. The exported"
+        " model says so, and is asked with them.",
     )
     append_eos: bool = Field(
         default=False,
@@ -78,3 +84,8 @@ class ChatSection(Section):
         description="Where a template writes earlier turns otherwise once a later one is asked. each: a sample for"
         " every such turn, as the model is given it. last: the last one alone. refuse: no such conversation.",
     )
+
+    @property
+    def given(self) -> Given:
+        """What the template is given beside conversations that bring nothing of their own."""
+        return Given(tuple(self.tools), self.template_kwargs)

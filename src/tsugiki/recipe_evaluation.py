@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tsugiki.chat.templates import NAMED
+from tsugiki.recipe_chat import Tool
 from tsugiki.recipe_values import FREE, Count, CountOrZero, FilePath, OneOf, Section, Text
 
 DATA_DIR = "evaluation-data"
@@ -95,9 +96,15 @@ class EvaluationSection(Section):
         " without one, that of data.chat.",
         json_schema_extra=FREE,
     )
+    tools: list[Tool] | None = Field(
+        default=None,
+        description="JSON schemas of functions that are offered through the chat template; [] for none. Default: those"
+        " of data.chat; without conversations in the recipe, those that each model was trained with.",
+        json_schema_extra=FREE,
+    )
     template_kwargs: dict[str, Any] | None = Field(
         default=None,
-        description="Arguments of the chat template, such as {enable_thinking: false}. Default: those of data.chat.",
+        description="Arguments of the chat template, such as {enable_thinking: false}. Default: as for tools.",
         json_schema_extra=FREE,
     )
     data_dir: FilePath | None = Field(

@@ -145,4 +145,4 @@ def _trained_chat(recipe: Recipe, inputs: Inputs, files: Mapping[str, bytes]) ->
     encoder = conversation_encoder(recipe, source, inputs.tokenizer.folder)
     if inputs.folder is None:
         files = {**files, "config.json": as_json(recipe.model.architecture)}
-    return trained_chat(files, encoder.tokenizer, encoder.renderer.template, encoder.end)
+    return trained_chat(files, encoder.form)

@@ -7,7 +7,7 @@ tokens up to an end token, so that asking again gives the same.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Question:
     source: str
     language: str | None
     conversation: Conversation
-    """Its messages are those before the answer; its tools those of the recipe where it has none."""
+    """Its messages are those before the answer."""
     ids: list[int]
     """As training has them."""
     reference: str
@@ -72,15 +72,13 @@ def find_questions(
 def _question(
     encoder: ConversationEncoder, source: PreparedSource, conversation: Conversation, sample: Sample
 ) -> Question | None:
-    tools = conversation.tools or encoder.settings.tools
     for number, message in enumerate(sample.messages):
         if message.role != "assistant" or not message.weight:
             continue
-        before = Conversation(sample.messages[:number], tools, conversation.template_kwargs)
+        before = replace(conversation, messages=sample.messages[:number])
         ids = _prompt(encoder, before)
         if sample.ids[: len(ids)].tolist() == ids and sample.weights[len(ids)] > 0:
-            whole = Conversation(sample.messages, tools, conversation.template_kwargs)
-            text, start, end = encoder.target(whole, number)
+            text, start, end = encoder.target(replace(conversation, messages=sample.messages), number)
             reference = text[start:end].removesuffix(encoder.end.piece).strip()
             return Question(source.name, source.language, before, ids, reference)
     return None
@@ -110,18 +108,12 @@ def _prompt(encoder: ConversationEncoder, before: Conversation) -> list[int]:
 
 def _answered(folder: Path, encoder: ConversationEncoder, prompts: Sequence[list[int]]) -> list[dict[str, Any]]:
     """What a model says behind each of `prompts`."""
-    from tsugiki.model.cached.call import most_positions
-    from tsugiki.model.generate import generate, open_model, stop_ids
+    from tsugiki.model.answers import likeliest_answers
 
-    model, found = open_model(folder), []
-    stops = stop_ids(model, encoder.tokenizer.eos_id, encoder.end.id)
-    positions = most_positions(model)
-    for prompt in prompts:
-        room = BUDGET if positions is None else min(BUDGET, max(positions - len(prompt), 0))
-        new = generate(model, prompt, max_new_tokens=room, stop_ids=stops)
-        text = encoder.tokenizer.decode(new, skip_special=True).rstrip("\ufffd")  # a last character that was cut
-        found.append({"text": text.strip(), "stopped": len(new) < room})
-    return found
+    return [
+        {"text": one.text.rstrip("\ufffd").strip(), "stopped": one.ended}  # a last character may have been cut
+        for one in likeliest_answers(folder, encoder.form, prompts, BUDGET)
+    ]
 
 
 def _said(message: Message) -> str:

@@ -5,6 +5,7 @@ from chat_tokenizers import family, trl_template
 
 from tsugiki.chat.conversations import read_conversation
 from tsugiki.chat.generation_blocks import has_blocks, require_same_blocks
+from tsugiki.chat.given import Given
 from tsugiki.chat.masks import ConversationEncoder, MaskSettings
 from tsugiki.chat.templates import ChatTemplate
 from tsugiki.chat.tokenizer import ChatTokenizer
@@ -22,7 +23,7 @@ BLOCKS = (
 
 def encoder_of(name, source, tools=(), **kwargs):
     tokenizer = ChatTokenizer.from_transformers(family(name))
-    settings = MaskSettings(template_kwargs=kwargs, tools=tools)
+    settings = MaskSettings(given=Given(tools, kwargs))
     return ConversationEncoder(tokenizer, ChatTemplate("test", source), settings)
 
 

@@ -54,7 +54,7 @@ def test_llama_2_is_written_as_swallow_ms_instruct_was_given_it():
 
 def test_a_named_template_is_refused_where_its_markers_are_no_single_tokens():
     tokenizer = ChatTokenizer.from_transformers(family("gpt2"))
-    assert missing_markers(tokenizer, NAMED["chatml"]) == ["<|im_start|>", "<|im_end|>"]
+    assert missing_markers(NAMED["chatml"], tokenizer) == ["<|im_start|>", "<|im_end|>"]
     with pytest.raises(ModelError, match=r"chatml needs tokens .* <\|im_start\|>, <\|im_end\|>"):
         choose_template(tokenizer, "chatml")
     with pytest.raises(ModelError, match="names none"):

@@ -14,10 +14,11 @@ import pytest
 import xxhash
 import zstandard
 from bad_inputs import damaged_tree
-from chat_tokenizers import family
+from chat_tokenizers import family, mistral
 
 from tsugiki.corpus import prepare_chat
 from tsugiki.corpus.chat_source import conversation_encoder
+from tsugiki.corpus.control_tokens import control_tokens
 from tsugiki.corpus.conversation_work import ConversationWork
 from tsugiki.corpus.fingerprint import fingerprint
 from tsugiki.corpus.prepare import prepare
@@ -271,9 +272,24 @@ def test_text_files_and_tables_without_conversations_are_refused(tmp_path, chat_
         opened(chat_recipe(tmp_path / "b.parquet"))
 
 
+def test_what_stands_for_unknown_text_is_text_in_sizes_as_it_is_in_scores(tmp_path, make_recipe, folders):
+    """Bits per byte divide what `control_tokens` leaves to score by the sizes that are counted here."""
+    tokenizer = mistral("v3")
+    tokenizer.save_pretrained(tmp_path / "v3")
+    recipe = make_recipe({"talk": {"path": "a.jsonl", "format": "chat"}}, chat={"template": "mistral-v3"})
+    opened = TextTokenizer.from_folder(tmp_path / "v3")
+    work = ConversationWork.of(recipe, "talk", opened)
+    assert work.control == {work.encoder.end.id, *control_tokens(opened).tolist()}
+    unknown, special = opened.added["<unk>"]
+    assert special
+    assert unknown not in work.control
+    assert {tokenizer.bos_token_id, tokenizer.convert_tokens_to_ids("[INST]")} <= work.control
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_records_are_taken_or_named_and_none_is_lost(seed, tmp_path, chat_recipe, folders):
-    work = ConversationWork("talk", conversation_encoder(chat_recipe(tmp_path / "x.jsonl"), "talk", folders["qwen"]))
+    recipe = chat_recipe(tmp_path / "x.jsonl")
+    work = ConversationWork.of(recipe, "talk", TextTokenizer.from_folder(folders["qwen"]))
     work.start()
     rng = Random(seed)
     call = {"type": "function", "function": {"name": "f", "arguments": {"a": [1, None]}}, "id": "x"}

@@ -66,7 +66,7 @@ def test_prompts_are_those_of_transformers_and_answers_a_naive_loops(
     folder, result = evaluate(talking, tmp_path / "out", ["instructions_en"], template=template)
     assert list(result.tasks) == NAMES
     tokenizer, naive = AutoTokenizer.from_pretrained(talking), Naive(talking)
-    source = Chat(talking, template, {}).renderer.template.source
+    source = Chat(talking, template).renderer.template.source
     for record in read_records(folder, "instructions_en"):
         messages = [{"role": "user", "content": record["prompt"]}]
         ids = tokenizer.apply_chat_template(messages, chat_template=source, add_generation_prompt=True)["input_ids"]
@@ -78,7 +78,7 @@ def test_prompts_are_those_of_transformers_and_answers_a_naive_loops(
         assert (record["ended"], record["answer"]) == ("characters", text[:30].strip())
     stated = result.header["tasks"]
     assert list(stated) == NAMES
-    assert all(one["chat_template"] == Chat(talking, template, {}).facts for one in stated.values())
+    assert all(one["chat_template"] == Chat(talking, template).facts for one in stated.values())
 
 
 def test_what_is_answered_is_not_asked_again_and_a_killed_evaluation_goes_on(
@@ -132,7 +132,7 @@ def test_a_model_without_a_template_is_told_the_remedy_and_asked_all_else(
     _, result = evaluate(language_model(), tmp_path, ["texts", "instructions_en"])
     missing = result.tasks["instructions_en"]
     assert isinstance(missing, MissingTask)
-    assert "no chat template; name one by --template (evaluation.template): chatml" in missing.reason
+    assert "no chat template; name one by --template (in a recipe evaluation.template): chatml" in missing.reason
     assert "text_our functions" in result.scored()
     _, result = evaluate(language_model(), tmp_path, ["instructions_en"], template="chatml")
     assert "<|im_start|>" in result.tasks["instructions_en"].reason  # type: ignore[union-attr]
@@ -172,7 +172,7 @@ class Written:
 
 def test_an_answer_ends_where_the_template_ends_a_turn(talking: Path, tmp_path: Path) -> None:
     """The engine knows no end token here, as with a base whose configuration has not heard of the template."""
-    chat, tokenizer = Chat(talking, None, {}), TextTokenizer.from_folder(talking)
+    chat, tokenizer = Chat(talking), TextTokenizer.from_folder(talking)
     assert chat.end.piece == "</s>"
     told = [*tokenizer.encode(" Yes."), chat.end.id, *tokenizer.encode("and on")]
     question = Question("a", (Message("user", "Really?"),))
@@ -194,8 +194,8 @@ def test_an_answer_ends_where_the_template_ends_a_turn(talking: Path, tmp_path: 
 def test_a_template_that_cannot_be_used_says_why(talking: Path) -> None:
     (talking / "chat_template.jinja").write_text("{{ raise_exception('never') }}", encoding="utf-8")
     with pytest.raises(NoChat, match="never"):
-        Chat(talking, None, {})
+        Chat(talking)
     (talking / "chat_template.jinja").write_text("{{ strftime_now('%d') }}" + OWN, encoding="utf-8")
     with pytest.raises(ModelError, match=r"template_kwargs: \{today: 2026-01-31\}"):
-        Chat(talking, None, {})
-    assert Chat(talking, None, {"today": "2026-01-31"}).digest != Chat(talking, None, {"today": "2026-02-01"}).digest
+        Chat(talking)
+    assert Chat(talking, kwargs={"today": "2026-01-31"}).digest != Chat(talking, kwargs={"today": "2026-02-01"}).digest

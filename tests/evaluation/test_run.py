@@ -371,7 +371,7 @@ def test_settings_have_the_keys_and_defaults_of_the_recipes_section():
     names = {field.name for field in fields(Settings)}
     assert keys.keys() - names == {"base", "steps", "published"}
     assert names - keys.keys() == {"dtype", "otherwise"}  # of the command line alone; of the section data.chat
-    assert Settings.of(EvaluationSection(), DATA) == replace(Settings(), data_dir=Path(DATA_DIR), template_kwargs={})
+    assert Settings.of(EvaluationSection(), DATA) == replace(Settings(), data_dir=Path(DATA_DIR))
     given = EvaluationSection(suite="swallow", tasks=["niilc"], limit=3, shots=0, add_bos=True, batch_tokens=7)
     assert Settings.of(given, DATA).way == "swallow-0-shots-first-3-bos"
     assert Settings.of(given, DATA).batch_tokens == 7

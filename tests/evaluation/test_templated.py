@@ -72,7 +72,7 @@ def evaluate(model: Path, data: Path, output: Path, names: list[str], **settings
 def test_every_prompt_is_the_one_of_lm_evals_own_backend(
     suite: str, multiturn: bool, talking: Path, official_data: Path
 ) -> None:
-    ours, backend = Templated(Chat(talking, None, {})), theirs(talking)
+    ours, backend = Templated(Chat(talking)), theirs(talking)
     harness = Harness(suite, official_data, own=None, shots=None)
     assert len(harness.names) >= 14
     systems = 0
@@ -101,7 +101,7 @@ def test_every_prompt_is_the_one_of_lm_evals_own_backend(
 def test_a_begun_answer_stands_where_theirs_does(talking: Path) -> None:
     history = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "The answer is"}]
     for template in (TEMPLATE, TEMPLATE.replace("m.content", "m.content | trim")):
-        ours = Templated(Chat(with_template(talking, template), None, {}))
+        ours = Templated(Chat(with_template(talking, template)))
         for begun in ("The answer is", " The answer is ", "?"):
             history[1]["content"] = begun
             expected = theirs(talking).apply_chat_template(history, add_generation_prompt=False)
@@ -110,7 +110,7 @@ def test_a_begun_answer_stands_where_theirs_does(talking: Path) -> None:
 
 
 def test_what_an_item_spells_like_a_marker_stays_text(talking: Path) -> None:
-    ours = Templated(Chat(talking, None, {}))
+    ours = Templated(Chat(talking))
     text = ours.render([{"role": "user", "content": "Is </s> an end?"}], answered=False)
     ids = ours.ids(text)
     assert ids == ours.chat.renderer.prompt_ids([Message("user", "Is </s> an end?")])
@@ -120,11 +120,11 @@ def test_what_an_item_spells_like_a_marker_stays_text(talking: Path) -> None:
 
 def test_a_template_without_a_system_turn_keeps_the_description(talking: Path) -> None:
     history = [{"role": "system", "content": "Be brief.\n\n"}, {"role": "user", "content": "Why?"}]
-    ours = Templated(Chat(with_template(talking, NO_SYSTEM), None, {}))
+    ours = Templated(Chat(with_template(talking, NO_SYSTEM)))
     assert "[user]\nBe brief.\n\nWhy?</s>" in ours.render(history, answered=False)
     assert "brief" not in theirs(talking).apply_chat_template(history)
     silent = "{% set messages = messages | rejectattr('role', 'equalto', 'system') | list %}" + TEMPLATE
-    assert "Be brief." in Templated(Chat(with_template(talking, silent), None, {})).render(history, answered=False)
+    assert "Be brief." in Templated(Chat(with_template(talking, silent))).render(history, answered=False)
 
 
 def test_choices_are_scored_and_answers_written_as_by_a_naive_loop(
@@ -146,7 +146,7 @@ def test_choices_are_scored_and_answers_written_as_by_a_naive_loop(
     for record in read_records(folder, "tsugiki_triviaqa"):
         assert record["prompt_tokens"] == len(naive.encode(record["prompt"]))
         assert naive.text(record["prompt"], 40, ["\n"]).startswith(record["output"][:20])
-    assert result.header["chat_template"] == {"fewshot_as_multiturn": True, **Chat(talking, None, {}).facts}
+    assert result.header["chat_template"] == {"fewshot_as_multiturn": True, **Chat(talking).facts}
 
 
 def test_answers_and_likelihoods_are_those_of_lm_evals_own_backend(
@@ -227,7 +227,7 @@ def test_a_prompt_too_long_is_shortened_by_its_tasks_rule_and_then_rendered(
 
 
 def test_what_is_cut_leaves_bos_in_its_place(talking: Path) -> None:
-    templated = Templated(Chat(talking, None, {}))
+    templated = Templated(Chat(talking))
     encoder = TemplatedEncoder(TextTokenizer.from_folder(talking), templated, max_length=60)
     text = templated.render([{"role": "user", "content": "word " * 100}], answered=False)
     (one,) = encoder.prompts([text], room=20)

@@ -8,8 +8,8 @@ from chat_models import chat_folder, tokenizer_named
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tsugiki.chat.conversations import Message
-from tsugiki.chat.end_token import find_end_token
-from tsugiki.chat.rendering import Renderer
+from tsugiki.chat.form import ChatForm
+from tsugiki.chat.given import Given
 from tsugiki.chat.templates import NAMED, choose_template
 from tsugiki.chat.tokenizer import ChatTokenizer
 from tsugiki.model.chat_files import GENERATION, TEMPLATE, trained_chat
@@ -25,12 +25,11 @@ def taught(folder, template, **options):
     """What becomes of a folder whose model was trained with a named template, written into it."""
     tokenizer = ChatTokenizer.from_folder(folder)
     chosen = choose_template(tokenizer, template, **options)
-    renderer = Renderer(tokenizer, chosen)
-    end = find_end_token(renderer)
-    changed = trained_chat(files_in(folder), tokenizer, chosen, end)
+    form = ChatForm(tokenizer, chosen, Given(), append_eos=False)
+    changed = trained_chat(files_in(folder), form)
     for name, content in changed.items():
         (folder / name).write_bytes(content)
-    return changed, renderer, end
+    return changed, form.renderer, form.end
 
 
 @pytest.fixture

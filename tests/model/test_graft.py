@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tsugiki.chat.given import GIVEN_FILE, Given, given_in
 from tsugiki.errors import ModelError, RecipeError, TsugikiError
 from tsugiki.model import graft_weights
 from tsugiki.model.graft import RECORD, graft_chat
@@ -385,12 +386,15 @@ def test_template_names_and_stops_are_those_of_chat_and_the_rest_is_ours(make_tr
     edit(chat / "tokenizer_config.json", lambda values: values.update(chat_template=PLAIN, eos_token="<unk>"))
     edit(chat / "generation_config.json", lambda values: values.update(eos_token_id=0, stop_strings=["END"], top_p=0.5))
     (ours / "chat_template.jinja").write_text("that of ours")
+    (ours / GIVEN_FILE).write_text('{"tools": [], "template_kwargs": {"of": "ours"}}')
+    (chat / GIVEN_FILE).write_text('{"tools": [], "template_kwargs": {"of": "chat"}}')
     (ours / "LICENSE").write_text("as you like")
     (ours / "tsugiki.json").write_text('{"checkpoint": "step_00000040"}')
     edit(ours / "generation_config.json", lambda values: values.update(_from_model_config=True, top_k=7))
     graft_chat(base, chat, ours, tmp_path / "out", silent)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert (tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token) == (PLAIN, "<unk>", "<s>")
+    assert given_in(tmp_path / "out") == Given((), {"of": "chat"})
     generation = json.loads((tmp_path / "out/generation_config.json").read_text())
     assert (generation["eos_token_id"], generation["stop_strings"], generation["top_k"]) == (0, ["END"], 7)
     assert not {"top_p", "_from_model_config"} & generation.keys()

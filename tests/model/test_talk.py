@@ -133,10 +133,10 @@ def test_a_folder_without_a_template_needs_a_name_and_the_date_is_todays(tmp_pat
     template = bare / "chat_template.jinja"
     source = template.read_text()
     template.unlink()
-    with pytest.raises(ModelError, match="has no chat template; name one of chatml, gemma"):
+    with pytest.raises(ModelError, match="has no chat template; name one by --template"):
         Talk(bare)
     named = Talk(bare, template="chatml").prompt_ids([Message("user", "a")])
     template.write_text("{{- '<|im_start|>' + strftime_now('%Y-%m-%d') + '\n' }}" + source)
     dated = Talk(bare).prompt_ids([Message("user", "a")])
-    assert talk_module.ChatTokenizer.from_folder(bare).decode(dated).startswith(f"<|im_start|>{date.today()}\n")
+    assert ChatTokenizer.from_folder(bare).decode(dated).startswith(f"<|im_start|>{date.today()}\n")
     assert dated[-len(named) :] == named

@@ -102,7 +102,14 @@ def test_a_run_of_conversations_says_that_it_was_taught_to_answer_and_how_to_ask
     assert "plain text" not in card
     assert metadata(card)["tags"] == ["tsugiki", "instruction-tuning"]
     compile(re.search(r"```python\n(.*?)```", card, re.S)[1], "card", "exec")
-    assert "apply_chat_template" in card
+    assert "apply_chat_template(\n    turns, add_generation_prompt" in card
+    chat = {"tools": [{"function": {"name": "find"}}], "template_kwargs": {"short": True, "today": "2026-01-31"}}
+    given = data.model_copy(update={"chat": data.chat.model_copy(update=chat)})
+    run.recipe = run.recipe.model_copy(update={"data": given})
+    code = re.search(r"```python\n(.*?)```", make_card(run), re.S)[1]
+    compile(code, "card", "exec")
+    assert "given = {'tools': [{'function': {'name': 'find'}}], 'short': True}  # as in training\n" in code
+    assert "apply_chat_template(\n    turns, **given, add" in code
 
 
 def test_each_row_has_its_metric_and_the_base_is_named(tmp_path):

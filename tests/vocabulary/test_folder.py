@@ -49,12 +49,13 @@ def test_the_class_is_the_one_that_honours_the_file_and_keys_of_others_are_gone(
 
 def test_templates_and_special_tokens_are_copied_and_files_of_the_old_vocabulary_are_not(base, tmp_path):
     (base / "chat_template.jinja").write_text("{{ messages }}\r\n", newline="")
+    (base / "tsugiki_chat.json").write_text('{"tools": [],"template_kwargs": {"a": 1}}')
     (base / "special_tokens_map.json").write_text('{"eos_token":  "' + ("</s>" if "model" in str(list(base.glob("*.model"))) else "<|endoftext|>") + '"}')  # fmt: skip
     for name in ("vocab.json", "merges.txt", "added_tokens.json"):
         (base / name).write_text("{}")
     extended(base, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    for name in ("chat_template.jinja", "special_tokens_map.json"):
+    for name in ("chat_template.jinja", "special_tokens_map.json", "tsugiki_chat.json"):
         assert (tmp_path / "out" / name).read_bytes() == (base / name).read_bytes()
     assert names.isdisjoint({"vocab.json", "merges.txt", "added_tokens.json"})
 

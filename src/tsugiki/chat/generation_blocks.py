@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 
 from tsugiki.chat.conversations import Conversation
 from tsugiki.chat.masks import ConversationEncoder
@@ -25,7 +24,6 @@ def has_blocks(source: str) -> bool:
 def require_same_blocks(encoder: ConversationEncoder, conversation: Conversation) -> None:
     """Raise ModelError where the template's `{% generation %}` blocks differ from the targets of a conversation by more
     than white space and control tokens behind the end token. Templates without blocks have no opinion."""
-    conversation = replace(conversation, tools=conversation.tools or encoder.settings.tools)
     for number, message in enumerate(conversation.messages):
         if message.role != "assistant":
             continue

@@ -19,9 +19,9 @@ So the ids before each trained turn are always those of its prompt encoded alone
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import xxhash
@@ -31,8 +31,8 @@ from tsugiki.chat.appearance import require_answer, require_messages
 from tsugiki.chat.control_strings import Rendering
 from tsugiki.chat.conversations import Conversation, Message, Role
 from tsugiki.chat.counts import Counts
-from tsugiki.chat.end_token import EndToken, find_end_token
-from tsugiki.chat.rendering import Renderer
+from tsugiki.chat.form import ChatForm
+from tsugiki.chat.given import Given
 from tsugiki.chat.splitting import exchanges
 from tsugiki.chat.templates import ChatTemplate
 from tsugiki.chat.tokenizer import ChatTokenizer
@@ -54,9 +54,8 @@ class MaskSettings:
     """The longest sample. A longer conversation is divided before a user's turn, the system prompt repeated."""
     append_eos: bool = False
     """Where the template writes no token for the end of a turn, put the tokenizer's EOS there."""
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    tools: tuple[dict[str, Any], ...] = ()
-    """What templates are given for conversations that say nothing themselves."""
+    given: Given = field(default_factory=Given)
+    """What the template is given beside conversations that bring nothing themselves."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,8 @@ class ConversationEncoder:
     def __init__(self, tokenizer: ChatTokenizer, template: ChatTemplate, settings: MaskSettings | None = None):
         """Raises ModelError where the template has no end token, or writes BOS twice."""
         self.settings = settings or MaskSettings()
-        self.tokenizer = tokenizer
-        self.renderer = Renderer(tokenizer, template, self.settings.template_kwargs)
-        self.end: EndToken = find_end_token(self.renderer, self.settings.append_eos)
-        if self.end.piece not in tokenizer.specials:
-            self.renderer.also_in_answers = (self.end.piece,)
+        self.form = ChatForm(tokenizer, template, self.settings.given, append_eos=self.settings.append_eos)
+        self.tokenizer, self.renderer, self.end = tokenizer, self.form.renderer, self.form.end
         probe = self.renderer.prompt_ids([Message("user", "a")])
         if len(probe) > 1 and probe[0] == probe[1] == tokenizer.bos_id:
             raise ModelError(f"{tokenizer.where}: the chat template ({template.name}) writes BOS twice")
@@ -227,7 +223,7 @@ class ConversationEncoder:
             if not message.weight and (message.weight is None or self.settings.loss_on != "all"):
                 continue
             prompt = self._render(conversation, number, prompt=answers)
-            require_messages(messages[:number], conversation.tools or self.settings.tools, prompt)
+            require_messages(messages[:number], conversation.tools or self.renderer.given.tools, prompt)
             rendering = self._ended(conversation, number, prompt)
             prompt_ids = self.tokenizer.encode(prompt)
             ids = self.tokenizer.encode(rendering)
@@ -249,7 +245,7 @@ class ConversationEncoder:
         return self.renderer.render(
             conversation.messages[:count],
             generation_prompt=prompt,
-            tools=conversation.tools or self.settings.tools,
+            tools=conversation.tools,
             template_kwargs=conversation.template_kwargs,
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from tsugiki.chat.control_strings import Rendering, mark, unmark, unused_characters
 from tsugiki.chat.conversations import Conversation, Message
+from tsugiki.chat.given import Given
 from tsugiki.chat.templates import ChatTemplate
 from tsugiki.chat.tokenizer import ChatTokenizer
 from tsugiki.errors import DataError, RecipeError
@@ -24,15 +25,14 @@ _CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 
 class Renderer:
-    """Writes messages by one template for one tokenizer. `template_kwargs` are those of every conversation; `today`
-    among them is the date (2026-01-31) for templates that write the day's."""
+    """Writes messages by one template for one tokenizer. `given` is what conversations get that bring nothing of their
+    own; `today` among its arguments is the date (2026-01-31) for templates that write the day's."""
 
-    def __init__(
-        self, tokenizer: ChatTokenizer, template: ChatTemplate, template_kwargs: Mapping[str, Any] | None = None
-    ):
+    def __init__(self, tokenizer: ChatTokenizer, template: ChatTemplate, given: Given | None = None):
         self.tokenizer = tokenizer
         self.template = template
-        self.template_kwargs = dict(template_kwargs or {})
+        self.given = given or Given()
+        self.template_kwargs = dict(self.given.template_kwargs)
         self._source = with_fixed_date(template.source, self.template_kwargs.pop("today", None))
         self.written = tuple(
             piece
@@ -52,20 +52,22 @@ class Renderer:
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> Rendering:
         """The text of `messages`, with the prompt for an answer behind it where `generation_prompt` asks for one.
+        `tools` and `template_kwargs` are the conversation's own, if it has some.
 
         Raises DataError with the template's own words where it refuses them.
         """
         from transformers.utils.chat_template_utils import render_jinja_template
 
         turns = [message.as_dict() for message in messages]
+        offered = list(tools or self.given.tools)
         kwargs = {**self.template_kwargs, **(template_kwargs or {})}
         answers = (*self.tokenizer.specials, *self.also_in_answers)
         try:
-            marks = unused_characters([turns, list(tools), kwargs])
+            marks = unused_characters([turns, offered, kwargs])
             turns = [mark(turn, answers if turn["role"] == "assistant" else self.written, marks) for turn in turns]
             text = render_jinja_template(
                 conversations=[turns],
-                tools=mark(list(tools), self.written, marks) or None,
+                tools=mark(offered, self.written, marks) or None,
                 chat_template=self._source,
                 add_generation_prompt=generation_prompt,
                 **{**self.tokenizer.special_tokens, **mark(kwargs, self.written, marks)},
@@ -88,7 +90,7 @@ class Renderer:
         kwargs = {**self.template_kwargs, **conversation.template_kwargs}
         return render_jinja_template(
             conversations=[turns],
-            tools=list(conversation.tools) or None,
+            tools=list(conversation.tools or self.given.tools) or None,
             chat_template=self._source,
             return_assistant_tokens_mask=True,
             **{**self.tokenizer.special_tokens, **kwargs},

@@ -8,8 +8,9 @@ other tools write the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tsugiki.errors import ModelError, RecipeError
 
@@ -27,6 +28,15 @@ class ChatTemplate:
     """What must be single tokens, beside the tokenizer's own BOS and EOS."""
     needs: tuple[str, ...] = ()
     """Special tokens, by their names in the tokenizer's configuration, that the template writes."""
+
+
+class HasAddedTokens(Protocol):
+    """A tokenizer of either kind."""
+
+    @property
+    def added(self) -> Mapping[str, tuple[int, bool]]:
+        """Id of each token that stands beside its vocabulary, and whether it is flagged special."""
+        ...
 
 
 SPACE = "␣"
@@ -172,9 +182,9 @@ NAMED = {
 tokens."""
 
 
-def missing_markers(tokenizer: ChatTokenizer, template: ChatTemplate) -> list[str]:
-    """The markers of a template that are not single tokens of the tokenizer."""
-    return [marker for marker in template.markers if tokenizer.single(marker) is None]
+def missing_markers(template: ChatTemplate, tokenizer: HasAddedTokens) -> list[str]:
+    """The markers of a template that are not single tokens of the tokenizer, beside its vocabulary."""
+    return [marker for marker in template.markers if marker not in tokenizer.added]
 
 
 def choose_template(
@@ -209,7 +219,7 @@ def _named(tokenizer: ChatTokenizer, name: str) -> ChatTemplate:
     if name not in NAMED:
         raise RecipeError(f"there is no chat template {name!r}; there are {', '.join(sorted(NAMED))}")
     template = NAMED[name]
-    missing = missing_markers(tokenizer, template)
+    missing = missing_markers(template, tokenizer)
     if missing:
         raise ModelError(
             f"{tokenizer.where}: the chat template {name} needs tokens that this tokenizer does not have: "
@@ -227,8 +237,9 @@ def _named(tokenizer: ChatTokenizer, name: str) -> ChatTemplate:
 
 def _begins_with_bos(tokenizer: ChatTokenizer, template: ChatTemplate) -> bool:
     from tsugiki.chat.conversations import Message
+    from tsugiki.chat.given import Given
     from tsugiki.chat.rendering import Renderer
 
-    dated = {"today": "2026-01-31"}  # a template that writes a date begins alike on every day
+    dated = Given(template_kwargs={"today": "2026-01-31"})  # a template that writes a date begins alike on every day
     ids = Renderer(tokenizer, template, dated).prompt_ids([Message("user", "a")])
     return bool(ids) and ids[0] == tokenizer.bos_id

@@ -50,8 +50,7 @@ def conversation_encoder(recipe: Recipe, name: str, folder: Path) -> Conversatio
         rewritten_history=chat.rewritten_history,
         max_tokens=recipe.data.sequence_length,
         append_eos=chat.append_eos,
-        template_kwargs=chat.template_kwargs,
-        tools=tuple(chat.tools),
+        given=chat.given,
     )
     template = chat_template(recipe, tokenizer)
     try:
@@ -69,10 +68,10 @@ def chat_parts(recipe: Recipe, name: str, folder: Path) -> list[Any]:
     """What the fingerprint of a chat source holds beside that of a text source. The length of a window is not part of
     it: it matters where a conversation is longer, which the manifest says (`ChatManifest.holds_for`)."""
     encoder = conversation_encoder(recipe, name, folder)
-    settings, end = encoder.settings, encoder.end
+    settings, given, end = encoder.settings, encoder.settings.given, encoder.end
     return [
         "chat", CHAT_RULE_VERSION, PACK_VERSION, encoder.renderer.template.source, settings.loss_on,
-        settings.rewritten_history, _sorted(settings.template_kwargs), _sorted(settings.tools), end.piece, end.id,
+        settings.rewritten_history, _sorted(given.template_kwargs), _sorted(given.tools), end.piece, end.id,
         end.written, sorted(encoder.tokenizer.special_tokens.items()),
     ]  # fmt: skip
 

@@ -11,7 +11,6 @@ from tsugiki.chat.conversations import Conversation
 from tsugiki.chat.counts import Counts as ChatCounts
 from tsugiki.chat.masks import ConversationEncoder, Sample
 from tsugiki.chat.segments import Segment, segments
-from tsugiki.corpus.chat_source import conversation_encoder
 from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.conversation_store import ConversationStore, ConversationWriter
 from tsugiki.corpus.conversation_work import ConversationWork, read_record
@@ -42,7 +41,7 @@ def excerpt_store(
     """A store, with packs, of a source's first conversations. Where that is the whole source it is judged as preparing
     will. Raises DataError where it cannot be used."""
     name, length = documents.name, recipe.data.sequence_length
-    work = ConversationWork(name, conversation_encoder(recipe, name, tokenizer.folder))
+    work = ConversationWork.of(recipe, name, tokenizer)
     writer = ConversationWriter(prefix, tokenizer.vocabulary_size)
     work.start()
     counts, dropped, found = ChatCounts(), list[str](), list[np.ndarray]()
@@ -147,8 +146,7 @@ def _encoded_again(
 
 
 def _segments(encoder: ConversationEncoder, conversation: Conversation, sample: Sample) -> list[Segment] | None:
-    tools = conversation.tools or encoder.settings.tools
     try:
-        return segments(encoder.renderer, sample.messages, tools, conversation.template_kwargs)
+        return segments(encoder.renderer, sample.messages, conversation.tools, conversation.template_kwargs)
     except DataError:
         return None

@@ -11,13 +11,17 @@ from tsugiki.chat.conversations import Conversation, read_conversation
 from tsugiki.chat.counts import Counts
 from tsugiki.chat.generation_blocks import has_blocks, require_same_blocks
 from tsugiki.chat.masks import ConversationEncoder, Sample
+from tsugiki.corpus.chat_source import conversation_encoder
+from tsugiki.corpus.control_tokens import control_tokens
 from tsugiki.corpus.conversation_records import TokenisedConversation, as_records
 from tsugiki.corpus.held_out import held_out_draw
 from tsugiki.corpus.inputs import RecordItem
 from tsugiki.corpus.readers import parse_object
 from tsugiki.corpus.records import BadRecord
+from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.workers import odd_in
 from tsugiki.errors import DataError, ModelError
+from tsugiki.recipe import Recipe
 
 
 @dataclass
@@ -43,11 +47,17 @@ class ConversationWork:
 
     source: str
     encoder: ConversationEncoder
+    control: frozenset[int]
+    """Ids that are no text."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, name: str, tokenizer: TextTokenizer) -> "ConversationWork":
+        """Of source `name` of a recipe. Raises ModelError where template and tokenizer do not go together."""
+        encoder = conversation_encoder(recipe, name, tokenizer.folder)
+        return cls(name, encoder, frozenset({encoder.end.id, *control_tokens(tokenizer).tolist()}))
 
     def start(self) -> None:
-        """An encoder travels whole; what is derived from it is made here."""
-        specials = {self.encoder.tokenizer.single(piece) for piece in self.encoder.tokenizer.specials}
-        self.control = frozenset({self.encoder.end.id, *specials})
+        """An encoder travels whole."""
 
     def __call__(self, batch: list[RecordItem]) -> RenderedBatch:
         """Render a batch. Raises ModelError where the template's own generation blocks say otherwise than its masks."""

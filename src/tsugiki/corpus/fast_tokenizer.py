@@ -85,7 +85,7 @@ def open_fast(tokenizer: TextTokenizer) -> Encode:
 
 def _proof(tokenizer: TextTokenizer, sample: Sequence[str]) -> Iterator[str]:
     """The texts on which both must agree: odd ones, every added token as text, documents of the source."""
-    yield from (text for _, text in adversarial_strings(tokenizer.engine.added_pieces()))
+    yield from (text for _, text in adversarial_strings(tokenizer.added))
     left = PROOF_CHARACTERS
     for text in sample:
         yield text[:left]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
+from tsugiki.chat.given import GIVEN_FILE
 from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.fingerprint import InputRecord
 from tsugiki.corpus.readers import FORMATS, either, read_documents
@@ -24,6 +25,7 @@ TOKENIZER_PATTERNS = [
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template*",
+    GIVEN_FILE,
     "vocab.json",
     "merges.txt",
 ]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tsugiki.chat.counts import Counts as ChatCounts
 from tsugiki.corpus.buckets import Buckets
-from tsugiki.corpus.chat_source import conversation_encoder
 from tsugiki.corpus.conversation_figures import ChatManifest, length_figures
 from tsugiki.corpus.conversation_records import CONVERSATION_RECORD
 from tsugiki.corpus.conversation_store import ConversationStore, ConversationWriter
@@ -34,11 +33,12 @@ def write_conversations(
 
     Raises DataError for too many records that are no conversation, or too many exchanges that are too long.
     """
-    encoder, length = conversation_encoder(recipe, name, tokenizer.folder), recipe.data.sequence_length
+    rendering, length = ConversationWork.of(recipe, name, tokenizer), recipe.data.sequence_length
+    encoder = rendering.encoder
     buckets = Buckets.for_text(work, documents.expected_bytes, CONVERSATION_RECORD)
     counts, lengths, odd = ChatCounts(), Counter[int](), Counter[str]()
     dropped: list[str] = []
-    results = tokenise_batches(documents.batches(), ConversationWork(name, encoder), recipe.data.workers)
+    results = tokenise_batches(documents.batches(), rendering, recipe.data.workers)
     with closing(buckets), closing(results):  # an error here ends the processes too, which would wait for work
         for rendered in results:
             buckets.add(rendered.records, rendered.payload)

@@ -17,6 +17,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from tsugiki.chat.given import GIVEN_FILE
 from tsugiki.errors import ModelError, StorageError
 from tsugiki.files import explain_os_error
 from tsugiki.model_folder import own_files
@@ -24,7 +25,7 @@ from tsugiki.printable import one_line
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "chat_template.jinja", "vocab.json", "merges.txt",
+    "chat_template.jinja", "vocab.json", "merges.txt", GIVEN_FILE,
 )  # fmt: skip
 PROBE = "a"
 LARGEST_FILE = 1 << 28
@@ -58,7 +59,7 @@ class Engine(Protocol):
     def piece(self, token: int) -> str: ...
     def token_id(self, piece: str) -> int | None: ...
     def leading_specials(self) -> list[int]: ...
-    def added_pieces(self) -> list[str]: ...
+    def added_tokens(self) -> dict[str, tuple[int, bool]]: ...
     def plain_description(self) -> str | None:
         """A tokenizer.json of what `encode` does, for other libraries; None where there is none."""
         ...
@@ -92,6 +93,10 @@ class _TokenizersEngine:
         ids = self._tokenizer.get_vocab(with_added_tokens=False).values()
         return max((token for token in ids if token not in added), default=-1)
 
+    def added_tokens(self) -> dict[str, tuple[int, bool]]:
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {token.content: (number, token.special) for number, token in added.items()}
+
     def _named(self, config: dict[str, Any]) -> set[str]:
         """The pieces that may stand before or after a document."""
         named = {_content(config.get(key)) for key in ("bos_token", "eos_token")}
@@ -123,9 +128,6 @@ class _TokenizersEngine:
             if with_specials[start : start + len(plain)] == plain:
                 return with_specials[:start]
         return []
-
-    def added_pieces(self) -> list[str]:
-        return [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
 
     def plain_description(self) -> str | None:
         return self._plain.to_str()
@@ -241,8 +243,8 @@ class _SentencePieceEngine:
     def leading_specials(self) -> list[int]:
         return []  # a SentencePiece file has no template
 
-    def added_pieces(self) -> list[str]:
-        return [piece for piece, _ in self.added.values()]
+    def added_tokens(self) -> dict[str, tuple[int, bool]]:
+        return {piece: (token, special) for token, (piece, special) in self.added.items()}
 
     def plain_description(self) -> str | None:
         return None
@@ -368,6 +370,11 @@ class TextTokenizer:
         """The largest id that ordinary text can become. (Added tokens may have ids beyond: Gemma 3's names an image
         token that its text models have no row for.)"""
         return self.engine.largest_piece
+
+    @cached_property
+    def added(self) -> dict[str, tuple[int, bool]]:
+        """Id of each token that stands beside the vocabulary, and whether it is flagged special."""
+        return self.engine.added_tokens()
 
     @property
     def files(self) -> list[Path]:

@@ -1,9 +1,9 @@
 """How a model is asked as people ask it: through its chat template, until it ends its turn.
 
-Prompts are the renderer's, as in training and in `tsugiki chat`. They begin with BOS where the template writes one, and
-nowhere else, as servers do. An answer ends at the template's end token, which is found by a probe, and at whatever
-else the model's configurations call an end: a base that is asked through a template by name has no configuration
-that knows of it.
+Prompts are made as in training and in `tsugiki chat` (`chat/form.py`), with the tools and arguments that the model was
+trained with. They begin with BOS where the template writes one, and nowhere else, as servers do. An answer ends at the
+template's end token, which is found by a probe, and at whatever else the model's configurations call an end: a base
+that is asked through a template by name has no configuration that knows of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.chat.conversations import Message
-from tsugiki.chat.end_token import find_end_token
-from tsugiki.chat.rendering import Renderer
-from tsugiki.chat.templates import NAMED, choose_template
-from tsugiki.chat.tokenizer import ChatTokenizer
+from tsugiki.chat.form import Otherwise, open_form
+from tsugiki.chat.given import given_in
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.evaluation.encoding import ContextTooShort
@@ -32,43 +30,28 @@ class NoChat(ModelError):
     """A model cannot be asked through a chat template."""
 
 
-@dataclass(frozen=True)
-class Otherwise:
-    """The template of a recipe, for its base, where that has none of its own."""
-
-    name: str
-    add_bos: bool
-
-
 class Chat:
     """The chat template that a model is asked through."""
 
     def __init__(
-        self, folder: Path, name: str | None, kwargs: Mapping[str, Any], *, add_bos: bool = False,
-        otherwise: Otherwise | None = None,
+        self, folder: Path, name: str | None = None, *, tools: Sequence[dict[str, Any]] | None = None,
+        kwargs: Mapping[str, Any] | None = None, add_bos: bool = False, otherwise: Otherwise | None = None,
     ):  # fmt: skip
-        """The tokenizer's own template, or the one of `name` (of `chat.templates.NAMED`); `otherwise` where a tokenizer
-        has none. `add_bos`: a BOS before what has none. Raises NoChat where there is none or it cannot be used,
-        RecipeError for a name that is not known."""
+        """See `chat.form.open_form`. `tools`, `kwargs`: by default those that the model was trained with. Raises NoChat
+        where there is no template or it cannot be used, RecipeError for a name that is not known."""
         try:
-            self.tokenizer = ChatTokenizer.from_folder(folder)
-            if name is None and not self.tokenizer.templates and otherwise is not None:
-                name, add_bos = otherwise.name, add_bos or otherwise.add_bos
-            if name is None and not self.tokenizer.templates:
-                raise NoChat(
-                    f"{folder}: this tokenizer has no chat template; name one by --template (evaluation.template): "
-                    f"{', '.join(sorted(NAMED))}"
-                )
-            template = choose_template(self.tokenizer, name, add_bos=add_bos)
-            self.renderer = Renderer(self.tokenizer, template, kwargs)
-            self.end = find_end_token(self.renderer, append_eos=True)
-        except NoChat:
-            raise
+            given = given_in(folder).otherwise(tools, kwargs)
+            form = open_form(folder, given, name, add_bos=add_bos, otherwise=otherwise)
         except ModelError as error:
             raise NoChat(str(error)) from None
-        self.digest = digest_of(template.source, dict(kwargs), self.end.id)
+        self.tokenizer, self.renderer, self.end = form.tokenizer, form.renderer, form.end
+        asked, template = [list(given.tools), dict(given.template_kwargs)], self.renderer.template
+        self.digest = digest_of(template.source, *asked, self.end.id)
         """Of all that decides a prompt's ids and an answer's end."""
-        self.facts = {"name": template.name, "digest": self.digest, "kwargs": dict(kwargs), "end_token": self.end.piece}
+        self.facts = {
+            "name": template.name, "digest": self.digest, "tools": asked[0], "kwargs": asked[1],
+            "end_token": self.end.piece,
+        }  # fmt: skip
         """What a result's header says of it."""
 
 

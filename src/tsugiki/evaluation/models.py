@@ -7,11 +7,10 @@ folder that goes again afterwards.
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import xxhash
 
@@ -21,7 +20,6 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, StorageError
 from tsugiki.files import explain_os_error, xxh3_file
 from tsugiki.model.weight_files import CONFIGURATION_FILES
-from tsugiki.run_folder import RECIPE_FILE, recipe_of
 
 WEIGHTS = "*.safetensors"
 
@@ -41,15 +39,8 @@ class NamedModel:
     """A checkpoint that must be exported first; None where `files` holds the weights."""
     commit: str | None = None
     """Of the hub."""
-    run_dir: Path | None = None
-    """Of the run that it comes from."""
     allow_pickle: bool = False
     """Whether weights that are pickles only may be read: as the recipe says whose base it is."""
-
-    @property
-    def template_kwargs(self) -> Mapping[str, Any]:
-        """Arguments of the chat template in the recipe of its run. Raises RecipeError where that cannot be read."""
-        return {} if self.run_dir is None else recipe_of(self.run_dir).data.chat.template_kwargs
 
     @contextmanager
     def weights(self, scratch: Path) -> Iterator[Path]:
@@ -76,18 +67,11 @@ def find_model(name: str, *, allow_pickle: bool = False) -> NamedModel:
     if not path.is_dir():
         raise ModelError(f"{path} is a file: name a model's folder, a checkpoint, a run directory or a hub id")
     if (path / "checkpoints").is_dir():
-        found = _of_run(path)
-    elif (path / MANIFEST).exists() and parse_name(path.name):
-        found = _of_checkpoint(path)
-    else:
-        found = _of_folder(path, label=_folder_label(path), source=name)
-    return replace(found, run_dir=_run_of(path), allow_pickle=allow_pickle)
-
-
-def _run_of(path: Path) -> Path | None:
-    """The run that a folder is, or that an export or a checkpoint lies in."""
-    folders = (path, path.parent, path.parent.parent)
-    return next((one for one in folders if (one / RECIPE_FILE).is_file() and (one / "checkpoints").is_dir()), None)
+        return _of_run(path)
+    if (path / MANIFEST).exists() and parse_name(path.name):
+        return _of_checkpoint(path)
+    found = _of_folder(path, label=_folder_label(path), source=name)
+    return replace(found, allow_pickle=allow_pickle)
 
 
 def checkpoint_at(run_dir: Path, step: int) -> Path:

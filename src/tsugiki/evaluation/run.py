@@ -15,19 +15,20 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tsugiki.chat.form import Otherwise
 from tsugiki.chat.templates import NAMED
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError
 from tsugiki.evaluation.asked import Asked, Progress, Say, Scored
 from tsugiki.evaluation.backends import open_backend
 from tsugiki.evaluation.code.tasks import code_digest
-from tsugiki.evaluation.conversations import Chat, NoChat, Otherwise
+from tsugiki.evaluation.conversations import Chat, NoChat
 from tsugiki.evaluation.encoding import Encoder
 from tsugiki.evaluation.extras import need
 from tsugiki.evaluation.instructions.asking import ask_instructions, digest_now
@@ -81,8 +82,10 @@ class Settings:
     """There, whether each solved example is a turn of its own."""
     template: str | None = None
     """A chat template by name; None: each tokenizer's own."""
+    tools: Sequence[dict[str, Any]] | None = None
+    """Functions that are offered through it. None: those that each model was trained with."""
     template_kwargs: Mapping[str, Any] | None = None
-    """None: those of the run that a model comes from."""
+    """None: those that each model was trained with."""
     otherwise: Otherwise | None = None
     """The chat template of models that have none."""
 
@@ -91,12 +94,15 @@ class Settings:
         """What a recipe asks of every model: the section's keys of the same names, and how its data are conversed."""
         names = [field.name for field in fields(cls) if field.name in EvaluationSection.model_fields]
         asked = {name: getattr(section, name) for name in names}
-        chat, kwargs = data.chat, section.template_kwargs
-        return cls(**asked | {
-            "data_dir": section.data_dir or Path(DATA_DIR),
-            "template_kwargs": chat.template_kwargs if kwargs is None else kwargs,
-            "otherwise": Otherwise(chat.template, data.add_bos is True) if chat.template else None,
-        })  # fmt: skip
+        settings = cls(**asked | {"data_dir": section.data_dir or Path(DATA_DIR)})
+        chat = data.chat
+        if not any(source.is_chat for source in data.sources.values()):
+            return settings
+        given = chat.given.otherwise(section.tools, section.template_kwargs)
+        return replace(
+            settings, tools=given.tools, template_kwargs=given.template_kwargs,
+            otherwise=Otherwise(chat.template, data.add_bos is True) if chat.template else None,
+        )  # fmt: skip
 
     @property
     def way(self) -> str:
@@ -330,9 +336,9 @@ def open_asked(
     })  # fmt: skip
 
     def open_chat() -> Chat:
-        kwargs = model.template_kwargs if settings.template_kwargs is None else settings.template_kwargs
         return Chat(
-            model.files, settings.template, kwargs, add_bos=settings.add_bos is True, otherwise=settings.otherwise
-        )
+            model.files, settings.template, tools=settings.tools, kwargs=settings.template_kwargs,
+            add_bos=settings.add_bos is True, otherwise=settings.otherwise,
+        )  # fmt: skip
 
     return Asked(model, backend, tokenizer, add_bos, journal, scratch, result, say, progress, open_chat)

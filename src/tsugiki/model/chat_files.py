@@ -1,5 +1,5 @@
-"""What a model's folder says of conversations: the chat template, the names of special tokens, the tokens that end an
-answer. Other tools go by these files, so they must say what the model was trained with.
+"""What a model's folder says of conversations: the chat template and what it is given, the names of special tokens, the
+tokens that end an answer. Whoever asks the model goes by these files, so they must say what it was trained with.
 
 What need not change stays byte for byte.
 """
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.chat.end_token import EndToken
-from tsugiki.chat.templates import ChatTemplate
+from tsugiki.chat.form import ChatForm
+from tsugiki.chat.given import GIVEN_FILE
 from tsugiki.chat.tokenizer import ChatTokenizer
 from tsugiki.files import read_json
 
@@ -22,15 +23,15 @@ _PADDING = re.compile(r"[<\[]\|?(pad|PAD|padding|finetune_right_pad_id)\|?[>\]]"
 `<|fim_pad|>` and others, which stand in text.)"""
 
 
-def trained_chat(
-    files: Mapping[str, bytes], tokenizer: ChatTokenizer, template: ChatTemplate, end: EndToken
-) -> dict[str, bytes]:
-    """Which `files` of a folder become others, by name, where a model was trained with this template and end token.
+def trained_chat(files: Mapping[str, bytes], form: ChatForm) -> dict[str, bytes]:
+    """Which `files` of a folder become others, by name, where a model was trained in this form.
 
     The end token joins the base's in the generation configuration. A padding token that is the end token gives way to
     another: whoever trains with the folder masks padding, and the model would unlearn to stop.
     """
-    changed: dict[str, bytes] = {}
+    tokenizer, template, end = form.tokenizer, form.renderer.template, form.end
+    given = form.renderer.given
+    changed = {GIVEN_FILE: given.as_file()} if given or GIVEN_FILE in files else {}
     config = content(files, CONFIG)
     own = tokenizer.templates
     if template.source not in (own.values() if isinstance(own, dict) else [own]):

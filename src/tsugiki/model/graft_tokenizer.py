@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from tsugiki.chat.given import GIVEN_FILE, Given, given_in
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError
 from tsugiki.files import read_json, write_atomically
@@ -48,6 +49,8 @@ class Chat:
     stops: tuple[str, ...]
     """Pieces that end an answer; empty where nothing names one."""
     stop_strings: Any
+    given: Given
+    """What its template was given in training."""
     tokens: dict[str, dict[str, Any]]
     """Tokens that stand beside its vocabulary, with their properties as tokenizer.json has them."""
 
@@ -87,23 +90,26 @@ def read_chat(folder: Path, tokenizer: TextTokenizer) -> Chat:
         special=special,
         stops=stops or ((special["eos_token"],) if "eos_token" in special else ()),
         stop_strings=generation.get("stop_strings"),
+        given=given_in(folder),
         tokens=_tokens(folder, tokenizer),
     )
 
 
 def write_tokenizer(ours: TextTokenizer, chat: Chat, added: Mapping[str, int], folder: Path) -> None:
-    """Our tokenizer's files with chat's template and names, and with the tokens of `added` (by their ids).
+    """Our tokenizer's files with chat's template, what that is given, and names; and with the tokens of `added` (by
+    their ids).
 
     Raises ModelError where a token cannot be added, or where a text that is one would not become it.
     """
-    files = {path.name: path.read_bytes() for path in ours.files if path.name != TEMPLATE}
-    if chat.template is not None:
-        files[TEMPLATE] = chat.template.encode()
+    files = {path.name: path.read_bytes() for path in ours.files}
     config = content(files, CONFIG)
     if chat.templated:
+        files = {name: written for name, written in files.items() if name not in (TEMPLATE, GIVEN_FILE)}
         config.pop("chat_template", None)
-    elif (ours.folder / TEMPLATE).is_file():
-        files[TEMPLATE] = (ours.folder / TEMPLATE).read_bytes()
+        if chat.given:
+            files[GIVEN_FILE] = chat.given.as_file()
+    if chat.template is not None:
+        files[TEMPLATE] = chat.template.encode()
     if chat.configured is not None:
         config["chat_template"] = chat.configured
     names = {key: text for key, text in chat.special.items() if text in added or _id(ours, text) is not None}

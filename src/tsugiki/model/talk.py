@@ -5,6 +5,7 @@ the template's text of it has.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -14,10 +15,9 @@ import torch
 
 from tsugiki.chat.appearance import require_messages
 from tsugiki.chat.conversations import Message
-from tsugiki.chat.masks import ConversationEncoder, MaskSettings
+from tsugiki.chat.form import open_form
+from tsugiki.chat.given import given_in
 from tsugiki.chat.streaming import TextStream
-from tsugiki.chat.templates import choose_template
-from tsugiki.chat.tokenizer import ChatTokenizer
 from tsugiki.errors import DataError
 from tsugiki.model.cached.call import most_positions
 from tsugiki.model.generate import new_tokens, open_model, stop_ids
@@ -31,29 +31,28 @@ class Talk:
         folder: Path,
         *,
         template: str | None = None,
+        tools: Sequence[dict[str, Any]] | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         max_new_tokens: int = 1024,
         temperature: float = 0.7,
         top_p: float = 0.9,
         seed: int = 0,
     ):
-        """The model in `folder` with its own chat template, or the one called `template`, given `template_kwargs` and
-        today's date. temperature 0 takes the likeliest token; else answers are drawn, one after another from one
-        generator.
+        """The model in `folder` with its own chat template, or the one called `template`, given `tools` and
+        `template_kwargs`, by default what the model was trained with, and today's date. temperature 0 takes the
+        likeliest token; else answers are drawn, one after another from one generator.
 
-        Raises ModelError where there is no template or the model cannot be loaded, RecipeError for a name of none.
+        Raises ModelError where there is no template or the model cannot be loaded, RecipeError for a name of none,
+        DataError for tools that the template does not write.
         """
-        self.tokenizer = ChatTokenizer.from_folder(folder)
-        today = {"today": date.today().isoformat()}
-        encoder = ConversationEncoder(
-            self.tokenizer,
-            choose_template(self.tokenizer, template),
-            MaskSettings(append_eos=True, template_kwargs={**today, **(template_kwargs or {})}),
-        )
-        self._renderer = encoder.renderer
+        given = given_in(folder).otherwise(tools, template_kwargs)
+        dated = {"today": date.today().isoformat(), **given.template_kwargs}
+        form = open_form(folder, replace(given, template_kwargs=dated), template)
+        self.tokenizer, self._renderer = form.tokenizer, form.renderer
+        require_messages((), given.tools, self._renderer.render([Message("user", "a")], generation_prompt=True))
         self._model = open_model(folder)
         self.positions = most_positions(self._model)
-        self._stops = stop_ids(self._model, self.tokenizer.eos_id, encoder.end.id)
+        self._stops = stop_ids(self._model, *form.ends)
         self._temperature, self._top_p = temperature, top_p
         self._generator = torch.Generator().manual_seed(seed)
         self.max_new_tokens = max_new_tokens

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 import yaml
@@ -151,7 +152,7 @@ def _sections(run: RunDirectory, release: Release | None) -> Iterator[str]:
     yield _table(["setting", "value"], [list(fact) for fact in facts], 2)
     yield "The exact recipe, versions and fingerprints are in the report beside this card."
     yield "## Use"
-    yield f"```python\n{_LOAD}{_ANSWER if run.recipe.has_chat else ''}```"
+    yield f"```python\n{_LOAD}{_answer(run) if run.recipe.has_chat else ''}```"
     yield "## Limits"
     yield (
         f"{_taught(run)} What it learnt from the base and from the sources above it may repeat, errors and prejudices "
@@ -169,10 +170,23 @@ model = AutoModelForCausalLM.from_pretrained(folder)
 """
 _ANSWER = """
 turns = [{"role": "user", "content": "…"}]
-prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+prompt = tokenizer.apply_chat_template(
+    turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+)
 answer = model.generate(**prompt, max_new_tokens=512)  # ends by itself
 print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
 """
+
+
+def _answer(run: RunDirectory) -> str:
+    """How it is asked: with what its template was given in training. (transformers writes dates by itself.)"""
+    given = run.recipe.data.chat.given
+    kwargs = {key: value for key, value in given.template_kwargs.items() if key != "today"}
+    values = ({"tools": list(given.tools)} if given.tools else {}) | kwargs
+    if not values:
+        return _ANSWER
+    stated = f"given = {pformat(values, width=100, sort_dicts=False)}  # as in training\n"
+    return _ANSWER.replace("prompt =", f"{stated}prompt =").replace("    turns,", "    turns, **given,")
 
 
 def _taught(run: RunDirectory) -> str:

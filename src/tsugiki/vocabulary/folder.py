@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tsugiki.chat.given import GIVEN_FILE
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.files import read_json, write_atomically
 from tsugiki.vocabulary.pieces import Base, Piece
@@ -22,7 +23,7 @@ OTHERS_SAY = {
     "name_or_path",
 }  # fmt: skip
 """Keys of a tokenizer's configuration that steer another class, or that tokenizer.json says itself."""
-COPIED = ("special_tokens_map.json", "chat_template.jinja")
+COPIED = ("special_tokens_map.json", "chat_template.jinja", GIVEN_FILE)
 
 
 def write_tokenizer(folder: Path, base: Base, tokenizer: TextTokenizer, pieces: Sequence[Piece]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tsugiki.chat.templates import NAMED
+from tsugiki.chat.templates import NAMED, missing_markers
 from tsugiki.checkpoint_files import newest_name
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError
@@ -32,12 +32,7 @@ def markers_to_add(recipe: Recipe, tokenizer: TextTokenizer) -> list[str]:
     chat = recipe.data.chat
     if not (recipe.has_chat and chat.add_template_tokens and chat.template is not None):
         return []
-    path = tokenizer.folder / "tokenizer.json"
-    if not path.is_file():
-        present = {piece for piece, _ in tokenizer.engine.added.values()}
-    else:
-        present = {token["content"] for token in read_json(path).get("added_tokens") or []}
-    return [marker for marker in NAMED[chat.template].markers if marker not in present]
+    return missing_markers(NAMED[chat.template], tokenizer)
 
 
 def folder_of(recipe: Recipe) -> Path:

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from tsugiki.chat.conversations import read_conversation
-from tsugiki.chat.masks import ConversationEncoder
-from tsugiki.chat.templates import choose_template
-from tsugiki.chat.tokenizer import ChatTokenizer
+from tsugiki.chat.form import open_form
+from tsugiki.chat.given import given_in
 from tsugiki.quickstart.instruct.examples import Example
 from tsugiki.statistics import Interval, Sample, difference_interval, mean, score_interval
 
-BUDGET = 64
-"""Tokens that an answer may have: the longest of the held-out ones has 22."""
+BUDGET, EXPECTED = 64, 16
+"""Tokens that an answer may have (the longest of the held-out ones has 22), and that it seldom passes."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +42,12 @@ class Answer:
 
 def ask(folder: Path, template: str, examples: Sequence[Example]) -> list[Answer]:
     """The answers of the model in `folder` to `examples`, through a chat template by name."""
-    from tsugiki.model.cached import CachedModel, Prompt
-    from tsugiki.model.generate import stop_ids
-    from tsugiki.model.load import read_pretrained
+    from tsugiki.model.answers import likeliest_answers
 
-    tokenizer = ChatTokenizer.from_folder(folder)
-    encoder = ConversationEncoder(tokenizer, choose_template(tokenizer, template))
-    prompts = [encoder.renderer.prompt_ids(read_conversation(one.record()).messages[:-1]) for one in examples]
-    model, _ = read_pretrained(folder)
-    engine = CachedModel(model, batch_tokens=4096, stop_ids=stop_ids(model, tokenizer.eos_id, encoder.end.id))
-    found: dict[int, list[int]] = {}
-    engine.generate([Prompt(prompt, BUDGET, lambda _new: False, 16) for prompt in prompts], found.__setitem__)
-    return [
-        Answer(example, tokenizer.decode(found[number], skip_special=True), len(found[number]) < BUDGET)
-        for number, example in enumerate(examples)
-    ]
+    form = open_form(folder, given_in(folder), template)
+    prompts = [form.renderer.prompt_ids(read_conversation(one.record()).messages[:-1]) for one in examples]
+    said = likeliest_answers(folder, form, prompts, BUDGET, EXPECTED)
+    return [Answer(example, one.text, one.ended) for example, one in zip(examples, said, strict=True)]
 
 
 def language_of(text: str) -> str | None:
