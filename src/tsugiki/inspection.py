@@ -24,6 +24,7 @@ from tsugiki.checkpoint_files import (
 from tsugiki.checkpoint_files import verify as verify_checkpoint
 from tsugiki.corpus.conversation_figures import describe_chat
 from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
+from tsugiki.corpus.pack_table import table_lengths
 from tsugiki.corpus.prepared import SourceManifest
 from tsugiki.corpus.prepared import verify as verify_source
 from tsugiki.corpus.store import TokenStore
@@ -145,12 +146,22 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
     )
     if manifest.odd:
         lines.append(f"  kept documents that look odd{_kinds(manifest.odd)}")
-    if manifest.chat is not None:
-        lines += [f"  {line}" for line in (str(manifest.packing), *describe_chat(manifest.chat))]
-    else:
+    if manifest.chat is None:
         lines.append(f"  BOS {'added' if manifest.add_bos else 'none'}, EOS {'added' if manifest.add_eos else 'none'}")
         lines.append(f"  ids by {manifest.library}")
-    return _with_problems(lines, verify_source(path) if verify else None, len(manifest.digests))
+        return _with_problems(lines, verify_source(path) if verify else None, len(manifest.digests))
+    lines.append(f"  {manifest.packing}")
+    problems = verify_source(path) if verify else None
+    for length in table_lengths(path / "train"):
+        try:
+            packing = manifest.at_length(path, length).packing
+        except DataError as error:
+            problems = [*(problems or []), str(error)]
+            continue
+        if packing is not None and packing.sequence_length == length != manifest.chat.sequence_length:
+            lines.append(f"  {packing}")
+    lines += [f"  {line}" for line in describe_chat(manifest.chat)]
+    return _with_problems(lines, problems, len(manifest.digests))
 
 
 def _kinds(counts: dict[str, int]) -> str:

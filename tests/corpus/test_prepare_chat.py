@@ -15,6 +15,7 @@ import xxhash
 import zstandard
 from bad_inputs import damaged_tree
 from chat_tokenizers import family, mistral
+from report_runs import step_line
 
 from tsugiki.corpus import prepare_chat
 from tsugiki.corpus.chat_source import conversation_encoder
@@ -26,6 +27,9 @@ from tsugiki.corpus.prepared import MANIFEST, SourceManifest, open_prepared, sou
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest, is_ready
 from tsugiki.errors import DataError, ModelError, StorageError
+from tsugiki.inspection import inspect_path
+from tsugiki.recipe_file import show
+from tsugiki.report.run_directory import read_run
 
 OWN = (
     "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endfor %}"
@@ -398,6 +402,28 @@ def test_another_length_costs_a_table_where_nothing_is_divided_for_either(tmp_pa
     assert after == before
     assert second.train.window_count(400) < first.train.window_count(256)
     assert verify(second.train.prefix.parent) == []
+    # Everybody who is told of packs is told of those of the length that trains.
+    said = prepare(longer, tokenizer)["talk"].packing
+    folder = second.train.prefix.parent
+    windows = second.train.window_count(400)
+    assert (said.packs, said.sequence_length) == (windows, 400)
+    assert said.padding_share == pytest.approx(1 - second.train.token_count / (400 * windows))
+    assert SourceManifest.read(folder / MANIFEST).packing.packs == first.train.window_count(256)
+    lines_of, sound = inspect_path(folder)
+    assert sound
+    assert [f"packs of {length}:" in "\n".join(lines_of) for length in (256, 400)] == [True, True]
+    longer.run_dir.mkdir(exist_ok=True)
+    (longer.run_dir / "recipe.yaml").write_text(show(longer), encoding="utf-8")
+    (longer.run_dir / "metrics.jsonl").write_text(json.dumps(step_line(1)) + "\n", encoding="utf-8")
+    shown = read_run(longer.run_dir).manifests["talk"].packing
+    assert (shown, shown.padding_share) == (said, said.padding_share)
+    table = folder / "train.packs-400"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-1])
+    assert inspect_path(folder)[1] is False
+    run = read_run(longer.run_dir)
+    assert "train.packs-400: damaged" in run.problems[0]
+    table.write_bytes(whole)
     shorter = chat_recipe(path, sequence_length=80)
     with pytest.raises(DataError, match=r"data\.sequence_length was 256, and some are longer"):
         open_prepared(shorter, tokenizer)

@@ -41,6 +41,14 @@ def table_path(prefix: Path, sequence_length: int) -> Path:
     return prefix.with_name(f"{prefix.name}.packs-{sequence_length}")
 
 
+def table_lengths(prefix: Path) -> list[int]:
+    """The lengths for which there are tables beside a store, by their names."""
+    suffixes = [
+        path.name.removeprefix(f"{prefix.name}.packs-") for path in prefix.parent.glob(f"{prefix.name}.packs-*")
+    ]
+    return sorted(int(suffix) for suffix in suffixes if suffix.isdecimal())
+
+
 def make_packs(store: Conversations, sequence_length: int) -> "PackTable":
     """The table of a store for a length, made where there is none that is whole and of these conversations.
 

@@ -7,7 +7,6 @@ workers. A source appears whole or not at all (`folders`): a killed run leaves n
 run makes the same bytes.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from tsugiki.corpus.conversation_store import ConversationStore
@@ -48,8 +47,8 @@ def _up_to_date(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: P
                 return _prepare_source(recipe, name, tokenizer, progress)
     if manifest.chat is not None:  # of another length, perhaps
         length = recipe.data.sequence_length
-        packs = make_packs(ConversationStore(source_directory(recipe, name) / "train"), length)
-        manifest.chat = replace(manifest.chat, sequence_length=length, packs=len(packs))
+        make_packs(ConversationStore(source_directory(recipe, name) / "train"), length)
+        manifest = manifest.at_length(source_directory(recipe, name), length)
     if progress:
         progress.finish(name, True)
     return manifest

@@ -12,7 +12,7 @@ not among the manifest's digests.
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,19 @@ class SourceManifest:
             return None
         length, trained = self.chat.sequence_length, self.chat.trained_tokens["train"]
         return PackFigures(length, self.chat.packs, self.train.documents, self.train.tokens, trained)
+
+    def at_length(self, directory: Path, sequence_length: int) -> "SourceManifest":
+        """The manifest as preparing for another length would have written it, with the packs of that length; itself
+        where there is nothing to tell apart, or where conversations would be divided otherwise.
+
+        Runs of several lengths may share `directory`, so its file goes on telling of the first one. Raises DataError
+        where the packs were not made, or are damaged.
+        """
+        chat = self.chat
+        if chat is None or chat.sequence_length == sequence_length or not chat.holds_for(sequence_length):
+            return self
+        packs = len(ConversationStore(directory / "train").packs(sequence_length))
+        return replace(self, chat=replace(chat, sequence_length=sequence_length, packs=packs))
 
     def as_json(self) -> dict[str, Any]:
         """What its file holds."""

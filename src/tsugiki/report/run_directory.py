@@ -317,7 +317,9 @@ def read_run(folder: Path) -> RunDirectory:
         if (prepared / name / MANIFEST).exists():
             manifest = _try(run, partial(SourceManifest.read, prepared / name / MANIFEST))
             if manifest is not None:
-                run.manifests[name] = manifest
+                # The packs of this run's length, which need not be the first that was prepared for.
+                mine = _try(run, partial(manifest.at_length, prepared / name, recipe.data.sequence_length))
+                run.manifests[name] = mine or manifest
     return run
 
 
