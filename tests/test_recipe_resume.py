@@ -243,6 +243,21 @@ def test_a_source_may_join_in_a_later_stage_but_not_in_the_past():
     assert "give it weight 0 here and add a stage" in str(difference)
 
 
+def test_keys_of_conversations_come_and_go_with_the_only_source_that_has_any():
+    chat = "data.sources.talk={path: t, weight: 0, format: chat}"
+    template, last = "data.chat.template=chatml", "data.chat.rewritten_history=last"
+    joined = compare(chat, template, last)
+    assert {(d.key, d.kind) for d in joined} == {
+        ("data.sources.talk", "extending"), ("data.chat.template", "extending"), ("data.chat.rewritten_history", "extending"),
+    }  # fmt: skip
+    assert {d.kind for d in compare(last, before=[chat, template])} == {"fixed"}  # what was watched is another thing
+    adds_rows = compare(chat, template, "data.chat.add_template_tokens=true")
+    assert {d.key for d in adds_rows if d.kind == "fixed"} == {"data.chat.add_template_tokens"}
+    old = parse_recipe(BASE, overrides=[chat, template], check_files=False).model_dump(mode="json")
+    left = compare_for_resume(old, parse_recipe(BASE, check_files=False), 60)
+    assert {(d.key, d.kind) for d in left} == {("data.sources.talk", "extending"), ("data.chat.template", "extending")}
+
+
 def test_a_source_that_was_drawn_cannot_leave():
     old = parse_recipe(BASE, check_files=False).model_dump(mode="json")
     text = BASE.replace("    watched: {path: w.jsonl, weight: 0}\n", "")

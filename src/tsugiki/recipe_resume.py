@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from tsugiki.corpus.stepping import Range, below, merged, reached
 from tsugiki.recipe import Recipe
+from tsugiki.recipe_chat import CHAT
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_names import field_at, section_at
 from tsugiki.recipe_values import Section
@@ -66,6 +67,7 @@ def compare_for_resume(
     # Stages begin at sample numbers: what is stepped over brings them nearer.
     differences = list(_compare((), old, new.model_dump(mode="json"), old, -(-end // batch)))
     differences = [_skip_judged(difference, skipped, skipped_now, end) for difference in differences]
+    differences = [_chat_judged(difference, old, new) for difference in differences]
     return [_base_judged(_length_judged(difference, old, new, step), new) for difference in differences]
 
 
@@ -82,6 +84,20 @@ def _skip_judged(difference: Difference, old: Sequence[Range], new: Sequence[Ran
         return replace(difference, kind="extending", note=f"no sample below {end:,} changes")
     note = f"samples below {end:,} are read already; step over later ones, or move away the checkpoints after which "
     return replace(difference, kind="fixed", note=note + "they were read")
+
+
+def _chat_judged(difference: Difference, old: Mapping[str, Any], new: Recipe) -> Difference:
+    """How conversations are written says nothing of a run without any: the first chat source to join brings its keys,
+    and the last one to leave takes them along. (What adds rows to the model changes it all the same.)"""
+    adds_rows = difference.key == "data.chat.add_template_tokens"
+    if not difference.key.startswith("data.chat.") or adds_rows or (_has_chat(old) and new.has_chat):
+        return difference
+    return replace(difference, kind="extending", note="no conversation has been trained on")
+
+
+def _has_chat(old: Mapping[str, Any]) -> bool:
+    sources = (old.get("data") or {}).get("sources") or {}
+    return any(source.get("format") == CHAT for source in sources.values() if isinstance(source, Mapping))
 
 
 def _compare(path: Path, old: Any, new: Any, whole: Mapping[str, Any], step: int) -> Iterator[Difference]:

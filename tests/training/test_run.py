@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from tiny_project import Recorder, batch_of, tensors_of
 
 from tsugiki import checkpoint_files
@@ -218,6 +219,30 @@ def test_two_steps_and_two_more_have_the_bits_of_four(
     assert differing == []
     losses = {name: [figures["loss"] for figures in log.steps] for name, log in logs.items()}
     assert losses["resumed"] == losses["whole"]
+
+
+def test_conversations_that_are_only_watched_join_and_leave_and_change_no_bit(open_tiny, chatting_tiny, tmp_path):
+    """As text that is only watched does: also where they bring the template of a base that has none."""
+    tree = yaml.safe_load(chatting_tiny.text)
+    talk, chat = tree["data"]["sources"].pop("talk"), tree["data"].pop("chat")
+    text = replace(chatting_tiny, text=yaml.safe_dump(tree), sources={"en": chatting_tiny.sources["en"]})
+    tree["data"]["sources"]["talk"], tree["data"]["chat"] = talk | {"weight": 0}, chat
+    watched = replace(chatting_tiny, text=yaml.safe_dump(tree))
+    states, logs = {}, {}
+    for name, second in (("text", text), ("watched", watched)):
+        changes = {"run_dir": tmp_path / name}
+        train(open_tiny(given={"prepared": text}, **changes, **{"training.stop_after_steps": 2}), [])
+        run, logs[name] = open_tiny(given={"prepared": second}, **changes), Recorder()
+        check_run(run)
+        train(run, [logs[name]])
+        states[name] = tensors_of(run)
+    assert [name for name, found in states["text"].items() if not torch.equal(found, states["watched"][name])] == []
+    assert [list(scores) for _, scores in logs["watched"].validations] == [["en", "talk"], ["en", "talk"]]
+    assert any("data.chat.template" in line and "no conversation has been trained on" in line for line in run.said)
+    assert open_tiny(given={"prepared": text}, **changes).step == 6
+    drawn = {"data.sources.talk.weight": 1}
+    with pytest.raises(RecipeError, match="give it weight 0 here and add a stage"):
+        open_tiny(given={"prepared": watched}, run_dir=tmp_path / "text", **drawn)
 
 
 def test_noise_differs_from_step_to_step_and_rank_to_rank_and_with_the_seed(open_tiny):

@@ -91,9 +91,13 @@ class WindowReader:
         self.by_conversation = by_conversation
         self._stores: list[TokenStore] = [sources[name].train for name in mixture.names]
         self._loss_weights = np.array([(loss_weights or {}).get(name, 1.0) for name in mixture.names], np.float32)
-        packed = any(isinstance(store, ConversationStore) for store in self._stores)
-        self._has_positions = isolate_documents or packed
-        self._has_weights = packed or by_conversation or bool(np.any(self._loss_weights != 1))
+        drawn = [any(weights[name] for weights in mixture.weights) for name in mixture.names]
+        stores = zip(self._stores, drawn, strict=True)
+        self.reads_conversations = any(read and isinstance(store, ConversationStore) for store, read in stores)
+        """Whether windows come with positions and weights. Conversations that are only watched change no bit."""
+        self._has_positions = isolate_documents or self.reads_conversations
+        own_weights = bool(np.any(self._loss_weights[drawn] != 1))
+        self._has_weights = self.reads_conversations or by_conversation or own_weights
 
     def read(self, samples: ArrayLike) -> WindowBatch:
         """Inputs, targets, weights and positions of global samples [n], in their order."""

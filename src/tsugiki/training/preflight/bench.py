@@ -114,8 +114,8 @@ class Bench:
 
     @property
     def has_chat(self) -> bool:
-        """Whether a source is of conversations, so that windows come with positions and targets with weights."""
-        return any(source.is_chat for source in self.run.sources.values())
+        """Whether conversations are trained on, so that windows come with positions and targets with weights."""
+        return self.run.reader.reads_conversations
 
     # --- data ----------------------------------------------------------------------------------------------------
 
