@@ -66,6 +66,23 @@ def test_what_is_wrong_with_a_key_is_said_at_the_key(source, chat, said):
     assert said in line
 
 
+def test_a_loss_by_conversations_needs_conversations_that_are_trained_on():
+    by_conversation = ["training.loss_normalization=conversation"]
+    drawn = recipe_of()
+    text = show(drawn).replace("format: chat", "format: auto")
+    watched = {"talk": {"path": "t", "weight": 0, "format": "chat"}, "text": {"path": "t", "weight": 1}}
+    for without in (text, show(recipe_of(sources=watched, held_out=0.1))):
+        with pytest.raises(
+            RecipeError, match=r"training\.loss_normalization: .*none is trained on: leave it out \(token"
+        ):
+            parse_recipe(without, "recipe", by_conversation, False)
+    stages = [{"start_step": 2, "weights": {"talk": 1, "text": 1}}]
+    later = recipe_of(sources=watched, held_out=0.1, stages=stages)
+    for recipe in (drawn, later):
+        found = parse_recipe(show(recipe), "recipe", by_conversation, False)
+        assert found.training.loss_normalization == "conversation"
+
+
 def test_text_beside_conversations_may_have_a_loss_weight():
     sources = {
         "talk": {"path": "talk.jsonl", "weight": 1, "format": "chat"},

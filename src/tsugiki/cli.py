@@ -15,11 +15,21 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from tsugiki import __version__, cli_chat, cli_evaluation, cli_experiments, cli_graft, cli_plan, cli_release, cli_report
+from tsugiki import (
+    __version__,
+    cli_chat,
+    cli_evaluation,
+    cli_experiments,
+    cli_graft,
+    cli_plan,
+    cli_release,
+    cli_report,
+    cli_vocabulary,
+)
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error
 from tsugiki.recipe_secrets import hide_secrets
-from tsugiki.terminal import console, end, plain, say, say_styled, stage_group
+from tsugiki.terminal import Overrides, RecipeFile, console, end, plain, say, say_styled
 from tsugiki.training.signals import Interrupted, interruptible
 
 VERBS = (
@@ -47,15 +57,7 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="Print a recipe fully resolved, or the JSON Schema of all.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
-
-
-vocabulary_app = typer.Typer(
-    cls=stage_group("extend"),
-    help="Extend a base's vocabulary; check, compare tokenizers.",
-    no_args_is_help=True,
-    subcommand_metavar="RECIPE | COMMAND [ARGS]...",
-)
-app.add_typer(vocabulary_app, name="vocabulary")
+app.add_typer(cli_vocabulary.vocabulary_app, name="vocabulary")
 app.add_typer(cli_evaluation.evaluate_app, name="evaluate")
 app.add_typer(cli_evaluation.data_app, name="data")
 app.add_typer(cli_experiments.sweep_app, name="sweep")
@@ -66,17 +68,6 @@ app.command()(cli_plan.plan)
 app.command()(cli_release.release)
 app.command()(cli_report.report)
 app.command()(cli_report.watch)
-
-
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY.PATH=VALUE]...",
-        help="Change keys for this call, e.g. training.max_steps=100",
-        show_default=False,
-    ),
-]
 
 
 def main() -> None:
@@ -169,70 +160,6 @@ def validate(
 
             check_architecture(checked.model.architecture)
     say(f"{recipe}: valid")
-
-
-@vocabulary_app.command("extend", hidden=True)
-def vocabulary_extend(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Learn pieces for the recipe's language, prove the tokenizer, resize the model; skipped when up to date."""
-    from tsugiki.pipeline import run_vocabulary
-
-    run_vocabulary(_load(recipe, overrides), say)
-
-
-TextFiles = Annotated[
-    list[Path], typer.Option(metavar="FILES", help="Files of text: JSON Lines, Parquet or plain, compressed or not.")
-]
-
-
-@vocabulary_app.command("check")
-def vocabulary_check(
-    tokenizer: Annotated[
-        list[Path], typer.Argument(metavar="TOKENIZER", help="The folder of the extended tokenizer, ours or another's.")
-    ],
-    base: Annotated[Path, typer.Option(help="The folder of the tokenizer that it extends.")],
-    text: TextFiles,
-    language: Annotated[
-        str | None, typer.Option(help="The language of new pieces, e.g. ja. Default: the scripts that they hold.")
-    ] = None,
-    text_key: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",
-) -> None:
-    """Prove that an extended tokenizer is exact, and name each defect with examples; exit code 1 for any."""
-    from tsugiki.vocabulary.check import check_tokenizer
-
-    sound = True
-    folders, files = _folders_and_files(tokenizer, text)
-    if len(folders) > 1:
-        raise RecipeError(f"check takes one folder, not {', '.join(map(str, folders))}")
-    for line, passed in check_tokenizer(folders[0], base, files, language=language, text_key=text_key):
-        sound = sound and passed
-        say(line)
-    end(FINISHED if sound else TsugikiError.exit_code)
-
-
-@vocabulary_app.command("compare")
-def vocabulary_compare(
-    tokenizers: Annotated[
-        list[Path], typer.Argument(metavar="TOKENIZERS", help="Folders of tokenizers; ratios are to the first.")
-    ],
-    text: TextFiles,
-    text_key: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",
-) -> None:
-    """Show side by side how many tokens the same text costs."""
-    from tsugiki.vocabulary.check import compare_tokenizers
-
-    folders, files = _folders_and_files(tokenizers, text)
-    console.print(compare_tokenizers(folders, files, text_key=text_key))
-
-
-def _folders_and_files(arguments: list[Path], text: list[Path]) -> tuple[list[Path], list[Path]]:
-    """What was meant by `A B --text c d`: an option takes one value, so that d stands among the arguments."""
-    missing = [path for path in [*arguments, *text] if not path.exists()]
-    if missing:
-        raise RecipeError(f"{', '.join(map(str, missing))}: no such file or folder")
-    folders, files = ([path for path in arguments if path.is_dir() is kind] for kind in (True, False))
-    if not folders:
-        raise RecipeError("name the folder of a tokenizer")
-    return folders, [*text, *files]
 
 
 @app.command()

@@ -1,22 +1,20 @@
 """What needs more than one key to judge: contradictions, and what a launch must fit.
 
-Each check gives every problem it finds as (path, message); `recipe_file` adds the line. `recipe_machine` looks for what
-the recipe names. Nothing reads a corpus or starts torch.
+Each check gives every problem it finds as (path, message); `recipe_file` adds the line. `recipe_source_checks` judges
+what is read, `recipe_machine` looks for what the recipe names. Nothing reads a corpus or starts torch.
 """
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
 from tsugiki.errors import RecipeError
-from tsugiki.recipe import CorpusSection, Recipe, SourceSection
-from tsugiki.recipe_chat import ChatSection
+from tsugiki.recipe import Recipe
 from tsugiki.recipe_evaluation import INSTRUCTION_TASKS, QUICK_TASKS, TEXTS, split_tasks, task_names
 from tsugiki.recipe_machine import missing_inputs, too_long_windows
+from tsugiki.recipe_source_checks import source_problems
 from tsugiki.schedule import SHAPES
-from tsugiki.scripts import TargetCharacters
 from tsugiki.shapes import Path, Problem
 
 
@@ -38,9 +36,7 @@ def check(recipe: Recipe, check_files: bool = True) -> list[Problem]:
     """Every contradiction between keys, and with `check_files` every input that is not on this machine."""
     problems = [
         *_model(recipe),
-        *_vocabulary(recipe),
-        *_sources(recipe),
-        *_chat(recipe),
+        *source_problems(recipe),
         *_stages(recipe),
         *_skip(recipe),
         *_training(recipe),
@@ -69,114 +65,6 @@ def _model(recipe: Recipe) -> Iterator[Problem]:
         if model.revision is not None:
             yield Problem(("model", "revision"), "has no meaning with architecture; remove it")
         yield from too_long_windows(recipe, model.architecture, "model.architecture")
-
-
-def _vocabulary(recipe: Recipe) -> Iterator[Problem]:
-    vocabulary = recipe.vocabulary
-    if vocabulary is None:
-        return
-    here: Path = ("vocabulary",)
-    if (vocabulary.target_size is None) == (vocabulary.add is None):
-        yield Problem(here, "needs a size: give one of target_size and add")
-    if (vocabulary.language is None) == (not vocabulary.scripts):
-        yield Problem(here, "needs characters: give one of language (e.g. ja) and scripts")
-    try:
-        if vocabulary.language is not None:
-            TargetCharacters.of_language(vocabulary.language)
-    except ValueError as error:
-        yield Problem((*here, "language"), str(error))
-    for index, script in enumerate(vocabulary.scripts or []):
-        try:
-            TargetCharacters([script])
-        except ValueError as error:
-            yield Problem((*here, "scripts", index), str(error))
-    if recipe.model.architecture is not None:
-        yield Problem(here, "extends a model that has been trained; with model.architecture there is none")
-    for index, name in enumerate(vocabulary.sources or []):
-        if name not in recipe.data.sources:
-            yield Problem(
-                (*here, "sources", index),
-                f"no source has the name {name}; sources are {', '.join(recipe.data.sources)}",
-            )
-        elif recipe.data.sources[name].is_chat:
-            yield Problem((*here, "sources", index), f"{name} holds conversations; pieces are learned from text")
-    if not vocabulary.learns_from(recipe) and not vocabulary.corpora:
-        yield Problem(
-            here, "has nothing to learn from: name sources, give corpora, or give the sources of this language their "
-            "`language`",
-        )  # fmt: skip
-    for name, corpus in vocabulary.corpora.items():
-        if name in recipe.data.sources:
-            yield Problem((*here, "corpora", name), "is the name of a source already; list it under sources")
-        yield from _corpus((*here, "corpora", name), corpus)
-    if vocabulary.split_words and vocabulary.language != "ja":
-        yield Problem((*here, "split_words"), "knows the words of Japanese only (language: ja)")
-
-
-def _sources(recipe: Recipe) -> Iterator[Problem]:
-    sources = recipe.data.sources
-    if not any(source.weight > 0 for source in sources.values()):
-        yield Problem(("data", "sources"), "all weights are 0: give at least one source a weight above 0")
-    folded: dict[str, str] = {}
-    for name, source in sources.items():
-        here: Path = ("data", "sources", name)
-        twin = folded.setdefault(name.lower(), name)
-        if twin != name:
-            yield Problem(here, f"differs from {twin} in case only, which some file systems do not tell apart")
-        yield from _corpus(here, source)
-        if source.weight == 0 and not _drawn_later(recipe, name) and recipe.held_out_share(name) == 0:
-            yield Problem(
-                (*here, "weight"),
-                "is 0 in every stage and nothing is held out: the source would never be used; remove it, "
-                "or give held_out a share to watch it",
-            )
-
-
-def _chat(recipe: Recipe) -> Iterator[Problem]:
-    """Keys of conversations without conversations, and keys of text with them."""
-    chat, text_key = recipe.data.chat, SourceSection.model_fields["text_key"].default
-    for name, source in recipe.data.sources.items():
-        here: Path = ("data", "sources", name)
-        if source.is_chat and source.text_key != text_key:
-            yield Problem((*here, "text_key"), "belongs to text; a conversation's keys are known: remove it")
-        if source.loss_on is not None and not source.is_chat:
-            yield Problem((*here, "loss_on"), f"belongs to conversations (format: chat); format is {source.format}")
-        if source.loss_weight != 1 and not recipe.has_chat:
-            yield Problem((*here, "loss_weight"), "needs a source with format: chat; text alone has one weight")
-    if chat != ChatSection() and not recipe.has_chat:
-        key = next(key for key, value in ChatSection() if getattr(chat, key) != value)
-        yield Problem(("data", "chat", key), "belongs to conversations; no source has format: chat")
-    if chat.add_template_tokens and chat.template is None:
-        yield Problem(
-            ("data", "chat", "add_template_tokens"),
-            "adds the markers of a named template: name it in template (the tokenizer's own has its markers)",
-        )
-    if chat.add_template_tokens and recipe.model.architecture is not None:
-        yield Problem(
-            ("data", "chat", "add_template_tokens"),
-            "adds rows to a model that has been trained; with model.architecture give a tokenizer that has the markers",
-        )
-
-
-def _corpus(here: Path, corpus: CorpusSection) -> Iterator[Problem]:
-    if corpus.path is not None and corpus.hub is not None:
-        yield Problem((*here, "hub"), "excludes path: give one of them, or make two of it")
-    if corpus.path is None and corpus.hub is None:
-        yield Problem(here, "names no data: give path (files or patterns) or hub (a data set id)")
-    if corpus.hub is None:
-        for key in ("subset", "revision"):
-            if getattr(corpus, key) is not None:
-                yield Problem((*here, key), "belongs to a hub data set; this one has none")
-    try:
-        text_codec = codecs.lookup(corpus.encoding)._is_text_encoding
-    except (LookupError, ValueError):
-        text_codec = False
-    if not text_codec:
-        yield Problem((*here, "encoding"), f"{corpus.encoding} is not a text encoding that Python knows")
-
-
-def _drawn_later(recipe: Recipe, name: str) -> bool:
-    return any(stage.weights.get(name, 0) > 0 for stage in recipe.data.stages)
 
 
 def _stages(recipe: Recipe) -> Iterator[Problem]:

@@ -1,10 +1,11 @@
-"""What all verbs share: printing plain text, ending with an exit code, and verbs that have further verbs beside."""
+"""What verbs share: arguments, printing plain text, ending with an exit code, and verbs that have more beside them."""
 
 import json
 import os
 import sys
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,6 +19,18 @@ from tsugiki.printable import printable
 KEPT = {letter: letter for letter in "\n\t\u200c\u200d"}
 """What a terminal shows as it is, besides letters, marks and spaces: the joiners are part of Persian and Hindi words,
 and of emoji."""
+
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY.PATH=VALUE]...",
+        help="Change keys for this call, e.g. training.max_steps=100",
+        show_default=False,
+    ),
+]
+"""What most verbs take."""
 
 
 class Terminal(Console):

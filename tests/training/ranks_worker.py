@@ -22,7 +22,8 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from tsugiki.errors import StorageError
 from tsugiki.recipe_training import TrainingSection
 from tsugiki.training import checkpoint_writer
-from tsugiki.training.checkpoint import Checkpointer, Found, size_estimate
+from tsugiki.training.checkpoint import Checkpointer, size_estimate
+from tsugiki.training.checkpoint_reader import Found
 from tsugiki.training.distributed import Place, Processes
 from tsugiki.training.loop import clip_global_norm
 from tsugiki.training.optimizer import Optimizer

@@ -8,7 +8,8 @@ The life of one, each line on every rank at the same step:
     checkpointer.proceed()                       all have written; a thread of rank 0 writes the manifest and renames
     checkpointer.proceed()                       all know that it is done
 
-Until the rename there is no checkpoint (`checkpoint_files.py` has the layout). What one rank cannot do, no rank does:
+Until the rename there is no checkpoint (`checkpoint_files.py` has the layout; `checkpoint_reader.py` finds and reads
+one). What one rank cannot do, no rank does:
 every method that can fail does so on all ranks, with the same text. torch's own failures need care: its
 CheckpointException is no Exception, and a failed background save is silent until asked.
 """
@@ -20,8 +21,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +36,20 @@ from tsugiki.checkpoint_files import (
     FORMAT,
     MANIFEST,
     STATE,
-    Manifest,
     Name,
-    digest_problems,
     free_name,
-    list_names,
-    list_temporary,
     list_trash,
     parse_name,
     read_manifest,
     render_manifest,
     size_problems,
-    tensor_differences,
 )
-from tsugiki.checkpoint_tensors import TensorReader, explain_failure, read_tensors
-from tsugiki.errors import DataError, StorageError
-from tsugiki.files import free_bytes, fsync_directory, read_json, write_atomically
+from tsugiki.checkpoint_tensors import explain_failure
+from tsugiki.errors import StorageError
+from tsugiki.files import free_bytes, fsync_directory, write_atomically
 from tsugiki.model.ranks import on_first_rank
-from tsugiki.rewinds import Rewind, is_undone
+from tsugiki.rewinds import Rewind
+from tsugiki.training.checkpoint_reader import Found, fill_tensors, newest_whole
 from tsugiki.training.checkpoint_writer import ShardWriter, Stager, describe_tensors
 from tsugiki.training.distributed import Processes
 from tsugiki.training.retention import Disposal, own_names, superseded
@@ -64,17 +60,6 @@ logging.getLogger(f"c10d-NullHandler-{DCP_LOGGER_NAME}").setLevel(logging.WARNIN
 _SLOW_DISK = 200e6
 """Bytes a second that a process is taken to write before a save has been timed."""
 _LONGEST_LINE = 1000  # ancestors recorded in a manifest
-
-
-@dataclass(frozen=True)
-class Found:
-    """A checkpoint whose every byte has been verified, and what was passed over to find it."""
-
-    path: Path
-    step: int
-    state: dict[str, Any]
-    manifest: Manifest
-    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -336,7 +321,7 @@ class Checkpointer:
     # Loading
 
     def newest_whole(self, at_most: int | None = None) -> Found | None:
-        """The newest checkpoint that is whole, all its digests verified. Collective: rank 0 chooses, all verify.
+        """The newest checkpoint that is whole, all its digests verified. Collective.
 
         at_most: the latest step that it may be of. Default: any.
 
@@ -344,64 +329,19 @@ class Checkpointer:
         of the result). None if no checkpoint is whole.
         """
         self.warnings.clear()
-        control = self._processes.control
-        for name in on_first_rank(partial(self._list_names, at_most), control):
-            path = self.directory / name
-            try:
-                manifest = on_first_rank(partial(self._look_at, path), control)
-                self._verify(path, manifest)
-                state = on_first_rank(partial(read_json, path / STATE), control)
-            except (StorageError, DataError) as error:
-                self.warnings.append(f"checkpoint {name} is passed over: {error}")
-            else:
-                return Found(path, manifest["step"], state, manifest, list(self.warnings))
-        return None
+        on_first_rank(self._sweep, self._processes.control)
+        return newest_whole(self.directory, self._processes, self.lineage, self.rewinds, self.warnings, at_most)
 
-    def load(self, found: Found, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Fill the given tensors (plain or sharded, on any number of ranks) with those of the checkpoint.
-
-        Raises StorageError on every rank, before any tensor is touched, unless both sides have the same names,
-        dtypes and shapes (torch would cast another dtype without a word).
-        """
-        stored, asked = found.manifest["tensors"], describe_tensors(dict(tensors))
-        with self._processes.refusing_together():
-            differences = tensor_differences(found.path, stored, asked)
-            if differences:
-                raise StorageError(differences)
-            reader = TensorReader(found.path)
-        with self._processes.refusing_together():
-            read_tensors(reader, tensors, self._processes.storage)
-        self._line = [found.path.name, *found.manifest["ancestors"]][:_LONGEST_LINE]
-
-    def _list_names(self, at_most: int | None) -> list[str]:
-        """Rank 0: what there is up to a step, newest first; what was being deleted goes."""
-        for entry in list_temporary(self.directory):
-            self.warnings.append(f"{entry} is a save that was cut off; it is removed after the next good one")
+    def _sweep(self) -> None:
+        """Rank 0: what was being deleted goes."""
         if list_trash(self.directory):  # of a run that was killed at its end, and saves no more
             self._disposal.sweep()
-        return [str(name) for name in list_names(self.directory) if at_most is None or name.step <= at_most]
 
-    def _look_at(self, path: Path) -> Manifest:
-        """Rank 0: the manifest of a checkpoint that looks whole from outside. Raises StorageError."""
-        manifest = read_manifest(path)
-        if self.lineage is not None and manifest["lineage"] != self.lineage:
-            raise StorageError(f"it belongs to another run ({manifest['lineage']}, not {self.lineage})")
-        if is_undone(manifest, self.rewinds):
-            raise StorageError("the run has gone back behind it since, to step over samples")
-        problems = size_problems(path, manifest)
-        if problems:
-            raise StorageError("; ".join(problems))
-        return manifest
-
-    def _verify(self, path: Path, manifest: Manifest) -> None:
-        """Read every byte, each rank its share of the files. Raises StorageError on every rank."""
-        sizes = {file: entry["size"] for file, entry in manifest["files"].items()}
-        largest_first = sorted(sizes, key=lambda file: (-sizes[file], file))
-        mine = largest_first[self._processes.rank :: self._processes.world]
-        found = self._processes.gather(digest_problems(path, manifest, mine))
-        problems = [problem for of_rank in found for problem in of_rank]
-        if problems:
-            raise StorageError("; ".join(problems))
+    def load(self, found: Found, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Fill the given tensors with those of the checkpoint, from which this run then continues; see
+        `fill_tensors`. Collective."""
+        fill_tensors(found, tensors, self._processes)
+        self._line = [found.path.name, *found.manifest["ancestors"]][:_LONGEST_LINE]
 
 
 def _explain(error: BaseException, place: Path) -> str:

@@ -10,7 +10,7 @@ from tsugiki.errors import RecipeError
 from tsugiki.files import read_json
 from tsugiki.model.ranks import on_first_rank
 from tsugiki.recipe_resume import compare_for_resume, config_changes
-from tsugiki.training.checkpoint import Found
+from tsugiki.training.checkpoint_reader import Found
 
 if TYPE_CHECKING:
     from tsugiki.training.run import Run

@@ -13,7 +13,7 @@ from tsugiki.errors import DataError, DivergedError
 from tsugiki.model.ranks import on_first_rank
 from tsugiki.rewinds import Rewind, write_rewinds
 from tsugiki.state_file import write_state
-from tsugiki.training.checkpoint import Found
+from tsugiki.training.checkpoint_reader import Found
 from tsugiki.training.metrics import StepRecord
 from tsugiki.training.run import Run, step_over, take_up
 from tsugiki.training.spikes import NEVER
