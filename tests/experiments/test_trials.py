@@ -46,6 +46,24 @@ def test_a_compressed_schedule_shortens_its_parts_alike_and_says_so(project):
     )  # fmt: skip
 
 
+def test_epochs_are_refused_where_they_stand_with_what_to_write_instead(project):
+    said = r": training\.num_epochs: .*give training\.max_steps instead \(after `tsugiki prepare RECIPE`"
+    epochs = {"training.num_epochs": 2, "training.max_steps": None}
+    for probe in (None, {"steps": 5}):
+        path = project.write(trials={"a": {}, "b": epochs}, probe=probe)
+        with pytest.raises(RecipeError, match=path.name + said):
+            plan_of(path)
+    project.recipe["training"] |= {"num_epochs": 2, "max_steps": None}
+    path = project.write()
+    with pytest.raises(RecipeError, match=load_sweep(path).recipe_path.name + said) as caught:
+        plan_of(path)
+    assert len(str(caught.value).splitlines()) == 1  # once for all trials
+    assert [
+        trial.steps
+        for trial in plan_of(project.write(trials={"a": {"training.num_epochs": None, "training.max_steps": 3}})).trials
+    ] == [3]
+
+
 def test_stores_are_shared_by_all_and_a_vocabulary_by_the_trials_of_its_seed(project):
     project.recipe["vocabulary"] = VOCABULARY
     plan = plan_of(project.write(seeds=2))

@@ -142,10 +142,16 @@ def expand(file: ExperimentFile) -> Plan:
 
 def _probe(file: ExperimentFile, variant: Variant) -> tuple[dict[str, Any], list[str]]:
     """The keys that make a variant's run as long as the probe, and what else they shorten."""
-    probe = file.section.probe
+    probe, recipe = file.section.probe, file.recipe_with(variant, {})
+    if recipe.training.num_epochs is not None:
+        place = file.path if file.base.training.num_epochs is None else file.recipe_path
+        raise RecipeError(
+            f"{place}: training.num_epochs: trials are planned, and costs told, before the data are prepared, which "
+            "alone say how many steps epochs are: give training.max_steps instead (after `tsugiki prepare RECIPE`, "
+            "`tsugiki validate RECIPE` says how many they are)"
+        )
     if probe is None:
         return {"training.stop_after_steps": None}, []
-    recipe = file.recipe_with(variant, {})
     total = total_steps(recipe)
     if probe.steps > total:
         raise RecipeError(
