@@ -6,16 +6,15 @@ figures are about right; a run says the exact ones when it starts.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tsugiki.model.weight_files import read_headers
-from tsugiki.recipe_training import LoraSection
+from tsugiki.recipe_training import ALL_LINEAR, LoraSection
 
 _IN_A_BLOCK = re.compile(r"\.\d+\.")
 _NOT_LINEAR = re.compile(r"\.experts\.|norm|embed|vision|visual|audio|multi_modal")
-ALL_LINEAR = "all-linear"
 FROZEN_BYTES, TRAINED_BYTES, STORED_BYTES = 2, 16, 12
 """Of a parameter in memory: bf16; weight, gradient and Adam's two moments in fp32. In a checkpoint: all but the
 gradient."""
@@ -26,24 +25,18 @@ def names_layer(pattern: str, name: str) -> bool:
     return fnmatchcase(name, pattern) or f".{name}".endswith(f".{pattern}")
 
 
-def about_lora(lora: LoraSection, folder: Path) -> Iterator[str]:
-    """What is trained of the model in `folder` and what it costs, in a line, and a line for each name that means none
-    of its tensors. Raises ModelError for damaged files."""
+def about_lora(lora: LoraSection, folder: Path) -> str:
+    """What is trained of the model in `folder` and what it costs, in a line. Raises ModelError for damaged files."""
     shapes = {name: tensor.shape for header in read_headers(folder).values() for name, tensor in header.tensors.items()}
     total = sum(math.prod(shape) for shape in shapes.values())
     trained = adapter_parameters(lora, shapes)
     rows = ", rows of new pieces aside," if lora.new_rows else ""
     memory = FROZEN_BYTES * total + TRAINED_BYTES * trained
-    yield (
+    return (
         f"lora       about {trained:,} parameters{rows} are trained beside {total:,} frozen ones: "
         f"{memory / 1e9:,.2f} GB over all processes instead of {TRAINED_BYTES * total / 1e9:,.2f}, checkpoints of "
         f"{STORED_BYTES * trained / 1e6:,.0f} MB"
     )
-    layers = {module for name in shapes for module in _around(name)}
-    for key, names in (("target_modules", lora.target_modules), ("modules_to_save", lora.modules_to_save)):
-        for name in names:
-            if name != ALL_LINEAR and not any(names_layer(name, layer) for layer in layers):
-                yield f"lora       {key}: nothing in the model's files is called {name}"
 
 
 def adapter_parameters(lora: LoraSection, shapes: Mapping[str, tuple[int, ...]]) -> int:

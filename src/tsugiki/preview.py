@@ -134,13 +134,19 @@ def _chat_reading(recipe: Recipe, tokenizer: TextTokenizer, sources: Mapping[str
 
 
 def preview_adapters(recipe: Recipe) -> Iterator[str]:
-    """What `training.lora` trains, where the recipe has it and its model is here."""
-    name = recipe.model.name_or_path
-    if recipe.training.lora is not None and name is not None:
-        base = Path(name).expanduser()
-        folder = extended_folder(recipe) if recipe.vocabulary is not None and is_made(recipe) else base
-        if folder.is_dir():
-            yield from about_lora(recipe.training.lora, folder)
+    """What `training.lora` trains, where the recipe has it and its model is here. Raises RecipeError for a name that no
+    layer of the model has."""
+    lora, name = recipe.training.lora, recipe.model.name_or_path
+    if lora is None or name is None:
+        return
+    folder = extended_folder(recipe) if recipe.vocabulary is not None and is_made(recipe) else Path(name).expanduser()
+    if not folder.is_dir():
+        return
+    yield about_lora(lora, folder)
+    if lora.names_layers:  # what transformers calls them, it alone knows; to import it takes seconds
+        from tsugiki.model.adapters import require_layers
+
+        require_layers(folder, lora)
 
 
 def _require_rows(recipe: Recipe, tokenizer: TextTokenizer) -> None:

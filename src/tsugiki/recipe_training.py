@@ -33,6 +33,9 @@ ProbeName = Literal[
 """The checks of `training.preflight`, in their order."""
 
 
+ALL_LINEAR = "all-linear"
+
+
 class FreezeRule(Section):
     """Parameters that are not trained."""
 
@@ -51,7 +54,7 @@ class LoraSection(Section):
     )
     dropout: Share = Field(default=0.0, description="Share of an adapter's inputs that are set to 0 in training.")
     target_modules: TextList = Field(
-        default=["all-linear"],
+        default=[ALL_LINEAR],
         description="Layers that get an adapter. all-linear: all linear ones but the output layer. Others by name:"
         " whole, last parts such as q_proj, or a glob pattern of whole ones.",
     )
@@ -64,6 +67,11 @@ class LoraSection(Section):
         description="Also train, of input embeddings and output layer, the rows of pieces that the base's own tokenizer"
         " has not (vocabulary, data.chat.add_template_tokens).",
     )
+
+    @property
+    def names_layers(self) -> bool:
+        """Whether it names any layer, which a model may not have."""
+        return self.target_modules != [ALL_LINEAR] or bool(self.modules_to_save)
 
 
 class PreflightSection(Section):

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from tsugiki.errors import RecipeError
 from tsugiki.lora_size import about_lora
 from tsugiki.model.adapters import base_digest, base_name, is_trained
+from tsugiki.preview import preview_adapters
+from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_training import LoraSection
 
 pytest.importorskip("peft")
@@ -217,6 +219,41 @@ def test_what_validate_reckons_is_what_is_trained(name: str, keys: dict[str, Any
     section = LoraSection.model_validate(keys)
     model = load(tiny_model_folder(name), lora=section)
     trained = sum(parameter.numel() for _, parameter in model.named_hf_parameters() if parameter.requires_grad)
-    line, *others = about_lora(section, tiny_model_folder(name))
+    line = about_lora(section, tiny_model_folder(name))
     assert line.startswith(f"lora       about {trained:,} parameters are trained beside")
-    assert not others
+
+
+MEANT_BY_NONE: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "mistral",
+        {"target_modules": ["q_prj"]},
+        r"training\.lora\.target_modules: 'q_prj' .*; the nearest name is q_proj",
+    ),
+    ("mistral", {"modules_to_save": ["lm_haed"]}, r"modules_to_save: 'lm_haed' matches no layer .* is lm_head"),
+    ("gpt_neox", {"target_modules": ["query_key_values"]}, r"the nearest name is query_key_value"),
+    ("mixtral", {"target_modules": ["w1"]}, r"'w1' matches no layer"),  # in files only: transformers fuses experts
+]
+
+
+@pytest.mark.parametrize(("name", "keys", "said"), MEANT_BY_NONE)
+def test_validate_refuses_names_that_no_layer_has(name: str, keys: dict[str, Any], said: str, tiny_model_folder: Any):
+    recipe = lora_recipe(tiny_model_folder(name), keys)
+    lines = preview_adapters(recipe)
+    assert next(lines).startswith("lora       about ")
+    with pytest.raises(RecipeError, match=said):
+        next(lines)
+
+
+@pytest.mark.parametrize(("name", "keys"), [*RECKONED, ("gpt_neox", {"modules_to_save": ["embed_out"]})])
+def test_validate_takes_the_names_that_training_takes(name: str, keys: dict[str, Any], tiny_model_folder: Any):
+    assert len(list(preview_adapters(lora_recipe(tiny_model_folder(name), keys)))) == 1
+
+
+def lora_recipe(folder: Path, keys: dict[str, Any]) -> Any:
+    values = {
+        "run_dir": "r", "model": {"name_or_path": str(folder)},
+        "data": {"sequence_length": 32, "sources": {"text": {"path": "text.jsonl", "weight": 1}}},
+        "training": {"max_steps": 4, "global_batch_size": 4, "micro_batch_size": 1, "learning_rate": 1e-3, "save_steps": 1,
+                     "lora": keys},
+    }  # fmt: skip
+    return parse_recipe(json.dumps(values), check_files=False)

@@ -201,6 +201,24 @@ def test_the_export_is_what_peft_merges_and_its_adapter_what_peft_loads(open_lor
     assert (ours.lm_head.weight is ours.model.embed_tokens.weight) == case.startswith("tied")
 
 
+@pytest.mark.parametrize("hub_id", [None, "owner/base-7b"])
+def test_an_adapter_names_its_base_as_others_know_it_and_no_place_of_this_machine(
+    open_lora: Open, tmp_path: Path, hub_id: str | None
+):
+    """peft loads it all the same (`test_the_export_is_what_peft_merges…` does, from a base of this machine)."""
+    run = open_lora()
+    if hub_id is not None:  # which the run has found in its cache
+        model = run.recipe.model.model_copy(update={"name_or_path": hub_id})
+        run.recipe = run.recipe.model_copy(update={"model": model})
+    export(save(run), tmp_path / "out")
+    folder = tmp_path / "out" / "adapter"
+    assert read_json(folder / "adapter_config.json")["base_model_name_or_path"] == hub_id
+    assert peft.PeftConfig.from_pretrained(folder).base_model_name_or_path == hub_id
+    for path in folder.iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes()
+        assert str(run.model_folder).encode() not in path.read_bytes()
+
+
 def test_the_mean_of_checkpoints_is_that_of_their_merged_models(open_lora: Open, tmp_path: Path):
     run = open_lora("whole")
     places, merged = [], []

@@ -11,18 +11,21 @@ trained is fp32 (peft leaves copies of whole modules in the format of the base).
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 import xxhash
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tsugiki.errors import RecipeError
-from tsugiki.lora_size import ALL_LINEAR, names_layer
+from tsugiki.lora_size import names_layer
+from tsugiki.model.safe_config import build_config, read_config
 from tsugiki.model.shard import is_tied, towers_beside_the_decoder
 from tsugiki.model.transformers_calls import in_words, quiet
+from tsugiki.recipe_training import ALL_LINEAR
 
 NAME = "default"
 """What peft calls the adapter inside the model: part of the names of its tensors."""
@@ -40,13 +43,18 @@ class LoraSettings(Protocol):
     modules_to_save: list[str]
 
 
-def lora_config(hf: PreTrainedModel, settings: LoraSettings, new_rows: Sequence[int] = ()) -> Any:
-    """peft's configuration for a model: settings with names of layers in place of patterns.
+class Layers(NamedTuple):
+    """What of a model is trained beside its frozen rest, by names of modules."""
 
-    hf: the model without adapters, with weights or without. new_rows: ids of pieces whose rows of input embeddings and
-    output layer are trained, though nothing else of them is.
-    Raises RecipeError for a name that no layer has, and where `peft` is not installed.
-    """
+    targets: list[str]
+    saved: list[str]
+    rows: dict[str, list[int]]
+    keeps_tie: bool
+    """Whether a half of a tied pair is among `saved`, and the other follows it."""
+
+
+def choose_layers(hf: PreTrainedModel, settings: LoraSettings, new_rows: Sequence[int] = ()) -> Layers:
+    """The layers that patterns of names mean; see `lora_config`."""
     modules = dict(hf.named_modules())
     targets = _targets(hf, modules, settings)
     saved = _chosen(settings.modules_to_save, modules, "training.lora.modules_to_save")
@@ -71,14 +79,37 @@ def lora_config(hf: PreTrainedModel, settings: LoraSettings, new_rows: Sequence[
             )
         first = hf.get_input_embeddings()  # to which peft ties the other of a tied pair
         rows = {name: list(new_rows) for name, module in ends.items() if not tied or module is first}
+    return Layers(sorted(targets - set(both)), saved, rows, tied and bool(ends.keys() & set(saved)))
+
+
+def require_layers(folder: Path, settings: LoraSettings) -> None:
+    """Raise RecipeError for a name that no layer of the model in `folder` has, with the nearest one that is there.
+
+    Reads its configuration alone: transformers calls layers otherwise than some files do, and builds none for others.
+    """
+    values, _ = read_config(folder)
+    config = build_config(values, str(folder / "config.json"))
+    with torch.device("meta"), quiet(), in_words(f"{folder}: the model cannot be built from its configuration"):
+        hf = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    choose_layers(hf, settings)
+
+
+def lora_config(hf: PreTrainedModel, settings: LoraSettings, new_rows: Sequence[int] = ()) -> Any:
+    """peft's configuration for a model: settings with names of layers in place of patterns.
+
+    hf: the model without adapters, with weights or without. new_rows: ids of pieces whose rows of input embeddings and
+    output layer are trained, though nothing else of them is.
+    Raises RecipeError for a name that no layer has, and where `peft` is not installed.
+    """
+    layers = choose_layers(hf, settings, new_rows)
     return _peft().LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=sorted(targets - set(both)),
-        modules_to_save=saved or None,
-        trainable_token_indices=rows or None,
-        ensure_weight_tying=tied and bool(ends.keys() & set(saved)),
+        target_modules=layers.targets,
+        modules_to_save=layers.saved or None,
+        trainable_token_indices=layers.rows or None,
+        ensure_weight_tying=layers.keeps_tie,
         task_type="CAUSAL_LM",
     )
 

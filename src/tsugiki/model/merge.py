@@ -38,7 +38,8 @@ FOLDER = "adapter"
 
 def describe_base(adapters: TrainedAdapters, folder: Path, run_dir: Path, name: str | None) -> dict[str, Any]:
     """What a checkpoint says of its base, as JSON values. A folder inside the run directory is named from there, so
-    that the two may be moved together. name: what others know the base by; None for one that this run has made."""
+    that the two may be moved together. name: what others know the base by, its id on the hub; None for one that lies on
+    this machine, or that this run has made."""
     folder, run_dir = folder.resolve(), run_dir.resolve()
     inside = folder.is_relative_to(run_dir)
     return {
@@ -72,7 +73,7 @@ class Merger:
                 f"{folder} is gone: {checkpoints[-1]} holds adapters alone, and this is the base that they belong to. "
                 "Bring it back, or say where it is now: tsugiki export RUN OUTPUT --base FOLDER"
             )
-        self._name = stored["name"] or str(folder)
+        self._name = stored["name"]
         self.config = recall_config(stored["adapters"])
         allow_pickle = read_json(checkpoints[-1] / STATE)["recipe"]["model"]["allow_pickle"]
         self._hf, _ = read_pretrained(folder, dtype=_stored_dtype(folder), allow_pickle=allow_pickle)
@@ -136,6 +137,7 @@ class Merger:
         # Cloned, as tied tensors share their memory, which safetensors refuses; peft does the same.
         whole = {f"base_model.model.{name}": value.detach().clone() for name, value in tensors.items()}
         save_file(whole, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        # A path of this machine says nothing elsewhere, and a folder's name may be that of another model on the hub.
         self.config.base_model_name_or_path = self._name
         self.config.inference_mode = True
         values = {key: sorted(v) if isinstance(v, set) else v for key, v in self.config.to_dict().items()}

@@ -35,7 +35,8 @@ from tsugiki.rewinds import Rewind, read_rewinds
 from tsugiki.schedule import Schedule, make_schedule
 from tsugiki.state_file import reached_step
 from tsugiki.training.batches import Cut
-from tsugiki.training.checkpoint import Checkpointer, Found, size_estimate
+from tsugiki.training.checkpoint import Checkpointer, size_estimate
+from tsugiki.training.checkpoint_reader import Found
 from tsugiki.training.distributed import Processes
 from tsugiki.training.host_memory import keep_freed_memory
 from tsugiki.training.optimizer import Optimizer, no_decay_names, vocabulary_names
@@ -163,8 +164,11 @@ class Run:
             return {}
         folder = self.model_folder
         assert folder is not None  # `recipe_checks` has refused an architecture
+        name = self.recipe.model.name_or_path
+        assert name is not None
         own = self.recipe.vocabulary is not None or folder.resolve().is_relative_to(self.recipe.run_dir.resolve())
-        name = None if own else self.recipe.model.name_or_path  # an extended model has no name that others know
+        if own or Path(name).expanduser().is_dir():  # no name that others know
+            name = None
         return {"base": describe_base(adapters, folder, self.recipe.run_dir, name)}
 
 
