@@ -32,6 +32,8 @@ class HeldOut(TypedDict):
     """The run's own, of the same documents after the newest of the checkpoints; None where there is none."""
     divided_otherwise: int
     """Documents that the folder's AutoTokenizer divides in another way than training did."""
+    conversations: NotRequired[bool]
+    """True where the documents are conversations, whose answers alone count, and whose ids both paths were given."""
 
 
 class Logits(TypedDict):

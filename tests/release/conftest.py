@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from one_process import one_process_group, processes  # noqa: F401 - fixtures
 from run_directories import make_run  # noqa: F401 - a fixture
 from tiny_project import prepare_tiny
@@ -54,6 +55,25 @@ def trained(trained_once: Path, tmp_path: Path) -> Path:
         (tmp_path / name).symlink_to(trained_once / name)
     shutil.copytree(trained_once / "run", tmp_path / "run")
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def talked_once(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_folder: Path) -> Path:
+    """The finished run of a model with random weights on conversations alone."""
+    place = tmp_path_factory.mktemp("talked")
+    tree = yaml.safe_load(prepare_tiny(place, tiny_tokenizer_folder, chat=True).text)
+    del tree["data"]["sources"]["en"]
+    tree["training"] |= {
+        "max_steps": 2,
+        "save_steps": 2,
+        "eval_steps": 2,
+        "preflight": {"skip": [probe.name for probe in PROBES]},
+    }
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "stop_processes", lambda: None)  # the group is that of the session
+        assert run_training(parse_recipe(yaml.safe_dump(tree)), lambda _text: None)
+    return place / "run"
 
 
 @pytest.fixture

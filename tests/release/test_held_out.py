@@ -79,6 +79,23 @@ def test_a_validation_of_other_documents_is_none(trained_once, recipe):
     assert read(trained_once, recipe, 10**9, old).sources["ja"].validated == scored["ja"]["nats"]
 
 
+def test_of_conversations_answers_count_and_a_beginning_reaches_into_the_first(talked_once):
+    recipe = parse_recipe((talked_once / "recipe.yaml").read_text("utf-8"), check_files=False)
+    tokenizer = TextTokenizer.from_folder(talked_once / "model")
+    store = open_prepared(recipe)["talk"].held_out
+    whole = held_out_texts(talked_once, recipe, tokenizer, None, 10**9).sources["talk"]
+    assert (whole.whole, whole.first, len(whole.ids)) == (True, None, 3)
+    for index, ids in enumerate(whole.ids):
+        assert ids == store.document(index).tolist()
+        answered = [token for token, counted in zip(ids, whole.trained.is_text(index, ids), strict=True) if counted]
+        assert len(tokenizer.decode(answered).encode()) == pytest.approx(whole.sizes[index], abs=2)  # white space
+    one = held_out_texts(talked_once, recipe, tokenizer, None, 1).sources["talk"]
+    assert (one.whole, one.validated, len(one.ids)) == (False, None, 1)
+    assert whole.ids[0][: len(one.ids[0])] == one.ids[0]
+    assert any(one.trained.is_text(0, one.ids[0]))
+    assert one.sizes[0] > 0
+
+
 def test_data_prepared_with_another_tokenizer_are_not_read(trained_once, recipe, tmp_path, tiny_tokenizer_folder):
     folder = shutil.copytree(tiny_tokenizer_folder, tmp_path / "other")
     config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))

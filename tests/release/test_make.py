@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tsugiki.corpus.conversation_store import ConversationStore
 from tsugiki.errors import ModelError, RecipeError, StorageError
 from tsugiki.evaluation.models import find_model
 from tsugiki.model.bits_per_byte import bits_per_byte
@@ -41,6 +42,50 @@ def weights_at(run: Path, name: str) -> dict[str, torch.Tensor]:
 def card_of(folder: Path) -> tuple[dict, str]:
     _, head, text = (folder / "README.md").read_text("utf-8").split("---\n", 2)
     return yaml.safe_load(head), text
+
+
+def test_a_release_of_a_run_on_conversations_reads_held_out_ones_again(talked_once, tmp_path, plain_here):
+    """At the bits per byte of the run's validation and of plain transformers, over the text of answers alone."""
+    said = released(talked_once, tmp_path / "out")
+    lines = [json.loads(line) for line in (talked_once / "metrics.jsonl").read_text("utf-8").splitlines()]
+    validated = [line for line in lines if line["kind"] == "validation"][-1]["sources"]["talk"]
+    seen = json.loads((tmp_path / "out/release.json").read_text("utf-8"))["verification"]
+    assert "no_held_out" not in seen
+    one = seen["held_out"]["talk"]
+    assert (one["documents"], one["whole"], one["conversations"], one["divided_otherwise"]) == (3, True, True, 0)
+    assert one["bytes"] == validated["bytes"]
+    assert one["transformers"] == pytest.approx(one["bits_per_byte"], rel=1e-5)
+    assert one["last_validation"] == pytest.approx(validated["bits_per_byte"], rel=1e-4)
+    assert one["bits_per_byte"] == pytest.approx(validated["bits_per_byte"], rel=0.02)
+    (line,) = (line for line in said if line.startswith("held-out   talk: "))
+    assert line.endswith(f"validation {one['last_validation']:.4f} (the answers of 3 conversations)")
+    _, text = card_of(tmp_path / "out")
+    assert "| talk (answers) | 3 |" in text
+
+    # Independently: transformers' own loss of the text of answers, conversation by conversation.
+    store = ConversationStore(talked_once.parent / "data/talk/held_out")
+    tokenizer, model = (kind.from_pretrained(tmp_path / "out") for kind in (AutoTokenizer, AutoModelForCausalLM))
+    nats = 0.0
+    for index in range(3):
+        ids, weights = torch.from_numpy(store.document(index).astype("int64")), torch.from_numpy(store.weights(index))
+        answered = (weights > 0) & ~torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
+        with torch.no_grad():
+            chances = model.float()(ids[None, :-1]).logits[0].log_softmax(-1)
+        nats -= float(chances.gather(1, ids[1:, None])[answered[1:]].sum())
+    assert one["bits_per_byte"] == pytest.approx(bits_per_byte(nats, one["bytes"]), rel=1e-4)
+
+
+def test_a_validation_of_other_answers_ends_the_release(talked_once, tmp_path, plain_here):
+    run = shutil.copytree(talked_once, tmp_path / "run")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    for line in lines:
+        if line["kind"] == "validation":
+            talk = line["sources"]["talk"]
+            talk["nats_by_document"] = [1.05 * nats for nats in talk["nats_by_document"]]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    with pytest.raises(ModelError, match=r"reads held-out answers of talk at .* of the same weights found"):
+        released(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_release_is_whole_verified_and_opened_by_anybody(trained, tmp_path):

@@ -2,8 +2,8 @@
 
 Three things are compared. Every tensor that transformers reads from the folder is, bit by bit, that of the checkpoint
 (or of the mean), rounded once. Plain transformers, in a process of its own that knows nothing of Tsugiki, gives the
-logits that our own path gives. And it reads held-out text, which it divides by the folder's tokenizer, at the bits
-per byte that we find, and that the run's validation of these weights has found.
+logits that our own path gives. And it reads held-out text, which it divides by the folder's tokenizer, and held-out
+conversations, at the bits per byte that we find, and that the run's validation of these weights has found.
 """
 
 import gc
@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from tsugiki.errors import ModelError
 from tsugiki.model.bits_per_byte import bits_per_byte, score_documents
 from tsugiki.model.cached.check import is_out_of_memory
+from tsugiki.model.conversation_scores import score_conversations
 from tsugiki.model.device import DTYPES, default_device
 from tsugiki.model.load import read_pretrained
 from tsugiki.model.loss import TrainingModel
@@ -121,11 +123,22 @@ def _our_answers(
         logits = model.logits(probes).float().cpu().numpy()
     nats = []
     for source in held_out.sources.values():
-        found = score_documents(model, source.ids, bos_id=source.first, context=held_out.context)
-        assert found is not None  # nothing asked it to stop
-        nats.append(found.nats)
+        nats.append(_our_nats(model, source, held_out.context))
     ids = [each for source in held_out.sources.values() for each in source.ids]
     return _Answers(np.concatenate([*nats, np.zeros(0)]), logits, ids), count
+
+
+def _our_nats(model: TrainingModel, source: SourceTexts, context: int) -> NDArray[np.float64]:
+    """Of each document, as validation finds them."""
+    if source.trained is None:
+        found = score_documents(model, source.ids, bos_id=source.first, context=context)
+        assert found is not None  # nothing asked it to stop
+        return found.nats
+    conversations = [(np.array(ids), weights) for ids, weights in zip(source.ids, source.trained.weights, strict=True)]
+    trained = source.trained
+    scores = score_conversations(model, conversations, end_id=trained.end_id, control_ids=trained.control_ids)
+    assert scores is not None
+    return scores.text_nats
 
 
 def _plain_answers(folder: Path, dtype: str, device: str, held_out: HeldOutTexts, pieces: int) -> _Answers:
@@ -134,6 +147,7 @@ def _plain_answers(folder: Path, dtype: str, device: str, held_out: HeldOutTexts
     question = {
         "folder": str(folder.resolve()), "dtype": dtype, "device": device, "context": held_out.context,
         "texts": [text for source in sources for text in source.texts],
+        "conversations": [_given(source, index) for source in sources for index in range(len(source.ids))],
         "first": [[] if source.first is None else [source.first] for source in sources for _ in source.texts],
         "probes": _probes(held_out, pieces),
     }  # fmt: skip
@@ -150,6 +164,12 @@ def _plain_answers(folder: Path, dtype: str, device: str, held_out: HeldOutTexts
         with np.load(answer, allow_pickle=False) as found:
             parts = np.split(found["ids"], np.cumsum(found["counts"]))[:-1]  # behind the last there is an empty one
             return _Answers(found["nats"], found["logits"], [part.tolist() for part in parts])
+
+
+def _given(source: SourceTexts, index: int) -> dict[str, Any] | None:
+    """Of a conversation its ids, and which of them count; text is to be divided there."""
+    ids = source.ids[index]
+    return None if source.trained is None else {"ids": ids, "counted": source.trained.is_text(index, ids)}
 
 
 def _probes(held_out: HeldOutTexts, pieces: int) -> list[list[int]]:
@@ -189,7 +209,7 @@ def _compare_source(
 ) -> HeldOut:
     """ours, theirs: nats of each text of the source."""
     alike = np.array([one == other for one, other in zip(source.ids, their_ids, strict=True)])
-    size = sum(source.sizes)
+    size = max(sum(source.sizes), 1)  # a conversation's beginning may hold no answer
     found = HeldOut(
         documents=len(source.texts), whole=source.whole, bytes=size,
         bits_per_byte=bits_per_byte(float(ours.sum()), size),
@@ -197,15 +217,18 @@ def _compare_source(
         last_validation=None if source.validated is None else bits_per_byte(source.validated, size),
         divided_otherwise=int((~alike).sum()),
     )  # fmt: skip
+    if source.trained is not None:
+        found["conversations"] = True
+    what = f"held-out {'text' if source.trained is None else 'answers'} of {name}"
     if not np.isclose(theirs[alike].sum(), ours[alike].sum(), rtol=CLOSE_NATS[dtype], atol=1e-3):
         raise ModelError(
-            f"{WRITTEN}: plain transformers reads held-out text of {name} at {found['transformers']:.4f} bits per "
-            f"byte, our path at {found['bits_per_byte']:.4f}"
+            f"{WRITTEN}: plain transformers reads {what} at {found['transformers']:.4f} bits per byte, our path at "
+            f"{found['bits_per_byte']:.4f}"
         )
     last = found["last_validation"]
     if validated and last is not None and abs(found["bits_per_byte"] - last) > CLOSE_VALIDATION * last:
         raise ModelError(
-            f"{WRITTEN} reads held-out text of {name} at {found['bits_per_byte']:.4f} bits per byte; the run's "
+            f"{WRITTEN} reads {what} at {found['bits_per_byte']:.4f} bits per byte; the run's "
             f"validation of the same weights found {last:.4f}. Rounding alone rarely does that: try --dtype float32, "
             "and see whether data or checkpoints were changed since"
         )
@@ -247,7 +270,7 @@ def how_close(logits: Logits) -> str:
 
 
 def _texts_in_words(one: HeldOut) -> str:
-    count = one["documents"]
-    if not one["whole"]:
-        return "the beginning of a document"
-    return f"{count:,} document{'s' if count != 1 else ''}"
+    count, conversations = one["documents"], one.get("conversations", False)
+    kind = "conversation" if conversations else "document"
+    text = f"{count:,} {kind}{'s' if count != 1 else ''}" if one["whole"] else f"the beginning of a {kind}"
+    return f"the answers of {text}" if conversations else text

@@ -219,7 +219,8 @@ def _of_release(release: Release) -> Iterator[str]:
     if seen["held_out"]:
         yield _table(
             ["held-out text", "documents", "bits per byte", "by transformers", "last checkpoint in training"],
-            [[name, f"{one['documents']:,}" if one["whole"] else "a beginning", _bits(one["bits_per_byte"]),
+            [[f"{name} (answers)" if one.get("conversations") else name,
+              f"{one['documents']:,}" if one["whole"] else "a beginning", _bits(one["bits_per_byte"]),
               _bits(one["transformers"]), _bits(one["last_validation"])] for name, one in seen["held_out"].items()], 1,
         )  # fmt: skip
 
