@@ -13,8 +13,9 @@ from tsugiki.corpus.prepared import PreparedSource, open_prepared
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.files import read_json, write_json
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_inputs import base_folder, load_tokenizer, resolve_commits
+from tsugiki.recipe_inputs import base_folder, load_base_tokenizer, load_tokenizer, resolve_commits
 from tsugiki.sample_answers import BUDGET, answers, find_questions
+from tsugiki.vocabulary.template_tokens import folder_of, markers_to_add
 
 FILE = "samples.json"
 DOCUMENTS, MOST_SOURCES = 2, 6
@@ -39,7 +40,8 @@ def make_samples(recipe: Recipe) -> str | None:
         if former.get("digest") == mark["digest"] and whole:  # a name may be another run's
             return None
     tokenizer = load_tokenizer(recipe)
-    sources = dict(list(open_prepared(recipe, tokenizer).items())[:MOST_SOURCES])
+    held_out = [item for item in open_prepared(recipe, tokenizer).items() if item[1].held_out.document_count]
+    sources = dict(held_out[:MOST_SOURCES])
     prompts = _prompts(sources, tokenizer)
     questions = find_questions(recipe, tokenizer.folder, sources, DOCUMENTS)
     if not prompts and not questions:
@@ -62,9 +64,22 @@ def make_samples(recipe: Recipe) -> str | None:
     }
     if recipe.has_chat:
         found["most_tokens"] = BUDGET
-        found["answers"] = answers(recipe, commits, base, exported, questions) if questions else []
+        begun, start = _as_begun(recipe, commits, base)
+        found["answers"] = answers(begun, commits, start, exported, questions) if questions else []
     write_json(path, found)
     return None
+
+
+def _as_begun(recipe: Recipe, commits: Mapping[str, str | None], base: Path | None) -> tuple[Recipe, Path | None]:
+    """What is asked before: the base, with rows for the template's markers where it got them, as training began with
+    (without, it could not even be asked); and the recipe as if that were its base."""
+    folder = folder_of(recipe) / "model"
+    if base is None or not markers_to_add(recipe, load_base_tokenizer(recipe, commits)) or not folder.is_dir():
+        return recipe, base
+    model = recipe.model.model_copy(update={"name_or_path": str(folder), "tokenizer": None, "revision": None})
+    chat = recipe.data.chat.model_copy(update={"add_template_tokens": False})
+    data = recipe.data.model_copy(update={"chat": chat})
+    return recipe.model_copy(update={"model": model, "data": data}), folder
 
 
 def _prompts(sources: Mapping[str, PreparedSource], tokenizer: TextTokenizer) -> list[tuple[str, str | None, str]]:

@@ -127,11 +127,19 @@ def is_finished(recipe: Any) -> bool:
 
 def write_reports(directory: Path, recipes: Mapping[str, Path]) -> None:
     """The page of the continued model, with texts before and after, and one of all continued models side by side."""
+    from tsugiki.pipeline import run_report
+
+    write_page(recipes["continued"])
+    run_report([directory / run for run in recipes if run != "base"], _silent, directory / "report")
+
+
+def write_page(path: Path) -> None:
+    """The page of a recipe's run, with texts and answers before and after. Who calls says where it is."""
     from tsugiki.pipeline import run_report, write_samples
 
-    write_samples(load_recipe(recipes["continued"]), _silent)  # `report` says where they are
-    run_report([directory / "continued"], _silent)
-    run_report([directory / run for run in recipes if run != "base"], _silent, directory / "report")
+    recipe = load_recipe(path)
+    write_samples(recipe, _silent)
+    run_report([recipe.run_dir], _silent)
 
 
 def _silent(_text: str) -> None:

@@ -3,6 +3,8 @@
 import io
 import json
 import re
+from dataclasses import replace
+from html import unescape
 
 import pytest
 from rich.console import Console
@@ -36,7 +38,7 @@ def tuned(first, session):
 
 def few(sample):
     """The sample with as many held-out conversations as are shown."""
-    return sample.__class__(sample.sources, sample.held_out_written, sample.held_out_generated[:10])
+    return replace(sample, held_out_generated=sample.held_out_generated[:10])
 
 
 def test_ends_in_the_table_and_says_when_its_promise_is_not_kept(tuned, session):
@@ -56,6 +58,27 @@ def test_ends_in_the_table_and_says_when_its_promise_is_not_kept(tuned, session)
     results = json.loads((session.folder / "instruct-results.json").read_text())
     assert [len(results["answers"]), results["scores"][0]["answers"]] == [70, 70]
     assert (session.folder / "instruct/export/chat_template.jinja").read_text()
+
+
+def test_its_report_has_curves_of_held_out_conversations_and_answers_before_and_after(tuned, session):
+    run = session.folder / "instruct"
+    assert str(run / "report" / "report.html") in "".join(tuned[0][1].split("\n"))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    validations = [line for line in lines if line["kind"] == "validation"]
+    assert [line["step"] for line in validations] == [0, 1, 2, 3]
+    names = ["held-out-en", "held-out-ja", "japanese", "english"]
+    assert list(validations[-1]["sources"]) == names
+    assert [validations[-1]["sources"][name]["documents"] for name in names[:2]] == [60, 60]
+    samples = json.loads((run / "samples.json").read_text("utf-8"))
+    assert [one["source"] for one in samples["answers"]] == [names[0]] * 2 + [names[1]] * 2
+    assert all(one["before"] is not None for one in samples["answers"])  # asked with the markers' rows
+    held_out = {path: path.read_text("utf-8") for path in (session.folder / "instruct-data").glob("held-out-*.jsonl")}
+    assert all(
+        any(one["messages"][-1]["content"][:20] in text for text in held_out.values()) for one in samples["answers"]
+    )
+    page = " ".join(unescape(re.sub(r"<[^>]*>", " ", (run / "report/report.html").read_text("utf-8"))).split())
+    assert "Where answers end" in page
+    assert "Beginnings of held-out conversations" in page
 
 
 def test_run_again_it_asks_alone(tuned):

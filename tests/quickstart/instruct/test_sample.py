@@ -15,10 +15,15 @@ def test_files_hold_all_that_is_trained_and_nothing_held_out(tmp_path):
     }
     assert sum(len(records[f"written-{language}"]) for language in ("en", "ja")) == len(written()) >= 400
     assert sum(len(records[f"generated-{language}"]) for language in ("en", "ja")) == GENERATED
+    watched = [
+        json.loads(line) for path in sample.watched.values() for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    held_out = sample.held_out_written + sample.held_out_generated
+    assert sorted(map(str, watched)) == sorted(str(example.record()) for example in held_out)
     trained = {json.dumps(record, sort_keys=True) for each in records.values() for record in each}
     assert len(sample.held_out_written) == 60
     assert len(sample.held_out_generated) == 200
-    for example in sample.held_out_written + sample.held_out_generated:
+    for example in held_out:
         assert json.dumps(example.record(), sort_keys=True) not in trained
         assert [*example.prompt(), {"role": "assistant", "content": example.answer()}] == example.record()["messages"]
 

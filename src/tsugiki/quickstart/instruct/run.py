@@ -1,7 +1,7 @@
 """The quickstart's second half: its continued model taught to answer, in a minute or two.
 
     <directory>/instruct-data/               the sample of instructions as JSON Lines
-    <directory>/instruct.yaml, instruct/     instruction tuning of `continued/export`, all weights
+    <directory>/instruct.yaml, instruct/     instruction tuning of `continued/export`, all weights; its report
     <directory>/instruct-results.json        the table and every answer
 
 Run again, it skips what is done and continues what was interrupted. A folder without a finished quickstart gets one
@@ -24,7 +24,7 @@ from tsugiki.printable import one_line
 from tsugiki.quickstart.instruct.answers import Answer, Score, ask, scores
 from tsugiki.quickstart.instruct.recipe import TEMPLATE, recipe_text
 from tsugiki.quickstart.instruct.sample import write_sample
-from tsugiki.quickstart.run import NOT_SHOWN, is_finished, run_quickstart, run_recipe
+from tsugiki.quickstart.run import NOT_SHOWN, is_finished, run_quickstart, run_recipe, write_page
 from tsugiki.recipe_file import load_recipe
 from tsugiki.statistics import Interval
 from tsugiki.terminal import plain
@@ -54,11 +54,12 @@ def run_instruct(directory: Path, console: Console) -> int:
         if run_quickstart(directory, console) == RESUMABLE:
             return RESUMABLE
     sample = write_sample(directory / "instruct-data")
-    path = _write_recipe(directory, recipe_text(directory, sample.sources))
+    path = _write_recipe(directory, recipe_text(directory, sample.sources, sample.watched))
     console.rule(f"instruction tuning   ({path})", align="left")
     if not run_recipe(path, console, show_data=True):
         say(f"stopped; the same command continues here: {path}")
         return RESUMABLE
+    write_page(path)
     run_dir, held_out = directory / "instruct", [*sample.held_out_written, *sample.held_out_generated]
     say(f"asking     {len(held_out)} conversations that it was not trained on, before and after")
     before = ask(run_dir / "template_tokens" / "model", TEMPLATE, held_out)
@@ -74,6 +75,7 @@ def run_instruct(directory: Path, console: Console) -> int:
     say(LESSON)
     say("")
     say(
+        f"report     {run_dir / 'report' / 'report.html'} (opens in a browser, offline)\n"
         f"model      {run_dir / 'export'}\n"
         f"results    {results} (every answer)\n"
         f"recipe     {path}\n"
