@@ -58,10 +58,8 @@ def test_epochs_are_refused_where_they_stand_with_what_to_write_instead(project)
     with pytest.raises(RecipeError, match=load_sweep(path).recipe_path.name + said) as caught:
         plan_of(path)
     assert len(str(caught.value).splitlines()) == 1  # once for all trials
-    assert [
-        trial.steps
-        for trial in plan_of(project.write(trials={"a": {"training.num_epochs": None, "training.max_steps": 3}})).trials
-    ] == [3]
+    in_steps = {"training.num_epochs": None, "training.max_steps": 12}
+    assert [trial.steps for trial in plan_of(project.write(trials={"a": in_steps})).trials] == [12]
 
 
 def test_stores_are_shared_by_all_and_a_vocabulary_by_the_trials_of_its_seed(project):
