@@ -40,7 +40,7 @@ def test_every_section_stands_in_the_page_and_in_its_contents(page):
     ["owner/base-7b was continued for 40 steps on 7.68k tokens (novels 75%, replay 25%)", "from 3,072 to 4,608 pieces",
      "Of 3 tasks 1 rose and 1 fell by more than the noise", "● gain", "● loss", "○ noise", "+0.200 [+0.100, +0.300]",
      "NVIDIA H100", "2 × NVIDIA H100", "peak 989 TFLOP/s", "25.0%", "1h 30m, 2 starts", "2.3 kWh (rank 0's GPU × 2)",  "rewound, loss , to step 20, stepping over samples 300 to 305", "9.000 (limit 4.500)", "samples 150 to 155",
-     "▼ spike   ▲ checkpoint", "given up", "(published)", "max_steps: 40", "n" * 32, "novels.jsonl 12,345 bytes",
+     "▼ spike   ▲ checkpoint", "given up", "(published)", "max_steps: 40", "n" * 32, "novels.jsonl 12,345 bytes", "The ids were made by fastokens 0.3.5 (",
      "1 of 2 warned or failed", "2026-03-11 10:30 +0900", "ある日", "torchrun --nproc-per-node 2", "3.00", "pip install -e . 'torch==2.13.0'"],
 )  # fmt: skip
 def test_what_a_reader_looks_for_is_there(page, said):

@@ -99,7 +99,8 @@ def _in_words(run: RunDirectory, shares: Sequence[SourceShare]) -> str:
         )
     if any(one.realised is None for one in shares):
         text += " Realised shares need the manifests of the prepared sources, which are not here."
-    return text
+    libraries = sorted({manifest.library for manifest in run.manifests.values() if manifest.library})
+    return f"{text} The ids were made by {'; '.join(libraries)}." if libraries else text
 
 
 def vocabulary(runs: Runs) -> Section | None:
