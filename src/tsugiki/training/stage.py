@@ -34,6 +34,8 @@ def describe_run(run: Run) -> None:
         say(f"data       {line}")
     for name, source in run.sources.items() if settings.eval_steps else ():
         count = min(settings.eval_documents, source.held_out.document_count)
+        if not count:
+            continue
         around = source.manifest.add_bos + source.manifest.add_eos
         tokens = int(source.held_out.document_starts[count]) - count * around  # from these one reckons what it costs
         documents = "samples of conversations" if source.is_chat else "documents"
