@@ -52,6 +52,7 @@ class ChangedReader:
 
     def __init__(self, reader: Any, trap: str) -> None:
         self.reader, self.mixture, self.trap = reader, reader.mixture, trap
+        self.reads_conversations = reader.reads_conversations
 
     def read(self, samples: Any) -> Any:
         found = self.reader.read(samples)
