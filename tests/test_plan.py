@@ -128,6 +128,12 @@ def test_machine(recipe, tiny_model_folder):
     assert "on each of 4 processes (fp32-master, shard: full)" in lines["memory"][0]
 
 
+def test_adapters_in_one_line(recipe):
+    lines = planned(recipe(training__lora={"rank": 2}))
+    assert [line.startswith("about ") and "are trained beside" in line for line in lines["lora"]] == [True]
+    assert "memory" not in lines
+
+
 def test_time(recipe):
     assert "no rate has been measured" in planned(recipe())["time"][0]
     said = planned(recipe(training__max_steps=45_000), rate=800.0, price=4.5)["time"][0]

@@ -1,19 +1,15 @@
 """The verb `tsugiki plan`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tsugiki.terminal import say
+from tsugiki.terminal import Overrides, RecipeFile, say
 
 
 def plan(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Change keys for this call.", show_default=False),
-    ] = None,
+    recipe: RecipeFile,
+    overrides: Overrides = None,
     processes: Annotated[int, typer.Option(help="GPUs, or processes of CPUs.", min=1)] = 1,
     rate: Annotated[
         float | None,

@@ -28,7 +28,7 @@ from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_inputs import tokenizer_before_markers
 from tsugiki.recipe_length import describe_length, in_steps
 from tsugiki.run_cost import CHECKPOINT_BYTES, MEMORY_BYTES, disk_bytes, measured_rate
-from tsugiki.vocabulary.made_from import extended_folder, is_made
+from tsugiki.vocabulary.made_from import folder_here, is_made
 
 READ_BYTES = 4 << 20
 """Of a source's files that are read to reckon how much text they hold."""
@@ -171,7 +171,7 @@ def _languages(recipe: Recipe, plans: list[SourcePlan]) -> str:
 
 def _machine(recipe: Recipe, steps: int, terms: Terms) -> Iterator[str]:
     """Disk and memory, by the shapes in the headers of the model's files."""
-    folder = _folder(recipe)
+    folder = folder_here(recipe)
     if folder is None:
         yield "model      its files are not on this machine: disk and memory are not known"
         return
@@ -181,7 +181,7 @@ def _machine(recipe: Recipe, steps: int, terms: Terms) -> Iterator[str]:
     if recipe.vocabulary is not None and not is_made(recipe):
         yield "model      the rows of new pieces are not counted: the vocabulary is not extended yet"
     if recipe.training.lora is not None:
-        yield from about_lora(recipe.training.lora, folder)
+        yield about_lora(recipe.training.lora, folder)
         return
     needed, free = disk_bytes(recipe, steps, parameters), free_bytes(recipe.run_dir)
     each = CHECKPOINT_BYTES[recipe.training.precision] * parameters
@@ -195,15 +195,6 @@ def _machine(recipe: Recipe, steps: int, terms: Terms) -> Iterator[str]:
         f"gradients and moments on each of {terms.processes:,} process{'es' if terms.processes > 1 else ''} "
         f"({recipe.training.precision}, shard: {recipe.parallel.shard}); activations come on top"
     )
-
-
-def _folder(recipe: Recipe) -> Path | None:
-    """Where the files of the model that is trained lie, on this machine."""
-    if recipe.model.name_or_path is None:
-        return None
-    base = Path(recipe.model.name_or_path).expanduser()
-    folder = extended_folder(recipe) if recipe.vocabulary is not None and is_made(recipe) else base
-    return folder if folder.is_dir() else None
 
 
 def _shared_by(recipe: Recipe, processes: int) -> int:

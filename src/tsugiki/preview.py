@@ -35,7 +35,7 @@ from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_inputs import load_base_tokenizer, load_tokenizer, tokenizer_before_markers
 from tsugiki.recipe_length import describe_length, in_steps
-from tsugiki.vocabulary.made_from import extended_folder, is_made
+from tsugiki.vocabulary.made_from import folder_here, is_made
 from tsugiki.vocabulary.template_tokens import markers_to_add, write_tokenizer
 
 PREVIEW_DOCUMENTS = 200
@@ -136,11 +136,8 @@ def _chat_reading(recipe: Recipe, tokenizer: TextTokenizer, sources: Mapping[str
 def preview_adapters(recipe: Recipe) -> Iterator[str]:
     """What `training.lora` trains, where the recipe has it and its model is here. Raises RecipeError for a name that no
     layer of the model has."""
-    lora, name = recipe.training.lora, recipe.model.name_or_path
-    if lora is None or name is None:
-        return
-    folder = extended_folder(recipe) if recipe.vocabulary is not None and is_made(recipe) else Path(name).expanduser()
-    if not folder.is_dir():
+    lora, folder = recipe.training.lora, folder_here(recipe)
+    if lora is None or folder is None:
         return
     yield about_lora(lora, folder)
     if lora.names_layers:  # what transformers calls them, it alone knows; to import it takes seconds
@@ -154,9 +151,8 @@ def _require_rows(recipe: Recipe, tokenizer: TextTokenizer) -> None:
     them. Of a model that is not on this machine yet nothing is known."""
     config: dict[str, Any] = recipe.model.architecture or {}
     if recipe.model.name_or_path is not None:
-        base = Path(recipe.model.name_or_path).expanduser()
-        folder = extended_folder(recipe) if recipe.vocabulary is not None and is_made(recipe) else base
-        config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+        folder = folder_here(recipe)
+        config = read_json(folder / "config.json") if folder and (folder / "config.json").is_file() else {}
     inner = config.get("text_config")
     rows = (inner if isinstance(inner, dict) else config).get("vocab_size", config.get("vocab_size"))
     before, after = boundaries(recipe, tokenizer)

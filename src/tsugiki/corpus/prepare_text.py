@@ -25,12 +25,12 @@ def write_documents(
 ) -> SourceManifest:
     """Write both stores into `work`; returns the manifest, without digests."""
     before, after = boundaries(recipe, tokenizer)
-    buckets = Buckets.for_text(work, documents.expected_bytes)
     odd: Counter[str] = Counter()
     batches = documents.batches()
     first = next(batches, [])
     sample = [text for _, _, _, text in first]
     library = choose(tokenizer, sample, wanted=recipe.data.fast_tokenizer, size=documents.expected_bytes)
+    buckets = Buckets.for_text(work, documents.expected_bytes)
     tokenise = TextWork(name, tokenizer.folder, before, after, library.fast)
     results = tokenise_batches(chain([first] if first else [], batches), tokenise, recipe.data.workers)
     with closing(buckets), closing(results):  # an error here ends the processes too, which would wait for work

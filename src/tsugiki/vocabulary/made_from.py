@@ -186,6 +186,16 @@ def extended_folder(recipe: Recipe) -> Path:
     return recipe.vocabulary_dir / "model"
 
 
+def folder_here(recipe: Recipe) -> Path | None:
+    """The folder of the model that is trained, as far as it is on this machine by now: the extended one where it is
+    made, else the base's. None for a model from scratch, or one that is not here."""
+    if recipe.model.name_or_path is None:
+        return None
+    made = recipe.vocabulary is not None and is_made(recipe)
+    folder = extended_folder(recipe) if made else Path(recipe.model.name_or_path).expanduser()
+    return folder if folder.is_dir() else None
+
+
 def _why_not(recipe: Recipe) -> str | None:
     before = recorded(recipe)
     if before is None:
