@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsugiki.corpus.store import StoreWriter, TokenStore
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.training.flops import flops_per_token
 from tsugiki.training.metrics import memory_gigabytes
 
@@ -219,7 +220,7 @@ class Windows(torch.utils.data.Dataset):
     def __init__(self, spec: Spec):
         length, store = spec["sequence_length"], TokenStore(Path(spec["store"]))
         count = store.window_count(length)
-        self.rows = torch.from_numpy(np.asarray(store.tokens[: count * length]).astype(np.int64)).view(count, length)
+        self.rows = torch.from_numpy(np.asarray(store.read(0, count * length)).astype(np.int64)).view(count, length)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -105,7 +105,7 @@ def forged(rng: Random, content: bytes) -> bytes:
 
 def use_store(place: Path) -> None:
     store = TokenStore(place / "run/data/ja/train")
-    assert len(store.documents) in (0, store.document_count)
+    assert len(store.documents()) in (0, store.document_count)
     assert store.document_starts[store.document_count] == store.token_count
     if store.window_count(64):
         assert len(store.window(0, 64)) == 65
@@ -172,9 +172,9 @@ def inspect_store(place: Path) -> None:
 
 Damage = Callable[[Random, bytes], bytes]
 FILES: dict[str, tuple[Damage, list[Callable[[Path], None]]]] = {
-    "run/data/ja/train.idx": (damaged, [use_store, inspect_store]),
-    "run/data/ja/train.bin": (damaged, [use_store, inspect_store]),
-    "run/data/ja/train.documents.npy": (damaged, [use_store, inspect_store]),
+    "run/data/ja/train-00000.idx": (damaged, [use_store, inspect_store]),
+    "run/data/ja/train-00000.bin": (damaged, [use_store, inspect_store]),
+    "run/data/ja/train-00000.documents.npy": (damaged, [use_store, inspect_store]),
     "run/data/ja/manifest.json": (damaged_json, [use_sources, inspect_run, inspect_store]),
     "run/model/source.json": (damaged_json, [lambda place: resolve_commits(recipe_of(place))]),
     "run/state.json": (damaged_json, [inspect_run]),

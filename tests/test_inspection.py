@@ -75,7 +75,7 @@ EVERYTHING = {
     "data": ["prepared source ja", "1 records left out: 1 malformed", "BOS added, EOS added", "whole: 7 files"],
     "data/ja": ["prepared source ja", "train ", "held_out ", "1 files read", "whole: 7 files"],
     "data/ja/train": ["token store ", " documents, ", "uint16", "bytes a token", "whole: 3 files"],
-    "data/ja/held_out.idx": ["token store ", "whole: 3 files"],
+    "data/ja/held_out-00000.idx": ["token store ", "whole: 3 files"],
     "export": ["Hugging Face folder", "MistralForCausalLM, 1.5 MB in 1 safetensors", "vocabulary 384, tokenizer none"],
 }  # fmt: skip
 
@@ -115,8 +115,8 @@ def test_experiments_and_folders_of_runs_name_their_runs(tmp_path):
         ("checkpoints/step_00000010/shard.safetensors", ["", "checkpoints", "checkpoints/step_00000010"]),
         ("checkpoints/step_00000010/state.json", ["", "checkpoints", "checkpoints/step_00000010"]),
         ("checkpoints/step_00000010/manifest.json", ["", "checkpoints", "checkpoints/step_00000010"]),
-        ("data/ja/train.bin", ["data", "data/ja", "data/ja/train"]),
-        ("data/ja/held_out.documents.npy", ["data", "data/ja", "data/ja/held_out"]),
+        ("data/ja/train-00000.bin", ["data", "data/ja", "data/ja/train"]),
+        ("data/ja/held_out-00000.documents.npy", ["data", "data/ja", "data/ja/held_out"]),
         ("data/ja/left_out.jsonl", ["data", "data/ja"]),
     ],
 )
@@ -131,7 +131,7 @@ def test_one_changed_byte_is_found_from_every_place_and_named(run, damaged, plac
 
 
 def test_without_verifying_nothing_is_hashed_and_that_is_said(run):
-    flip(run / "data/ja/train.bin")
+    flip(run / "data/ja/train-00000.bin")
     lines, sound = inspect_path(run / "data/ja", verify=False)
     assert sound
     assert lines[-1] == "  digests not verified"
@@ -139,7 +139,7 @@ def test_without_verifying_nothing_is_hashed_and_that_is_said(run):
 
 def test_a_store_of_another_tool_is_described_without_digests(run, tmp_path):
     for ending in ("bin", "idx"):
-        shutil.copy(run / f"data/ja/train.{ending}", tmp_path / f"other.{ending}")
+        shutil.copy(run / f"data/ja/train-00000.{ending}", tmp_path / f"other.{ending}")
     lines, sound = inspect_path(tmp_path / "other")
     assert sound
     assert "digests unknown" in lines[-1]

@@ -179,14 +179,14 @@ def test_inspect_recognises_and_verifies_what_prepare_wrote(recipe):
     assert "200" not in lines[1]
     assert any("recorded digests" in line for line in lines)
     assert inspect_path(source / "train")[0][0].startswith("token store")
-    assert inspect_path(source / "train.idx")[1]
-    damaged = source / "train.bin"
+    assert inspect_path(source / "train-00000.idx")[1]
+    damaged = source / "train-00000.bin"
     content = bytearray(damaged.read_bytes())
     content[100] ^= 4
     damaged.write_bytes(content)
     lines, sound = inspect_path(recipe.prepared_dir)
     assert not sound
-    assert any("train.bin" in line and "PROBLEM" in line for line in lines)
+    assert any("train-00000.bin" in line and "PROBLEM" in line for line in lines)
 
 
 def test_what_a_checkpoint_says_of_its_data_keeps_the_shape_that_the_mixture_writes(recipe):

@@ -27,7 +27,7 @@ from tsugiki.corpus.conversation_store import ConversationStore, conversation_fi
 from tsugiki.corpus.pack_table import table_lengths
 from tsugiki.corpus.prepared import SourceManifest
 from tsugiki.corpus.prepared import verify as verify_source
-from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.store import TokenStore, shard_name
 from tsugiki.errors import DataError, TsugikiError
 from tsugiki.files import read_json
 from tsugiki.run_folder import runs_in
@@ -84,17 +84,17 @@ EXPERIMENTS = {SWEEP_FILE: "sweep", ATTRIBUTION_FILE: "attribution"}
 def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
     """Lines that say what `path` is, and whether it is sound. Raises DataError when it is nothing that we know."""
     path = path.absolute()
-    if not path.exists() and not path.with_name(path.name + ".idx").exists():
+    if not path.exists() and not _is_store(path):
         raise DataError(f"{path}: no such file or directory")
-    is_store = path.with_name(path.name + ".idx").exists() or (path.suffix in (".bin", ".idx") and path.is_file())
+    is_store = _is_store(path)
     for matches, describe in (
         (is_store, _store),
-        ((path / MANIFEST).exists() and (path / "train.idx").exists(), _source),
+        (_is_source(path), _source),
         ((path / MANIFEST).exists() and (path / "model").is_dir(), _vocabulary),
         ((path / MANIFEST).exists(), _checkpoint),
         ((path / "checkpoints").is_dir() or (path / "state.json").exists(), _run),
         (any((path / name).exists() for name in EXPERIMENTS), _experiment),
-        (any((child / "train.idx").exists() for child in _children(path)), _sources),
+        (any(_is_source(child) for child in _children(path)), _sources),
         (any(list_names(path)) if path.is_dir() else False, _checkpoints),
         ((path / "config.json").exists(), _model),
         (bool(runs_in(path)), _runs),
@@ -107,18 +107,30 @@ def inspect_path(path: Path, *, verify: bool = True) -> tuple[list[str], bool]:
     )
 
 
+def _is_store(path: Path) -> bool:
+    """A pair, by either file or the name of both, or shards by the name of all."""
+    names = (f"{path.name}.idx", f"{shard_name(path.name, 0)}.idx")
+    return any(path.with_name(name).exists() for name in names) or (path.suffix in (".bin", ".idx") and path.is_file())
+
+
+def _is_source(path: Path) -> bool:
+    return (path / MANIFEST).exists() and (path / f"{shard_name('train', 0)}.idx").exists()
+
+
 def _children(path: Path) -> list[Path]:
     return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
 
 
 def _store(path: Path, verify: bool) -> tuple[list[str], bool]:
     prefix = path.with_suffix("") if path.suffix in (".bin", ".idx") else path
-    rows_path = conversation_files(prefix)[-2]
-    store = ConversationStore(prefix) if rows_path.exists() else TokenStore(prefix)
-    rows = store.documents
+    sides = [file for file in conversation_files(prefix) if file.exists()]
+    store = ConversationStore(prefix) if sides else TokenStore(prefix)
+    store.check_indices()
+    rows = store.documents()
     lines = [
         f"token store {prefix}",
-        f"  {store.document_count:,} documents, {store.token_count:,} tokens, {store.dtype}",
+        f"  {store.document_count:,} documents, {store.token_count:,} tokens, {store.dtype}, "
+        f"{len(store.index.shards):,} shard{'s' * (len(store.index.shards) != 1)}",
     ]
     if isinstance(store, ConversationStore):
         lines.append(f"  conversations, {store.trained_tokens:,} of the tokens with a loss weight")
@@ -128,7 +140,9 @@ def _store(path: Path, verify: bool) -> tuple[list[str], bool]:
     if not (prefix.parent / MANIFEST).exists():
         return [*lines, "  no manifest beside it: sizes and index fit each other, digests unknown"], True
     manifest = SourceManifest.read(prefix.parent / MANIFEST)
-    own = [file.name for file in conversation_files(prefix) if file.name in manifest.digests]
+    files = [file for shard in range(len(store.index.shards)) for file in store.files(shard)]
+    digests = manifest.every_digest()
+    own = [file.name for file in (*files, *sides) if file.name in digests]
     problems = verify_source(prefix.parent, own) if verify else None
     return _with_problems(lines, problems, len(own))
 
@@ -149,7 +163,7 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
     if manifest.chat is None:
         lines.append(f"  BOS {'added' if manifest.add_bos else 'none'}, EOS {'added' if manifest.add_eos else 'none'}")
         lines.append(f"  ids by {manifest.library}")
-        return _with_problems(lines, verify_source(path) if verify else None, len(manifest.digests))
+        return _with_problems(lines, verify_source(path) if verify else None, len(manifest.every_digest()))
     lines.append(f"  {manifest.packing}")
     problems = verify_source(path) if verify else None
     for length in table_lengths(path / "train"):
@@ -161,7 +175,7 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
         if packing is not None and packing.sequence_length == length != manifest.chat.sequence_length:
             lines.append(f"  {packing}")
     lines += [f"  {line}" for line in describe_chat(manifest.chat)]
-    return _with_problems(lines, problems, len(manifest.digests))
+    return _with_problems(lines, problems, len(manifest.every_digest()))
 
 
 def _kinds(counts: dict[str, int]) -> str:
@@ -169,7 +183,7 @@ def _kinds(counts: dict[str, int]) -> str:
 
 
 def _sources(path: Path, verify: bool) -> tuple[list[str], bool]:
-    found = [_source(child, verify) for child in _children(path) if (child / "train.idx").exists()]
+    found = [_source(child, verify) for child in _children(path) if _is_source(child)]
     return [line for lines, _ in found for line in lines], all(sound for _, sound in found)
 
 

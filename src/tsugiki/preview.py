@@ -24,7 +24,8 @@ from tsugiki.corpus.inputs import SourceDocuments
 from tsugiki.corpus.mixture import Mixture
 from tsugiki.corpus.planned import describe_plan
 from tsugiki.corpus.prepared import Counts, open_prepared
-from tsugiki.corpus.store import StoreWriter, TokenStore
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import is_ready
 from tsugiki.corpus.windows import WindowReader
@@ -227,8 +228,7 @@ def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, count: int, fo
             check_held_out(name, counts, enough_to_hold_out(records))
     if not taken:
         raise DataError(f"source {name}: no document can be read from it")
-    writer.close()
-    return _as_prepared(TokenStore(folder / name), documents)
+    return _as_prepared(TokenStore(folder / name, writer.close()), documents)
 
 
 def _as_prepared(store: TokenStore, documents: SourceDocuments) -> _Excerpt:

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tsugiki.corpus.audit import describe_sample, display_width, render_sample
 from tsugiki.corpus.mixture import Mixture, MixtureStage
 from tsugiki.corpus.readable import readable
-from tsugiki.corpus.store import StoreWriter, TokenStore
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.printable import printable
@@ -126,7 +127,7 @@ def test_without_isolation_the_next_document_is_a_target(make_reader, tokenizer)
 
 def test_a_store_without_its_side_file_is_still_described(make_reader, tokenizer, tmp_path):
     reader = make_reader(10)
-    (tmp_path / "train.documents.npy").unlink()
+    (tmp_path / "train-00000.documents.npy").unlink()
     audit = describe_sample(reader, tokenizer, 0)
     assert all(part.path is None and "of the store" in part.place for part in audit.documents)
     assert render_sample(audit)

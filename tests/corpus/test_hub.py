@@ -166,7 +166,7 @@ def test_a_branch_is_resolved_to_a_commit_that_is_recorded_and_not_read_twice(
         ("data/1.jsonl", COMMIT),
     ]
     assert manifest.train.documents + manifest.held_out.documents == 160
-    rows = open_prepared(recipe)["s"].train.documents
+    rows = open_prepared(recipe)["s"].train.documents()
     assert {int(row["file"]) for row in rows} == {0, 1}
 
     def refuse(*_: Any, **__: Any) -> None:

@@ -9,7 +9,8 @@ from made_conversations import write_conversations
 from tsugiki.corpus.conversation_records import TokenisedConversation
 from tsugiki.corpus.mixture import Mixture, MixtureStage
 from tsugiki.corpus.pack_table import make_packs
-from tsugiki.corpus.store import StoreWriter, TokenStore
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.windows import IGNORE, WindowReader
 
 LENGTH = 8

@@ -25,7 +25,7 @@ from tsugiki.corpus.held_out import is_held_out
 from tsugiki.corpus.inputs import input_files
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared, source_directory, verify
-from tsugiki.corpus.store import store_files
+from tsugiki.corpus.store import shard_files
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.errors import DataError, StorageError, TsugikiError
@@ -82,7 +82,7 @@ def test_every_document_arrives_once_with_its_place_and_its_size(tmp_path, make_
     by_place |= {(1, line): text for line, text in enumerate(documents[50:], 1)}
     for part in ("train", "held_out"):
         store, counts = getattr(source, part), getattr(manifest, part)
-        rows = store.documents
+        rows = store.documents()
         for row, text in zip(rows, decoded(source, tokenizer, part), strict=True):
             assert by_place[(int(row["file"]), int(row["line"]))] == text
             assert (int(row["bytes"]), int(row["characters"])) == (len(text.encode()), len(text))
@@ -144,7 +144,7 @@ def test_documents_are_shuffled_by_source_name(tmp_path, make_recipe, make_texts
     recipe = make_recipe({"s": {"path": path, "held_out": 0.0}, "t": {"path": path, "held_out": 0.0}})
     prepare(recipe, tokenizer)
     sources = open_prepared(recipe)
-    s, t = (sources[name].train.documents["line"].astype(int) for name in "st")
+    s, t = (sources[name].train.documents()["line"].astype(int) for name in "st")
     assert sorted(s) == sorted(t) == list(range(1, 401))
     for one, other in ((s, np.arange(400)), (t, np.arange(400)), (s, t)):
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.2  # four standard errors
@@ -156,7 +156,7 @@ def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path, make_recipe, 
     recipe = make_recipe({"s": {"path": [str(tmp_path / "x/*.jsonl"), str(tmp_path / "y/*.jsonl")], "held_out": 0.3}})
     manifest = prepare(recipe, tokenizer)["s"]
     assert [entry["name"] for entry in manifest.files] == ["x/000.jsonl", "y/000.jsonl"]
-    files, lines = (open_prepared(recipe)["s"].train.documents[key].astype(int) for key in ("file", "line"))
+    files, lines = (open_prepared(recipe)["s"].train.documents()[key].astype(int) for key in ("file", "line"))
     twins = sum(lines[index] == lines[index + 1] for index in range(len(lines) - 1))
     assert twins < 10  # had the two the same name, every document would stand beside its twin
     assert set(files) == {0, 1}
@@ -220,7 +220,7 @@ def add_file(path):
 
 
 def damage_store(path):
-    next((path.parents[1] / "run/data/s").glob("train.bin")).write_bytes(b"")
+    next((path.parents[1] / "run/data/s").glob("train-00000.bin")).write_bytes(b"")
 
 
 def damage_manifest(path):
@@ -280,7 +280,7 @@ def test_a_folder_that_is_no_prepared_source_is_never_replaced(tmp_path, make_re
 def test_a_changed_byte_and_a_missing_file_are_named_by_verify(prepared):
     recipe, _ = prepared
     directory = source_directory(recipe, "s")
-    for path in [path for part in ("train", "held_out") for path in store_files(directory / part)]:
+    for path in [path for part in ("train", "held_out") for path in shard_files(directory / f"{part}-00000")]:
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         assert [problem.split(":")[0] for problem in verify(directory)] == [str(path)]

@@ -131,7 +131,7 @@ def contents(source, part="train"):
     store = getattr(source, part)
     found = {}
     for index in range(store.document_count):
-        row = store.documents[index]
+        row = store.documents()[index]
         found[int(row["file"]), int(row["line"])] = (store.document(index).tolist(), store.weights(index).tolist())
         store.check(index)
     return found
@@ -163,7 +163,7 @@ def test_every_layout_becomes_what_transformers_renders_with_the_answers_trained
     store, chat_manifest = source.train, source.manifest.chat
     answers = {line: each[-1]["content"] for line, each in enumerate(chats, 1)}
     for index in range(store.document_count):
-        answer = answers[int(store.documents[index]["line"])]
+        answer = answers[int(store.documents()[index]["line"])]
         assert abs(int(store.rows[index]["trained_bytes"]) - len(answer.encode())) <= 2  # the template's own newlines
     assert chat_manifest.counts["conversations"] == chat_manifest.lengths.conversations == len(found)
     assert chat_manifest.trained_tokens == {"train": store.trained_tokens, "held_out": 0}
@@ -373,7 +373,7 @@ def test_a_long_conversation_is_divided_and_an_exchange_that_is_too_long_is_left
     assert source.manifest.bad == {}
     parts = [
         family("qwen").decode(source.train.document(index))
-        for index in range(source.train.document_count) if source.train.documents[index]["line"] == 1
+        for index in range(source.train.document_count) if source.train.documents()[index]["line"] == 1
     ]  # fmt: skip
     assert len(parts) > 1
     assert all(part.startswith("<|im_start|>system\nBe brief.<|im_end|>") for part in parts)
@@ -470,9 +470,10 @@ def test_the_fingerprint_and_manifest_of_text_are_what_they_were(tmp_path, make_
     assert fingerprint(recipe, "s", tokenizer, manifest.files) == xxhash.xxh3_128_hexdigest(repr(parts).encode())
     written = json.loads((source_directory(recipe, "s") / MANIFEST).read_text())
     assert "chat" not in written
-    assert list(written["digests"]) == [
-        f"{part}.{ending}" for part in ("train", "held_out") for ending in ("bin", "idx", "documents.npy")
-    ]
+    assert written["digests"] == {}
+    assert [list(written["stores"][part]["shards"][0]) for part in ("train", "held_out")] == [
+        ["name", "tokens", "documents", "digests"]
+    ] * 2
     assert SourceManifest.read(source_directory(recipe, "s") / MANIFEST) == manifest
 
 

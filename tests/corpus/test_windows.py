@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsugiki.corpus.mixture import Mixture, MixtureStage
-from tsugiki.corpus.store import StoreWriter, TokenStore
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.windows import IGNORE, WindowReader, shift
 
 
@@ -16,8 +17,15 @@ def memory_store(documents: list[list[int]]) -> SimpleNamespace:
     """A token store without files."""
     starts = np.cumsum([0, *(len(document) for document in documents)])
     tokens = np.array([token for document in documents for token in document], dtype=np.uint16)
+
+    def between(low: int, high: int) -> tuple[int, np.ndarray]:
+        first, last = np.searchsorted(starts[:-1], [low, high])
+        return first, starts[first:last]
+
     return SimpleNamespace(
-        tokens=tokens, document_starts=starts, window_count=lambda length: max(0, (len(tokens) - 1) // length)
+        read=lambda start, end: tokens[start:end],
+        document_starts=SimpleNamespace(between=between),
+        window_count=lambda length: max(0, (len(tokens) - 1) // length),
     )
 
 
@@ -80,11 +88,11 @@ def test_each_token_is_a_target_exactly_once_an_epoch(documents, length, isolate
         return
     batch = make_reader({"a": store}, length, isolate).read(np.arange(count))
     targets = batch.targets[batch.targets != IGNORE].tolist()
-    in_windows = set(store.tokens[1 : count * length + 1].tolist())  # all but the first and the tail
+    in_windows = set(store.read(1, count * length + 1).tolist())  # all but the first and the tail
     if isolate:
         in_windows -= {document[0] for document in documents if document}
     assert sorted(targets) == sorted(in_windows)
-    assert sorted(batch.inputs.ravel().tolist()) == store.tokens[: count * length].tolist()
+    assert sorted(batch.inputs.ravel().tolist()) == store.read(0, count * length).tolist()
 
 
 def test_a_shift_moves_tokens_and_mask_together():
@@ -133,17 +141,18 @@ def test_a_store_of_exactly_one_window_is_read_and_a_token_less_is_none():
 
 @pytest.mark.parametrize("vocabulary", [300, 100_000])
 @pytest.mark.parametrize("isolate", [False, True])
-def test_stores_on_disk_read_as_those_in_memory(tmp_path, vocabulary, isolate):
+@pytest.mark.parametrize("shard_tokens", [1, 50, 10_000])
+def test_stores_on_disk_read_as_those_in_memory(tmp_path, vocabulary, isolate, shard_tokens):
+    """However many shards they are cut into."""
     rng = np.random.default_rng(3)
     documents = [rng.integers(0, vocabulary, size=n).tolist() for n in rng.integers(1, 30, size=60)]
     other = [rng.integers(0, vocabulary, size=n).tolist() for n in rng.integers(1, 30, size=20)]
     stores, weights = {}, {"ja": 2, "en": 1}
     for name, corpus in (("ja", documents), ("en", other)):
-        writer = StoreWriter(tmp_path / name, vocabulary_size=vocabulary)
+        writer = StoreWriter(tmp_path / name, vocabulary_size=vocabulary, shard_tokens=shard_tokens)
         for document in corpus:
             writer.add_document(document)
-        writer.close()
-        stores[name] = TokenStore(tmp_path / name)
+        stores[name] = TokenStore(tmp_path / name, writer.close())
     batch = make_reader(stores, 16, isolate, weights).read(np.arange(100))
     assert batch.inputs.dtype == batch.targets.dtype == np.int64
     for row in range(100):

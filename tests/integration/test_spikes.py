@@ -44,7 +44,7 @@ def poisoned(project):
     for seed in range(500):
         mixture = Mixture.from_recipe(recipe.model_copy(update={"seed": seed}), {"en": store})
         windows = mixture.locate(np.arange(160)).window
-        tokens = np.stack([store.tokens[window * 64 : window * 64 + 64] for window in windows])
+        tokens = np.stack([store.read(window * 64, window * 64 + 64) for window in windows])
         noise = ((tokens >= 3) & (tokens < 259)).mean(1)  # single bytes
         bad = np.flatnonzero(noise > 0.2)
         if len(bad) == 1 and 2 * 45 <= bad[0] < 2 * 55 and noise[bad[0]] > 0.9:

@@ -108,7 +108,8 @@ def test_documents_too_long_for_the_minutes_are_an_error_that_says_so():
 
 
 def test_held_out_lengths_are_those_of_the_store_in_its_order(tmp_path):
-    from tsugiki.corpus.store import DOCUMENT, StoreWriter
+    from tsugiki.corpus.store import DOCUMENT
+    from tsugiki.corpus.store_writer import StoreWriter
 
     lengths = [5, 2, 9, 4]
     (tmp_path / "data" / "base" / "ja-books").mkdir(parents=True)

@@ -49,7 +49,7 @@ def naive_documents(run, number: int) -> list[tuple[int, torch.Tensor]]:
     store = run.sources[run.mixture.names[int(drawn.source[0])]].train
     first = int(drawn.window[0]) * length
     inside = [int(start) - first for start in store.document_starts[:-1] if first < start <= first + length]
-    tokens = torch.tensor(store.tokens[first : first + length + 1].astype("int64"))
+    tokens = torch.tensor(store.read(first, first + length + 1).astype("int64"))
     return [(begin, tokens[begin:end]) for begin, end in pairwise([0, *inside, length + 1])]
 
 
@@ -108,7 +108,7 @@ def naive_targets(run, number: int, by_conversation: bool) -> tuple[int, list[tu
     name = run.mixture.names[source]
     store = run.sources[name].train
     if name == "en":
-        tokens = torch.tensor(store.tokens[window * length : (window + 1) * length + 1].astype("int64"))
+        tokens = torch.tensor(store.read(window * length, (window + 1) * length + 1).astype("int64"))
         return source, [(tokens, torch.full((length + 1,), 0.25 / (length if by_conversation else 1)))]
     parts = []
     for index in store.packs(length)[window].tolist():

@@ -25,7 +25,7 @@ def test_what_a_validation_will_read_is_said_before_the_first_step(open_tiny):
 
 
 def lines_of(store) -> list[int]:
-    return store.documents["line"].tolist()
+    return store.documents()["line"].tolist()
 
 
 def test_held_out_losses_equal_a_loop_over_the_texts_of_the_held_out_documents(open_tiny):

@@ -7,12 +7,11 @@ calls says it.)
 """
 
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from tsugiki.chat.segments import Segment
 from tsugiki.chat.tokenizer import ChatTokenizer
@@ -147,11 +146,11 @@ def conversations_in_pack(
 def documents_in_window(source: "PreparedSource", first: int, count: int) -> list[DocumentPart]:
     """Documents that tokens first … first + count - 1 of a source's training store belong to, in their order."""
     starts = source.train.document_starts
-    low = int(np.searchsorted(starts, first, side="right")) - 1
-    high = min(int(np.searchsorted(starts, first + count, side="left")), source.train.document_count)
+    low = bisect_right(starts, first) - 1
+    high = min(bisect_left(starts, first + count), source.train.document_count)
     parts = []
     for document in range(low, high):
-        begin, end = int(starts[document]), int(starts[document + 1])
+        begin, end = starts[document], starts[document + 1]
         tokens = min(end, first + count) - max(begin, first)
         if tokens <= 0:  # a document without a token
             continue
@@ -161,15 +160,15 @@ def documents_in_window(source: "PreparedSource", first: int, count: int) -> lis
 
 def _part(source: "PreparedSource", document: int, first: int, tokens: int, skipped: int, whole: int) -> DocumentPart:
     path, line = None, None
-    origins = source.train.documents
-    if document < len(origins):
-        file, files = int(origins[document]["file"]), source.manifest.files
+    origins = source.train.documents(document, document + 1)
+    if len(origins):
+        file, files = int(origins[0]["file"]), source.manifest.files
         if file >= len(files):
             raise DataError(
-                f"{source.train.prefix}.documents.npy names file {file + 1} of {len(files)}: it was damaged, or is "
-                "of another store. Remove the folder and run tsugiki prepare"
+                f"{source.train.prefix}: .documents.npy names file {file + 1} of {len(files)}: damaged, or of another "
+                "store. Remove the folder and run tsugiki prepare"
             )
-        path, line = files[file]["path"], int(origins[document]["line"])
+        path, line = files[file]["path"], int(origins[0]["line"])
     return DocumentPart(document, path, line, first, tokens, skipped, whole)
 
 

@@ -85,7 +85,7 @@ def read_again(
 ) -> list[tuple[Conversation, Sample] | None]:
     """Conversations of a store, by index, from their records, each with the sample that it is. `files`: the paths that
     the store's were read from. None where a record is not there any more, or not what it was."""
-    places = [(int(row["file"]), int(row["line"])) for row in store.documents[np.array(conversations, np.int64)]]
+    places = [(int(row["file"]), int(row["line"])) for row in store.documents()[np.array(conversations, np.int64)]]
     records = {
         file: _records(source, Path(files[file]), {line for other, line in places if other == file})
         for file in {file for file, _ in places}

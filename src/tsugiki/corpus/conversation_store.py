@@ -1,6 +1,6 @@
 """The store of a chat source: a token store whose documents are conversations, and the loss weights of their tokens.
 
-Beside the three files of `corpus.store`:
+Beside the shards of `corpus.store`:
   <prefix>.conversations.npy    ROW, one a conversation
   <prefix>.weights.npy          RUN: tokens in a row that have one loss weight, conversation after conversation
   <prefix>.packs-<L>            which conversations share a window of L tokens (`corpus.pack_table`)
@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsugiki.corpus.conversation_records import CONVERSATION, CONVERSATION_RECORD, RUN, WORDS, digest
+from tsugiki.corpus.megatron import BLOCK
 from tsugiki.corpus.pack_table import PackTable, table_path
 from tsugiki.corpus.row_files import RowWriter, map_rows
-from tsugiki.corpus.store import BLOCK, StoreWriter, TokenStore, store_files
+from tsugiki.corpus.store import StoreIndex, TokenStore
+from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.errors import DataError
 
 ROW = np.dtype([*CONVERSATION.descr, ("first_run", "<u8")])
@@ -31,9 +33,8 @@ PADDING = 0
 
 
 def conversation_files(prefix: Path) -> list[Path]:
-    """The files of a store without its pack tables."""
-    sides = (".conversations.npy", ".weights.npy")
-    return [*store_files(prefix), *(prefix.with_name(prefix.name + ending) for ending in sides)]
+    """The files beside the shards, without pack tables: the conversations and their weights."""
+    return [prefix.with_name(prefix.name + ending) for ending in (".conversations.npy", ".weights.npy")]
 
 
 class ConversationWriter:
@@ -42,7 +43,7 @@ class ConversationWriter:
     record, length_key = CONVERSATION_RECORD, "tokens"
 
     def __init__(self, prefix: Path, vocabulary_size: int):
-        *_, rows, runs = conversation_files(prefix)
+        rows, runs = conversation_files(prefix)
         self._store = StoreWriter(prefix, vocabulary_size)
         self._rows, self._runs = RowWriter(rows, ROW), RowWriter(runs, RUN)
 
@@ -66,11 +67,11 @@ class ConversationWriter:
         self._rows.add(rows)
         self._runs.add(np.concatenate(runs).view(RUN))
 
-    def close(self) -> None:
-        """Bring everything to disk, the index last."""
+    def close(self) -> StoreIndex:
+        """Bring everything to disk."""
         self._rows.close()
         self._runs.close()
-        self._store.close()
+        return self._store.close()
 
 
 class Pack(NamedTuple):
@@ -82,14 +83,14 @@ class Pack(NamedTuple):
 
 
 class ConversationStore(TokenStore):
-    """A store opened for reading; all of it stays on disk (memory-mapped).
+    """A store opened for reading; all of it stays on disk.
 
     Raises DataError, naming the file, when a file is missing, damaged or does not fit the others.
     """
 
-    def __init__(self, prefix: Path):
-        super().__init__(prefix)
-        *_, rows_path, self._runs_path = conversation_files(prefix)
+    def __init__(self, prefix: Path, index: StoreIndex | None = None):
+        super().__init__(prefix, index)
+        rows_path, self._runs_path = conversation_files(prefix)
         self.rows = map_rows(rows_path, ROW, self.document_count)
         """ROW, one a conversation."""
         self._runs = map_rows(self._runs_path, RUN, None if self.document_count else 0)
@@ -125,7 +126,8 @@ class ConversationStore(TokenStore):
     @cached_property
     def trained_together(self) -> NDArray[np.int64]:
         """Of each sample, the trained tokens of all samples that its conversation was divided into."""
-        places = self.documents["file"].astype(np.uint64) << np.uint64(40) | self.documents["line"].astype(np.uint64)
+        origins = self.documents()
+        places = origins["file"].astype(np.uint64) << np.uint64(40) | origins["line"].astype(np.uint64)
         _, conversation = np.unique(places, return_inverse=True)
         return np.bincount(conversation, self.rows["trained_tokens"]).astype(np.int64)[conversation]
 

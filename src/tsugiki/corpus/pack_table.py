@@ -17,8 +17,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from tsugiki.corpus.megatron import BLOCK
 from tsugiki.corpus.packing import best_fit_decreasing
-from tsugiki.corpus.store import BLOCK, DocumentStarts
+from tsugiki.corpus.store import DocumentStarts
 from tsugiki.errors import DataError
 from tsugiki.files import write_atomically
 
@@ -33,7 +34,9 @@ class Conversations(Protocol):
     """What a table is made from: `ConversationStore`, of which it knows no more."""
 
     prefix: Path
-    document_starts: DocumentStarts
+
+    @property
+    def document_starts(self) -> DocumentStarts: ...
 
 
 def table_path(prefix: Path, sequence_length: int) -> Path:

@@ -9,12 +9,19 @@ run makes the same bytes.
 
 from pathlib import Path
 
-from tsugiki.corpus.conversation_store import ConversationStore
 from tsugiki.corpus.inputs import Progress, SourceDocuments
 from tsugiki.corpus.pack_table import make_packs
 from tsugiki.corpus.prepare_chat import write_conversations
 from tsugiki.corpus.prepare_text import write_documents
-from tsugiki.corpus.prepared import FILE_NAMES, LEFT_OUT, MANIFEST, SourceManifest, is_our_file, source_directory
+from tsugiki.corpus.prepared import (
+    LEFT_OUT,
+    MANIFEST,
+    SIDE_FILES,
+    SourceManifest,
+    is_our_file,
+    open_stores,
+    source_directory,
+)
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.corpus.workers import check_not_importing, own_server
@@ -47,7 +54,8 @@ def _up_to_date(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: P
                 return _prepare_source(recipe, name, tokenizer, progress)
     if manifest.chat is not None:  # of another length, perhaps
         length = recipe.data.sequence_length
-        make_packs(ConversationStore(source_directory(recipe, name) / "train"), length)
+        train, _ = open_stores(source_directory(recipe, name), manifest)
+        make_packs(train, length)
         manifest = manifest.at_length(source_directory(recipe, name), length)
     if progress:
         progress.finish(name, True)
@@ -79,7 +87,7 @@ def _write_source(
     write = write_conversations if recipe.data.sources[name].is_chat else write_documents
     manifest = write(recipe, name, tokenizer, work, SourceDocuments(recipe, name, work / LEFT_OUT, progress))
     # Tables of packs have digests of their own: others may be made later, for other lengths.
-    files = [work / name for name in FILE_NAMES if (work / name).exists()]
+    files = [work / name for name in SIDE_FILES if (work / name).exists()]
     manifest.digests = {path.name: xxh3_file(path) for path in files}
     write_json(work / MANIFEST, manifest.as_json())
     return manifest

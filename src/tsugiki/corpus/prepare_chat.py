@@ -61,7 +61,7 @@ def write_conversations(
     )  # fmt: skip
     writers = {part: ConversationWriter(work / part, tokenizer.vocabulary_size) for part in PARTS}
     write_parts(buckets, writers, manifest, recipe.held_out_share(name), CONVERSATIONS_MINIMUM)
-    train, held_out = (ConversationStore(work / part) for part in PARTS)
+    train, held_out = (ConversationStore(work / part, manifest.stores[part]) for part in PARTS)
     manifest.chat = ChatManifest(
         template=encoder.renderer.template.name, end_token=encoder.end.piece, end_id=encoder.end.id,
         sequence_length=length, lengths=length_figures(lengths, length), counts=asdict(counts),

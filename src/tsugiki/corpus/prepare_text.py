@@ -13,8 +13,9 @@ from tsugiki.corpus.fast_tokenizer import choose
 from tsugiki.corpus.fingerprint import boundaries, fingerprint
 from tsugiki.corpus.inputs import SourceDocuments
 from tsugiki.corpus.prepared import PARTS, Counts, SourceManifest
-from tsugiki.corpus.store import DOCUMENT, StoreWriter
+from tsugiki.corpus.store import DOCUMENT, StoreIndex
 from tsugiki.corpus.store_parts import write_parts
+from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.workers import TextWork, tokenise_batches
 from tsugiki.recipe import Recipe
@@ -64,5 +65,5 @@ class _Documents:
         tokens = gather(payload, starts, starts + records["length"])
         self._writer.add_documents(tokens, records["length"], places)
 
-    def close(self) -> None:
-        self._writer.close()
+    def close(self) -> StoreIndex:
+        return self._writer.close()

@@ -1,13 +1,13 @@
 """What a prepared source is on disk: two token stores and the manifest that says what they were made from.
 
 <prepared_dir>/<source>/
-  train.bin, train.idx, train.documents.npy              see `corpus.store`
-  held_out.bin, held_out.idx, held_out.documents.npy
+  train-00000.bin, .idx, .documents.npy, train-00001…    see `corpus.store`
+  held_out-00000.bin …
   left_out.jsonl                                         records that gave no document, if any: file, line, reason
   manifest.json                                          written last, before the folder gets its name
 
-A chat source has the files of `corpus.conversation_store` for each part; its tables of packs check themselves and are
-not among the manifest's digests.
+Whoever trains reads the manifest alone at first: the index of both stores is in it. A chat source has the files of
+`corpus.conversation_store` for each part; its tables of packs check themselves and have no digest in the manifest.
 """
 
 import re
@@ -19,7 +19,7 @@ from typing import Any
 from tsugiki.corpus.conversation_figures import ChatManifest, PackFigures
 from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.fingerprint import RULE_VERSION, InputRecord, boundaries, fingerprint
-from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.store import ENDINGS, StoreIndex, TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, xxh3_file
@@ -29,12 +29,15 @@ from tsugiki.shapes import FileName
 MANIFEST = "manifest.json"
 LEFT_OUT = "left_out.jsonl"
 PARTS = ("train", "held_out")
-FILE_NAMES = (*(path.name for part in PARTS for path in conversation_files(Path(part))), LEFT_OUT, MANIFEST)
+SIDE_FILES = (*(path.name for part in PARTS for path in conversation_files(Path(part))), LEFT_OUT)
+"""What may lie beside shards and manifest."""
 
 
 def is_our_file(name: str) -> bool:
     """Whether a prepared source may have a file of this name."""
-    return name in FILE_NAMES or re.fullmatch(rf"({'|'.join(PARTS)})\.packs-[0-9]+", name) is not None
+    endings = "|".join(re.escape(ending) for ending in ENDINGS)  # without a number in earlier versions
+    shards_or_packs = rf"({'|'.join(PARTS)})((-[0-9]{{5}})?({endings})|\.packs-[0-9]+)"
+    return name in (*SIDE_FILES, MANIFEST) or re.fullmatch(shards_or_packs, name) is not None
 
 
 @dataclass
@@ -70,7 +73,10 @@ class SourceManifest:
     """Documents that were kept and hold control characters, U+FFFD or typical mojibake."""
     library: str = ""
     """Which library made the ids, and why that one; of a text source."""
+    stores: dict[str, StoreIndex] = field(default_factory=dict)
+    """The index of each part's store."""
     digests: dict[FileName, str] = field(default_factory=dict)
+    """Of the files beside the shards."""
     rule_version: int = RULE_VERSION
     chat: ChatManifest | None = None
     """Of a chat source."""
@@ -79,6 +85,16 @@ class SourceManifest:
     def read(cls, path: Path) -> "SourceManifest":
         """Raises DataError when the file is not such a manifest, StorageError when it cannot be read."""
         return read_json(path, cls)
+
+    def every_digest(self) -> dict[str, str]:
+        """Of every file, by its name, but of the manifest and tables of packs."""
+        shards = [shard for index in self.stores.values() for shard in index.shards if shard.digests]
+        of_shards = {
+            shard.name + ending: digest
+            for shard in shards
+            for ending, digest in zip(ENDINGS, shard.digests, strict=True)
+        }
+        return of_shards | self.digests
 
     @property
     def packing(self) -> PackFigures | None:
@@ -98,7 +114,7 @@ class SourceManifest:
         chat = self.chat
         if chat is None or chat.sequence_length == sequence_length or not chat.holds_for(sequence_length):
             return self
-        packs = len(ConversationStore(directory / "train").packs(sequence_length))
+        packs = len(ConversationStore(directory / "train", self.stores["train"]).packs(sequence_length))
         return replace(self, chat=replace(chat, sequence_length=sequence_length, packs=packs))
 
     def as_json(self) -> dict[str, Any]:
@@ -171,9 +187,19 @@ def open_prepared(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> dic
 
 
 def open_stores(directory: Path, manifest: SourceManifest) -> tuple[TokenStore, TokenStore]:
-    """The stores of both parts. Raises DataError for one that is damaged or not there."""
+    """The stores of both parts, as the manifest describes them; of a text source no file is opened.
+
+    Raises DataError where the manifest contradicts itself, or the files of a chat source are damaged or not there.
+    """
+    for part in PARTS:
+        index, counts = manifest.stores.get(part), getattr(manifest, part)
+        if index is None or sum(shard.tokens for shard in index.shards) != counts.tokens:
+            raise DataError(
+                f"{directory / MANIFEST}: the shards of {part} are not those of its {counts.tokens:,} tokens; run "
+                "tsugiki prepare"
+            )
     kind = TokenStore if manifest.chat is None else ConversationStore
-    train, held_out = (kind(directory / part) for part in PARTS)
+    train, held_out = (kind(directory / part, manifest.stores[part]) for part in PARTS)
     return train, held_out
 
 
@@ -210,10 +236,11 @@ def verify(directory: Path, names: Iterable[str] | None = None) -> list[str]:
     """Problems of a prepared source's files (default: all): missing, or not as their digests say. Empty when sound."""
     manifest = SourceManifest.read(directory / MANIFEST)
     problems, remedy = [], f"remove {directory} and run tsugiki prepare"
-    for name in manifest.digests if names is None else names:
+    digests = manifest.every_digest()
+    for name in digests if names is None else names:
         path = directory / name
         try:
-            if xxh3_file(path) != manifest.digests[name]:
+            if xxh3_file(path) != digests[name]:
                 problems.append(f"{path}: its digest is not the recorded one; {remedy}")
         except OSError as error:
             problems.append(f"{path}: {error.strerror or error}; {remedy}")

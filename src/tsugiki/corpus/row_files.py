@@ -1,7 +1,9 @@
 """Rows of one type in a `.npy` file, written while their number is not known yet, and read where they lie."""
 
+import io
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -27,13 +29,24 @@ class RowWriter:
     def close(self) -> None:
         """Write the file and bring it to disk."""
         with self._file as rows, self.path.open("wb") as file:
-            descr = np.lib.format.dtype_to_descr(self.dtype)
-            header = {"descr": descr, "fortran_order": False, "shape": (self.count,)}
-            np.lib.format.write_array_header_1_0(file, header)
+            _write_header(file, self.dtype, self.count)
             rows.seek(0)
             shutil.copyfileobj(rows, file, BLOCK)
         fsync_file(self.path)
         self._part.unlink()
+
+
+def rows_size(dtype: np.dtype, count: int) -> int:
+    """Bytes of a file of so many rows."""
+    header = io.BytesIO()
+    _write_header(header, dtype, count)
+    return len(header.getvalue()) + count * dtype.itemsize
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _narrowed(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -1,251 +1,286 @@
-"""Token stores in Megatron-LM's indexed format: `<prefix>.bin` (tokens) and `<prefix>.idx` (documents).
+"""Token stores: the documents of a source as shards, each a pair of files that Megatron-LM reads by itself.
 
-`.idx`, little endian: magic `MMIDIDX` and two NUL bytes; u64 version 1; u8 type code (8: uint16, 4: int32); u64
-number of sequences; u64 length of the document array (documents + 1); i32 length of each sequence in tokens; i64
-byte offset of each sequence in `.bin`; i64 sequence index of each document boundary. One sequence is one document
-here. Source of the format: NVIDIA/Megatron-LM, megatron/core/datasets/indexed_dataset.py.
+  <prefix>-00000.bin, <prefix>-00000.idx       tokens and where documents begin (`corpus.megatron`)
+  <prefix>-00000.documents.npy                 of each document, where it came from and how long its text was
+  <prefix>-00001.bin …
 
-A side file `<prefix>.documents.npy` says of each document where it came from and how long its text was.
+Shards are cut between documents when they reach a number of tokens. Readers see none of that: a store is one row of
+tokens and one of documents, and window w is tokens w · L … (w + 1) · L of it, across the border of two shards where it
+comes to that.
+
+What a store consists of is known from its `StoreIndex`, which preparing writes into the manifest. Opening a store
+opens no file: those that are read are opened then, by `open_files`, and must be what the index says.
 """
 
-import shutil
-import struct
+import glob
+import itertools
+import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsugiki.corpus.row_files import RowWriter, map_rows
+from tsugiki.corpus.megatron import BLOCK, Header, MegatronIndex, index_size, pair
+from tsugiki.corpus.open_files import FILES, RawFile
+from tsugiki.corpus.row_files import map_rows, rows_size
 from tsugiki.errors import DataError
-from tsugiki.files import fsync_directory, fsync_file
+from tsugiki.shapes import FileName
 
-MAGIC = b"MMIDIDX\x00\x00"
-HEADER = struct.Struct("<9sQBQQ")  # magic, version, type code, sequences, document array
-TYPE_CODES: dict[int, np.dtype] = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
-UINT16_LIMIT = 65_500
-"""Vocabularies below this are stored as uint16, as Megatron's `optimal_dtype` does."""
-MAX_DOCUMENT_TOKENS = 2**31 - 1
-"""Lengths are stored as int32."""
-
-BLOCK = 1 << 20
-"""Bytes, or rows, of an index handled at a time."""
 DOCUMENT = np.dtype([("file", "<u4"), ("line", "<u8"), ("bytes", "<u8"), ("characters", "<u8")])
 """A document's file (index into the manifest's list), line or row (from 1), and the size of its text."""
+ENDINGS = (".bin", ".idx", ".documents.npy")
+"""Of the files of a shard."""
 
 
-def token_dtype(vocabulary_size: int) -> np.dtype:
-    return TYPE_CODES[8] if vocabulary_size < UINT16_LIMIT else TYPE_CODES[4]
+@dataclass(frozen=True)
+class Shard:
+    """One part of a store, complete in itself."""
+
+    name: FileName
+    """Of its files, without their endings."""
+    tokens: int
+    documents: int
+    digests: list[str] = field(default_factory=list)
+    """xxh3 (128 bits) of its files, in the order of ENDINGS; empty where nobody has read them."""
 
 
-def store_files(prefix: Path) -> list[Path]:
-    """The three files of a store."""
-    return [prefix.with_name(prefix.name + ending) for ending in (".bin", ".idx", ".documents.npy")]
+@dataclass(frozen=True)
+class StoreIndex:
+    """All that is needed to open a store."""
 
+    dtype: str
+    """Of the ids, as numpy writes it."""
+    shards: list[Shard]
 
-class StoreWriter:
-    """Writes a store document by document; nothing is a store before `close`.
+    @classmethod
+    def of_files(cls, prefix: Path) -> "StoreIndex":
+        """Of what lies at `prefix`, by the headers: the numbered shards of a store, or a single pair of that name.
 
-    Lengths and origins wait in files beside it until their number is known, so that memory does not grow with the
-    corpus (32 bytes a document would be gigabytes at a hundred million).
-    """
-
-    def __init__(self, prefix: Path, vocabulary_size: int):
-        self.bin_path, self.idx_path, self.side_path = store_files(prefix)
-        self.dtype = token_dtype(vocabulary_size)
-        self.vocabulary_size = vocabulary_size
-        self._count = 0
-        self._file = self.bin_path.open("wb")
-        self._lengths = _part(self.idx_path).open("w+b")
-        self._documents = RowWriter(self.side_path, DOCUMENT)
-
-    def add_documents(self, tokens: np.ndarray, lengths: np.ndarray, documents: np.ndarray) -> None:
-        """Append documents: their tokens end to end, their lengths in tokens, their DOCUMENT rows.
-
-        Raises DataError for an id outside the vocabulary: uint16 would otherwise wrap it silently.
+        Raises DataError where there is none, one is missing, or their types differ.
         """
-        if tokens.size:
-            low, high = int(tokens.min()), int(tokens.max())
-            if low < 0 or high >= self.vocabulary_size:
-                wrong = low if low < 0 else high
-                raise DataError(
-                    f"{self.bin_path}: token id {wrong:,} does not fit a vocabulary of {self.vocabulary_size:,}"
-                )
-        if len(lengths) and int(lengths.max()) > MAX_DOCUMENT_TOKENS:
-            raise DataError(
-                f"{self.bin_path}: a document of {int(lengths.max()):,} tokens is longer than the format allows"
-            )
-        self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).data)
-        self._lengths.write(lengths.astype("<i4").tobytes())
-        self._documents.add(documents)
-        self._count += len(lengths)
-
-    def add_document(
-        self, tokens: Sequence[int], file: int = 0, line: int = 0, size: int = 0, characters: int = 0
-    ) -> None:
-        """Append one document."""
-        row = np.array([(file, line, size, characters)], dtype=DOCUMENT)
-        self.add_documents(np.asarray(tokens, dtype=np.int64), np.array([len(tokens)]), row)
-
-    def close(self) -> None:
-        """Write the index and the side file, and bring everything to disk."""
-        self._file.close()
-        fsync_file(self.bin_path)
-        self._documents.close()
-        unnamed = self.idx_path.with_name(self.idx_path.name + ".new")
-        with self._lengths as lengths, unnamed.open("wb") as index:
-            self._write_index(lengths, index)
-        fsync_file(unnamed)
-        unnamed.replace(self.idx_path)
-        _part(self.idx_path).unlink()
-        fsync_directory(self.idx_path.parent)
-
-    def _write_index(self, lengths: BinaryIO, index: BinaryIO) -> None:
-        code = next(code for code, dtype in TYPE_CODES.items() if dtype == self.dtype)
-        index.write(HEADER.pack(MAGIC, 1, code, self._count, self._count + 1))
-        lengths.seek(0)
-        shutil.copyfileobj(lengths, index, BLOCK)
-        lengths.seek(0)
-        offset = 0
-        while block := lengths.read(BLOCK):
-            sizes = np.frombuffer(block, "<i4").astype("<i8") * self.dtype.itemsize
-            ends = np.cumsum(sizes) + offset
-            index.write((ends - sizes).tobytes())
-            offset = int(ends[-1])
-        for start in range(0, self._count + 1, BLOCK):
-            index.write(np.arange(start, min(start + BLOCK, self._count + 1), dtype="<i8").tobytes())
+        bin_path, idx_path = pair(prefix)
+        names = [prefix.name] if idx_path.exists() else _numbered(prefix)
+        if not names:
+            raise DataError(f"{prefix}-00000.idx: there is no such store; run tsugiki prepare")
+        headers = [Header.read(pair(prefix.with_name(name))[1]) for name in names]
+        kinds = sorted({header.dtype.str for header in headers})
+        if len(kinds) > 1:
+            raise DataError(f"{prefix}: its shards hold ids of different types ({', '.join(kinds)})")
+        shards = []
+        for name, header in zip(names, headers, strict=True):
+            bin_path, idx_path = pair(prefix.with_name(name))
+            try:
+                tokens, rest = divmod(bin_path.stat().st_size, header.dtype.itemsize)
+            except OSError as error:
+                raise DataError(f"{bin_path}: {error.strerror}; run tsugiki prepare") from None
+            if rest:
+                raise DataError(f"{bin_path}: ends inside a token of {header.dtype.itemsize} bytes")
+            shards.append(Shard(name, tokens, MegatronIndex(idx_path, tokens).documents))
+        return cls(kinds[0], shards)
 
 
-def _part(path: Path) -> Path:
-    """Where the content of a file is gathered."""
-    return path.with_name(path.name + ".part")
+def shard_name(part: str, number: int) -> str:
+    """Of shard `number` of a part of a source."""
+    return f"{part}-{number:05d}"
+
+
+def _numbered(prefix: Path) -> list[str]:
+    """The shards of a store that lie beside each other, in order. Raises DataError where one is missing."""
+    pattern = f"{glob.escape(prefix.name)}-{'[0-9]' * 5}.idx"
+    found = sorted(path.stem for path in prefix.parent.glob(pattern))
+    expected = [shard_name(prefix.name, number) for number in range(len(found))]
+    if found != expected:
+        missing = next(name for name in expected if name not in found)
+        raise DataError(f"{prefix.with_name(missing)}.idx: this shard is missing; run tsugiki prepare")
+    return found
+
+
+def shard_files(prefix: Path) -> list[Path]:
+    """The files of one shard."""
+    return [prefix.with_name(prefix.name + ending) for ending in ENDINGS]
 
 
 class DocumentStarts:
-    """Where each document begins, in tokens, and at last where the store ends; looked up in the index when asked.
+    """Where each document begins, in tokens, and at last where the store ends; looked up in the indices when asked.
 
-    Read like an array: one entry, a slice or an array of indices. `np.searchsorted` finds its own method here: numpy's
-    would copy the index, whose numbers are not aligned in the file.
+    Read like a list, by number or slice, also by Python's `bisect`; arrays of numpy come out of slices.
     """
 
-    def __init__(self, offsets: np.ndarray, bounds: np.ndarray, itemsize: int, end: int):
-        self._offsets = offsets  # of each sequence, in bytes
-        self._bounds = bounds  # first sequence of each document, and the number of sequences
-        self._itemsize, self._end = itemsize, end
+    def __init__(self, store: "TokenStore"):
+        self._store = store
 
     def __len__(self) -> int:
-        return len(self._bounds)
+        return self._store.document_count + 1
 
     @overload
     def __getitem__(self, index: int | np.integer) -> int: ...
     @overload
-    def __getitem__(self, index: slice | NDArray[Any]) -> NDArray[np.int64]: ...
+    def __getitem__(self, index: slice) -> NDArray[np.int64]: ...
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, int | np.integer):
-            return self._start(int(index))
-        sequence = self._bounds[index]
-        starts = np.full(sequence.shape, self._end, np.int64)
-        begun = sequence < len(self._offsets)
-        starts[begun] = self._offsets[sequence[begun]] // self._itemsize
-        return starts
-
-    def _start(self, index: int) -> int:
-        sequence = self._bounds.item(index)
-        return self._offsets.item(sequence) // self._itemsize if sequence < len(self._offsets) else self._end
+        if isinstance(index, slice):
+            first, last, step = index.indices(len(self))
+            if step != 1:
+                return self[:][index]
+            return self._read(first, max(first, last))
+        at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
+            raise IndexError(f"document {index} of {len(self) - 1}")
+        return int(self._read(int(at), int(at) + 1)[0])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or np.int64, copy=False)
 
-    def searchsorted(self, values: Any, side: str = "left", sorter: None = None) -> Any:
-        """As numpy's: for each value the number of entries below it (`right`: not above it)."""
-        search = bisect_left if side == "left" else bisect_right
-        wanted = np.asarray(values)
-        every = range(len(self))
-        found = np.array([search(every, value, key=self._start) for value in wanted.ravel().tolist()], np.int64)
-        return found.reshape(wanted.shape)[()]
+    def between(self, low: int, high: int) -> tuple[int, NDArray[np.int64]]:
+        """The first document that begins at token `low` or behind, and where it and those behind it begin, as far as
+        that is before token `high`."""
+        first, found = self._first_from(low), [np.zeros(0, np.int64)]
+        at, count = first, 64
+        while at < self._store.document_count:
+            block = self._read(at, min(at + count, self._store.document_count))
+            found.append(block[: int(np.searchsorted(block, high))])
+            if len(found[-1]) < len(block):
+                break
+            at, count = at + len(block), 4 * count
+        return first, np.concatenate(found)
+
+    def _first_from(self, token: int) -> int:
+        """The first document that begins at `token` or behind."""
+        store = self._store
+        shard = bisect_left(store.token_starts, token) - 1  # the last one that begins before
+        if shard < 0:
+            return 0
+        if shard == len(store.index.shards):
+            return store.document_count
+        return store.shard_starts[shard] + store.shard_index(shard).first_from(token - store.token_starts[shard])
+
+    def _read(self, first: int, last: int) -> NDArray[np.int64]:
+        store = self._store
+        if first >= store.document_count:
+            return np.full(last - first, store.token_count, np.int64)
+        parts = []
+        for shard, begin, end in store.parts(store.shard_starts, first, min(last, store.document_count)):
+            parts.append(store.shard_index(shard).starts(begin, end) + store.token_starts[shard])
+        if last > store.document_count:
+            parts.append(np.array([store.token_count], np.int64))
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+_numbers = itertools.count()
 
 
 class TokenStore:
-    """A store opened for reading; tokens and index stay on disk (memory-mapped).
+    """A store opened for reading, by threads together if need be; its tokens and indices stay on disk.
 
-    Raises DataError, naming the file, when the files are missing, damaged or do not fit each other.
+    `index`: what the manifest says of it; without, the headers of its files are read. Methods that read raise
+    DataError, naming the file, where one is missing, damaged or not what the index says.
     """
 
-    def __init__(self, prefix: Path):
+    def __init__(self, prefix: Path, index: StoreIndex | None = None):
         self.prefix = prefix
-        bin_path, idx_path, self._side_path = store_files(prefix)
-        self.dtype, sequences, boundaries, tokens_size = _read_header(bin_path, idx_path)
-        at = HEADER.size + 4 * sequences
-        lengths = _map(idx_path, "<i4", HEADER.size, sequences)
-        offsets = _map(idx_path, "<i8", at, sequences)
-        bounds = _map(idx_path, "<i8", at + 8 * sequences, boundaries)
-        self.token_count = _check_index(idx_path, lengths, offsets, bounds, self.dtype.itemsize)
-        if self.token_count * self.dtype.itemsize != tokens_size:
-            raise DataError(
-                f"{bin_path}: {tokens_size:,} bytes, but {idx_path.name} describes {self.token_count:,} tokens of "
-                f"{self.dtype.itemsize} bytes"
-            )
-        self.tokens = np.memmap(bin_path, self.dtype, "r") if tokens_size else np.zeros(0, self.dtype)
-        self.document_starts = DocumentStarts(offsets, bounds, self.dtype.itemsize, self.token_count)
-        self.document_count = boundaries - 1
+        self.index = StoreIndex.of_files(prefix) if index is None else index
+        self.dtype = np.dtype(self.index.dtype)
+        self.token_starts = [0, *itertools.accumulate(shard.tokens for shard in self.index.shards)]
+        """The first token of each shard, and at last the number of tokens."""
+        self.shard_starts = [0, *itertools.accumulate(shard.documents for shard in self.index.shards)]
+        """The first document of each shard, and at last the number of documents."""
+        self.token_count, self.document_count = self.token_starts[-1], self.shard_starts[-1]
+        self._number = next(_numbers)
+        weakref.finalize(self, FILES.forget, self._number)
 
     @property
-    def documents(self) -> np.ndarray:
-        """DOCUMENT rows, one a document; empty for a store that another tool wrote."""
-        if not self._side_path.exists():
-            return np.zeros(0, DOCUMENT)
-        return map_rows(self._side_path, DOCUMENT, self.document_count)
+    def document_starts(self) -> DocumentStarts:
+        """Where each document begins."""
+        return DocumentStarts(self)
 
-    def document(self, index: int) -> np.ndarray:
+    def read(self, start: int, end: int) -> NDArray[Any]:
+        """Tokens `start` … `end` - 1, fewer where the store ends before."""
+        itemsize, parts = self.dtype.itemsize, []
+        for shard, first, last in self.parts(self.token_starts, start, min(end, self.token_count)):
+            content = self._tokens_of(shard).read(first * itemsize, (last - first) * itemsize)
+            parts.append(np.frombuffer(content, self.dtype))
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, self.dtype), *parts])
+
+    def document(self, index: int) -> NDArray[Any]:
         """Tokens of one document, BOS and EOS included."""
-        return self.tokens[self.document_starts[index] : self.document_starts[index + 1]]
+        start, end = self.document_starts[index : index + 2].tolist()
+        return self.read(start, end)
+
+    def documents(self, first: int = 0, last: int | None = None) -> NDArray[np.void]:
+        """DOCUMENT rows of documents `first` … `last` - 1 (default: all); empty for a store of another tool."""
+        rows = [np.zeros(0, DOCUMENT)]
+        end = self.document_count if last is None else min(last, self.document_count)
+        for shard, begin, stop in self.parts(self.shard_starts, first, end):
+            path = self.files(shard)[2]
+            if not path.exists():
+                return np.zeros(0, DOCUMENT)
+            rows.append(map_rows(path, DOCUMENT, self.index.shards[shard].documents)[begin:stop])
+        return np.concatenate(rows)
 
     def window_count(self, sequence_length: int) -> int:
         """Windows of `sequence_length` targets; the tail that fills none is left out."""
         return max(0, (self.token_count - 1) // sequence_length)
 
-    def window(self, index: int, sequence_length: int) -> np.ndarray:
+    def window(self, index: int, sequence_length: int) -> NDArray[Any]:
         """Window `index`: [sequence_length + 1] tokens from token index · sequence_length."""
         start = index * sequence_length
-        return self.tokens[start : start + sequence_length + 1]
+        return self.read(start, start + sequence_length + 1)
 
+    def files(self, shard: int) -> list[Path]:
+        """The files of a shard, by its number."""
+        return shard_files(self.prefix.with_name(self.index.shards[shard].name))
 
-def _read_header(bin_path: Path, idx_path: Path) -> tuple[np.dtype, int, int, int]:
-    """Type of the tokens, sequences, entries of the document array, and bytes of `.bin`."""
-    try:
-        with idx_path.open("rb") as file:
-            header = file.read(HEADER.size)
-        size, tokens_size = idx_path.stat().st_size, bin_path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}; run tsugiki prepare") from None
-    if len(header) < HEADER.size or header[:9] != MAGIC:
-        raise DataError(f"{idx_path}: not a Megatron index (its magic is missing)")
-    _, version, code, sequences, boundaries = HEADER.unpack(header)
-    if version != 1 or code not in TYPE_CODES:
-        raise DataError(f"{idx_path}: version {version} with type code {code} is not one that can be read")
-    # Python integers, so that no promised count can overflow. Megatron adds one mode byte a sequence for images.
-    expected = HEADER.size + 12 * sequences + 8 * boundaries
-    if boundaries < 1 or size not in (expected, expected + sequences):
-        raise DataError(f"{idx_path}: {size:,} bytes do not fit the {sequences:,} sequences that its header promises")
-    return TYPE_CODES[code], sequences, boundaries, tokens_size
+    def check_sizes(self) -> None:
+        """Raise DataError for a file that is missing, or not as long as the index says."""
+        for number, shard in enumerate(self.index.shards):
+            sizes = (
+                shard.tokens * self.dtype.itemsize,
+                index_size(shard.documents),
+                rows_size(DOCUMENT, shard.documents),
+            )
+            for path, size in zip(self.files(number), sizes, strict=True):
+                try:
+                    found = path.stat().st_size
+                except OSError as error:
+                    raise DataError(f"{path}: {error.strerror}; run tsugiki prepare") from None
+                if found != size:
+                    raise DataError(f"{path}: {found:,} bytes, not {size:,}; run tsugiki prepare")
 
+    def check_indices(self) -> None:
+        """Raise DataError where an index contradicts itself; reads all of them, a block at a time."""
+        for number, shard in enumerate(self.index.shards):
+            for first in range(0, shard.documents + 1, BLOCK):
+                self.shard_index(number).starts(first, min(first + BLOCK, shard.documents + 1))
 
-def _map(path: Path, dtype: str, offset: int, count: int) -> np.ndarray:
-    return np.asarray(np.memmap(path, dtype, "r", offset, (count,))) if count else np.zeros(0, dtype)
+    def shard_index(self, shard: int) -> MegatronIndex:
+        """Where the documents of a shard begin, counted from its first token."""
+        known = self.index.shards[shard]
 
+        def opened() -> MegatronIndex:
+            path = self.files(shard)[1]
+            index = MegatronIndex(path, known.tokens)
+            if index.documents != known.documents:
+                raise DataError(f"{path}: {index.documents:,} documents, not {known.documents:,}; run tsugiki prepare")
+            return index
 
-def _check_index(path: Path, lengths: np.ndarray, offsets: np.ndarray, bounds: np.ndarray, itemsize: int) -> int:
-    """The number of tokens; raises DataError where the index contradicts itself. A block at a time."""
-    end = 0
-    for start in range(0, len(lengths), BLOCK):
-        sizes = lengths[start : start + BLOCK].astype(np.int64)
-        ends = np.cumsum(sizes) + end
-        if int(sizes.min()) < 0 or not np.array_equal((ends - sizes) * itemsize, offsets[start : start + BLOCK]):
-            raise DataError(f"{path}: damaged: its lengths and offsets do not describe one sequence after another")
-        end = int(ends[-1])
-    blocks = (bounds[start : start + BLOCK + 1] for start in range(0, len(bounds), BLOCK))
-    if bounds[0] != 0 or bounds[-1] != len(lengths) or any(np.any(block[1:] < block[:-1]) for block in blocks):
-        raise DataError(f"{path}: damaged: its document boundaries are not in order")
-    return end
+        return FILES.get(self._number, f"{known.name}.idx", opened)
+
+    def parts(self, starts: Sequence[int], first: int, last: int) -> Iterator[tuple[int, int, int]]:
+        """(shard, first, last) of each shard that holds some of `first` … `last` - 1, counted from its own beginning.
+
+        `starts`: `token_starts` or `shard_starts`.
+        """
+        shard = bisect_right(starts, first) - 1
+        while first < last:
+            end = min(last, starts[shard + 1])
+            if first < end:
+                yield shard, first - starts[shard], end - starts[shard]
+            first, shard = end, shard + 1
+
+    def _tokens_of(self, shard: int) -> RawFile:
+        known = self.index.shards[shard]
+        size = known.tokens * self.dtype.itemsize
+        return FILES.get(self._number, f"{known.name}.bin", lambda: RawFile(self.files(shard)[0], size))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tsugiki.corpus.buckets import Buckets
 from tsugiki.corpus.held_out import HELD_OUT_MINIMUM, below, check_held_out, enough_to_hold_out
 from tsugiki.corpus.prepared import Counts, SourceManifest
+from tsugiki.corpus.store import StoreIndex
 
 
 class PartWriter(Protocol):
@@ -22,7 +23,7 @@ class PartWriter(Protocol):
 
     def add(self, records: NDArray[np.void], starts: NDArray[np.int64], payload: NDArray[np.int32], /) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> StoreIndex: ...
 
 
 def write_parts(
@@ -49,7 +50,6 @@ def write_parts(
             counts.tokens += int(rows[kind.length_key].sum(dtype=np.int64))
             counts.bytes += int(rows["bytes"].sum())
             counts.characters += int(rows["characters"].sum())
-    for writer in writers.values():
-        writer.close()
+    manifest.stores = {part: writer.close() for part, writer in writers.items()}
     if share > 0:
         check_held_out(manifest.name, manifest.held_out, smallest, minimum)

@@ -23,7 +23,8 @@ def current_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> Sou
         return None
     try:
         manifest = SourceManifest.read(directory / MANIFEST)
-        open_stores(directory, manifest)  # whole, by their sizes and indices
+        for store in open_stores(directory, manifest):
+            store.check_sizes()
     except DataError:
         return None
     files, touched = manifest.files, False

@@ -114,7 +114,7 @@ class WindowReader:
                 begins[row, starts] = starts
             else:
                 first = window * length
-                tokens[row] = store.tokens[first : first + length + 1]
+                tokens[row] = store.read(first, first + length + 1)
                 if self.isolate_documents:
                     starts = document_starts_inside(store, first, length)
                     weights[row, starts] = 0
@@ -137,6 +137,5 @@ def document_starts_inside(store: "TokenStore", first: int, length: int) -> NDAr
 
     The document that the window's first token belongs to is not listed, whether it begins there or before.
     """
-    starts = store.document_starts  # its last entry is the end of the store, which lies behind every window
-    low, high = np.searchsorted(starts, [first + 1, first + length + 1], side="left")
-    return np.asarray(starts[low:high], dtype=np.int64) - first
+    _, starts = store.document_starts.between(first + 1, first + length + 1)
+    return starts - first

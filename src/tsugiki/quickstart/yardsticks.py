@@ -61,14 +61,14 @@ def bytes_read(recipes: Sequence[Recipe]) -> dict[str, float]:
 def training_texts(prepared: Path, corpus: Corpus, limit: int) -> list[str]:
     """Texts from the beginning of the training store (which is in random order) up to `limit` bytes, in the order of
     the files."""
-    rows = TokenStore(prepared / "train").documents
+    rows = TokenStore(prepared / "train").documents()
     count = int(np.searchsorted(np.cumsum(rows["bytes"]), limit)) + 1
     return _texts(corpus, rows[:count])
 
 
 def scored_texts(prepared: Path, corpus: Corpus, documents: int) -> list[str]:
     """Texts of the first documents of the held-out store, in the order of the files."""
-    return _texts(corpus, TokenStore(prepared / "held_out").documents[:documents])
+    return _texts(corpus, TokenStore(prepared / "held_out").documents(0, documents))
 
 
 def _texts(corpus: Corpus, rows: np.ndarray) -> list[str]:

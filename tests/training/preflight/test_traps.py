@@ -14,7 +14,8 @@ from torch import nn
 
 from tsugiki.corpus import windows
 from tsugiki.corpus.conversation_store import ConversationStore, Pack
-from tsugiki.corpus.store import StoreWriter, TokenStore
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.windows import IGNORE, WindowReader
 from tsugiki.errors import ModelError
@@ -565,10 +566,9 @@ def with_documents(run: Run, folder: Path, change: Callable[[list[int]], list[in
     writer = StoreWriter(folder / "train", 384)
     for index in range(source.train.document_count):
         writer.add_document(change(source.train.document(index).tolist()))
-    writer.close()
-    store = TokenStore(folder / "train")
+    store = TokenStore(folder / "train", writer.close())
     counts = replace(source.manifest.train, tokens=store.token_count)
-    changed = replace(source, train=store, manifest=replace(source.manifest, digests={}, train=counts))
+    changed = replace(source, train=store, manifest=replace(source.manifest, stores={}, train=counts))
     run.sources = {**run.sources, "en": changed}
     run.reader = WindowReader(run.sources, run.mixture, run.recipe.data.sequence_length, isolate_documents=False)
 
@@ -596,8 +596,10 @@ def test_eos_missing(open_tiny: Open, tmp_path: Path):
 def test_a_store_changed_after_it_was_written(open_tiny: Open):
     run = open_tiny()
     source = run.sources["en"]
-    digests = source.manifest.digests | {"train.bin": "0" * 32}
-    changed = replace(source, manifest=replace(source.manifest, digests=digests))
+    index = source.manifest.stores["train"]
+    shard = replace(index.shards[0], digests=["0" * 32, *index.shards[0].digests[1:]])
+    stores = source.manifest.stores | {"train": replace(index, shards=[shard])}
+    changed = replace(source, manifest=replace(source.manifest, stores=stores))
     run.sources = {**run.sources, "en": changed}
     assert set(failed(run)) == {"store_files"}
 

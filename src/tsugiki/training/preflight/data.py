@@ -1,22 +1,30 @@
 """Are the stores those of this tokenizer and this model, clean, and mixed so that the old language survives?"""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
 from tsugiki.corpus.control_tokens import control_tokens
-from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
+from tsugiki.corpus.conversation_store import ConversationStore
 from tsugiki.corpus.prepared import PreparedSource
-from tsugiki.corpus.store import TokenStore, store_files
+from tsugiki.corpus.store import TokenStore
+from tsugiki.errors import DataError
 from tsugiki.files import xxh3_file
 from tsugiki.training.preflight.bench import Bench
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
 
-HASHED_BYTES = 1 << 30
-"""Files of stores larger than this in all are compared by size and index only: hashing them would take minutes."""
-SCANNED_TOKENS = 1 << 25
+HASHED_BYTES = 5 << 29
+"""Of the stores' files that are hashed, drawn by lot where they have more in all: two full shards, in seconds."""
+SCANNED_TOKENS = 1 << 26
+"""Of all stores together."""
+SCANNED_BLOCK = 1 << 16
 SAMPLED_DOCUMENTS = 2000
+"""Of a source."""
+MOST_DOCUMENTS = 10_000
+"""Of all sources together."""
 EPOCHS = 4.0
 """Up to here repeated text is nearly as good as new text (Muennighoff et al., arXiv 2305.16264)."""
 
@@ -38,31 +46,44 @@ def tokenizer(bench: Bench) -> Finding:
 
 
 def store_files_whole(bench: Bench) -> Finding:
-    """The stores' files are those that were written: digests where hashing takes seconds, else those of the indices.
+    """The stores' files are those that were written: all by their sizes; by digest all, or as many as take seconds.
 
     Rank 0 looks for all."""
     if not bench.run.processes.is_first:
         return ok("looked at by rank 0")
-    total = sum(_size(source) for source in bench.run.sources.values())
-    wrong, hashed = [], 0
+    recorded: dict[Path, tuple[str, str]] = {}
     for name, source in bench.run.sources.items():
         for store in (source.train, source.held_out):
-            for path in _files(store):
-                recorded = source.manifest.digests.get(path.name)
-                small = total <= HASHED_BYTES or path.suffix == ".idx"
-                if recorded is None or not small:
-                    continue
-                hashed += 1
-                if not path.exists() or xxh3_file(path) != recorded:
-                    wrong.append(f"{name}/{path.name}")
-        if source.train.token_count != source.manifest.train.tokens:
-            wrong.append(f"{name}: {source.train.token_count:,} tokens, not {source.manifest.train.tokens:,}")
+            try:
+                store.check_sizes()
+            except DataError as error:
+                return fail(f"source {name}: {error}", "as recorded")
+        folder = source.train.prefix.parent
+        recorded |= {folder / file: (name, digest) for file, digest in source.manifest.every_digest().items()}
+    wrong, hashed = [], _drawn(recorded, HASHED_BYTES)
+    for path in hashed:
+        name, digest = recorded[path]
+        if not path.exists() or xxh3_file(path) != digest:
+            wrong.append(f"{name}/{path.name}")
+    for source in bench.run.sources.values():
         if isinstance(source.train, ConversationStore):
-            for index in _sample(source.train):
+            for index in _sample(bench, source.train):
                 source.train.check(index)
-    return judge(
-        not wrong, f"{hashed} files hashed" + (f"; changed: {', '.join(wrong[:4])}" if wrong else ""), "as recorded"
-    )
+    measured = f"{len(hashed):,} of {len(recorded):,} files hashed, the sizes of all are right"
+    return judge(not wrong, f"changed: {', '.join(wrong[:4])}" if wrong else measured, "as recorded")
+
+
+def _drawn(paths: Iterable[Path], most: int) -> list[Path]:
+    """All files, or as many as have `most` bytes, drawn by the time: every start looks at others."""
+    drawn = list(paths)
+    Random(time.time_ns()).shuffle(drawn)
+    found = []
+    for path in drawn:
+        size = path.stat().st_size if path.exists() else 0
+        if size <= most:
+            found.append(path)
+            most -= size
+    return found
 
 
 def token_ids(bench: Bench) -> Finding:
@@ -70,7 +91,7 @@ def token_ids(bench: Bench) -> Finding:
     rows, largest, scanned = bench.vocabulary, 0, 0
     for name, source in bench.run.sources.items():
         for store in (source.train, source.held_out):
-            for block in _blocks(store):
+            for block in _blocks(store, SCANNED_TOKENS // (2 * len(bench.run.sources))):
                 scanned += len(block)
                 top = int(block.max()) if len(block) else 0
                 if top >= rows:
@@ -84,7 +105,7 @@ def control_ids(bench: Bench) -> Finding:
     control = control_tokens(bench.run.tokenizer)
     looked = 0
     for name, source in _texts(bench):  # in a conversation they are the template's
-        for index in _sample(source.train):
+        for index in _sample(bench, source.train):
             document, begin, end = _inside(source, index)
             looked += 1
             found = np.flatnonzero(np.isin(document[begin:end], control)) + begin
@@ -104,7 +125,7 @@ def bos_eos(bench: Bench) -> Finding:
     looked = 0
     for name, source in _texts(bench):
         manifest = source.manifest
-        for index in _sample(source.train):
+        for index in _sample(bench, source.train):
             document = source.train.document(index)
             looked += 1
             place = f"document {index} of {name} ({_place(source, index)})"
@@ -130,7 +151,7 @@ def _wrong_ends(bench: Bench, source: PreparedSource, store: ConversationStore) 
     """What is wrong with where conversations begin and where answers end, or None."""
     chat, bos = source.manifest.chat, source.manifest.bos_id
     of_answers = bench.run.recipe.data.sources[source.name].loss_on in (None, "assistant", "completion", "last")
-    for index in _sample(store):
+    for index in _sample(bench, store):
         ids, trained = np.asarray(store.document(index), np.int64), np.flatnonzero(store.weights(index))
         place = f"conversation {index} ({_place(source, index)})"
         if bos is not None and np.any((ids[1:] == bos) & (ids[:-1] == bos)):
@@ -144,10 +165,6 @@ def _wrong_ends(bench: Bench, source: PreparedSource, store: ConversationStore) 
 def _texts(bench: Bench) -> list[tuple[str, PreparedSource]]:
     """The sources of text, not of conversations."""
     return [(name, source) for name, source in bench.run.sources.items() if not source.is_chat]
-
-
-def _files(store: TokenStore) -> list[Path]:
-    return conversation_files(store.prefix) if isinstance(store, ConversationStore) else store_files(store.prefix)
 
 
 def replay(bench: Bench) -> Finding:
@@ -181,25 +198,21 @@ def epochs(bench: Bench) -> Finding:
     return ok(measured, f"at most {EPOCHS:g}") if all(p.epochs <= EPOCHS for p in plans) else warn(measured, threshold)
 
 
-def _size(source: PreparedSource) -> int:
-    paths = [path for store in (source.train, source.held_out) for path in _files(store)]
-    return sum(path.stat().st_size for path in paths if path.exists())
+def _blocks(store: TokenStore, most: int) -> Iterator[np.ndarray]:
+    """All tokens of a store, or about `most` of them, in blocks spread evenly over it."""
+    count = -(-store.token_count // SCANNED_BLOCK)
+    for index in _spread(count, max(1, most // SCANNED_BLOCK)):
+        yield store.read(index * SCANNED_BLOCK, (index + 1) * SCANNED_BLOCK)
 
 
-def _blocks(store: TokenStore) -> Iterator[np.ndarray]:
-    """All tokens of a store, or as many of them, in blocks spread evenly over it."""
-    block = 1 << 20
-    count = -(-store.token_count // block)
-    step = max(1, count * block // SCANNED_TOKENS)
-    for index in range(0, count, step):
-        yield np.asarray(store.tokens[index * block : (index + 1) * block])
-
-
-def _sample(store: TokenStore) -> list[int]:
+def _sample(bench: Bench, store: TokenStore) -> list[int]:
     """Indices of documents spread evenly over a store."""
-    if not store.document_count:
-        return []
-    return np.unique(np.linspace(0, store.document_count - 1, SAMPLED_DOCUMENTS).astype(np.int64)).tolist()
+    return _spread(store.document_count, min(SAMPLED_DOCUMENTS, MOST_DOCUMENTS // len(bench.run.sources)))
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """All numbers below `count`, or `most` of them at even distances."""
+    return np.unique(np.linspace(0, count - 1, max(1, min(count, most))).astype(np.int64)).tolist() if count else []
 
 
 def _inside(source: PreparedSource, index: int) -> tuple[np.ndarray, int, int]:
@@ -220,9 +233,9 @@ def _run(tokens: np.ndarray, token: int | None) -> int:
 
 def _place(source: PreparedSource, index: int) -> str:
     """File and line of a document."""
-    rows = source.train.documents
-    if index >= len(rows):
+    rows = source.train.documents(index, index + 1)
+    if not len(rows):
         return "unknown place"
-    row, files = rows[index], source.manifest.files
+    row, files = rows[0], source.manifest.files
     name = files[int(row["file"])].get("path", "?") if int(row["file"]) < len(files) else "?"
     return f"{name}:{int(row['line'])}"

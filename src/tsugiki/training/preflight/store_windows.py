@@ -1,6 +1,7 @@
 """What the stores hold for the samples of a step, found without the code that feeds the loop: the probes' own reading
 of windows, packs and weights."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +54,12 @@ def store_windows(run: Run, samples: np.ndarray) -> list[StoreWindow]:
 def _text_window(run: Run, name: str, store: TokenStore, window: int) -> StoreWindow:
     length = run.recipe.data.sequence_length
     begin, apart = window * length, run.recipe.data.isolate_documents
-    places = np.arange(begin, begin + length + 1)
-    starts = store.document_starts[np.searchsorted(store.document_starts, places)] == places
+    first = bisect_left(store.document_starts, begin)
+    last = bisect_left(store.document_starts, begin + length + 1, lo=first)
+    starts = np.isin(np.arange(begin, begin + length + 1), store.document_starts[first:last])
     weights = np.where(starts & apart, 0.0, 1.0)
     weights[0] = 0  # an input only
-    tokens = np.asarray(store.tokens[begin : begin + length + 1], dtype=np.int64)
+    tokens = store.read(begin, begin + length + 1).astype(np.int64)
     weights = _as_loss(run, name, weights, int(np.count_nonzero(weights)))
     return StoreWindow(name, tokens, starts, apart, weights, run.tokenizer.eos_id)
 
@@ -81,7 +83,8 @@ def _pack(run: Run, name: str, store: ConversationStore, pack: int) -> StoreWind
 
 def _trained_with(store: ConversationStore, index: int) -> int:
     """Trained tokens of the whole conversation that one is part of; looks through all of the store."""
-    whole = np.flatnonzero(store.documents[["file", "line"]] == store.documents[["file", "line"]][index])
+    places = store.documents()[["file", "line"]]
+    whole = np.flatnonzero(places == places[index])
     return sum(int(np.count_nonzero(store.weights(part))) for part in whole.tolist())
 
 
