@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src/tsugiki"
 STAGES = {"vocabulary", "training", "evaluation", "experiments", "report", "release"}
 ABOVE = {
-    "pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_experiments", "cli_report", "cli_release", "cli_graft", "cli_chat", "cli_plan", "cli_vocabulary", "quickstart", "preview", "plan",
+    "pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_experiments", "cli_report", "cli_release", "cli_graft", "cli_chat", "cli_plan", "cli_vocabulary", "cli_arguments", "cli_verbs", "quickstart", "preview", "plan",
 }  # fmt: skip
 PARTS = [
     "recipe", "recipe_values", "recipe_training", "recipe_chat", "recipe_length", "recipe_evaluation", "recipe_file", "recipe_checks", "recipe_source_checks", "recipe_kinds", "recipe_machine",

@@ -26,10 +26,12 @@ from tsugiki import (
     cli_report,
     cli_vocabulary,
 )
+from tsugiki.cli_arguments import Overrides, RecipeFile
+from tsugiki.cli_verbs import end
 from tsugiki.errors import FINISHED, INTERNAL, RESUMABLE, RecipeError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error
 from tsugiki.recipe_secrets import hide_secrets
-from tsugiki.terminal import Overrides, RecipeFile, console, end, plain, say, say_styled
+from tsugiki.terminal import console, plain, say, say_styled
 from tsugiki.training.signals import Interrupted, interruptible
 
 VERBS = (

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from tsugiki.cli_arguments import json_object
+from tsugiki.cli_verbs import end
 from tsugiki.errors import FINISHED, DataError
-from tsugiki.terminal import console, end, json_object, plain
+from tsugiki.terminal import console, plain
 
 if TYPE_CHECKING:
     from tsugiki.model.talk import Talk

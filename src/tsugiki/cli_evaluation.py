@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from tsugiki.cli_arguments import json_object
+from tsugiki.cli_verbs import stage_group
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.recipe_evaluation import BATCH_TOKENS, DATA_DIR, INSTRUCTION_TASKS
-from tsugiki.terminal import console, json_object, say, stage_group
+from tsugiki.terminal import console, say
 
 evaluate_app = typer.Typer(
     cls=stage_group("models"),

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from tsugiki.cli_verbs import end, stage_group
 from tsugiki.errors import RESUMABLE, RecipeError
-from tsugiki.terminal import console, end, say, stage_group
+from tsugiki.terminal import console, say
 
 sweep_app = typer.Typer(
     cls=stage_group("trials"),

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from tsugiki.terminal import Overrides, RecipeFile, say
+from tsugiki.cli_arguments import Overrides, RecipeFile
+from tsugiki.terminal import say
 
 
 def plan(

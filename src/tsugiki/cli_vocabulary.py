@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from tsugiki.cli_arguments import Overrides, RecipeFile
+from tsugiki.cli_verbs import end, stage_group
 from tsugiki.errors import FINISHED, RecipeError, TsugikiError
-from tsugiki.terminal import Overrides, RecipeFile, console, end, say, stage_group
+from tsugiki.terminal import console, say
 
 vocabulary_app = typer.Typer(
     cls=stage_group("extend"),
