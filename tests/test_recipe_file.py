@@ -306,7 +306,7 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path):
 
 
 def test_a_folder_is_no_recipe(tmp_path):
-    with pytest.raises(RecipeError, match="a folder; name the recipe file in it"):
+    with pytest.raises(RecipeError, match="a folder; name the recipe file"):
         load_recipe(tmp_path)
 
 

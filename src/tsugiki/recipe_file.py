@@ -81,7 +81,7 @@ def read_text(
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such file{if_missing}") from error
     except IsADirectoryError as error:
-        raise RecipeError(f"{path}: a folder; name the {what} file in it") from error
+        raise RecipeError(f"{path}: a folder; name the {what} file") from error
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > MAX_BYTES:

@@ -8,6 +8,7 @@ from itertools import combinations
 import pytest
 
 from tsugiki.pages.axes import Axis
+from tsugiki.pages.canvas import text_width
 from tsugiki.pages.document import document, section
 from tsugiki.pages.dot_chart import Dot, dot_chart, verdict
 from tsugiki.pages.heat_map import Cell, heat_map, shade_of
@@ -109,6 +110,19 @@ def test_names_of_levels_that_lie_close_are_moved_apart():
     drawn = wide(scatter("s", [Point("a", 1.0, 9.0), Point("b", 2.0, 1.0)], Axis("x"), Axis("y"), levels=levels))
     base, allowed = (float(re.findall(rf'y="([\d.]+)"[^>]*>{name}<', drawn)[0]) for name in ("base", "allowed"))
     assert base - allowed >= 12.9
+
+
+def test_the_name_of_a_point_does_not_lie_on_that_of_a_level():
+    points = [Point("the one to look at, with a long name", 1.0, 9.0, strong=True), Point("b", 3.0, 1.0)]
+    drawn = wide(scatter("s", points, Axis("x"), Axis("y"), levels=[Level(1.4, "allowed", "x", limit=True)]))
+    name = re.search(r'<text x="([\d.-]+)" y="([\d.-]+)"[^>]*>the one', drawn)
+    level = re.search(r'<text x="([\d.-]+)" y="([\d.-]+)"[^>]*>allowed', drawn)  # its x is where the name ends
+    assert name
+    assert level
+    beside = float(level[1]) - text_width("allowed") > float(name[1]) + text_width(
+        "the one to look at, with a long name"
+    )
+    assert beside or float(name[1]) > float(level[1]) or abs(float(name[2]) - float(level[2])) >= 13
 
 
 def test_points_with_limits_have_them_in_the_table_and_inside_the_axes():

@@ -68,15 +68,15 @@ def scatter(
                 line(up, canvas.y(0), up, canvas.y(1), "axis"),
             ]
         marks = _levels(canvas, levels, x_scale, y_scale)
-        parts += [drawn for drawn, _ in marks]
+        parts += [drawn for drawn, _, _ in marks]
         for class_, row in [("front", best), *(("joined", row) for row in joined)]:
             if len(row) > 1:
                 corners = [f"{canvas.x(x_scale.place(p.x)):.1f},{canvas.y(y_scale.place(p.y)):.1f}" for p in row]
                 parts.append(element("polyline", points=" ".join(corners), class_=class_))
         for point in points:
             parts.append(_point(canvas, point, groups.index(point.group), x_scale, y_scale))
-        parts += [name for _, name in marks]  # above the points, which may lie there
-        parts.append(_names(canvas, points, x_scale, y_scale))
+        parts += [name for _, name, _ in marks]  # above the points, which may lie there
+        parts.append(_names(canvas, points, x_scale, y_scale, [box for _, _, box in marks]))
         return join(*parts)
 
     stops = Stops(
@@ -136,29 +136,31 @@ def _point(canvas: Canvas, point: Point, group: int, x: Scale, y: Scale) -> Mark
     return join(*parts, marker(group, across, up, 5))
 
 
-def _levels(canvas: Canvas, levels: Sequence[Level], x: Scale, y: Scale) -> list[tuple[Markup, Markup]]:
-    """The line and the name of each; names of lines that lie close to each other are moved apart."""
+def _levels(canvas: Canvas, levels: Sequence[Level], x: Scale, y: Scale) -> list[tuple[Markup, Markup, Box]]:
+    """The line of each, its name and where that stands; names of lines that lie close to each other are moved apart."""
     level_of_y = [canvas.y(y.place(level.value)) - 4 for level in levels if level.of == "y"]
     heights = iter(spread(level_of_y, NAME_HEIGHT, canvas.y(1) + NAME_HEIGHT - 3, canvas.y(0) - 3))
     drawn = []
     for level in levels:
         label, class_ = shortened(level.label, canvas.width / 3), "level limit" if level.limit else "level"
+        width = text_width(label)
         if level.of == "x":
-            place = canvas.x(x.place(level.value))
-            right = place + text_width(label) + 4 > canvas.width
-            name = words(place + (-4 if right else 4), canvas.y(1) + 11, label, "end" if right else "start", "name")
-            drawn.append((line(place, canvas.y(0), place, canvas.y(1), class_), name))
+            place, height = canvas.x(x.place(level.value)), canvas.y(1) + 11
+            left = place - 4 - width if place + 4 + width > canvas.width else place + 4
+            mark = line(place, canvas.y(0), place, canvas.y(1), class_)
         else:
-            place = canvas.y(y.place(level.value))
-            name = words(canvas.x(1), next(heights), label, "end", "name")
-            drawn.append((line(canvas.x(0), place, canvas.x(1), place, class_), name))
+            place, height = canvas.y(y.place(level.value)), next(heights)
+            left = canvas.x(1) - width
+            mark = line(canvas.x(0), place, canvas.x(1), place, class_)
+        name = words(left + width, height, label, "end", "name")
+        drawn.append((mark, name, (left, height - 10, left + width, height + 3)))
     return drawn
 
 
-def _names(canvas: Canvas, points: Sequence[Point], x: Scale, y: Scale) -> Markup:
-    """Each name where it covers least: of the places around its point that meet no other name and stay within the axes,
-    the one that meets the fewest points and intervals. A name that finds no such place is left to the pointer, the keys
-    and the table: two names on each other are none."""
+def _names(canvas: Canvas, points: Sequence[Point], x: Scale, y: Scale, levels: Sequence[Box]) -> Markup:
+    """Each name where it covers least: of the places around its point that meet no other name, nor one of `levels`, and
+    stay within the axes, the one that meets the fewest points and intervals. A name that finds no such place is left to
+    the pointer, the keys and the table: two names on each other are none."""
     spots = [(canvas.x(x.place(point.x)), canvas.y(y.place(point.y))) for point in points]
     taken: list[Box] = [(across - 6, up - 6, across + 6, up + 6) for across, up in spots]
     for point, (across, up) in zip(points, spots, strict=True):
@@ -168,7 +170,7 @@ def _names(canvas: Canvas, points: Sequence[Point], x: Scale, y: Scale) -> Marku
         if point.y_limits:
             low, high = (canvas.y(y.place(limit)) for limit in point.y_limits)
             taken.append((across - 1, high, across + 1, low))
-    parts, names = [], list[Box]()
+    parts, names = [], list(levels)
     for point, (across, up) in sorted(zip(points, spots, strict=True), key=lambda pair: not pair[0].strong):
         name = shortened(point.name, canvas.width / 2)
         width = text_width(name)

@@ -168,5 +168,6 @@ def _fertility(run: RunDirectory) -> list[Part]:
         Column("bytes a token"),
         Column("characters"),
     ]
-    text = f"The base's own {size:,} pieces; control tokens around documents are counted."
+    markers = " and the markers of the chat template" if run.recipe.data.chat.add_template_tokens else ""
+    text = f"The base's own pieces{markers}, {size:,} in all; control tokens around documents are counted."
     return [paragraph(text), table(columns, rows)]

@@ -140,7 +140,7 @@ def _charts(sweep: SweepFolder) -> Iterator[Section]:
 def _before(result: SweepResult) -> Section:
     """The plan, how far the probe goes, and rules of thumb."""
     rules: list[list[Part]] = [
-        [rule.name, stacked(rule_values(rule.values)), element("span", rule.says, class_="soft")]
+        [rule.name, stacked(rule_values(rule.values)), element("span", rule.says, class_="soft prose")]
         for rule in result.rules
     ]
     return section(

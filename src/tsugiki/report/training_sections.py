@@ -155,7 +155,7 @@ def speed_and_memory(runs: Runs) -> Section | None:
 
     rows: list[tuple[str, Callable[[RunDirectory], Part]]] = [
         ("tokens trained on", lambda run: quantity(found[run.name].tokens)),
-        ("tokens a second (median)", lambda run: _rate(found[run.name].tokens_per_second)),
+        ("of them a second (median)", lambda run: _rate(found[run.name].tokens_per_second)),
         ("time in steps", lambda run: duration(found[run.name].seconds)),
         ("from start to end", _wall_clock),
         ("model TFLOP/s (median)", lambda run: _written(found[run.name].tflops, ".3g")),
@@ -169,7 +169,9 @@ def speed_and_memory(runs: Runs) -> Section | None:
     rates = [curve(name, lines, [line.get("tokens_per_second") for line in lines]) for name, lines in logged]
     memory = [curve(name, lines, [line.get("memory_gb") for line in lines]) for name, lines in logged]
     parts.append(
-        line_chart("Tokens a second", rates, STEP, Axis("tokens a second", digits=",.0f", low=0.0), height=180)
+        line_chart(
+            "Tokens a second", rates, STEP, Axis("tokens trained on a second", digits=",.0f", low=0.0), height=180
+        )
     )
     parts.append(line_chart("Memory of rank 0", memory, STEP, Axis("GB", digits=".2f", low=0.0), height=180))
     parts.append(paragraph(_formula(runs), "note"))
@@ -215,9 +217,9 @@ def _wall_clock(run: RunDirectory) -> str:
 
 def _formula(runs: Runs) -> str:
     text = (
-        "MFU is model FLOPs utilisation: tokens a second and device · FLOPs a token / peak of the device in dense "
-        "bf16, with FLOPs a token = 6 · N + 12 · L · d · s (N parameters that multiply a token, L layers, d = heads · "
-        "head size, s sequence length; recomputed activations do not count)."
+        "MFU is model FLOPs utilisation: tokens a second and device (all that windows hold, trained on or not) · FLOPs "
+        "a token / peak of the device in dense bf16, with FLOPs a token = 6 · N + 12 · L · d · s (N parameters that "
+        "multiply a token, L layers, d = heads · head size, s sequence length; recomputed activations do not count)."
     )
     for run in runs:
         start = run.starts[-1] if run.starts else None
