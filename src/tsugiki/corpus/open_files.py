@@ -9,7 +9,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tsugiki.errors import DataError
@@ -66,7 +65,7 @@ class RawFile:
     Raises DataError, naming the file, where it is missing, of another size, or ends early.
     """
 
-    def __init__(self, path: Path, size: int):
+    def __init__(self, path: str, size: int):
         self.path, self._descriptor = path, -1
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

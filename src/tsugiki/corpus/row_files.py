@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,9 +39,14 @@ class RowWriter:
 
 def rows_size(dtype: np.dtype, count: int) -> int:
     """Bytes of a file of so many rows."""
+    return _header_size(dtype, len(str(count))) + count * dtype.itemsize
+
+
+@cache
+def _header_size(dtype: np.dtype, digits: int) -> int:
     header = io.BytesIO()
-    _write_header(header, dtype, count)
-    return len(header.getvalue()) + count * dtype.itemsize
+    _write_header(header, dtype, 10 ** (digits - 1))
+    return len(header.getvalue())
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:

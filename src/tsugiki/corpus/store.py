@@ -14,6 +14,7 @@ opens no file: those that are read are opened then, by `open_files`, and must be
 
 import glob
 import itertools
+import os
 import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -188,6 +189,7 @@ class TokenStore:
         self.shard_starts = [0, *itertools.accumulate(shard.documents for shard in self.index.shards)]
         """The first document of each shard, and at last the number of documents."""
         self.token_count, self.document_count = self.token_starts[-1], self.shard_starts[-1]
+        self._folder = str(prefix.parent)  # of 20,000 files, paths as objects would take a second
         self._number = next(_numbers)
         weakref.finalize(self, FILES.forget, self._number)
 
@@ -231,19 +233,17 @@ class TokenStore:
 
     def files(self, shard: int) -> list[Path]:
         """The files of a shard, by its number."""
-        return shard_files(self.prefix.with_name(self.index.shards[shard].name))
+        return [Path(self._file(shard, ending)) for ending in ENDINGS]
 
     def check_sizes(self) -> None:
         """Raise DataError for a file that is missing, or not as long as the index says."""
         for number, shard in enumerate(self.index.shards):
-            sizes = (
-                shard.tokens * self.dtype.itemsize,
-                index_size(shard.documents),
-                rows_size(DOCUMENT, shard.documents),
-            )
-            for path, size in zip(self.files(number), sizes, strict=True):
+            rows = rows_size(DOCUMENT, shard.documents)
+            sizes = (shard.tokens * self.dtype.itemsize, index_size(shard.documents), rows)
+            for ending, size in zip(ENDINGS, sizes, strict=True):
+                path = self._file(number, ending)
                 try:
-                    found = path.stat().st_size
+                    found = os.stat(path).st_size  # noqa: PTH116
                 except OSError as error:
                     raise DataError(f"{path}: {error.strerror}; run tsugiki prepare") from None
                 if found != size:
@@ -260,7 +260,7 @@ class TokenStore:
         known = self.index.shards[shard]
 
         def opened() -> MegatronIndex:
-            path = self.files(shard)[1]
+            path = Path(self._file(shard, ".idx"))
             index = MegatronIndex(path, known.tokens)
             if index.documents != known.documents:
                 raise DataError(f"{path}: {index.documents:,} documents, not {known.documents:,}; run tsugiki prepare")
@@ -283,4 +283,7 @@ class TokenStore:
     def _tokens_of(self, shard: int) -> RawFile:
         known = self.index.shards[shard]
         size = known.tokens * self.dtype.itemsize
-        return FILES.get(self._number, f"{known.name}.bin", lambda: RawFile(self.files(shard)[0], size))
+        return FILES.get(self._number, f"{known.name}.bin", lambda: RawFile(self._file(shard, ".bin"), size))
+
+    def _file(self, shard: int, ending: str) -> str:
+        return f"{self._folder}/{self.index.shards[shard].name}{ending}"
