@@ -26,6 +26,9 @@ LANGUAGES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Scripts of languages by their ISO 639-1 code."""
 
+LATIN = ("en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "no", "fi", "pl", "cs", "hu", "ro", "tr", "id", "vi")
+"""Languages in Latin letters: their text can be told from others', but no pieces are learned for it."""
+
 UNASSIGNED = regex.compile(r"\p{Cn}")
 EAST_ASIAN = {"hiragana", "katakana", "han", "hangul", "bopomofo"}
 WITHOUT_SPACES = {"hiragana", "katakana", "han", "bopomofo", "thai", "lao", "khmer", "myanmar", "tibetan"}
@@ -119,3 +122,18 @@ def _block(script: str) -> str:
     except regex.error:
         return ""
     return rf"[\p{{Block={script}}}--\p{{Cn}}]"
+
+
+def scripts_of(language: str) -> tuple[str, ...] | None:
+    """The scripts of a language by its ISO 639-1 code, Latin among them; None where they are not known here."""
+    return LANGUAGES.get(language) or (("latin",) if language in LATIN else None)
+
+
+def check_script(script: str) -> None:
+    """Raise ValueError for what Unicode does not know as a script; Latin is one."""
+    try:
+        if not regex.fullmatch(r"[A-Za-z_ ]*[A-Za-z]", script):
+            raise ValueError
+        regex.compile(rf"\p{{scx={script}}}")
+    except (ValueError, regex.error):
+        raise ValueError(f"{script!r} is not a script of Unicode; examples are latin, hiragana, han") from None
