@@ -27,11 +27,11 @@ types: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-# kill -9 at KILLS random points of real runs, each resumed and compared bitwise with an uninterrupted run; an error, a
+# kill -9 at KILLS random points of real runs and 50 of preparing, each resumed and compared bitwise with an uninterrupted run; an error, a
 # full disk, half a write, a kill and a signal at every file call of every stage (half an hour); INPUTS wrong recipes, as many of
 # every kind of corpus and header; and mutations
 soak: $(VENV)/.installed-dev mutations
-	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py
+	TSUGIKI_SOAK_KILLS=$(KILLS) $(BIN)/pytest -m slow tests/integration/test_kill_and_resume.py tests/corpus/test_unfinished.py
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow tests/integration/test_file_faults.py
 	OMP_NUM_THREADS=1 TSUGIKI_SOAK_INPUTS=$(INPUTS) $(BIN)/pytest -n auto tests/test_bad_recipes.py tests/test_bad_headers.py tests/corpus/test_bad_documents.py
 

@@ -96,7 +96,8 @@ def test_the_beginning_of_a_large_source(recipe, tmp_path, monkeypatch, ending):
 
     monkeypatch.setattr("tsugiki.plan.READ_BYTES", 1 << 14)
     monkeypatch.setattr("tsugiki.plan.TOKENISED_CHARACTERS", 20_000)
-    monkeypatch.setattr("tsugiki.corpus.compression.CHUNK", 1 << 13)
+    monkeypatch.setattr("tsugiki.corpus.compression.COMPRESSED_CHUNK", 1 << 11)
+    monkeypatch.setattr("tsugiki.corpus.pieces.PIECE", 1 << 13)
     content = "".join(
         json.dumps({"text": f"{number} {SENTENCE[: 10 + number * 37 % 50] * 12} {(number * 7919 % 3000) ** 5}"}) + "\n"
         for number in range(3000)

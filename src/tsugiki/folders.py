@@ -4,7 +4,8 @@
     .NAME.new      what it fills
     .NAME.old      the former folder, while the new one takes its name
 
-A process that is killed leaves these beside the folder; the next one that makes or looks for it puts things right. A
+A process that is killed leaves these beside the folder; the next one that makes or looks for it puts things right. Long
+work that can be gone on with says so by a file UNFINISHED in the new folder: then that stays until it is finished. A
 link to a folder stands for the folder: where it lies is where the new one is made.
 """
 
@@ -18,6 +19,9 @@ from typing import BinaryIO
 
 from tsugiki.errors import StorageError
 from tsugiki.files import explain_os_error, fsync_directory, fsync_file, hold_file
+
+UNFINISHED = "unfinished.json"
+"""Of what is in a new folder that is to be kept for the next process; whoever makes it removes it at the end."""
 
 
 @contextlib.contextmanager
@@ -63,15 +67,16 @@ def tidy(target: Path) -> None:
 
 @contextlib.contextmanager
 def made_anew(target: Path) -> Iterator[Path]:
-    """An empty folder to fill. When the block ends well, all of it is brought to disk and it becomes `target`, in the
-    place of what had the name; when not, `target` is as it was. To be used inside `only_one(target)`.
+    """A folder to fill: empty, but for what was left UNFINISHED. When the block ends well, all of it is brought to disk
+    and it becomes `target`, in the place of what had the name; when not, `target` is as it was. To be used inside
+    `only_one(target)`.
 
     Raises StorageError, naming the file, where the disk refuses, also for an OSError of the block.
     """
     target = target.resolve()
     new, old = _beside(target, "new"), _beside(target, "old")
     try:
-        new.mkdir()
+        new.mkdir(exist_ok=(new / UNFINISHED).exists())
         yield new
         for path in sorted(new.rglob("*"), reverse=True):
             (fsync_directory if path.is_dir() else fsync_file)(path)
@@ -92,8 +97,25 @@ def _put_right(target: Path) -> None:
         if old.exists() and not target.exists():
             old.rename(target)
     # Where the name could not be given back, the former folder is all that there is.
-    for path in (new, old) if target.exists() else (new,):
-        shutil.rmtree(path, ignore_errors=True)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    if not (new / UNFINISHED).exists():
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def empty(folder: Path) -> None:
+    """Remove all that a folder holds. Raises OSError."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def drop_unfinished(target: Path) -> None:
+    """Remove what was left unfinished beside a folder that is as it should be, where nobody is at work on it."""
+    new = _beside(target.resolve(), "new")
+    if (new / UNFINISHED).exists():
+        with contextlib.suppress(OSError, StorageError), only_one(target, wait=False):
+            (new / UNFINISHED).unlink()
+            _put_right(target.resolve())
 
 
 def _beside(target: Path, ending: str) -> Path:

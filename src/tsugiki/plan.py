@@ -6,7 +6,6 @@ are counted; of others the first few megabytes are read and the rest is reckoned
 
 import math
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,7 @@ from typing import Any
 
 from tsugiki.amounts import duration, quantity
 from tsugiki.corpus.fingerprint import boundaries
-from tsugiki.corpus.inputs import SourceDocuments
+from tsugiki.corpus.inputs import Counted, SourceDocuments
 from tsugiki.corpus.mixture import Mixture, SourcePlan
 from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -99,52 +98,30 @@ def _stores(recipe: Recipe, tokenizer: TextTokenizer) -> tuple[dict[str, Any], s
     return {name: Expected(expected_tokens(recipe, name, tokenizer)) for name in recipe.data.sources}, set()
 
 
-class _Read:
-    """How many bytes of a source's files hold how many of its documents: `behind` bytes hold `documents`, and of those
-    between `behind` and `bytes` the documents have not been seen yet."""
-
-    def __init__(self) -> None:
-        self.bytes = self.behind = self.documents = 0
-
-    def start(self, source: str, total_bytes: int) -> None:
-        """Nothing is drawn."""
-
-    def advance(self, read_bytes: int, documents: int) -> None:
-        """Told when a chunk of a file has been read, with the documents of those before it; and at a file's end."""
-        self.behind = self.bytes
-        self.bytes += read_bytes
-        self.documents += documents
-
-    def finish(self, source: str, skipped: bool) -> None:
-        """Nothing is drawn."""
-
-
 def expected_tokens(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> int:
     """About how many tokens a source of text will have to train on.
 
     Documents of the first READ_BYTES of its files are counted, a part of them is tokenised, and both shares are taken
     for those of the whole. A source that ends before is counted whole. Raises DataError where it cannot be read.
     """
-    read, characters, around = _Read(), list[int](), sum(map(len, boundaries(recipe, tokenizer)))
-    tokens = tokenised = 0
+    tokens = tokenised = characters = read = 0
     with TemporaryDirectory(prefix="tsugiki-plan-") as folder:
-        documents = SourceDocuments(recipe, name, Path(folder) / "left-out", read)
-        with closing(documents.batches()) as batches:  # type: ignore[type-var]
-            for batch in batches:
-                for _, _, _, text in batch:
-                    if tokenised < TOKENISED_CHARACTERS:
-                        tokens += len(tokenizer.encode_array(text[:TOKENISED_CHARACTERS]))
-                        tokenised += len(text[:TOKENISED_CHARACTERS])
-                    characters.append(len(text))
-                if read.behind >= READ_BYTES:
-                    held_by = read.behind
-                    break
-            else:
-                held_by = read.bytes
-    if not tokenised or not held_by:
+        documents = SourceDocuments(recipe, name, Path(folder) / "left-out")
+        for batch in documents.batches():
+            counted = Counted()
+            for _, _, document in batch.items(documents.how, counted):
+                text = document.text
+                if tokenised < TOKENISED_CHARACTERS:
+                    tokens += len(tokenizer.encode_array(text[:TOKENISED_CHARACTERS]))
+                    tokenised += len(text[:TOKENISED_CHARACTERS])
+                characters, read = characters + len(text), read + 1
+            documents.take(batch, counted)
+            if documents.read >= READ_BYTES:
+                break
+    if not tokenised or not documents.read:
         raise DataError(f"source {name}: no document can be read from it")
-    seen, whole = sum(characters[: read.documents]), max(documents.total_bytes, held_by)
-    a_byte = (seen * tokens / tokenised + around * read.documents) / held_by
+    around, whole = sum(map(len, boundaries(recipe, tokenizer))), max(documents.total_bytes, documents.read)
+    a_byte = (characters * tokens / tokenised + around * read) / documents.read
     return math.floor(whole * a_byte * (1 - recipe.held_out_share(name)))
 
 

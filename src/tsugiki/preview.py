@@ -209,7 +209,8 @@ def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, count: int, fo
     writer = StoreWriter(folder / name, tokenizer.vocabulary_size)
     taken = characters = filled = 0
     draws: list[tuple[int, int]] = []
-    for file, _, line, text in (item for batch in documents.batches() for item in batch):
+    for file, _, document in documents.documents():
+        text, line = document.text, document.line
         content = text.encode("utf-8")
         if filled <= wanted:
             tokens = [*before, *tokenizer.encode(text), *after]

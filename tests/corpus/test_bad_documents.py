@@ -14,9 +14,8 @@ import pytest
 import zstandard
 from bad_inputs import damaged, damaged_lines, refusal
 
-from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.readers import format_of, read_documents
-from tsugiki.corpus.records import BadRecord, Document
+from tsugiki.corpus.records import BadRecord, Document, Reading
 from tsugiki.errors import DataError
 
 CASES = int(os.environ.get("TSUGIKI_SOAK_INPUTS", "100"))
@@ -50,9 +49,7 @@ def strange_parquet(rng: Random) -> bytes:
 
 
 def read_all(path) -> None:
-    for item in read_documents(
-        path, format=format_of(path, "auto"), text_key="text", encoding="utf-8", max_bytes=50_000, digest=FileDigest()
-    ):
+    for item in read_documents(path, format_of(path, "auto"), Reading("text", "utf-8", max_bytes=50_000)):
         if isinstance(item, Document):
             assert item.text.encode("utf-8").strip()
         else:

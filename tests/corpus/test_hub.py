@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.hub import hub_files, resolve_model_folder
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared
-from tsugiki.corpus.records import BadRecord, Document
+from tsugiki.corpus.records import BadRecord, Document, Reading
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, ModelError, RecipeError
 from tsugiki.recipe import Recipe, SourceSection
@@ -27,8 +26,9 @@ def source(hub: str, **keys: Any) -> SourceSection:
     return SourceSection(**{"hub": hub, "weight": 1.0, **keys})
 
 
-def read(files: list[Any]) -> list[Document | BadRecord]:
-    return [item for file in files for item in file.read(FileDigest())]
+def read(files: list[Any], text_key: str = "text", as_records: bool = False) -> list[Document | BadRecord]:
+    how = Reading(text_key, "utf-8", max_bytes=1 << 20, as_records=as_records)
+    return [item for file in files for item in file.read(how)]
 
 
 def write_lines(path: Path, texts: list[Any], key: str = "text") -> None:
@@ -39,7 +39,7 @@ def write_lines(path: Path, texts: list[Any], key: str = "text") -> None:
 
 def test_dates_stay_text_and_a_bad_record_is_named_by_line(tmp_path: Path) -> None:
     write_lines(tmp_path / "data" / "train.jsonl", ["2024-01-01", 5, "2024-01-02"])
-    items = read(hub_files("data.sources.s", source(str(tmp_path)), 1 << 20))
+    items = read(hub_files("data.sources.s", source(str(tmp_path))))
     assert [item.text for item in items if isinstance(item, Document)] == ["2024-01-01", "2024-01-02"]
     assert [(item.kind, item.line) for item in items if isinstance(item, BadRecord)] == [("wrong type", 2)]
 
@@ -50,15 +50,13 @@ def test_parquet_text_and_compressed_files_are_read(tmp_path: Path) -> None:
 
     (tmp_path / "p").mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"content": ["一", "two", None]}), tmp_path / "p" / "train.parquet")
-    items = read(hub_files("data.sources.s", source(str(tmp_path / "p"), text_key="content"), 1 << 20))
+    items = read(hub_files("data.sources.s", source(str(tmp_path / "p"), text_key="content")), "content")
     assert [getattr(item, "text", None) for item in items] == ["一", "two", None]
     write_lines(tmp_path / "z" / "train.jsonl.gz", ["packed"])
-    assert [item.text for item in read(hub_files("data.sources.s", source(str(tmp_path / "z")), 1 << 20))] == ["packed"]
+    assert [item.text for item in read(hub_files("data.sources.s", source(str(tmp_path / "z"))))] == ["packed"]
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "train.txt").write_text("one\ndocument\n")
-    assert [item.text for item in read(hub_files("data.sources.s", source(str(tmp_path / "t")), 1 << 20))] == [
-        "one\ndocument\n"
-    ]
+    assert [item.text for item in read(hub_files("data.sources.s", source(str(tmp_path / "t"))))] == ["one\ndocument\n"]
 
 
 def test_conversations_are_read_from_data_sets_of_either_kind(tmp_path: Path) -> None:
@@ -70,24 +68,22 @@ def test_conversations_are_read_from_data_sets_of_either_kind(tmp_path: Path) ->
     pyarrow.parquet.write_table(pyarrow.table({"id": [7], "messages": [said]}), tmp_path / "p" / "train.parquet")
     write_lines(tmp_path / "j" / "train.jsonl", [said], key="messages")
     for folder in ("p", "j"):
-        items = read(hub_files("data.sources.s", source(str(tmp_path / folder), format="chat"), 1 << 20))
+        items = read(hub_files("data.sources.s", source(str(tmp_path / folder), format="chat")), as_records=True)
         assert [json.loads(item.text) for item in items if isinstance(item, Document)] == [{"messages": said}]
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "train.txt").write_text("plain text")
     with pytest.raises(DataError, match=r"conversations .* are read from files of jsonl or parquet, not text"):
-        read(hub_files("data.sources.s", source(str(tmp_path / "t"), format="chat"), 1 << 20))
+        read(hub_files("data.sources.s", source(str(tmp_path / "t"), format="chat")), as_records=True)
 
 
 def test_the_split_that_was_asked_for_is_read_and_a_wrong_one_lists_those_there_are(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_lines(tmp_path / "data" / f"{split}.jsonl", [split])
-    assert [item.text for item in read(hub_files("data.sources.s", source(str(tmp_path), split="test"), 1 << 20))] == [
-        "test"
-    ]
+    assert [item.text for item in read(hub_files("data.sources.s", source(str(tmp_path), split="test")))] == ["test"]
     with pytest.raises(DataError, match=r"no split 'dev'; it has train, test"):
-        hub_files("data.sources.s", source(str(tmp_path), split="dev"), 1 << 20)
+        hub_files("data.sources.s", source(str(tmp_path), split="dev"))
     with pytest.raises(DataError, match="nothing-like-it"):
-        hub_files("data.sources.s", source(str(tmp_path), subset="nothing-like-it"), 1 << 20)
+        hub_files("data.sources.s", source(str(tmp_path), subset="nothing-like-it"))
 
 
 def test_a_script_is_refused_and_not_run(tmp_path: Path) -> None:
@@ -96,20 +92,20 @@ def test_a_script_is_refused_and_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
     with pytest.raises(DataError):
-        hub_files("data.sources.s", source(str(folder)), 1 << 20)
+        hub_files("data.sources.s", source(str(folder)))
     assert not mark.exists()
 
 
 def test_a_kind_of_file_that_would_be_guessed_at_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text\nhello\n")
     with pytest.raises(DataError, match="'csv'; only json, parquet or text are read"):
-        hub_files("data.sources.s", source(str(tmp_path)), 1 << 20)
+        hub_files("data.sources.s", source(str(tmp_path)))
 
 
 def test_a_missing_extra_is_named_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(RecipeError, match=r"pip install 'tsugiki\[hub\]'"):
-        hub_files("data.sources.s", source("owner/name"), 1 << 20)
+        hub_files("data.sources.s", source("owner/name"))
 
 
 def test_without_a_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +117,7 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(HfApi, "dataset_info", refuse)
     monkeypatch.setattr(HfApi, "model_info", refuse)
     with pytest.raises(DataError, match=r"(?s)data\.sources\.s\.hub: owner/name: no route.*path of downloaded files"):
-        hub_files("data.sources.s", source("owner/name"), 1 << 20)
+        hub_files("data.sources.s", source("owner/name"))
     with pytest.raises(ModelError, match=r"(?s)owner/no-such-model-here.*no route.*give the folder's path"):
         resolve_model_folder("owner/no-such-model-here")
 
@@ -258,7 +254,7 @@ def test_several_subsets_without_a_default_are_all_named(tmp_path: Path) -> None
     configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.jsonl\n" for name in ("arxiv", "algebraic-stack"))
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
     with pytest.raises(DataError, match=r"set data\.sources\.s\.subset to one of arxiv, algebraic-stack$"):
-        hub_files("data.sources.s", source(str(tmp_path)), 1 << 20)
-    (item,) = read(hub_files("data.sources.s", source(str(tmp_path), subset="arxiv"), 1 << 20))
+        hub_files("data.sources.s", source(str(tmp_path)))
+    (item,) = read(hub_files("data.sources.s", source(str(tmp_path), subset="arxiv")))
     assert isinstance(item, Document)
     assert item.text == "arxiv"

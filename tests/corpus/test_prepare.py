@@ -466,7 +466,10 @@ def test_a_file_is_read_once_by_whatever_paths_and_links_it_is_named(tmp_path, m
 
 
 @pytest.mark.parametrize("what", ["changed", "removed"])
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, make_recipe, make_texts, jsonl, tokenizer, what):
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path, make_recipe, make_texts, jsonl, tokenizer, what, monkeypatch
+):
+    monkeypatch.setattr("tsugiki.corpus.pieces.PIECE", 1 << 14)
     path = jsonl(tmp_path / "a.jsonl", make_texts(2000))
 
     class Writer(Recorder):

@@ -22,8 +22,11 @@ from tsugiki.corpus.chat_source import conversation_encoder
 from tsugiki.corpus.control_tokens import control_tokens
 from tsugiki.corpus.conversation_work import ConversationWork
 from tsugiki.corpus.fingerprint import fingerprint
+from tsugiki.corpus.inputs import Batch, Position, SourceDocuments
+from tsugiki.corpus.pieces import Given
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import MANIFEST, SourceManifest, open_prepared, source_directory, verify
+from tsugiki.corpus.records import Document
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest, is_ready
 from tsugiki.errors import DataError, ModelError, StorageError
@@ -280,9 +283,12 @@ def test_what_stands_for_unknown_text_is_text_in_sizes_as_it_is_in_scores(tmp_pa
     """Bits per byte divide what `control_tokens` leaves to score by the sizes that are counted here."""
     tokenizer = mistral("v3")
     tokenizer.save_pretrained(tmp_path / "v3")
-    recipe = make_recipe({"talk": {"path": "a.jsonl", "format": "chat"}}, chat={"template": "mistral-v3"})
+    (tmp_path / "a.jsonl").touch()
+    recipe = make_recipe(
+        {"talk": {"path": str(tmp_path / "a.jsonl"), "format": "chat"}}, chat={"template": "mistral-v3"}
+    )
     opened = TextTokenizer.from_folder(tmp_path / "v3")
-    work = ConversationWork.of(recipe, "talk", opened)
+    work = ConversationWork.of(recipe, SourceDocuments(recipe, "talk", tmp_path / "left-out"), opened)
     assert work.control == {work.encoder.end.id, *control_tokens(opened).tolist()}
     unknown, special = opened.added["<unk>"]
     assert special
@@ -292,8 +298,10 @@ def test_what_stands_for_unknown_text_is_text_in_sizes_as_it_is_in_scores(tmp_pa
 
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_records_are_taken_or_named_and_none_is_lost(seed, tmp_path, chat_recipe, folders):
+    (tmp_path / "x.jsonl").touch()
     recipe = chat_recipe(tmp_path / "x.jsonl")
-    work = ConversationWork.of(recipe, "talk", TextTokenizer.from_folder(folders["qwen"]))
+    documents = SourceDocuments(recipe, "talk", tmp_path / "left-out")
+    work = ConversationWork.of(recipe, documents, TextTokenizer.from_folder(folders["qwen"]))
     work.start()
     rng = Random(seed)
     call = {"type": "function", "function": {"name": "f", "arguments": {"a": [1, None]}}, "id": "x"}
@@ -306,16 +314,18 @@ def test_damaged_records_are_taken_or_named_and_none_is_lost(seed, tmp_path, cha
                 "tools": [call],
             }
         damaged = damaged_tree(rng, record) if line % 10 else record
-        batch.append((0, "a.jsonl", line, json.dumps(damaged)))
-    rendered = work(batch)
-    assert rendered.counts.conversations + len(rendered.bad) == len(batch)
+        batch.append(Document(json.dumps(damaged), line))
+    rendered = work(Batch([(0, "a.jsonl", Given(list(batch), 1))], 1, Position()))
+    bad = [record for _, record in rendered.counted.bad]
+    assert rendered.counted.seen == {0: 100}
+    assert rendered.counts.conversations + len(bad) == len(batch)
     assert rendered.counts.conversations == sum(rendered.lengths.values())
     assert len(rendered.records) == rendered.counts.samples
-    named = {bad.line for _, bad in rendered.bad}
+    named = {record.line for record in bad}
     kept = set(rendered.records["line"].tolist()) | {record.line for _, record in rendered.dropped}
     assert named.isdisjoint(kept)
     assert named | kept == set(range(1, 101))
-    assert all("\n" not in bad.detail and bad.detail for _, bad in rendered.bad)
+    assert all("\n" not in record.detail and record.detail for record in bad)
 
 
 def test_any_number_of_processes_and_an_interrupted_run_give_the_same_bytes(tmp_path, chat_recipe, opened, monkeypatch):

@@ -11,16 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tsugiki.corpus.compression import CHUNK, SUFFIXES, FileDigest
-from tsugiki.corpus.readers import FORMATS, format_of, read_documents
-from tsugiki.corpus.records import BadRecord, Document
+from tsugiki.corpus.readers import FORMATS, cut_file, format_of, read_documents
+from tsugiki.corpus.records import BadRecord, Document, Reading
 from tsugiki.errors import DataError
 
 JAPANESE = "川は自分が作った谷を覚えている。彼女は計器が示した値を書き留めた。"
 
 
-def read(path, **changes):
-    options = {"format": format_of(path, "auto"), "text_key": "text", "encoding": "utf-8", "max_bytes": 1 << 20}
-    return list(read_documents(path, digest=FileDigest(), **{**options, **changes}))
+def read(path, format_name=None, **changes):
+    how = Reading(**{"text_key": "text", "encoding": "utf-8", "max_bytes": 1 << 20, **changes})
+    return list(read_documents(path, format_name or format_of(path, "auto"), how))
 
 
 def lines(tmp_path, content, **changes):
@@ -228,11 +228,11 @@ def test_progress_of_parquet_ends_at_the_size_of_the_file(tmp_path):
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"text": [f"text {n}" for n in range(1000)]}), path)
     digest, seen = FileDigest(), []
-    for _ in read_documents(path, format="parquet", text_key="text", encoding="utf-8", max_bytes=100, digest=digest):
-        seen.append(digest.bytes_read)
+    for _ in cut_file(path, "parquet", Reading("text", "utf-8", max_bytes=100), digest):
+        seen.append(digest.passed)
     assert seen == sorted(seen)
     assert len(set(seen)) == 4
-    assert digest.bytes_read == path.stat().st_size
+    assert digest.passed == path.stat().st_size
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from transformers import AutoConfig, MistralForCausalLM
 
 import tsugiki
 from tsugiki.cli import main
-from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.readers import format_of, read_documents
+from tsugiki.corpus.records import Reading
 from tsugiki.errors import RecipeError
 from tsugiki.evaluation.suites import SUITES, full_names
 from tsugiki.evaluation_files import read_records
@@ -47,8 +47,7 @@ def refused(text: str, *overrides: str) -> str:
 
 def documents(name: str) -> list[Any]:
     """What is read of a file of tab-separated values."""
-    how: dict[str, Any] = {"text_key": "text", "encoding": "utf-8", "max_bytes": 1000, "digest": FileDigest()}
-    return list(read_documents(Path(name), format=format_of(Path(name), "auto"), **how))
+    return list(read_documents(Path(name), format_of(Path(name), "auto"), Reading("text", "utf-8", max_bytes=1000)))
 
 
 def schedule_and_format(model: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tsugiki.corpus.buckets import Buckets
+from tsugiki.corpus.buckets import Buckets, in_order
 from tsugiki.corpus.conversation_records import CONVERSATION_RECORD, TokenisedConversation, as_records
 from tsugiki.corpus.conversation_store import ConversationStore, ConversationWriter
 
@@ -27,9 +27,10 @@ def write_conversations(
     folder.mkdir(exist_ok=True)
     buckets = Buckets(folder, bits, record=CONVERSATION_RECORD)
     for start in range(0, len(conversations), batch):
-        buckets.add(*as_records(conversations[start : start + batch], "chat", FILES))
+        buckets.add(*in_order(*as_records(conversations[start : start + batch], "chat", FILES)))
     writer = ConversationWriter(folder / "train", vocabulary)
     for records, starts, payload in buckets.sorted_documents():
         writer.add(records, starts, payload)
     writer.close()
+    buckets.remove()
     return ConversationStore(folder / "train")

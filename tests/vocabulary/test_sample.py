@@ -102,8 +102,8 @@ def read_by_file(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Characters read from each file."""
     read: dict[str, int] = {}
 
-    def counting(path: Any, **keys: Any) -> Any:
-        for item in readers.read_documents(path, **keys):
+    def counting(path: Any, *how: Any) -> Any:
+        for item in readers.read_documents(path, *how):
             read[path.name] = read.get(path.name, 0) + len(item.text)
             yield item
 
@@ -134,10 +134,10 @@ def test_a_file_that_packs_better_than_guessed_is_read_whole_where_the_budget_al
 def test_a_hub_data_set_is_read_as_far_as_needed(monkeypatch):
     read = []
 
-    def hub_files(key: str, corpus: CorpusSection, max_bytes: int) -> list[Any]:
+    def hub_files(key: str, corpus: CorpusSection) -> list[Any]:
         assert key == "vocabulary.corpora.s"
 
-        def documents(_digest: Any) -> Any:
+        def documents(_how: Any) -> Any:
             for number in range(10**6):
                 read.append(number)
                 yield records.Document(f"document {number:6} " * 6, number + 1)

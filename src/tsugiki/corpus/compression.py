@@ -17,6 +17,8 @@ import zstandard
 from tsugiki.errors import DataError
 
 CHUNK = 1 << 20
+COMPRESSED_CHUNK = 1 << 16
+"""Bytes read at a time of a compressed file: what comes of them is told as read when they are."""
 MAX_WINDOW = 1 << 27
 """Largest Zstandard window accepted, in bytes (zstd -19 uses 2^23, --long 2^27): bounds memory."""
 ZSTD_SLICE = 1 << 10
@@ -50,13 +52,20 @@ class FileDigest:
     def __init__(self) -> None:
         self._hash = xxhash.xxh3_128()
         self.bytes_read = 0
+        self.passed = 0
+        """About how many of them hold the records that have been given out."""
 
     def update(self, data: bytes, *, advance: bool = True) -> None:
         """Take in the next bytes; without `advance`, `bytes_read` is left to the caller (who reads them twice)."""
         self._hash.update(data)
         self.bytes_read += len(data) if advance else 0
 
+    def pass_all(self) -> None:
+        """All records of what has been read have been given out."""
+        self.passed = self.bytes_read
+
     def hexdigest(self) -> str:
+        """Of what has been read so far."""
         return self._hash.hexdigest()
 
 
@@ -70,10 +79,11 @@ def read_chunks(path: Openable, digest: FileDigest | None = None) -> Iterator[by
     digest = digest or FileDigest()
     try:
         with path.open("rb") as file:
-            first = file.read(CHUNK)
-            check_beginning(path, first, expected=compression_of(path))
-            raw = _raw_chunks(first, file, digest)
             kind = compression_of(path)
+            size = COMPRESSED_CHUNK if kind else CHUNK
+            first = file.read(size)
+            check_beginning(path, first, expected=kind)
+            raw = _raw_chunks(first, file, size, digest)
             yield from raw if kind is None else _decompress(raw, kind, path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
@@ -95,12 +105,12 @@ def check_beginning(path: Openable, first: bytes, expected: str | None) -> None:
         raise DataError(f"{path}: by its first bytes this is {found} data; give it the ending that says so")
 
 
-def _raw_chunks(first: bytes, file: Any, digest: FileDigest) -> Iterator[bytes]:
+def _raw_chunks(first: bytes, file: Any, size: int, digest: FileDigest) -> Iterator[bytes]:
     data = first
     while data:
         digest.update(data)
         yield data
-        data = file.read(CHUNK)
+        data = file.read(size)
 
 
 def _decompress(raw: Iterator[bytes], kind: str, path: Openable) -> Iterator[bytes]:

@@ -11,7 +11,6 @@ from tsugiki.chat.conversations import Conversation
 from tsugiki.chat.counts import Counts as ChatCounts
 from tsugiki.chat.masks import ConversationEncoder, Sample
 from tsugiki.chat.segments import Segment, segments
-from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.conversation_store import ConversationStore, ConversationWriter
 from tsugiki.corpus.conversation_work import ConversationWork, read_record
 from tsugiki.corpus.held_out import CONVERSATIONS_MINIMUM, below, check_held_out, enough_to_hold_out
@@ -20,7 +19,7 @@ from tsugiki.corpus.pack_table import make_packs
 from tsugiki.corpus.prepare_chat import require_few_dropped
 from tsugiki.corpus.prepared import Counts
 from tsugiki.corpus.readers import format_of, read_documents
-from tsugiki.corpus.records import BadRecord
+from tsugiki.corpus.records import BadRecord, Reading
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, TsugikiError
 from tsugiki.recipe import Recipe, SourceSection
@@ -41,15 +40,14 @@ def excerpt_store(
     """A store, with packs, of a source's first conversations. Where that is the whole source it is judged as preparing
     will. Raises DataError where it cannot be used."""
     name, length = documents.name, recipe.data.sequence_length
-    work = ConversationWork.of(recipe, name, tokenizer)
+    work = ConversationWork.of(recipe, documents, tokenizer)
     writer = ConversationWriter(prefix, tokenizer.vocabulary_size)
     work.start()
     counts, dropped, found = ChatCounts(), list[str](), list[np.ndarray]()
     filled = size = 0
     for batch in documents.batches():
         rendered = work(batch)
-        for file, record in rendered.bad:
-            documents.count_bad(file, record)
+        documents.take(batch, rendered.counted)
         dropped += [f"{documents.files[file].path}:{record.line}: {record.detail}" for file, record in rendered.dropped]
         records = rendered.records
         writer.add(records, np.cumsum(records["length"], dtype=np.int64) - records["length"], rendered.payload)
@@ -115,11 +113,8 @@ def _records(source: SourceSection, path: Path, lines: set[int]) -> dict[int, st
     """The records of some lines of a file, as JSON."""
     found: dict[int, str] = {}
     try:
-        items = read_documents(
-            path, format=format_of(path, source.format), text_key=source.text_key, encoding=source.encoding,
-            max_bytes=2**62, digest=FileDigest(), as_records=True,
-        )  # fmt: skip
-        for item in items:
+        how = Reading(source.text_key, source.encoding, max_bytes=2**62, as_records=True)
+        for item in read_documents(path, format_of(path, source.format), how):
             if item.line in lines and not isinstance(item, BadRecord):
                 found[item.line] = item.text
             if item.line >= max(lines):

@@ -11,13 +11,14 @@ from tsugiki.chat.conversations import Conversation, read_conversation
 from tsugiki.chat.counts import Counts
 from tsugiki.chat.generation_blocks import has_blocks, require_same_blocks
 from tsugiki.chat.masks import ConversationEncoder, Sample
+from tsugiki.corpus.buckets import in_order
 from tsugiki.corpus.chat_source import conversation_encoder
 from tsugiki.corpus.control_tokens import control_tokens
 from tsugiki.corpus.conversation_records import TokenisedConversation, as_records
 from tsugiki.corpus.held_out import held_out_draw
-from tsugiki.corpus.inputs import RecordItem
-from tsugiki.corpus.readers import parse_object
-from tsugiki.corpus.records import BadRecord
+from tsugiki.corpus.inputs import Batch, Counted, SourceDocuments
+from tsugiki.corpus.json_lines import parse_object
+from tsugiki.corpus.records import BadRecord, Reading
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.workers import odd_in
 from tsugiki.errors import DataError, ModelError
@@ -35,8 +36,8 @@ class RenderedBatch:
     lengths: Counter[int]
     """How many conversations have so many tokens, before any was divided."""
     odd: Counter[str]
-    bad: list[tuple[int, BadRecord]]
-    """By number of file, in order: records that are no conversation, or that the template refuses."""
+    counted: Counted
+    """Bad ones are also records that are no conversation, or that the template refuses."""
     dropped: list[tuple[int, BadRecord]]
     """Conversations that lost exchanges which are too long."""
 
@@ -46,35 +47,39 @@ class ConversationWork:
     """Records become samples."""
 
     source: str
+    how: Reading
     encoder: ConversationEncoder
     control: frozenset[int]
     """Ids that are no text."""
 
     @classmethod
-    def of(cls, recipe: Recipe, name: str, tokenizer: TextTokenizer) -> "ConversationWork":
-        """Of source `name` of a recipe. Raises ModelError where template and tokenizer do not go together."""
-        encoder = conversation_encoder(recipe, name, tokenizer.folder)
-        return cls(name, encoder, frozenset({encoder.end.id, *control_tokens(tokenizer).tolist()}))
+    def of(cls, recipe: Recipe, documents: SourceDocuments, tokenizer: TextTokenizer) -> "ConversationWork":
+        """Of a source of a recipe. Raises ModelError where template and tokenizer do not go together."""
+        encoder = conversation_encoder(recipe, documents.name, tokenizer.folder)
+        return cls(
+            documents.name, documents.how, encoder, frozenset({encoder.end.id, *control_tokens(tokenizer).tolist()})
+        )
 
     def start(self) -> None:
         """An encoder travels whole."""
 
-    def __call__(self, batch: list[RecordItem]) -> RenderedBatch:
+    def __call__(self, batch: Batch) -> RenderedBatch:
         """Render a batch. Raises ModelError where the template's own generation blocks say otherwise than its masks."""
         counts, lengths, odd = Counts(), Counter[int](), Counter[str]()
-        bad: list[tuple[int, BadRecord]] = []
+        counted, names = Counted(), dict[int, str]()
         dropped: list[tuple[int, BadRecord]] = []
         samples: list[TokenisedConversation] = []
         compare = has_blocks(self.encoder.renderer.template.source)
-        for file, name, line, record in batch:
-            conversation = read_record(record, line)
+        for file, name, record in batch.items(self.how, counted):
+            names[file], line = name, record.line
+            conversation = read_record(record.text, line)
             if isinstance(conversation, BadRecord):
-                bad.append((file, conversation))
+                counted.bad.append((file, conversation))
                 continue
             try:
                 encoded = self.encoder.encode(conversation)
             except DataError as error:
-                bad.append((file, BadRecord("refused by the template", line, str(error))))
+                counted.bad.append((file, BadRecord("refused by the template", line, str(error))))
                 continue
             if compare:
                 self._compare_blocks(conversation, f"{name}:{line}")
@@ -85,8 +90,8 @@ class ConversationWork:
             odd.update(odd_in("\n".join(message.content for message in conversation.messages)))
             if encoded.counts.exchanges_dropped:
                 dropped.append((file, _too_long(encoded.counts.exchanges_dropped, line)))
-        records, payload = as_records(samples, self.source, {item[0]: item[1] for item in batch})
-        return RenderedBatch(records, payload, counts, lengths, odd, bad, dropped)
+        records, payload = in_order(*as_records(samples, self.source, names))
+        return RenderedBatch(records, payload, counts, lengths, odd, counted, dropped)
 
     def _compare_blocks(self, conversation: Conversation, place: str) -> None:
         try:
@@ -112,9 +117,9 @@ class ConversationWork:
         return len(whole.encode("utf-8")) - len(before.encode("utf-8"))
 
 
-def read_record(record: str | BadRecord, line: int) -> Conversation | BadRecord:
+def read_record(record: str, line: int) -> Conversation | BadRecord:
     """The conversation of a record's JSON, or what is wrong with it."""
-    found = record if isinstance(record, BadRecord) else parse_object(record, line)
+    found = parse_object(record, line)
     if isinstance(found, BadRecord):
         return found
     try:

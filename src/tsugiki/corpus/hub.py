@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, Literal
 from tsugiki.chat.given import GIVEN_FILE
 from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.fingerprint import InputRecord
-from tsugiki.corpus.readers import FORMATS, either, read_documents
-from tsugiki.corpus.records import BadRecord, Document
+from tsugiki.corpus.pieces import Found, Piece
+from tsugiki.corpus.readers import FORMATS, cut_file, either
+from tsugiki.corpus.records import Reading
 from tsugiki.errors import DataError, ModelError, RecipeError, TsugikiError
 from tsugiki.licence import PATTERNS as LICENCE_PATTERNS
 from tsugiki.recipe import CorpusSection
@@ -98,7 +99,7 @@ def _holds_pickles_only(info: Any) -> bool:
     return not fnmatch.filter(names, "*.safetensors") and bool(fnmatch.filter(names, PICKLE_PATTERNS[0]))
 
 
-def hub_files(key: str, source: CorpusSection, max_bytes: int) -> list["HubFile"]:
+def hub_files(key: str, source: CorpusSection) -> list["HubFile"]:
     """The files of a hub data set's split, in the order that `datasets` gives them, at one commit. `key` is its
     place in the recipe, for messages.
 
@@ -136,7 +137,7 @@ def hub_files(key: str, source: CorpusSection, max_bytes: int) -> list["HubFile"
         raise DataError(f"{here}: no split {source.split!r}; it has {', '.join(splits) or 'none'}")
     if source.format != "auto" and not source.is_chat:
         kind = source.format
-    return [HubFile(url, commit, kind, source, max_bytes, Path(hub)) for url in splits[source.split]]
+    return [HubFile(url, commit, kind, Path(hub)) for url in splits[source.split]]
 
 
 class HubFile:
@@ -145,8 +146,8 @@ class HubFile:
     A commit fixes what a file holds, so the commit stands for its digest; a file of a local folder is digested.
     """
 
-    def __init__(self, url: str, commit: str | None, kind: str, source: CorpusSection, max_bytes: int, folder: Path):
-        self.path, self.commit, self._kind, self._source, self._max_bytes = url, commit, kind, source, max_bytes
+    def __init__(self, url: str, commit: str | None, kind: str, folder: Path):
+        self.path, self.commit, self._kind = url, commit, kind
         inside = url.split(f"@{commit}/", 1)[-1] if commit else os.path.relpath(url, folder)
         self.relative = PurePosixPath(inside)
         """Path inside the data set: the same at every commit, so that order does not change with it."""
@@ -165,23 +166,20 @@ class HubFile:
         self.size = int(system.info(place).get("size") or 0)
         return system.open(place, mode)
 
-    def read(self, digest: FileDigest) -> Iterator[Document | BadRecord]:
-        """Documents and bad records in the file's order. Raises DataError when it cannot be read to its end."""
+    def cut(self, how: Reading, digest: FileDigest) -> Iterator[Piece]:
+        """The file in pieces, in its order. Raises DataError when it cannot be read to its end."""
         try:
-            yield from read_documents(
-                self if self.commit else Path(self.path),
-                format=self._kind,
-                text_key=self._source.text_key,
-                encoding=self._source.encoding,
-                max_bytes=self._max_bytes,
-                digest=digest,
-                as_records=self._source.is_chat,
-            )
+            yield from cut_file(self if self.commit else Path(self.path), self._kind, how, digest)
         except (TsugikiError, GeneratorExit):
             raise
         except Exception as error:  # as above; a broken connection comes as many classes
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(f"{self.path}: {reason}; run the same command again") from None
+
+    def read(self, how: Reading) -> Iterator[Found]:
+        """Documents and bad records in the file's order. Raises DataError when it cannot be read to its end."""
+        for piece in self.cut(how, FileDigest()):
+            yield from piece.items(how)
 
     def record(self, digest: FileDigest) -> InputRecord:
         """The manifest's entry."""

@@ -8,31 +8,70 @@ import glob
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from tsugiki.corpus.compression import FileDigest, compression_of
 from tsugiki.corpus.fingerprint import InputRecord
-from tsugiki.corpus.readers import format_of, read_documents
-from tsugiki.corpus.records import BadRecord, Document
+from tsugiki.corpus.pieces import Piece, piece_bytes
+from tsugiki.corpus.readers import cut_file, format_of
+from tsugiki.corpus.records import BadRecord, Document, Reading
 from tsugiki.errors import DataError
 from tsugiki.recipe import CorpusSection, Recipe
 
-BATCH_DOCUMENTS = 256
-BATCH_CONVERSATIONS = 32
-"""To render one takes about a hundred times as long as to tokenise a document of its size."""
-BATCH_CHARACTERS = 400_000
+BATCH_PIECES = 256
+"""Pieces that travel together at most: of small files there may be many."""
 COMPRESSION_GUESS = 6
 EXAMPLES = 5
 EARLY_MINIMUM = 20
 """Bad records before reading may stop in the middle."""
 
-Item = tuple[int, str, int, str]
-"""A document for the tokeniser: index and name of its file, line, text."""
-RecordItem = tuple[int, str, int, str | BadRecord]
-"""A record of a chat source: the same with its JSON, or what is wrong with it."""
+
+@dataclass(frozen=True)
+class Position:
+    """How far reading is: so many whole files, and so many pieces of the next, whose bytes so far have this digest."""
+
+    files: int = 0
+    pieces: int = 0
+    digest: str = ""
+
+
+BEGINNING = Position()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pieces that travel to a process together: number and name of their file, and the piece."""
+
+    pieces: list[tuple[int, str, Piece]]
+    read: int
+    """Bytes of the source that hold all records up to its end."""
+    end: Position
+
+    def items(self, how: Reading, counted: "Counted") -> Iterator[tuple[int, str, Document]]:
+        """Its documents, with number and name of their file; what else it holds is counted."""
+        for file, name, piece in self.pieces:
+            for item in piece.items(how):
+                counted.seen[file] += 1
+                if isinstance(item, BadRecord):
+                    counted.bad.append((file, item))
+                else:
+                    counted.replaced += item.replaced
+                    yield file, name, item
+
+
+@dataclass
+class Counted:
+    """What was found in a batch beside documents."""
+
+    seen: Counter[int] = field(default_factory=Counter)
+    """Records, bad ones too, by number of file."""
+    bad: list[tuple[int, BadRecord]] = field(default_factory=list)
+    replaced: int = 0
+    """Documents in which a lone surrogate was replaced."""
 
 
 class Progress(Protocol):
@@ -117,25 +156,27 @@ def _is_input(key: str, path: Path, *, named: bool) -> bool:
 class SourceDocuments:
     """The documents of a source in batches, counting what is bad and telling how far it is.
 
-    Of a chat source the documents are records as JSON. Whether one is a conversation is found where it is rendered: so
-    its batches hold bad records too, and whoever takes the results counts (`count_bad`) and at the end judges
-    (`check`), in the order of the source however many processes render.
+    What a batch holds is found by whoever takes it, in another process perhaps, and then counted here (`take`), in the
+    order of the source however many processes there are.
     """
 
     def __init__(self, recipe: Recipe, name: str, left_out: Path, progress: Progress | None = None):
-        self.name, self.source, self.progress, self._left_out = name, recipe.data.sources[name], progress, left_out
-        self.tolerated, self.max_bytes = recipe.data.max_bad_documents, recipe.data.max_document_bytes
-        self.seen = self.replaced_surrogates = 0
+        self.name, self.source, self.progress, self.left_out = name, recipe.data.sources[name], progress, left_out
+        self.tolerated, max_bytes = recipe.data.max_bad_documents, recipe.data.max_document_bytes
+        self.how = Reading(self.source.text_key, self.source.encoding, max_bytes, self.source.is_chat)
+        self.replaced_surrogates = 0
+        self.seen_in: Counter[int] = Counter()
+        """Records, by number of file."""
         self.bad: dict[str, int] = {}
         self.bad_examples: list[str] = []
         self.records: list[InputRecord] = []
         """Of each file that was read to its end: name, path, size, time of change, digest."""
         self.files: list[Any] = []  # InputFile, or HubFile
-        self.total_bytes = self.expected_bytes = 0
+        self.total_bytes = self.expected_bytes = self.read = self._checked = 0
         if self.source.hub is not None:
             from tsugiki.corpus.hub import hub_files
 
-            self.files = list(hub_files(f"data.sources.{name}", self.source, self.max_bytes))
+            self.files = list(hub_files(f"data.sources.{name}", self.source))
         else:
             self.files = list(input_files(f"data.sources.{name}", self.source))
             for file in self.files:
@@ -143,75 +184,90 @@ class SourceDocuments:
                 self.total_bytes += size
                 self.expected_bytes += size * (COMPRESSION_GUESS if compression_of(file.path) else 1)
 
-    def batches(self) -> Iterator[list[Any]]:
-        """All documents (Item; RecordItem of a chat source) in the order of files and lines. Raises DataError where the
+    @property
+    def seen(self) -> int:
+        """Records that have been taken, bad ones too."""
+        return self.seen_in.total()
+
+    def documents(self) -> Iterator[tuple[int, str, Document]]:
+        """All documents in the order of files and lines, found in this process and taken. Raises DataError where the
         source cannot be used."""
+        for batch in self.batches():
+            counted = Counted()
+            found = list(batch.items(self.how, counted))
+            self.take(batch, counted)
+            yield from found
+        self.check()
+
+    def batches(self, start: Position = BEGINNING) -> Iterator[Batch]:
+        """All that lies behind `start`, in the order of files and lines; `records` has the files before it. Raises
+        DataError where a file cannot be read, or is not what it was when reading stopped."""
         if self.progress:
             self.progress.start(self.name, self.total_bytes)
-        batch: list[Any] = []
-        characters = done = 0
-        most = BATCH_CONVERSATIONS if self.source.is_chat else BATCH_DOCUMENTS
-        for index, file in enumerate(self.files):
-            for item in self._items(file, done):
-                if isinstance(item, Document):
-                    batch.append((index, file.name, item.line, item.text))
-                    characters += len(item.text)
-                elif self.source.is_chat:
-                    batch.append((index, file.name, item.line, item))
-                else:
-                    self.count_bad(index, item)
-                if len(batch) >= most or characters >= BATCH_CHARACTERS:
-                    yield batch
-                    batch, characters = [], 0
-            done += self.records[-1]["size"]
-        if batch:
-            yield batch
-        if not self.source.is_chat:
-            self.check()
+            if self.read:
+                self.progress.advance(self.read, self.seen - sum(self.bad.values()))
+        pieces: list[tuple[int, str, Piece]] = []
+        size, most = 0, piece_bytes(self.how)
+        before = sum(record["size"] for record in self.records)
+        for number in range(start.files, len(self.files)):
+            file, digest, count = self.files[number], FileDigest(), 0
+            skipped = start.pieces if number == start.files else 0
+            stat = None if self.source.hub is not None else file.path.stat()
+            for piece in self._cut(file, digest):
+                count += 1
+                if count == skipped and digest.hexdigest() != start.digest:
+                    raise self._changed(file)
+                if count <= skipped:
+                    continue
+                pieces.append((number, file.name, piece))
+                size += piece.size
+                if size >= most or len(pieces) >= BATCH_PIECES:
+                    yield Batch(pieces, before + digest.passed, Position(number, count, digest.hexdigest()))
+                    pieces, size = [], 0
+            if count < skipped:
+                raise self._changed(file)
+            self.records.append(file.record(digest) if stat is None else _record(file, stat, digest))
+            before += self.records[-1]["size"]
+        if pieces:
+            yield Batch(pieces, before, Position(len(self.files)))
+
+    def take(self, batch: Batch, counted: Counted) -> None:
+        """Count what a batch held. Raises DataError where the source cannot be used."""
+        self.seen_in += counted.seen
+        self.replaced_surrogates += counted.replaced
+        for file, record in counted.bad:
+            self._count_bad(file, record)
+        if self.progress:
+            self.progress.advance(batch.read - self.read, counted.seen.total() - len(counted.bad))
+        self.read = batch.read
+        self._require_documents(batch.end.files)
+        self._judge_early()
 
     def check(self) -> None:
         """Raise DataError where too much of what has been read cannot be used, or nothing has."""
         if sum(self.bad.values()) > self.tolerated * self.seen:
             raise self._too_many_bad()
-        if self.seen == 0:
-            raise DataError(f"source {self.name}: no document at all")
+        self._require_documents(len(self.files))
+        if self.progress and self.read < self.total_bytes:
+            self.progress.advance(self.total_bytes - self.read, 0)
+            self.read = self.total_bytes
 
-    def _items(self, file: Any, done: int) -> Iterator[Document | BadRecord]:
-        """What one file holds; `done` bytes of the source were read before it."""
-        digest = FileDigest()
-        before = None if self.source.hub is not None else file.path.stat()
-        good = reported = reported_bytes = bad = 0
-        for item in self._read(file, digest):
-            if digest.bytes_read != reported_bytes:
-                # All records of the bytes before this chunk have been seen.
-                self._judge_early(done + reported_bytes)
-                self._advance(digest.bytes_read - reported_bytes, good - reported)
-                reported, reported_bytes = good, digest.bytes_read
-            self.seen += 1
-            if isinstance(item, BadRecord):
-                bad += 1
-            else:
-                good += 1
-                self.replaced_surrogates += item.replaced
-            yield item
-        self._advance(digest.bytes_read - reported_bytes, good - reported)
-        self.records.append(file.record(digest) if before is None else _record(file, before, digest))
-        if good == bad == 0:
-            raise DataError(f"{file.path}: no document in the whole file")
+    def _require_documents(self, files: int) -> None:
+        """Raise DataError for one of the first `files` that had no record at all."""
+        for number in range(self._checked, files):
+            if not self.seen_in[number]:
+                raise DataError(f"{self.files[number].path}: no document in the whole file")
+        self._checked = files
 
-    def _read(self, file: Any, digest: FileDigest) -> Iterator[Document | BadRecord]:
+    def _changed(self, file: Any) -> DataError:
+        return DataError(f"{file.path}: changed since preparing was interrupted; run again")
+
+    def _cut(self, file: Any, digest: FileDigest) -> Iterator[Piece]:
         if self.source.hub is not None:
-            return file.read(digest)
-        return read_documents(
-            file.path, format=file.format, text_key=self.source.text_key, encoding=self.source.encoding,
-            max_bytes=self.max_bytes, digest=digest, as_records=self.source.is_chat,
-        )  # fmt: skip
+            return file.cut(self.how, digest)
+        return cut_file(file.path, file.format, self.how, digest)
 
-    def _advance(self, read_bytes: int, documents: int) -> None:
-        if self.progress and (read_bytes or documents):
-            self.progress.advance(read_bytes, documents)
-
-    def count_bad(self, file: int, item: BadRecord) -> None:
+    def _count_bad(self, file: int, item: BadRecord) -> None:
         """Count and list a record of file number `file` that gives no document."""
         self.bad[item.kind] = self.bad.get(item.kind, 0) + 1
         if len(self.bad_examples) < EXAMPLES:
@@ -221,10 +277,10 @@ class SourceDocuments:
     def list_left_out(self, file: int, item: BadRecord) -> None:
         """Write a line for what is left out into the list that lies beside the stores."""
         entry = {"file": str(self.files[file].path), "line": item.line, "kind": item.kind, "detail": item.detail}
-        with self._left_out.open("a", encoding="utf-8") as listing:
+        with self.left_out.open("a", encoding="utf-8") as listing:
             listing.write(json.dumps(entry) + "\n")  # ASCII: a bad record may quote lone surrogates
 
-    def _judge_early(self, read_bytes: int) -> None:
+    def _judge_early(self) -> None:
         """Stop in the middle where even a faultless rest would leave too many bad records."""
         bad = sum(self.bad.values())
         if bad < EARLY_MINIMUM:
@@ -232,7 +288,7 @@ class SourceDocuments:
         if self.total_bytes == 0:  # a stream whose length is not known
             hopeless = bad > 0.5 * self.seen
         else:  # a quarter in reserve: records are not equally long
-            hopeless = read_bytes > 0 and bad > 1.25 * self.tolerated * self.seen * self.total_bytes / read_bytes
+            hopeless = self.read > 0 and bad > 1.25 * self.tolerated * self.seen * self.total_bytes / self.read
         if hopeless:
             raise self._too_many_bad()
 

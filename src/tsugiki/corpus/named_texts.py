@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsugiki.corpus.compression import FileDigest
 from tsugiki.corpus.readers import FORMATS, either, format_of, read_documents
-from tsugiki.corpus.records import BadRecord
+from tsugiki.corpus.records import BadRecord, Reading
 from tsugiki.errors import DataError
 
 
@@ -38,11 +37,8 @@ def _format_of(path: Path) -> str:
 
 
 def _texts_of(path: Path, format_name: str, text_key: str) -> Iterator[Text]:
-    items = read_documents(
-        path, format=format_name, text_key=text_key, encoding="utf-8", max_bytes=2**30, digest=FileDigest()
-    )
     empty = True
-    for item in items:
+    for item in read_documents(path, format_name, Reading(text_key, "utf-8", max_bytes=2**30)):
         if isinstance(item, BadRecord):
             raise DataError(f"{path}:{item.line}: {item.kind}: {item.detail}")
         if item.replaced:

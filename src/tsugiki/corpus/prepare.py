@@ -1,10 +1,10 @@
 """The `prepare` stage: corpora in, one token store a source out.
 
-A reader in this process streams documents (`inputs`); a pool of processes tokenises them (`workers`); this process
-appends the results to bucket files by order hash (`buckets`), which are then sorted and written to the stores. The
-order of documents is that of a keyed hash of (source, file, line), so the output is the same bytes for any number of
-workers. A source appears whole or not at all (`folders`): a killed run leaves nothing that looks finished, and the next
-run makes the same bytes.
+This process cuts files into pieces (`inputs`, `pieces`); a pool of processes finds the documents in them and tokenises
+them (`workers`); this process appends the results to bucket files by order hash (`buckets`), which are then sorted and
+written to the stores. The order of documents is that of a keyed hash of (source, file, line), so the output is the same
+bytes for any number of workers. A source appears whole or not at all (`folders`): a killed run leaves nothing that
+looks finished, and the next one goes on from there (`unfinished`) and makes the same bytes.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.corpus.workers import check_not_importing, own_server
 from tsugiki.errors import StorageError
 from tsugiki.files import write_json, xxh3_file
-from tsugiki.folders import made_anew, only_one, tidy
+from tsugiki.folders import drop_unfinished, made_anew, only_one, tidy
 from tsugiki.recipe import Recipe
 
 
@@ -52,6 +52,7 @@ def _up_to_date(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: P
             manifest = current_manifest(recipe, name, tokenizer)
             if manifest is None:
                 return _prepare_source(recipe, name, tokenizer, progress)
+    drop_unfinished(source_directory(recipe, name))
     if manifest.chat is not None:  # of another length, perhaps
         length = recipe.data.sequence_length
         train, _ = open_stores(source_directory(recipe, name), manifest)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tsugiki.chat.counts import Counts as ChatCounts
-from tsugiki.corpus.buckets import Buckets
+from tsugiki.corpus.buckets import Buckets, bits_for
 from tsugiki.corpus.conversation_figures import ChatManifest, length_figures
 from tsugiki.corpus.conversation_records import CONVERSATION_RECORD
 from tsugiki.corpus.conversation_store import ConversationStore, ConversationWriter
@@ -33,20 +33,19 @@ def write_conversations(
 
     Raises DataError for too many records that are no conversation, or too many exchanges that are too long.
     """
-    rendering, length = ConversationWork.of(recipe, name, tokenizer), recipe.data.sequence_length
+    rendering, length = ConversationWork.of(recipe, documents, tokenizer), recipe.data.sequence_length
     encoder = rendering.encoder
-    buckets = Buckets.for_text(work, documents.expected_bytes, CONVERSATION_RECORD)
+    buckets = Buckets(work, bits_for(documents.expected_bytes), record=CONVERSATION_RECORD)
     counts, lengths, odd = ChatCounts(), Counter[int](), Counter[str]()
     dropped: list[str] = []
     results = tokenise_batches(documents.batches(), rendering, recipe.data.workers)
     with closing(buckets), closing(results):  # an error here ends the processes too, which would wait for work
-        for rendered in results:
+        for batch, rendered in results:
             buckets.add(rendered.records, rendered.payload)
             counts += rendered.counts
             lengths.update(rendered.lengths)
             odd.update(rendered.odd)
-            for file, record in rendered.bad:
-                documents.count_bad(file, record)
+            documents.take(batch, rendered.counted)
             for file, record in rendered.dropped:
                 documents.list_left_out(file, record)
                 dropped.append(f"{documents.files[file].path}:{record.line}: {record.detail}")
@@ -61,6 +60,7 @@ def write_conversations(
     )  # fmt: skip
     writers = {part: ConversationWriter(work / part, tokenizer.vocabulary_size) for part in PARTS}
     write_parts(buckets, writers, manifest, recipe.held_out_share(name), CONVERSATIONS_MINIMUM)
+    buckets.remove()
     train, held_out = (ConversationStore(work / part, manifest.stores[part]) for part in PARTS)
     manifest.chat = ChatManifest(
         template=encoder.renderer.template.name, end_token=encoder.end.piece, end_id=encoder.end.id,

@@ -7,11 +7,12 @@ strictly; an encoding other than UTF-8 must be declared.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tsugiki.corpus.compression import CHUNK, FileDigest, Openable, read_chunks
+from tsugiki.chat.conversations import detect_format
+from tsugiki.corpus.compression import CHUNK, Openable
 from tsugiki.errors import DataError
 
 HALF_WIDTH = re.compile("[\uff61-\uff9f]")
@@ -40,13 +41,14 @@ class BadRecord:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is read: what the recipe says of its source, and the digest of the bytes as they pass."""
+    """What the recipe says of how a source's files are read."""
 
     text_key: str
     encoding: str
     max_bytes: int
     """Of a document."""
-    digest: FileDigest
+    as_records: bool = False
+    """Whole records, as the JSON that they are, for sources of conversations."""
 
 
 def checked_text(text: Any, number: int, text_key: str) -> Document | BadRecord:
@@ -57,6 +59,15 @@ def checked_text(text: Any, number: int, text_key: str) -> Document | BadRecord:
         return BadRecord("empty", number, "no text")
     replaced = SURROGATE.sub("\ufffd", text)
     return Document(replaced, number, replaced != text)
+
+
+def perhaps_chat(keys: Iterable[str]) -> str:
+    """A hint where keys without a text are those of a conversation."""
+    try:
+        detect_format(dict.fromkeys(keys))
+    except DataError:
+        return ""
+    return " (conversations are read with format: chat)"
 
 
 def too_long(number: int, how: Reading) -> BadRecord:
@@ -72,42 +83,6 @@ def decoded(data: bytes, number: int, encoding: str) -> str | BadRecord:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         return BadRecord("encoding", number, _encoding_hint(data, encoding, error))
-
-
-def text_lines(path: Openable, how: Reading) -> Iterator[tuple[int, str | BadRecord]]:
-    """The lines of a file that are not blank, without their ending: number from 1, and text or what is wrong."""
-    for number, line in _lines(path, how):
-        if line is None:
-            yield number, too_long(number, how)
-            continue
-        if number == 1:
-            _check_byte_order(path, line)
-            line = line.removeprefix(BOM)
-        line = line.removesuffix(b"\r")
-        if line.strip():
-            yield number, decoded(line, number, how.encoding)
-
-
-def _lines(path: Openable, how: Reading) -> Iterator[tuple[int, bytes | None]]:
-    """(line number from 1, line without its ending); None in place of a line over the limit."""
-    parts: list[bytes] = []
-    number, size = 1, 0
-    for chunk in read_chunks(path, how.digest):
-        *whole, rest = chunk.split(b"\n")
-        for piece in whole:
-            size += len(piece)
-            yield number, (b"".join([*parts, piece]) if size <= how.max_bytes else None)
-            number, parts, size = number + 1, [], 0
-        size += len(rest)
-        parts = [*parts, rest] if size <= how.max_bytes else []
-    if size:
-        yield number, (b"".join(parts) if size <= how.max_bytes else None)
-
-
-def _check_byte_order(path: Openable, first_line: bytes) -> None:
-    """UTF-16 and UTF-32 cannot be cut at newline bytes; nearly all such files begin with a byte order mark."""
-    if first_line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: this is UTF-16 or UTF-32 text; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
 
 
 def read_raw(path: Openable) -> Iterator[bytes]:

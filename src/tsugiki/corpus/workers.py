@@ -19,13 +19,16 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
-from tsugiki.corpus.buckets import RECORD
+from tsugiki.corpus.buckets import RECORD, in_order
 from tsugiki.corpus.fast_tokenizer import CHECKED, check, open_fast
 from tsugiki.corpus.held_out import held_out_draw
-from tsugiki.corpus.inputs import Item
+from tsugiki.corpus.inputs import Batch, Counted
+from tsugiki.corpus.megatron import token_dtype
+from tsugiki.corpus.records import Reading
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import TsugikiError
+from tsugiki.errors import DataError, TsugikiError
 
 WAITING_BATCHES = 4
 """Batches a worker that may wait for tokenising: the reader is faster, and this bounds memory."""
@@ -33,10 +36,20 @@ CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MOJIBAKE = ("縺", "繧", "繝", "ã\x81", "ã\x82")
 """What kana in UTF-8 look like when read as CP932 or Latin-1; the first three are also rare characters."""
 
-Tokenised = tuple[np.ndarray, np.ndarray, Counter[str]]
-"""Records (RECORD), tokens (int32, end to end), and how many documents hold something odd."""
-
 Result = TypeVar("Result", covariant=True)
+
+
+@dataclass
+class Tokenised:
+    """What became of a batch of documents."""
+
+    records: NDArray[np.void]
+    """RECORD, in order."""
+    tokens: NDArray[np.generic]
+    """Of all documents end to end, in the type that a store has."""
+    odd: Counter[str]
+    """How many documents hold something odd."""
+    counted: Counted
 
 
 class Work(Protocol[Result]):
@@ -47,7 +60,7 @@ class Work(Protocol[Result]):
 
     def start(self) -> None: ...
 
-    def __call__(self, batch: list[Any], /) -> Result: ...
+    def __call__(self, batch: Batch, /) -> Result: ...
 
 
 GUARD = (
@@ -68,7 +81,7 @@ def _start_worker(work: Work[Any], started: Event | None) -> None:
         threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
-def _run(batch: list[Any]) -> Any:
+def _run(batch: Batch) -> Any:
     return _worker["work"](batch)
 
 
@@ -91,6 +104,7 @@ class TextWork:
     """Documents become tokens, between what stands `before` and `after` each; `fast`: by the faster library."""
 
     source: str
+    how: Reading
     folder: Path
     before: list[int]
     after: list[int]
@@ -101,26 +115,38 @@ class TextWork:
         self.tokenizer = TextTokenizer.from_folder(self.folder)
         self.encode = open_fast(self.tokenizer) if self.fast else self.tokenizer.encode_array
 
-    def __call__(self, batch: list[Item]) -> Tokenised:
+    def __call__(self, batch: Batch) -> Tokenised:
         """Tokenise a batch. Raises DataError where the faster library errs."""
         before, after = (np.array(side, np.int32) for side in (self.before, self.after))
+        counted, odd = Counted(), Counter[str]()
+        rows: list[tuple[int, ...]] = []
+        parts: list[NDArray[np.int32]] = []
         # One document after another: what the libraries keep of a text takes about a hundred times its size.
-        encoded = [self.encode(text) for _, _, _, text in batch]
-        records = np.zeros(len(batch), RECORD)
-        odd: Counter[str] = Counter()
-        rows = []
-        for (file, name, line, text), ids in zip(batch, encoded, strict=True):
+        for file, name, document in batch.items(self.how, counted):
+            text = document.text
+            ids = self.encode(text)
             content = text.encode("utf-8")
-            place = xxhash.xxh3_128_intdigest(f"{self.source}\0{name}\0{line}".encode())
-            length = len(ids) + len(before) + len(after)
+            place = xxhash.xxh3_128_intdigest(f"{self.source}\0{name}\0{document.line}".encode())
             if self.fast and place % CHECKED == 0:
-                check(self.tokenizer, text, ids, f"source {self.source}, {name}:{line}")
+                check(self.tokenizer, text, ids, f"source {self.source}, {name}:{document.line}")
+            whole = np.concatenate([before, ids, after])
+            parts.append(whole)
             rows.append(
-                (place >> 64, place & (2**64 - 1), held_out_draw(content), length, file, line, len(content), len(text))
-            )
+                (place >> 64, place & (2**64 - 1), held_out_draw(content), len(whole), file, document.line,
+                 len(content), len(text))
+            )  # fmt: skip
             odd.update(odd_in(text))
-        records[:] = rows
-        return records, np.concatenate([part for ids in encoded for part in (before, ids, after)], dtype="<i4"), odd
+        records = np.array(rows, RECORD)
+        tokens = self._narrowed(np.concatenate(parts or [np.zeros(0, np.int32)]))
+        return Tokenised(*in_order(records, tokens), odd, counted)
+
+    def _narrowed(self, tokens: NDArray[np.int32]) -> NDArray[np.generic]:
+        """Tokens in the type of the store, which would wrap an id outside the vocabulary in silence."""
+        size = self.tokenizer.vocabulary_size
+        if len(tokens) and not 0 <= tokens.min() <= tokens.max() < size:
+            wrong = int(tokens.min()) if tokens.min() < 0 else int(tokens.max())
+            raise DataError(f"source {self.source}: token id {wrong:,} does not fit a vocabulary of {size:,}")
+        return tokens.astype(token_dtype(size))
 
 
 def odd_in(text: str) -> list[str]:
@@ -133,13 +159,15 @@ def odd_in(text: str) -> list[str]:
     return [name for name, holds in found.items() if holds]
 
 
-def tokenise_batches(batches: Iterator[list[Any]], work: Work[Result], workers: int | None) -> Generator[Result]:
-    """`work` over the batches, in order, in `workers` processes (1: in this one)."""
+def tokenise_batches(
+    batches: Iterator[Batch], work: Work[Result], workers: int | None
+) -> Generator[tuple[Batch, Result]]:
+    """Each batch with what `work` makes of it, in order, by `workers` processes (1: in this one)."""
     workers = workers or usable_cores()
     first = [batch for _, batch in zip(range(4), batches, strict=False)]
     if workers == 1 or len(first) < 4:  # a pool would take longer to start than the work
         _start_worker(work, None)
-        yield from map(work, chain(first, batches))
+        yield from ((batch, work(batch)) for batch in chain(first, batches))
         return
     # Forked workers of a process that runs threads may deadlock; a fork server has none.
     context = multiprocessing.get_context("forkserver")
@@ -147,15 +175,15 @@ def tokenise_batches(batches: Iterator[list[Any]], work: Work[Result], workers: 
     _start_deaf_server()
     started = context.Event()
     pool = ProcessPoolExecutor(workers, context, _start_worker, (work, started))
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[tuple[Batch, Future[Result]]] = deque()
     broken = False
     try:
         for batch in chain(first, batches):
-            waiting.append(pool.submit(_run, batch))
+            waiting.append((batch, pool.submit(_run, batch)))
             if len(waiting) >= WAITING_BATCHES * workers:
-                yield waiting.popleft().result()
+                yield _awaited(*waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _awaited(*waiting.popleft())
     except (BrokenProcessPool, BrokenPipeError):  # the latter where one ends before it has taken its work
         broken = True
         if not started.is_set():
@@ -169,6 +197,10 @@ def tokenise_batches(batches: Iterator[list[Any]], work: Work[Result], workers: 
     finally:
         # A broken pool has ended its processes itself; to wait for its thread may never end (python/cpython#94777).
         pool.shutdown(wait=not broken, cancel_futures=True)
+
+
+def _awaited(batch: Batch, result: Future[Result]) -> tuple[Batch, Result]:
+    return batch, result.result()
 
 
 @contextmanager

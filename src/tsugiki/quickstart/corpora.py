@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tsugiki.corpus.compression import FileDigest, compression_of
+from tsugiki.corpus.compression import compression_of
 from tsugiki.corpus.held_out import HELD_OUT_MINIMUM, held_out_draw
 from tsugiki.corpus.readers import format_of, read_documents
-from tsugiki.corpus.records import BadRecord, Document
+from tsugiki.corpus.records import BadRecord, Document, Reading
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.files import write_atomically
 from tsugiki.quickstart.mathematics import documents
@@ -229,9 +229,7 @@ def _examine(name: str, entry: Path, files: list[Path], left_out: list[str]) -> 
 
 def read_file(path: Path) -> Iterator[Document | BadRecord]:
     """What `prepare` would read of a file of a quickstart's source."""
-    return read_documents(
-        path, format=format_of(path, "auto"), text_key="text", encoding="utf-8", max_bytes=64 << 20, digest=FileDigest()
-    )
+    return read_documents(path, format_of(path, "auto"), Reading("text", "utf-8", max_bytes=64 << 20))
 
 
 def language_of(name: str, sample: str) -> str:

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import xxhash
 
-from tsugiki.corpus.compression import FileDigest, compression_of
+from tsugiki.corpus.compression import compression_of
 from tsugiki.corpus.held_out import is_held_out
 from tsugiki.corpus.inputs import COMPRESSION_GUESS, input_files
 from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.readers import FORMATS, read_documents
-from tsugiki.corpus.records import BadRecord, Document
+from tsugiki.corpus.records import BadRecord, Document, Reading
 from tsugiki.errors import DataError
 from tsugiki.recipe import CorpusSection
 
@@ -106,21 +106,17 @@ class _File:
 
 
 def _files(where: str, name: str, corpus: CorpusSection, max_bytes: int) -> list[_File]:
+    how = Reading(corpus.text_key, corpus.encoding, max_bytes)
     if corpus.hub is not None:
         from tsugiki.corpus.hub import hub_files
 
-        files = hub_files(f"{where}.{name}", corpus, max_bytes)
-        return [_File(str(file), UNKNOWN, file.read(FileDigest())) for file in files]
+        return [_File(str(file), UNKNOWN, file.read(how)) for file in hub_files(f"{where}.{name}", corpus)]
     found = []
     for file in input_files(f"{where}.{name}", corpus):
         size = file.path.stat().st_size
         if compression_of(file.path) or FORMATS[file.format].packed:
             size *= COMPRESSION_GUESS
-        documents = read_documents(
-            file.path, format=file.format, text_key=corpus.text_key, encoding=corpus.encoding, max_bytes=max_bytes,
-            digest=FileDigest(),
-        )  # fmt: skip
-        found.append(_File(str(file.path), size, documents))
+        found.append(_File(str(file.path), size, read_documents(file.path, file.format, how)))
     return found
 
 

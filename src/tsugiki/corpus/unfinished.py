@@ -1,0 +1,128 @@
+"""What preparing a source goes on from when it was interrupted while it read: how far it was, and what it had found.
+
+Every minute the buckets are brought to disk, and then this file beside them, atomically. Whoever comes next cuts the
+buckets to the sizes that stand in it, passes over whole files by size and time of change, reads again what had been
+read of the file that was in the middle (and compares its digest), and goes on. So a kill costs a minute.
+"""
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import xxhash
+
+from tsugiki.corpus.buckets import BUCKET, Buckets
+from tsugiki.corpus.fingerprint import InputRecord
+from tsugiki.corpus.inputs import Position, SourceDocuments
+from tsugiki.corpus.parquet import PARQUET_ROWS
+from tsugiki.corpus.pieces import GIVEN_DOCUMENTS, PIECE
+from tsugiki.errors import DataError
+from tsugiki.files import read_json, write_json
+from tsugiki.folders import UNFINISHED
+
+SAVE_SECONDS = 60.0
+
+
+@dataclass
+class Unfinished:
+    """All that the state of reading is, beside the buckets' files."""
+
+    key: str
+    """Of the settings and the names of files: with others there is nothing to go on with."""
+    bits: int
+    """Of the buckets."""
+    library: str = ""
+    """Which made the ids so far."""
+    files: list[InputRecord] = field(default_factory=list)
+    position: Position = field(default_factory=Position)
+    sizes: list[int] = field(default_factory=list)
+    """Of the buckets' files."""
+    listed: int = 0
+    """Bytes of the list of what was left out."""
+    read: int = 0
+    seen: list[int] = field(default_factory=list)
+    """Records of each file."""
+    bad: dict[str, int] = field(default_factory=dict)
+    bad_examples: list[str] = field(default_factory=list)
+    replaced: int = 0
+    odd: dict[str, int] = field(default_factory=dict)
+
+    def save(self, work: Path, buckets: Buckets, documents: SourceDocuments, position: Position) -> None:
+        """Bring all of it to disk, in the folder `work`. Raises OSError, StorageError."""
+        self.sizes, self.position = buckets.sizes(), position
+        self.files = documents.records[: position.files]
+        self.seen = [documents.seen_in[number] for number in range(len(documents.files))]
+        self.bad, self.bad_examples, self.replaced = (
+            documents.bad,
+            documents.bad_examples,
+            documents.replaced_surrogates,
+        )
+        self.listed = documents.left_out.stat().st_size if documents.left_out.exists() else 0
+        self.read = documents.read
+        write_json(work / UNFINISHED, asdict(self))
+
+    def restore(self, documents: SourceDocuments) -> None:
+        """Put `documents` where reading was."""
+        documents.records, documents.read = list(self.files), self.read
+        documents.seen_in = Counter(dict(enumerate(self.seen)))
+        documents.bad, documents.bad_examples, documents.replaced_surrogates = (
+            self.bad,
+            self.bad_examples,
+            self.replaced,
+        )
+        if documents.left_out.exists():
+            os.truncate(documents.left_out, self.listed)
+
+
+def key_of(fingerprint: str, names: Sequence[str]) -> str:
+    """Of a source's settings, the names of its files, and how they are cut."""
+    return xxhash.xxh3_128_hexdigest(repr([fingerprint, PIECE, GIVEN_DOCUMENTS, PARQUET_ROWS, *names]).encode())
+
+
+def find_unfinished(work: Path, key: str, documents: SourceDocuments) -> Unfinished | None:
+    """What an interrupted preparation left in the folder `work`, if it can be gone on with: the same settings, and
+    files that are what they were."""
+    if not (work / UNFINISHED).exists():
+        return None
+    try:
+        found = read_json(work / UNFINISHED, Unfinished)
+    except DataError:
+        return None
+    if found.key != key or not all(
+        _reaches(work / f"{BUCKET}-{number:03d}", size) for number, size in enumerate(found.sizes)
+    ):
+        return None
+    for file, record in zip(documents.files, found.files, strict=False):
+        if record.get("commit") is None:  # which fixes what a file of the hub holds
+            stat = Path(file.path).stat()
+            if (stat.st_size, stat.st_mtime_ns) != (record["size"], record["mtime_ns"]):
+                return None
+    return found
+
+
+def _reaches(path: Path, size: int) -> bool:
+    return path.exists() and path.stat().st_size >= size
+
+
+def forget(work: Path) -> None:
+    """There is nothing to go on with any more."""
+    with contextlib.suppress(FileNotFoundError):
+        (work / UNFINISHED).unlink()
+
+
+class Saver:
+    """Saves every SAVE_SECONDS."""
+
+    def __init__(self, unfinished: Unfinished, work: Path, buckets: Buckets, documents: SourceDocuments):
+        self._unfinished, self._work, self._buckets, self._documents = unfinished, work, buckets, documents
+        self._last = time.monotonic()
+
+    def reached(self, position: Position) -> None:
+        """All up to a place has been taken and put into the buckets."""
+        if time.monotonic() - self._last >= SAVE_SECONDS:
+            self._unfinished.save(self._work, self._buckets, self._documents, position)
+            self._last = time.monotonic()
