@@ -4,6 +4,7 @@ is it whole?
 Reads manifests and headers only, and (with `verify`) hashes every file; imports no model library.
 """
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any, NotRequired
@@ -25,11 +26,12 @@ from tsugiki.checkpoint_files import verify as verify_checkpoint
 from tsugiki.corpus.conversation_figures import describe_chat
 from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.pack_table import table_lengths
-from tsugiki.corpus.prepared import SourceManifest
+from tsugiki.corpus.prepared import SourceManifest, open_stores
 from tsugiki.corpus.prepared import verify as verify_source
 from tsugiki.corpus.store import TokenStore, shard_name
 from tsugiki.errors import DataError, TsugikiError
 from tsugiki.files import read_json
+from tsugiki.printable import one_line
 from tsugiki.run_folder import runs_in
 from tsugiki.state_file import known_state, read_state
 from tsugiki.sweep_results import SWEEP_FILE
@@ -114,7 +116,14 @@ def _is_store(path: Path) -> bool:
 
 
 def _is_source(path: Path) -> bool:
-    return (path / MANIFEST).exists() and (path / f"{shard_name('train', 0)}.idx").exists()
+    manifest = path / MANIFEST
+    if not manifest.exists():
+        return False
+    if (path / f"{shard_name('train', 0)}.idx").exists():
+        return True
+    with contextlib.suppress(OSError), manifest.open("rb") as file:  # of what another program tokenised it is all
+        return b'"tokenizer_fingerprint"' in file.read(1000)
+    return False
 
 
 def _children(path: Path) -> list[Path]:
@@ -152,12 +161,13 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
     lines = [f"prepared source {manifest.name} in {path}"]
     for part in ("train", "held_out"):
         counts = getattr(manifest, part)
-        lines.append(
-            f"  {part:<9} {counts.documents:,} documents, {counts.tokens:,} tokens, {counts.bytes:,} bytes of text"
-        )
+        size = f"{counts.bytes:,} bytes of text" if manifest.foreign is None else "size of the text not known"
+        lines.append(f"  {part:<9} {counts.documents:,} documents, {counts.tokens:,} tokens, {size}")
     lines.append(
         f"  {len(manifest.files)} files read, {sum(manifest.bad.values()):,} records left out{_kinds(manifest.bad)}"
     )
+    if manifest.foreign is not None:
+        return _foreign(path, manifest, lines)
     if manifest.odd:
         lines.append(f"  kept documents that look odd{_kinds(manifest.odd)}")
     if manifest.chat is None:
@@ -176,6 +186,20 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
             lines.append(f"  {packing}")
     lines += [f"  {line}" for line in describe_chat(manifest.chat)]
     return _with_problems(lines, problems, len(manifest.every_digest()))
+
+
+def _foreign(path: Path, manifest: SourceManifest, lines: list[str]) -> tuple[list[str], bool]:
+    """What another program tokenised: nothing says what its files have to hold, but they must agree with each other."""
+    foreign, problem = manifest.foreign, None
+    lines.append(f"  BOS {'first' if manifest.add_bos else 'none'}, EOS {'last' if manifest.add_eos else 'none'}")
+    lines += [f"  tokens made {manifest.library}", f"  it begins: {one_line(foreign.text) if foreign else ''}"]
+    try:
+        for store in open_stores(path, manifest):
+            store.check_sizes()
+            store.check_indices()
+    except DataError as error:
+        problem = f"  PROBLEM {error}"
+    return [*lines, problem or "  sizes and indices fit each other, digests unknown"], problem is None
 
 
 def _kinds(counts: dict[str, int]) -> str:

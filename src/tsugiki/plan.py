@@ -13,6 +13,7 @@ from typing import Any
 
 from tsugiki.amounts import duration, quantity
 from tsugiki.corpus.fingerprint import boundaries
+from tsugiki.corpus.foreign_store import foreign_manifest
 from tsugiki.corpus.inputs import Counted, SourceDocuments
 from tsugiki.corpus.mixture import Mixture, SourcePlan
 from tsugiki.corpus.prepared import open_prepared
@@ -95,7 +96,15 @@ def _stores(recipe: Recipe, tokenizer: TextTokenizer) -> tuple[dict[str, Any], s
             f"data.sources.{chats[0]}: how many windows conversations fill is known once they are packed; run tsugiki "
             "prepare RECIPE first"
         )
-    return {name: Expected(expected_tokens(recipe, name, tokenizer)) for name in recipe.data.sources}, set()
+    counted = {name for name, source in recipe.data.sources.items() if source.store is not None}
+    return {
+        name: Expected(
+            foreign_manifest(recipe, name, tokenizer).train.tokens
+            if name in counted
+            else expected_tokens(recipe, name, tokenizer)
+        )
+        for name in recipe.data.sources
+    }, counted
 
 
 def expected_tokens(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> int:

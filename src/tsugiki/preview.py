@@ -19,11 +19,12 @@ from tsugiki.corpus.chat_source import chat_tokenizer, conversation_encoder
 from tsugiki.corpus.conversation_excerpt import Extent, excerpt_store, template_segments
 from tsugiki.corpus.conversation_text import MarkedLine
 from tsugiki.corpus.fingerprint import boundaries
+from tsugiki.corpus.foreign_store import foreign_manifest
 from tsugiki.corpus.held_out import below, check_held_out, enough_to_hold_out, held_out_draw
 from tsugiki.corpus.inputs import SourceDocuments
 from tsugiki.corpus.mixture import Mixture
 from tsugiki.corpus.planned import describe_plan
-from tsugiki.corpus.prepared import Counts, open_prepared
+from tsugiki.corpus.prepared import Counts, open_prepared, open_stores
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -55,7 +56,8 @@ class _Excerpt:
 
     train: TokenStore
     manifest: Any
-    documents: SourceDocuments
+    documents: SourceDocuments | None = None
+    """None of what another program tokenised."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ def _previewed(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator
         else:
             yield "data       not prepared yet: the samples below come from the first documents of each source"
             for name, excerpt in sources.items():
+                if excerpt.documents is None:
+                    yield f"data       {name}: tokens made {excerpt.manifest.library}"
+                    continue
                 bad, seen = sum(excerpt.documents.bad.values()), excerpt.documents.seen
                 if bad:
                     first = excerpt.documents.bad_examples[0]
@@ -197,7 +202,10 @@ def _open(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator[tupl
 
 def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, count: int, folder: Path) -> _Excerpt:
     """A source's first documents: as many tokenised, each whole, as fill the windows that may be shown; the others are
-    read alone, for what cannot be used and for the held-out part."""
+    read alone, for what cannot be used and for the held-out part. What another program tokenised is opened whole."""
+    if recipe.data.sources[name].store is not None:
+        manifest = foreign_manifest(recipe, name, tokenizer)
+        return _Excerpt(open_stores(folder, manifest)[0], manifest)
     documents = SourceDocuments(recipe, name, folder / f"{name}.left-out")
     length = recipe.data.sequence_length
     wanted = max(count, 1) * length  # and one token more, the last target

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from tsugiki.corpus.conversation_figures import describe_chat
+from tsugiki.printable import one_line
 from tsugiki.terminal import plain
 
 SILENCE_SECONDS = 20.0
@@ -124,7 +125,10 @@ def describe_manifest(name: str, manifest: Any) -> str:
     more lines on a chat source."""
     train, held = manifest.train, manifest.held_out
     around = [token for token, added in (("BOS", manifest.add_bos), ("EOS", manifest.add_eos)) if added]
-    if manifest.chat is None:
+    if manifest.foreign is not None:
+        text = f"prepared   {name}: {train.documents:,} documents, {train.tokens:,} tokens, made {manifest.library}; "
+        text += f"{held.documents:,} documents held out\n           it begins: {one_line(manifest.foreign.text)}"
+    elif manifest.chat is None:
         text = (
             f"prepared   {name}: {train.documents:,} documents, {train.tokens:,} tokens, {size(train.bytes)} to train "
             f"on ({train.bytes / max(train.tokens, 1):.2f} bytes a token, "

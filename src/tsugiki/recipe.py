@@ -193,17 +193,33 @@ class VocabularySection(Section):
         """The sources of a recipe that pieces are learned from; conversations are none of them unless named."""
         if self.sources is not None or self.corpora:
             return list(self.sources or [])
-        texts = [(name, source) for name, source in recipe.data.sources.items() if not source.is_chat]
+        texts = [
+            (name, source)
+            for name, source in recipe.data.sources.items()
+            if not source.is_chat and source.store is None
+        ]
         return [name for name, source in texts if source.language is not None and source.language == self.language]
 
 
 class SourceSection(CorpusSection):
-    """One corpus, tokenised once into one store: one of `path` and `hub`."""
+    """One corpus, tokenised once into one store: one of `path`, `hub` and `store`."""
 
     format: Annotated[str, OneOf(["auto", *FORMATS, CHAT])] = Field(
         default="auto",
         description="File format; auto goes by the file name without its compression suffix. chat: records are"
         " conversations (messages, ShareGPT, Alpaca, prompt and completion, llm-recipes) in files of JSON or Parquet.",
+    )
+    store: PathList | None = Field(
+        default=None,
+        description="Instead of path: tokens that another program wrote, read where they lie. The name of a .bin and"
+        " .idx of Megatron-LM without its ending, a .ds of datatrove, a folder or a pattern of such, or a list. That"
+        " they are of this model's tokenizer has to be known: no file says so.",
+        json_schema_extra=FREE,
+    )
+    store_held_out: PathList | None = Field(
+        default=None,
+        description="Beside store: one like it, with the held-out documents. Without it the source has none.",
+        json_schema_extra=FREE,
     )
     weight: Weight = Field(
         description="Share of training tokens, relative to the other sources' (any unit: 70 and 30, .7 and "
@@ -364,9 +380,16 @@ class Recipe(Section):
         return (self.vocabulary and self.vocabulary.output_dir) or self.run_dir / "vocabulary"
 
     def held_out_share(self, source: str) -> float:
-        """The held-out share that applies to a source: its own, or `data.held_out`."""
+        """The held-out share that applies to a source: its own, or `data.held_out`; 0 where nothing is chosen, since
+        another program tokenised it."""
         own = self.data.sources[source].held_out
+        if self.data.sources[source].store is not None:
+            return 0.0
         return self.data.held_out if own is None else own
+
+    def holds_out(self, source: str) -> bool:
+        """Whether a source has a held-out part."""
+        return self.held_out_share(source) > 0 or self.data.sources[source].store_held_out is not None
 
     @property
     def has_chat(self) -> bool:

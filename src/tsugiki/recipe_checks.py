@@ -158,7 +158,7 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
             f"{-(-training.rewind_before // training.save_steps) + 1}, or lower rewind_before",
         )
     yield from _lora(recipe)
-    if training.eval_steps is not None and not any(recipe.held_out_share(n) > 0 for n in recipe.data.sources):
+    if training.eval_steps is not None and not any(recipe.holds_out(n) for n in recipe.data.sources):
         yield Problem(
             ("training", "eval_steps"),
             "needs held-out text, but held_out is 0; set data.held_out, e.g. 0.001",

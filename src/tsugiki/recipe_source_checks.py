@@ -50,6 +50,8 @@ def _vocabulary(recipe: Recipe) -> Iterator[Problem]:
             )
         elif recipe.data.sources[name].is_chat:
             yield Problem((*here, "sources", index), f"{name} holds conversations; pieces are learned from text")
+        elif recipe.data.sources[name].store is not None:
+            yield Problem((*here, "sources", index), f"{name} holds tokens (store); pieces are learned from text")
     if not vocabulary.learns_from(recipe) and not vocabulary.corpora:
         yield Problem(
             here, "has nothing to learn from: name sources, give corpora, or give the sources of this language their "
@@ -73,8 +75,10 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
         twin = folded.setdefault(name.lower(), name)
         if twin != name:
             yield Problem(here, f"differs from {twin} in case only, which some file systems do not tell apart")
-        yield from _corpus(here, source)
-        if source.weight == 0 and not _drawn_later(recipe, name) and recipe.held_out_share(name) == 0:
+        yield from _corpus(here, source) if source.store is None else _store(here, source)
+        if source.store_held_out is not None and source.store is None:
+            yield Problem((*here, "store_held_out"), "belongs beside store; of path and hub give held_out a share")
+        if source.weight == 0 and not _drawn_later(recipe, name) and not recipe.holds_out(name):
             yield Problem(
                 (*here, "weight"),
                 "is 0 in every stage and nothing is held out: the source would never be used; remove it, "
@@ -118,6 +122,17 @@ def _chat(recipe: Recipe) -> Iterator[Problem]:
 
 def _drawn_later(recipe: Recipe, name: str) -> bool:
     return any(stage.weights.get(name, 0) > 0 for stage in recipe.data.stages)
+
+
+def _store(here: Path, source: SourceSection) -> Iterator[Problem]:
+    """Of tokens that another program wrote, keys that would do nothing."""
+    for key in ("path", "hub"):
+        if getattr(source, key) is not None:
+            yield Problem((*here, key), "excludes store: give one of them, or make two of it")
+    if source.is_chat:
+        yield Problem((*here, "format"), "chat needs texts; store holds tokens, of which nothing says what is trained")
+    if source.held_out:
+        yield Problem((*here, "held_out"), "chooses texts; store holds tokens: give store_held_out a store of its own")
 
 
 def _corpus(here: Path, corpus: CorpusSection) -> Iterator[Problem]:

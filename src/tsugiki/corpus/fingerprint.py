@@ -55,6 +55,8 @@ def fingerprint(recipe: Recipe, name: str, tokenizer: TextTokenizer, files: list
         source.format, source.text_key, source.encoding, source.hub, source.subset, source.split, source.revision,
         recipe.data.max_document_bytes, [(entry["name"], entry["size"], entry["digest"]) for entry in files],
     ]  # fmt: skip
+    if source.store is not None:
+        parts.append("tokenised by another program")
     if source.is_chat:
         parts += chat_parts(recipe, name, tokenizer.folder)
     return xxhash.xxh3_128_hexdigest(repr(parts).encode())

@@ -88,7 +88,7 @@ class MegatronIndex:
         self._path, self._tokens = path, tokens
         header = Header.read(path)
         self._itemsize, self._sequences = header.dtype.itemsize, header.sequences
-        self.documents = header.boundaries - 1
+        self.documents: int = header.boundaries - 1
         whole = np.memmap(path, "u1", "r")
         at = HEADER.size + 4 * header.sequences
         self._lengths = np.frombuffer(whole, "<i4", header.sequences, HEADER.size)

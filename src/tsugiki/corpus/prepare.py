@@ -9,6 +9,7 @@ looks finished, and the next one goes on from there (`unfinished`) and makes the
 
 from pathlib import Path
 
+from tsugiki.corpus.foreign_store import foreign_manifest
 from tsugiki.corpus.inputs import Progress, SourceDocuments
 from tsugiki.corpus.pack_table import make_packs
 from tsugiki.corpus.prepare_chat import write_conversations
@@ -68,7 +69,7 @@ def _prepare_source(recipe: Recipe, name: str, tokenizer: TextTokenizer, progres
     _check_ours(target)
     with made_anew(target) as work:
         manifest = _write_source(recipe, name, tokenizer, work, progress)
-    if progress:
+    if progress and manifest.foreign is None:
         progress.finish(name, False)
     return manifest
 
@@ -84,7 +85,11 @@ def _check_ours(target: Path) -> None:
 def _write_source(
     recipe: Recipe, name: str, tokenizer: TextTokenizer, work: Path, progress: Progress | None
 ) -> SourceManifest:
-    """Write both stores and the manifest into `work`."""
+    """Write both stores and the manifest into `work`; of what another program tokenised, the manifest alone."""
+    if recipe.data.sources[name].store is not None:
+        manifest = foreign_manifest(recipe, name, tokenizer)
+        write_json(work / MANIFEST, manifest.as_json())
+        return manifest
     write = write_conversations if recipe.data.sources[name].is_chat else write_documents
     manifest = write(recipe, name, tokenizer, work, SourceDocuments(recipe, name, work / LEFT_OUT, progress))
     # Tables of packs have digests of their own: others may be made later, for other lengths.

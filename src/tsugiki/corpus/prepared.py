@@ -19,7 +19,7 @@ from typing import Any
 from tsugiki.corpus.conversation_figures import ChatManifest, PackFigures
 from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.fingerprint import RULE_VERSION, InputRecord, boundaries, fingerprint
-from tsugiki.corpus.store import ENDINGS, StoreIndex, TokenStore
+from tsugiki.corpus.store import ENDINGS, StoreIndex, TokenStore, shard_name
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, xxh3_file
@@ -48,6 +48,18 @@ class Counts:
     tokens: int = 0
     bytes: int = 0
     characters: int = 0
+
+
+@dataclass
+class ForeignFacts:
+    """What is known of a source that another program tokenised (`corpus.foreign_store`)."""
+
+    format: str
+    """One of `store.FORMATS`."""
+    tokenizer: str | None
+    """As the store names it."""
+    text: str
+    """How it begins, decoded by the tokenizer of this run."""
 
 
 @dataclass
@@ -80,6 +92,7 @@ class SourceManifest:
     rule_version: int = RULE_VERSION
     chat: ChatManifest | None = None
     """Of a chat source."""
+    foreign: ForeignFacts | None = None
 
     @classmethod
     def read(cls, path: Path) -> "SourceManifest":
@@ -122,6 +135,8 @@ class SourceManifest:
         values = asdict(self)
         if self.chat is None:
             del values["chat"]  # the manifests of text sources are what they were
+        if self.foreign is None:
+            del values["foreign"]
         return values
 
 
@@ -147,6 +162,13 @@ class PreparedSource:
         start = 1 if self.manifest.add_bos else 0
         end = len(tokens) - (1 if self.manifest.add_eos else 0)
         return tokens[start:end].tolist()
+
+    def held_out_sizes(self, tokenizer: TextTokenizer, count: int) -> list[int]:
+        """Bytes of text of the first `count` held-out documents; where another program tokenised them, of what their
+        tokens decode to."""
+        if self.manifest.foreign is None:
+            return [int(size) for size in self.held_out.documents(0, count)["bytes"]]
+        return [len(tokenizer.decode(self.held_out_tokens(index)).encode()) for index in range(count)]
 
     def held_out_texts(self, tokenizer: TextTokenizer, limit: int) -> list[str]:
         """The text of the first `limit` held-out documents (their order is that of a hash); none of a chat source:
@@ -193,7 +215,9 @@ def open_stores(directory: Path, manifest: SourceManifest) -> tuple[TokenStore, 
     """
     for part in PARTS:
         index, counts = manifest.stores.get(part), getattr(manifest, part)
-        if index is None or sum(shard.tokens for shard in index.shards) != counts.tokens:
+        names = [] if index is None else [shard.name for shard in index.shards]
+        ours = manifest.foreign is not None or names == [shard_name(part, number) for number in range(len(names))]
+        if index is None or not ours or sum(shard.tokens for shard in index.shards) != counts.tokens:
             raise DataError(
                 f"{directory / MANIFEST}: the shards of {part} are not those of its {counts.tokens:,} tokens; run "
                 "tsugiki prepare"
@@ -208,6 +232,8 @@ def was_made_so(
 ) -> bool:
     """Whether preparing `files` with these settings would give what a manifest describes."""
     source, length = recipe.data.sources[name], recipe.data.sequence_length
+    if (source.store is None) != (manifest.foreign is None):
+        return False
     if source.is_chat != (manifest.chat is not None) or (manifest.chat and not manifest.chat.holds_for(length)):
         return False
     return fingerprint(recipe, name, tokenizer, files) == manifest.fingerprint

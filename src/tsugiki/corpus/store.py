@@ -20,29 +20,32 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tsugiki.corpus.datatrove_index import DatatroveIndex
 from tsugiki.corpus.megatron import BLOCK, Header, MegatronIndex, index_size, pair
 from tsugiki.corpus.open_files import FILES, RawFile
 from tsugiki.corpus.row_files import map_rows, rows_size
 from tsugiki.errors import DataError
-from tsugiki.shapes import FileName
 
 DOCUMENT = np.dtype([("file", "<u4"), ("line", "<u8"), ("bytes", "<u8"), ("characters", "<u8")])
 """A document's file (index into the manifest's list), line or row (from 1), and the size of its text."""
 ENDINGS = (".bin", ".idx", ".documents.npy")
 """Of the files of a shard."""
+MEGATRON, DATATROVE = "megatron", "datatrove"
+FORMATS = {MEGATRON: (".bin", ".idx"), DATATROVE: (".ds", ".ds.index")}
+"""Of stores: endings of the file of tokens and of its index. What we write is Megatron's."""
 
 
 @dataclass(frozen=True)
 class Shard:
     """One part of a store, complete in itself."""
 
-    name: FileName
-    """Of its files, without their endings."""
+    name: str
+    """Of its files, without their endings; a whole path where another program wrote them."""
     tokens: int
     documents: int
     digests: list[str] = field(default_factory=list)
@@ -56,6 +59,18 @@ class StoreIndex:
     dtype: str
     """Of the ids, as numpy writes it."""
     shards: list[Shard]
+    format: str = MEGATRON
+    """One of FORMATS."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it lies elsewhere, made by another program: what may lie beside it is not ours to read."""
+        return any(os.path.isabs(shard.name) for shard in self.shards)  # noqa: PTH117
+
+    @staticmethod
+    def opened(kind: str, path: Path, tokens: int) -> "DocumentIndex":
+        """The index of one file of tokens. Raises DataError."""
+        return DatatroveIndex(path, tokens) if kind == DATATROVE else MegatronIndex(path, tokens)
 
     @classmethod
     def of_files(cls, prefix: Path) -> "StoreIndex":
@@ -103,6 +118,17 @@ def _numbered(prefix: Path) -> list[str]:
 def shard_files(prefix: Path) -> list[Path]:
     """The files of one shard."""
     return [prefix.with_name(prefix.name + ending) for ending in ENDINGS]
+
+
+class DocumentIndex(Protocol):
+    """Where the documents of one file of tokens begin."""
+
+    @property
+    def documents(self) -> int: ...
+
+    def starts(self, first: int, last: int) -> NDArray[np.int64]: ...
+
+    def first_from(self, token: int) -> int: ...
 
 
 class DocumentStarts:
@@ -212,12 +238,12 @@ class TokenStore:
         return self.read(start, end)
 
     def documents(self, first: int = 0, last: int | None = None) -> NDArray[np.void]:
-        """DOCUMENT rows of documents `first` … `last` - 1 (default: all); empty for a store of another tool."""
+        """DOCUMENT rows of documents `first` … `last` - 1 (default: all); empty for a store of another program."""
         rows = [np.zeros(0, DOCUMENT)]
         end = self.document_count if last is None else min(last, self.document_count)
         for shard, begin, stop in self.parts(self.shard_starts, first, end):
-            path = self.files(shard)[2]
-            if not path.exists():
+            path = Path(self._file(shard, ENDINGS[2]))
+            if self.index.is_foreign or not path.exists():
                 return np.zeros(0, DOCUMENT)
             rows.append(map_rows(path, DOCUMENT, self.index.shards[shard].documents)[begin:stop])
         return np.concatenate(rows)
@@ -238,9 +264,10 @@ class TokenStore:
     def check_sizes(self) -> None:
         """Raise DataError for a file that is missing, or not as long as the index says."""
         for number, shard in enumerate(self.index.shards):
-            rows = rows_size(DOCUMENT, shard.documents)
-            sizes = (shard.tokens * self.dtype.itemsize, index_size(shard.documents), rows)
-            for ending, size in zip(ENDINGS, sizes, strict=True):
+            sizes = {FORMATS[self.index.format][0]: shard.tokens * self.dtype.itemsize}
+            if shard.digests:  # ours
+                sizes |= {".idx": index_size(shard.documents), ENDINGS[2]: rows_size(DOCUMENT, shard.documents)}
+            for ending, size in sizes.items():
                 path = self._file(number, ending)
                 try:
                     found = os.stat(path).st_size  # noqa: PTH116
@@ -255,13 +282,13 @@ class TokenStore:
             for first in range(0, shard.documents + 1, BLOCK):
                 self.shard_index(number).starts(first, min(first + BLOCK, shard.documents + 1))
 
-    def shard_index(self, shard: int) -> MegatronIndex:
+    def shard_index(self, shard: int) -> DocumentIndex:
         """Where the documents of a shard begin, counted from its first token."""
         known = self.index.shards[shard]
 
-        def opened() -> MegatronIndex:
-            path = Path(self._file(shard, ".idx"))
-            index = MegatronIndex(path, known.tokens)
+        def opened() -> DocumentIndex:
+            path = Path(self._file(shard, FORMATS[self.index.format][1]))
+            index = StoreIndex.opened(self.index.format, path, known.tokens)
             if index.documents != known.documents:
                 raise DataError(f"{path}: {index.documents:,} documents, not {known.documents:,}; run tsugiki prepare")
             return index
@@ -283,7 +310,9 @@ class TokenStore:
     def _tokens_of(self, shard: int) -> RawFile:
         known = self.index.shards[shard]
         size = known.tokens * self.dtype.itemsize
-        return FILES.get(self._number, f"{known.name}.bin", lambda: RawFile(self._file(shard, ".bin"), size))
+        ending = FORMATS[self.index.format][0]
+        return FILES.get(self._number, f"{known.name}.bin", lambda: RawFile(self._file(shard, ending), size))
 
     def _file(self, shard: int, ending: str) -> str:
-        return f"{self._folder}/{self.index.shards[shard].name}{ending}"
+        name = self.index.shards[shard].name
+        return os.path.join(self._folder, f"{name}{ending}")  # noqa: PTH118

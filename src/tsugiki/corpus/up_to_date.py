@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 
+from tsugiki.corpus.foreign_store import are_unchanged, foreign_files
 from tsugiki.corpus.inputs import input_files
 from tsugiki.corpus.pack_table import PackTable, table_path
 from tsugiki.corpus.prepared import MANIFEST, SourceManifest, open_stores, source_directory, was_made_so
@@ -28,10 +29,14 @@ def current_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> Sou
     except DataError:
         return None
     files, touched = manifest.files, False
-    if recipe.data.sources[name].hub is None:
+    source = recipe.data.sources[name]
+    if source.store is not None:
+        if not are_unchanged(foreign_files(name, source), manifest.files):
+            return None
+    elif source.hub is None:
         recorded = {entry["name"]: entry for entry in manifest.files}
         files = []
-        for file in input_files(f"data.sources.{name}", recipe.data.sources[name]):
+        for file in input_files(f"data.sources.{name}", source):
             stat, entry = file.path.stat(), recorded.get(file.name)
             if entry is None or entry["size"] != stat.st_size:
                 return None

@@ -96,7 +96,7 @@ def _names(recipe: Recipe, known: Known) -> dict[str, Measure]:
             found[f"suite:{language}"] = Measure(Metric(f"suite:{language}"), suite, of_it)
     languages: dict[str, list[str]] = {}
     for name, source in recipe.data.sources.items():
-        if recipe.held_out_share(name) > 0 and not source.is_chat:
+        if recipe.holds_out(name) and not source.is_chat:
             languages.setdefault(source.language or name, []).append(name)
     held_out = {name: [name] for names in languages.values() for name in names}
     for label, sources in {**languages, **held_out}.items():

@@ -15,7 +15,7 @@ import xxhash
 
 from tsugiki.recipe import CorpusSection, Recipe
 
-READ_FROM = {"path", "hub", "subset", "split", "revision", "text_key", "format", "encoding"}
+READ_FROM = {"path", "hub", "subset", "split", "revision", "text_key", "format", "encoding", "store", "store_held_out"}
 
 
 class Places(NamedTuple):

@@ -126,7 +126,7 @@ def _affordable(sources: Mapping[str, PreparedSource], most: int, budget: int) -
 
 def _whole(source: PreparedSource, tokenizer: TextTokenizer, count: int, scored: Scored | None) -> SourceTexts:
     ids = [source.held_out_tokens(index) for index in range(count)]
-    sizes = [int(size) for size in source.held_out.documents(0, count)["bytes"]]
+    sizes = source.held_out_sizes(tokenizer, count)
     texts = [tokenizer.decode(each) for each in ids]
     return SourceTexts(texts, ids, sizes, _token_before(source), True, _validated(scored, sizes))
 

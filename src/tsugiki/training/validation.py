@@ -69,7 +69,7 @@ def _of_text(run: Run, source: PreparedSource, count: int, stop: Callable[[], bo
         group=run.processes.control,
         stop=stop,
     )
-    sizes = source.held_out.documents(0, count)["bytes"]
+    sizes = np.array(source.held_out_sizes(run.tokenizer, count), np.int64)
     return None if found is None else _figures(found.nats, int(found.tokens.sum()), sizes)
 
 

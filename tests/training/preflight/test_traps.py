@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from preflight_project import chat_changes
+from preflight_project import chat_changes, recipe_values
 from torch import nn
 
 from tsugiki.corpus import windows
 from tsugiki.corpus.conversation_store import ConversationStore, Pack
+from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -21,6 +22,7 @@ from tsugiki.corpus.windows import IGNORE, WindowReader
 from tsugiki.errors import ModelError
 from tsugiki.model.loss import LossOutput, TrainingModel
 from tsugiki.model.transforms import Scale
+from tsugiki.recipe import Recipe
 from tsugiki.schedule import make_schedule
 from tsugiki.training import loop, optimizer
 from tsugiki.training.preflight import check_run
@@ -602,6 +604,19 @@ def test_a_store_changed_after_it_was_written(open_tiny: Open):
     changed = replace(source, manifest=replace(source.manifest, stores=stores))
     run.sources = {**run.sources, "en": changed}
     assert set(failed(run)) == {"store_files"}
+
+
+def test_tokens_of_another_program_are_warned_of(
+    open_tiny: Open, preflight_project: Path, tiny_tokenizer_folder, tmp_path
+):
+    """The store of a source of ours, named as if another program had written it."""
+    store = {"store": str(preflight_project / "data/en/train-00000"), "weight": 1, "language": "en"}
+    changes = {"data.sources": {"foreign": store}, "data.prepared_dir": str(tmp_path / "foreign")}
+    architecture = {"architecture": {"model_type": "mistral", "vocab_size": 384}}
+    values = recipe_values(preflight_project, tiny_tokenizer_folder, architecture, **changes)
+    prepare(Recipe.model_validate(values), TextTokenizer.from_folder(tiny_tokenizer_folder))
+    found = warned(open_tiny(**changes))
+    assert "the tokens of foreign (by a tokenizer that is not named)" in found["tokenizer"]
 
 
 def test_too_many_epochs_are_warned_of(open_tiny: Open):

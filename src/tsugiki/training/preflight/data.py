@@ -40,9 +40,22 @@ def tokenizer(bench: Bench) -> Finding:
             f"{', '.join(others)} was tokenised with another tokenizer than {ours.folder}", "equal fingerprints"
         )
     size, rows = ours.vocabulary_size, bench.vocabulary
+    unknown = [name for name, source in bench.run.sources.items() if source.manifest.foreign is not None]
+    if unknown and size <= rows:
+        named = [f"{name} (by {_named(bench.run.sources[name])})" for name in unknown]
+        return warn(
+            f"another program made the tokens of {', '.join(named)}: nothing says that they are of {ours.folder}",
+            "equal fingerprints",
+            explains_itself=True,
+        )
     measured = f"fingerprint {ours.fingerprint[:12]}, {size:,} ids for {rows:,} rows"
     # Gemma 3's tokenizer names an image token beyond the rows of its text models; no text becomes it (token_ids).
     return ok(measured, "ids up to rows") if size <= rows else warn(measured, "ids up to rows", explains_itself=True)
+
+
+def _named(source: PreparedSource) -> str:
+    foreign = source.manifest.foreign
+    return f"the tokenizer {foreign.tokenizer}" if foreign and foreign.tokenizer else "a tokenizer that is not named"
 
 
 def store_files_whole(bench: Bench) -> Finding:
@@ -69,7 +82,9 @@ def store_files_whole(bench: Bench) -> Finding:
         if isinstance(source.train, ConversationStore):
             for index in _sample(bench, source.train):
                 source.train.check(index)
+    unknown = [name for name, source in bench.run.sources.items() if source.manifest.foreign is not None]
     measured = f"{len(hashed):,} of {len(recorded):,} files hashed, the sizes of all are right"
+    measured += f"; of {', '.join(unknown)} no digests are known" if unknown else ""
     return judge(not wrong, f"changed: {', '.join(wrong[:4])}" if wrong else measured, "as recorded")
 
 
@@ -123,7 +138,8 @@ def bos_eos(bench: Bench) -> Finding:
     """Documents begin with exactly one BOS and end with exactly one EOS, where the manifest says so; conversations have
     no BOS twice in a row, and what of them is trained ends with the template's end token."""
     looked = 0
-    for name, source in _texts(bench):
+    texts = [(name, source) for name, source in _texts(bench) if source.manifest.foreign is None]
+    for name, source in texts:
         manifest = source.manifest
         for index in _sample(bench, source.train):
             document = source.train.document(index)
@@ -135,9 +151,10 @@ def bos_eos(bench: Bench) -> Finding:
                 return fail(f"{place} begins with {leading} BOS", f"{int(manifest.add_bos)}")
             if trailing != int(manifest.add_eos) and manifest.bos_id != manifest.eos_id:
                 return fail(f"{place} ends with {trailing} EOS", f"{int(manifest.add_eos)}")
-    kinds = {(source.manifest.add_bos, source.manifest.add_eos) for _, source in _texts(bench)}
+    kinds = {(source.manifest.add_bos, source.manifest.add_eos) for _, source in texts}
     words = [f"BOS {'added' if bos else 'none'}, EOS {'added' if eos else 'none'}" for bos, eos in sorted(kinds)]
     found = [f"{' / '.join(words)} in {looked:,} documents"] if words else []
+    found += [f"{name}: as another program put them" for name, one in bench.run.sources.items() if one.manifest.foreign]
     for name, source in bench.run.sources.items():
         if isinstance(source.train, ConversationStore):
             problem = _wrong_ends(bench, source, source.train)
