@@ -87,7 +87,8 @@ class ConversationWork:
             samples += [self._tokenised(sample, draw, file, line, part) for part, sample in enumerate(encoded.samples)]
             counts += encoded.counts
             lengths[encoded.longest] += 1
-            odd.update(odd_in("\n".join(message.content for message in conversation.messages)))
+            said = "\n".join(message.content for message in conversation.messages)
+            odd.update(odd_in(said, said.encode("utf-8")))
             if encoded.counts.exchanges_dropped:
                 dropped.append((file, _too_long(encoded.counts.exchanges_dropped, line)))
         records, payload = in_order(*as_records(samples, self.source, names))

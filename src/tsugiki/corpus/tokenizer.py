@@ -8,6 +8,7 @@ and never becomes the control token; control tokens enter only through `bos_id` 
 import json
 import re
 import secrets
+import struct
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -104,7 +105,8 @@ class _TokenizersEngine:
 
     def encode(self, text: str) -> NDArray[np.int32]:
         # The call for batches leaves out offsets, which take as much time and memory as all else.
-        return np.array(self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids, np.int32)
+        ids = self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return np.frombuffer(struct.pack(f"={len(ids)}i", *ids), np.int32)  # numpy takes twice as long for a list
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import re
 import signal
 import threading
 from collections import Counter, deque
@@ -32,7 +31,8 @@ from tsugiki.errors import DataError, TsugikiError
 
 WAITING_BATCHES = 4
 """Batches a worker that may wait for tokenising: the reader is faster, and this bounds memory."""
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+CONTROL = bytes({*range(32), 127} - {*b"\t\n\r"})
+"""Control characters that a text should not have."""
 MOJIBAKE = ("縺", "繧", "繝", "ã\x81", "ã\x82")
 """What kana in UTF-8 look like when read as CP932 or Latin-1; the first three are also rare characters."""
 
@@ -135,7 +135,7 @@ class TextWork:
                 (place >> 64, place & (2**64 - 1), held_out_draw(content), len(whole), file, document.line,
                  len(content), len(text))
             )  # fmt: skip
-            odd.update(odd_in(text))
+            odd.update(odd_in(text, content))
         records = np.array(rows, RECORD)
         tokens = self._narrowed(np.concatenate(parts or [np.zeros(0, np.int32)]))
         return Tokenised(*in_order(records, tokens), odd, counted)
@@ -149,12 +149,12 @@ class TextWork:
         return tokens.astype(token_dtype(size))
 
 
-def odd_in(text: str) -> list[str]:
-    """What is odd about a text that is kept all the same."""
+def odd_in(text: str, content: bytes) -> list[str]:
+    """What is odd about a text, of which `content` is the UTF-8, that is kept all the same."""
     found = {
-        "control characters": CONTROL.search(text) is not None,
+        "control characters": len(content.translate(None, CONTROL)) < len(content),
         "U+FFFD": "\ufffd" in text,
-        "mojibake": 50 * sum(map(text.count, MOJIBAKE)) > len(text),
+        "mojibake": not text.isascii() and 50 * sum(map(text.count, MOJIBAKE)) > len(text),
     }
     return [name for name, holds in found.items() if holds]
 
