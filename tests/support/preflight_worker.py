@@ -54,8 +54,8 @@ class ChangedReader:
         self.reader, self.mixture, self.trap = reader, reader.mixture, trap
         self.reads_conversations = reader.reads_conversations
 
-    def read(self, samples: Any) -> Any:
-        found = self.reader.read(samples)
+    def read(self, samples: Any, *rest: Any) -> Any:
+        found = self.reader.read(samples, *rest)
         if self.trap == "one rank's targets":
             return replace(found, targets=np.random.default_rng(0).permuted(found.targets, axis=-1))
         if self.trap == "one rank's order":

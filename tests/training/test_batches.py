@@ -1,13 +1,21 @@
 """Which samples a rank reads, and what the thread that reads ahead does when it fails or is no longer needed."""
 
+import shutil
+import statistics
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tsugiki.corpus.windows import IGNORE, WindowReader
+from tsugiki.corpus.open_files import RawFile
+from tsugiki.corpus.store import TokenStore
+from tsugiki.corpus.windows import IGNORE, READERS, WindowReader
+from tsugiki.errors import DataError
 from tsugiki.training.batches import AHEAD, Cut, Prefetcher, read_step
 
 CUT = Cut(global_batch=6, micro_batch=2, rank=0, world=1, device=torch.device("cpu"))
@@ -20,11 +28,11 @@ class FailingReader:
         self.reader, self.mixture, self.bad = reader, reader.mixture, bad
         self.reads = 0
 
-    def read(self, samples):
+    def read(self, samples, pool=None):
         self.reads += 1
         if max(samples) >= self.bad:
             raise OSError(5, "Input/output error")
-        return self.reader.read(samples)
+        return self.reader.read(samples, pool)
 
 
 @pytest.fixture
@@ -33,7 +41,7 @@ def reader(open_tiny) -> WindowReader:
 
 
 def reading_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "batches"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("batches", "windows"))]
 
 
 def test_ranks_read_the_steps_samples_between_them_in_order():
@@ -81,9 +89,65 @@ def test_an_error_of_the_thread_is_raised_at_its_step(reader):
 def test_no_more_is_read_ahead_than_has_room_and_closing_ends_the_wait(reader):
     counted = FailingReader(reader, bad=10**9)
     batches = Prefetcher(counted, CUT, 1, 20)
-    (thread,) = reading_threads()
+    thread = next(thread for thread in reading_threads() if thread.name == "batches")
     thread.join(0.3)  # would be over: a step is read in a millisecond
     assert thread.is_alive()
-    assert counted.reads <= 3 * (AHEAD + 1)  # micro-batches of the steps in the queue and of the one that waits
+    assert counted.reads <= AHEAD + 1  # the steps in the queue and the one that waits
     batches.close()
     assert reading_threads() == []
+
+
+def slow(monkeypatch, seconds):
+    """Every read of tokens takes so long, as from a store of objects over a network."""
+    read = RawFile.read
+
+    def late(file, start, count):
+        time.sleep(seconds)
+        return read(file, start, count)
+
+    monkeypatch.setattr(RawFile, "read", late)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4, 32])
+def test_storage_that_answers_late_is_waited_for_once_and_not_by_the_loop(reader, monkeypatch, micro_batch):
+    """32 windows a step at 10 ms each are 320 ms one after another, and a step computes for 100 ms."""
+    slow(monkeypatch, 0.01)
+    batches = Prefetcher(reader, replace(CUT, global_batch=32, micro_batch=micro_batch), 1, 6)
+    waits = []
+    for batch in batches:
+        waits.append(batch.wait_seconds)
+        time.sleep(0.1)
+    batches.close()
+    assert waits[0] < 0.3
+    assert statistics.median(waits[1:]) < 0.03
+
+
+def test_windows_read_by_many_threads_are_those_read_by_one(reader, monkeypatch):
+    slow(monkeypatch, 0.001)
+    with ThreadPoolExecutor(READERS) as pool:
+        many = read_step(reader, 3, replace(CUT, global_batch=30, micro_batch=4), pool)
+    one = read_step(reader, 3, replace(CUT, global_batch=30, micro_batch=4))
+    for mine, theirs in zip(many.micro_batches, one.micro_batches, strict=True):
+        assert torch.equal(mine.inputs, theirs.inputs)
+        assert torch.equal(mine.targets, theirs.targets)
+        assert torch.equal(mine.positions, theirs.positions)
+
+
+def cut_short(path):
+    with path.open("r+b") as file:
+        file.truncate(10)
+
+
+@pytest.mark.parametrize(("change", "said"), [(Path.unlink, "No such file"), (cut_short, "10 bytes, but its index")])
+def test_a_store_that_vanishes_while_training_is_named_with_its_source(reader, tmp_path, change, said):
+    """A copy of the stores, of which one goes before it is first read."""
+    sources = {}
+    for name, source in reader.sources.items():
+        folder = shutil.copytree(source.train.prefix.parent, tmp_path / name)
+        sources[name] = replace(source, train=TokenStore(folder / "train", source.train.index))
+    copied = WindowReader(sources, reader.mixture, reader.sequence_length, isolate_documents=False)
+    change(next((tmp_path / "en").glob("train-*.bin")))
+    batches = Prefetcher(copied, CUT, 1, 3)
+    with pytest.raises(DataError, match=rf"source en: .*/en/train-00000\.bin: {said}"):
+        list(batches)
+    batches.close()

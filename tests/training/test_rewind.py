@@ -36,8 +36,8 @@ def poison(monkeypatch) -> Callable[..., None]:
     """poison(222, 228): the targets of these global samples are noise, whenever and wherever they are read."""
     right, bad = WindowReader.read, set()
 
-    def read(self, samples):
-        batch = right(self, samples)
+    def read(self, samples, *rest):
+        batch = right(self, samples, *rest)
         for row, number in enumerate(batch.samples.tolist()):
             if number in bad:
                 batch.targets[row] = np.random.default_rng(number).integers(0, 300, batch.targets.shape[1])

@@ -17,7 +17,8 @@ always, in the same way, the padding as one text more; a mixture that holds one 
 leave a window of text what it was.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tsugiki.corpus.conversation_store import ConversationStore
 from tsugiki.corpus.mixture import Drawn, Mixture
+from tsugiki.errors import DataError
 
 if TYPE_CHECKING:
     from tsugiki.corpus.prepared import PreparedSource
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 IGNORE = -100
 """Target value of positions that have no loss (PyTorch's own default, and that of every Hugging Face loss)."""
 
+
+READERS = 8
+"""Windows that are read at a time, where there is a pool of threads."""
 
 Shifted = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 
@@ -99,28 +104,27 @@ class WindowReader:
         own_weights = bool(np.any(self._loss_weights[drawn] != 1))
         self._has_weights = self.reads_conversations or by_conversation or own_weights
 
-    def read(self, samples: ArrayLike) -> WindowBatch:
-        """Inputs, targets, weights and positions of global samples [n], in their order."""
+    def read(self, samples: ArrayLike, pool: ThreadPoolExecutor | None = None) -> WindowBatch:
+        """Inputs, targets, weights and positions of global samples [n], in their order.
+
+        With a pool, several are read at a time: from storage that answers late, all wait together.
+        """
         samples = np.atleast_1d(np.asarray(samples, dtype=np.int64))
         drawn = self.mixture.locate(samples)
         length = self.sequence_length
         tokens = np.empty((len(samples), length + 1), dtype=np.int64)
         weights = np.ones(tokens.shape, dtype=np.float32)
         begins = np.zeros(tokens.shape, dtype=np.int64)  # index in the window at which a document begins, else 0
-        for row, (source, window) in enumerate(zip(drawn.source.tolist(), drawn.window.tolist(), strict=True)):
-            store = self._stores[source]
-            if isinstance(store, ConversationStore):
-                tokens[row], weights[row], starts = store.pack(window, length, self.by_conversation)
-                begins[row, starts] = starts
-            else:
-                first = window * length
-                tokens[row] = store.read(first, first + length + 1)
-                if self.isolate_documents:
-                    starts = document_starts_inside(store, first, length)
-                    weights[row, starts] = 0
-                    begins[row, starts] = starts
-                if self.by_conversation:
-                    weights[row] /= max(np.count_nonzero(weights[row, 1:]), 1)
+
+        def fill(rows: Sequence[int]) -> None:
+            for row in rows:
+                self._fill(row, int(drawn.source[row]), int(drawn.window[row]), tokens, weights, begins)
+
+        every = range(len(samples))
+        if pool is None:
+            fill(every)
+        else:
+            list(pool.map(fill, [every[first::READERS] for first in range(min(READERS, len(every)))]))
         weights *= self._loss_weights[drawn.source, None]
         inputs, targets, shifted = shift(tokens, weights)
         positions = None
@@ -130,6 +134,27 @@ class WindowReader:
         return WindowBatch(
             inputs, targets, shifted if self._has_weights else None, positions, drawn.source, samples, drawn
         )
+
+    def _fill(
+        self, row: int, source: int, window: int, tokens: NDArray[Any], weights: NDArray[Any], begins: NDArray[Any]
+    ) -> None:
+        """Read a window of a source into one row of the arrays. Raises DataError, naming the source."""
+        store, length = self._stores[source], self.sequence_length
+        try:
+            if isinstance(store, ConversationStore):
+                tokens[row], weights[row], starts = store.pack(window, length, self.by_conversation)
+                begins[row, starts] = starts
+                return
+            first = window * length
+            tokens[row] = store.read(first, first + length + 1)
+            if self.isolate_documents:
+                starts = document_starts_inside(store, first, length)
+                weights[row, starts] = 0
+                begins[row, starts] = starts
+        except DataError as error:
+            raise DataError(f"source {self.mixture.names[source]}: {error}") from None
+        if self.by_conversation:
+            weights[row] /= max(np.count_nonzero(weights[row, 1:]), 1)
 
 
 def document_starts_inside(store: "TokenStore", first: int, length: int) -> NDArray[np.int64]:

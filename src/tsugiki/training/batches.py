@@ -1,19 +1,21 @@
 """The batch of a step, cut for this rank and read before it is needed.
 
 Which samples make up a step depends on the step number alone; rank and micro-batch only decide who reads which.
-A background thread keeps `AHEAD` steps ready; the time that the loop waits for it is measured and logged.
+A background thread keeps `AHEAD` steps ready, of which READERS windows are read at a time; the time that the loop waits
+for it is measured and logged.
 """
 
 import queue
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from tsugiki.corpus.windows import IGNORE, WindowReader
+from tsugiki.corpus.windows import IGNORE, READERS, WindowReader
 from tsugiki.model.loss import pinned, to_device
 
 AHEAD = 2
@@ -62,26 +64,32 @@ class Cut:
         return np.arange(start, start + share, dtype=np.int64)
 
 
-def read_step(reader: WindowReader, step: int, cut: Cut) -> StepBatch:
-    """Read one step's windows for one rank, and begin to move to the device what is needed there."""
+def read_step(reader: WindowReader, step: int, cut: Cut, pool: ThreadPoolExecutor | None = None) -> StepBatch:
+    """Read one step's windows for one rank, several at a time where there is a pool, and begin to move to the device
+    what is needed there."""
     samples, device = reader.mixture.sample_numbers(cut.places(step)), cut.device
     micro_batches = []
     by_source = np.zeros(len(reader.mixture.names))
-    for start in range(0, len(samples), cut.micro_batch):
-        windows = reader.read(samples[start : start + cut.micro_batch])
-        counts = (windows.targets != IGNORE).sum(axis=1)
-        weights = windows.weights
-        np.add.at(by_source, windows.source, counts if weights is None else weights.sum(axis=1, dtype=np.float64))
-        micro_batches.append(
-            MicroBatch(
-                inputs=to_device(_tensor(windows.inputs), device),
-                targets=pinned(_tensor(windows.targets), device),
-                positions=None if windows.positions is None else pinned(_tensor(windows.positions), device),
-                source=to_device(_tensor(windows.source), device),
-                target_count=int(counts.sum()),
-                weights=None if weights is None else to_device(torch.from_numpy(weights.copy()), device),
+    together = -(-READERS // cut.micro_batch) * cut.micro_batch  # at least so many that all readers have one
+    for start in range(0, len(samples), together):
+        windows = reader.read(samples[start : start + together], pool)
+        for first in range(0, len(windows.samples), cut.micro_batch):
+            rows = slice(first, first + cut.micro_batch)
+            counts = (windows.targets[rows] != IGNORE).sum(axis=1)
+            weights = None if windows.weights is None else windows.weights[rows]
+            positions = None if windows.positions is None else windows.positions[rows]
+            of_source = counts if weights is None else weights.sum(axis=1, dtype=np.float64)
+            np.add.at(by_source, windows.source[rows], of_source)
+            micro_batches.append(
+                MicroBatch(
+                    inputs=to_device(_tensor(windows.inputs[rows]), device),
+                    targets=pinned(_tensor(windows.targets[rows]), device),
+                    positions=None if positions is None else pinned(_tensor(positions), device),
+                    source=to_device(_tensor(windows.source[rows]), device),
+                    target_count=int(counts.sum()),
+                    weights=None if weights is None else to_device(torch.from_numpy(weights.copy()), device),
+                )
             )
-        )
     return StepBatch(step, micro_batches, sum(micro.target_count for micro in micro_batches), by_source)
 
 
@@ -102,9 +110,13 @@ class Prefetcher:
     def _fill(self, reader: WindowReader, cut: Cut) -> None:
         if cut.device.type == "cuda":
             torch.cuda.set_device(cut.device)  # a thread begins on device 0
+        with ThreadPoolExecutor(READERS, "windows") as pool:
+            self._read_ahead(reader, cut, pool)
+
+    def _read_ahead(self, reader: WindowReader, cut: Cut, pool: ThreadPoolExecutor) -> None:
         for step in self._steps:
             try:
-                item: StepBatch | BaseException = read_step(reader, step, cut)
+                item: StepBatch | BaseException = read_step(reader, step, cut, pool)
             except BaseException as error:  # handed over, raised by the loop
                 item = error
             while not self._stop.is_set():

@@ -353,8 +353,8 @@ def test_documents_leak_into_one_another(open_tiny: Open, monkeypatch, leak: str
 def without_restarts(read: Callable[..., windows.WindowBatch]) -> Callable[..., windows.WindowBatch]:
     """A reader's `read` whose positions count through the window."""
 
-    def counting(samples: Any) -> windows.WindowBatch:
-        batch = read(samples)
+    def counting(samples: Any, *rest: Any) -> windows.WindowBatch:
+        batch = read(samples, *rest)
         return replace(batch, positions=np.tile(np.arange(batch.inputs.shape[1]), (len(batch.inputs), 1)))
 
     return counting
