@@ -140,6 +140,8 @@ def describe_manifest(name: str, manifest: Any) -> str:
     if manifest.bad:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(manifest.bad.items()))
         text += f"; left out: {kinds}, first at {manifest.bad_examples[0]}"
+    if manifest.split_documents:
+        text += f"; {manifest.split_documents:,} long texts split into {manifest.split_into:,} documents"
     if manifest.replaced_surrogates:
         text += f"; lone surrogates replaced in {manifest.replaced_surrogates:,}"
     return "\n           ".join([text, *(describe_chat(manifest.chat) if manifest.chat is not None else ())])

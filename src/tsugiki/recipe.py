@@ -300,6 +300,11 @@ class DataSection(Section):
         default=67_108_864,
         description="Longest document in bytes (64 MiB); guards memory against a file without line ends.",
     )
+    split_documents: Annotated[int, Field(ge=1000), BeforeValidator(whole_number)] | None = Field(
+        default=5_000_000,
+        description="Characters beyond which a text becomes several documents, cut at line ends: the tokenizer needs a"
+        " hundred times a text's size in memory, and seconds for a million characters. null: never.",
+    )
     workers: Processes | None = Field(
         default=None,
         description="Processes that prepare. Default: the number of cores.",

@@ -724,3 +724,30 @@ def test_a_file_name_that_is_not_utf_8_is_named(tmp_path, make_recipe, make_text
         pytest.skip("this file system has no such names")
     with pytest.raises(DataError, match="its name is not UTF-8; rename it"):
         prepare(make_recipe({"s": {"path": str(tmp_path / "c" / "*")}}), tokenizer)
+
+
+def test_a_text_too_long_for_the_tokenizer_becomes_documents_on_one_side(
+    tmp_path, make_recipe, make_texts, jsonl, tokenizer
+):
+    long = ["\n".join(make_texts(40, start=1000 * number, size=100)) for number in range(12)]
+    unbroken = "x" * 3500
+    path = jsonl(tmp_path / "a.jsonl", [*make_texts(100, size=300), *long, unbroken])
+    recipe = make_recipe({"s": {"path": str(path), "held_out": 0.4}}, split_documents=1000, workers=1)
+    manifest = prepare(recipe, tokenizer)["s"]
+    source, found = open_prepared(recipe)["s"], {}
+    for part in ("train", "held_out"):
+        for row, text in zip(getattr(source, part).documents(), decoded(source, tokenizer, part), strict=True):
+            assert len(text) <= 1000
+            found.setdefault((int(row["line"]), part), []).append(text)
+    longer = [text for text in [*long, unbroken] if len(text) > 1000]
+    assert len(longer) == 13
+    lines = {line for line, _ in found if line > 100}
+    assert all(not ((line, "train") in found and (line, "held_out") in found) for line in lines)
+    for line in lines:
+        pieces = found.get((line, "train")) or found[line, "held_out"]
+        whole = [*long, unbroken][line - 101]
+        assert sorted("".join(pieces)) == sorted(whole)
+        assert sum(piece.endswith("\n") for piece in pieces) == (len(pieces) - 1 if "\n" in whole else 0)
+    assert manifest.split_documents == 13
+    assert manifest.split_into == sum(len(texts) for (line, _), texts in found.items() if line > 100)
+    assert manifest.train.documents + manifest.held_out.documents == 100 + manifest.split_into

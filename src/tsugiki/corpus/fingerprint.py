@@ -53,7 +53,8 @@ def fingerprint(recipe: Recipe, name: str, tokenizer: TextTokenizer, files: list
     parts = [
         RULE_VERSION, name, tokenizer.fingerprint, bool(before), bool(after), recipe.held_out_share(name),
         source.format, source.text_key, source.encoding, source.hub, source.subset, source.split, source.revision,
-        recipe.data.max_document_bytes, [(entry["name"], entry["size"], entry["digest"]) for entry in files],
+        recipe.data.max_document_bytes, recipe.data.split_documents,
+        [(entry["name"], entry["size"], entry["digest"]) for entry in files],
     ]  # fmt: skip
     if source.store is not None:
         parts.append("tokenised by another program")

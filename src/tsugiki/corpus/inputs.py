@@ -18,7 +18,7 @@ from tsugiki.corpus.compression import FileDigest, compression_of
 from tsugiki.corpus.fingerprint import InputRecord
 from tsugiki.corpus.pieces import Piece, piece_bytes
 from tsugiki.corpus.readers import cut_file, format_of
-from tsugiki.corpus.records import BadRecord, Document, Reading
+from tsugiki.corpus.records import BadRecord, Document, Reading, split_document
 from tsugiki.errors import DataError
 from tsugiki.recipe import CorpusSection, Recipe
 
@@ -58,9 +58,15 @@ class Batch:
                 counted.seen[file] += 1
                 if isinstance(item, BadRecord):
                     counted.bad.append((file, item))
-                else:
-                    counted.replaced += item.replaced
+                    continue
+                counted.replaced += item.replaced
+                if how.split is None or len(item.text) <= how.split:
                     yield file, name, item
+                    continue
+                counted.split += 1
+                for part in split_document(item, how.split):
+                    counted.parts += 1
+                    yield file, name, part
 
 
 @dataclass
@@ -72,6 +78,10 @@ class Counted:
     bad: list[tuple[int, BadRecord]] = field(default_factory=list)
     replaced: int = 0
     """Documents in which a lone surrogate was replaced."""
+    split: int = 0
+    """Documents that were too long to be tokenised at once."""
+    parts: int = 0
+    """What they were split into."""
 
 
 class Progress(Protocol):
@@ -163,8 +173,9 @@ class SourceDocuments:
     def __init__(self, recipe: Recipe, name: str, left_out: Path, progress: Progress | None = None):
         self.name, self.source, self.progress, self.left_out = name, recipe.data.sources[name], progress, left_out
         self.tolerated, max_bytes = recipe.data.max_bad_documents, recipe.data.max_document_bytes
-        self.how = Reading(self.source.text_key, self.source.encoding, max_bytes, self.source.is_chat)
-        self.replaced_surrogates = 0
+        split = None if self.source.is_chat else recipe.data.split_documents
+        self.how = Reading(self.source.text_key, self.source.encoding, max_bytes, self.source.is_chat, split)
+        self.replaced_surrogates = self.split = self.parts = 0
         self.seen_in: Counter[int] = Counter()
         """Records, by number of file."""
         self.bad: dict[str, int] = {}
@@ -235,6 +246,8 @@ class SourceDocuments:
         """Count what a batch held. Raises DataError where the source cannot be used."""
         self.seen_in += counted.seen
         self.replaced_surrogates += counted.replaced
+        self.split += counted.split
+        self.parts += counted.parts
         for file, record in counted.bad:
             self._count_bad(file, record)
         if self.progress:

@@ -59,6 +59,7 @@ def write_documents(
             add_bos=bool(before), add_eos=bool(after), bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id,
             files=documents.records, train=Counts(), held_out=Counts(), bad=documents.bad,
             bad_examples=documents.bad_examples, replaced_surrogates=documents.replaced_surrogates,
+            split_documents=documents.split, split_into=documents.parts,
             odd=dict(sorted(state.odd.items())), library=state.library,
         )  # fmt: skip
         writers = {part: _Documents(work / part, tokenizer.vocabulary_size) for part in PARTS}

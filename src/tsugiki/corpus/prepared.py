@@ -81,6 +81,9 @@ class SourceManifest:
     """Records that gave no document, by kind; each is named in LEFT_OUT, the first few in `bad_examples`."""
     bad_examples: list[str] = field(default_factory=list)
     replaced_surrogates: int = 0
+    split_documents: int = 0
+    """Records whose text was too long to be tokenised at once, and became `split_into` documents."""
+    split_into: int = 0
     odd: dict[str, int] = field(default_factory=dict)
     """Documents that were kept and hold control characters, U+FFFD or typical mojibake."""
     library: str = ""

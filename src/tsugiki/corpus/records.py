@@ -8,7 +8,7 @@ strictly; an encoding other than UTF-8 must be declared.
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tsugiki.chat.conversations import detect_format
@@ -28,6 +28,8 @@ class Document:
     text: str
     line: int
     replaced: bool = False  # a lone surrogate was replaced by U+FFFD
+    part: int = 0  # of a text that was too long to be tokenised at once
+    whole: str | None = None  # that text
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Reading:
     """Of a document."""
     as_records: bool = False
     """Whole records, as the JSON that they are, for sources of conversations."""
+    split: int | None = None
+    """Characters beyond which a text becomes several documents."""
 
 
 def checked_text(text: Any, number: int, text_key: str) -> Document | BadRecord:
@@ -62,6 +66,18 @@ def checked_text(text: Any, number: int, text_key: str) -> Document | BadRecord:
     except UnicodeEncodeError:
         return Document(SURROGATE.sub("\ufffd", text), number, replaced=True)
     return Document(text, number)
+
+
+def split_document(document: Document, most: int) -> Iterator[Document]:
+    """A document as several of at most so many characters, cut behind the last line end of a half of them, where there
+    is one. Each is a document of its own; they stay on one side of the held-out split (`whole`)."""
+    text, start, part = document.text, 0, 0
+    while start < len(text):
+        end = start + most
+        if end < len(text):
+            end = text.rfind("\n", start + most // 2, end) + 1 or end
+        yield replace(document, text=text[start:end], part=part, whole=text)
+        start, part = end, part + 1
 
 
 def perhaps_chat(keys: Iterable[str]) -> str:

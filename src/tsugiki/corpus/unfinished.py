@@ -49,6 +49,8 @@ class Unfinished:
     bad: dict[str, int] = field(default_factory=dict)
     bad_examples: list[str] = field(default_factory=list)
     replaced: int = 0
+    split: int = 0
+    parts: int = 0
     odd: dict[str, int] = field(default_factory=dict)
 
     def save(self, work: Path, buckets: Buckets, documents: SourceDocuments, position: Position) -> None:
@@ -62,12 +64,13 @@ class Unfinished:
             documents.replaced_surrogates,
         )
         self.listed = documents.left_out.stat().st_size if documents.left_out.exists() else 0
-        self.read = documents.read
+        self.read, self.split, self.parts = documents.read, documents.split, documents.parts
         write_json(work / UNFINISHED, asdict(self))
 
     def restore(self, documents: SourceDocuments) -> None:
         """Put `documents` where reading was."""
         documents.records, documents.read = list(self.files), self.read
+        documents.split, documents.parts = self.split, self.parts
         documents.seen_in = Counter(dict(enumerate(self.seen)))
         documents.bad, documents.bad_examples, documents.replaced_surrogates = (
             self.bad,

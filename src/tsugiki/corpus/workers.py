@@ -25,7 +25,7 @@ from tsugiki.corpus.fast_tokenizer import CHECKED, check, open_fast
 from tsugiki.corpus.held_out import held_out_draw
 from tsugiki.corpus.inputs import Batch, Counted
 from tsugiki.corpus.megatron import token_dtype
-from tsugiki.corpus.records import Reading
+from tsugiki.corpus.records import Document, Reading
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, TsugikiError
 
@@ -126,13 +126,14 @@ class TextWork:
             text = document.text
             ids = self.encode(text)
             content = text.encode("utf-8")
-            place = xxhash.xxh3_128_intdigest(f"{self.source}\0{name}\0{document.line}".encode())
+            place = place_hash(self.source, name, document)
+            draw = held_out_draw(content if document.whole is None else document.whole.encode("utf-8"))
             if self.fast and place % CHECKED == 0:
                 check(self.tokenizer, text, ids, f"source {self.source}, {name}:{document.line}")
             whole = np.concatenate([before, ids, after])
             parts.append(whole)
             rows.append(
-                (place >> 64, place & (2**64 - 1), held_out_draw(content), len(whole), file, document.line,
+                (place >> 64, place & (2**64 - 1), draw, len(whole), file, document.line,
                  len(content), len(text))
             )  # fmt: skip
             odd.update(odd_in(text, content))
@@ -147,6 +148,12 @@ class TextWork:
             wrong = int(tokens.min()) if tokens.min() < 0 else int(tokens.max())
             raise DataError(f"source {self.source}: token id {wrong:,} does not fit a vocabulary of {size:,}")
         return tokens.astype(token_dtype(size))
+
+
+def place_hash(source: str, file: str, document: Document) -> int:
+    """128 bits that give a document its place in the order."""
+    place = f"{source}\0{file}\0{document.line}" + (f"\0{document.part}" if document.part else "")
+    return xxhash.xxh3_128_intdigest(place.encode())
 
 
 def odd_in(text: str, content: bytes) -> list[str]:
