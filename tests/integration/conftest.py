@@ -18,6 +18,8 @@ import pytest
 import yaml
 from command_child import run_command_line
 
+PATIENCE = 3600 if "TSUGIKI_SOAK_KILLS" in os.environ else 240
+"""Seconds until a launch is given up: nobody watches a soak, and much else may run beside it."""
 QUICKSTART_TEXT = Path(__file__).parents[2] / "src/tsugiki/quickstart/text"
 
 
@@ -28,7 +30,7 @@ class Launch:
     processes: list
     log: Path
 
-    def wait(self, timeout: float = 240) -> list[int]:
+    def wait(self, timeout: float = PATIENCE) -> list[int]:
         """Exit codes, by rank. Processes that outlive the timeout are killed and the log is shown."""
         deadline = time.monotonic() + timeout
         for process in self.processes:
@@ -46,7 +48,7 @@ class Launch:
     def output(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
-    def wait_for(self, text: str, timeout: float = 120) -> None:
+    def wait_for(self, text: str, timeout: float = PATIENCE / 2) -> None:
         """Until the output contains `text`, or the command has ended."""
         deadline = time.monotonic() + timeout
         while text not in self.output():
