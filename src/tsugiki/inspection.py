@@ -25,6 +25,7 @@ from tsugiki.checkpoint_files import (
 from tsugiki.checkpoint_files import verify as verify_checkpoint
 from tsugiki.corpus.conversation_figures import describe_chat
 from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
+from tsugiki.corpus.filters.figures import describe_filters, samples
 from tsugiki.corpus.pack_table import table_lengths
 from tsugiki.corpus.prepared import SourceManifest, open_stores
 from tsugiki.corpus.prepared import verify as verify_source
@@ -168,6 +169,11 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
     )
     if manifest.foreign is not None:
         return _foreign(path, manifest, lines)
+    if manifest.filtered is not None:
+        kept = manifest.train.documents + manifest.held_out.documents
+        lines += [f"  {line}" for line in describe_filters(manifest.filtered, kept)]
+        for rule, sample in samples(manifest.filtered):
+            lines.append(f"    {rule}: {sample['file']}:{sample['line']}: {sample['text']}")
     if manifest.odd:
         lines.append(f"  kept documents that look odd{_kinds(manifest.odd)}")
     if manifest.chat is None:

@@ -21,10 +21,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tsugiki.attribution_results import ATTRIBUTION_FILE
+from tsugiki.corpus.filters.asked import EvaluationTexts
 from tsugiki.corpus.inputs import Progress
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.prepared import open_prepared
@@ -36,6 +38,7 @@ from tsugiki.printable import one_line
 from tsugiki.progress import describe_manifest
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
+from tsugiki.recipe_evaluation import DATA_DIR
 from tsugiki.recipe_inputs import (
     Inputs,
     base_folder,
@@ -111,8 +114,22 @@ def _add_template_tokens(recipe: Recipe, say: Say) -> None:
 
 def run_prepare(recipe: Recipe, progress: Progress | None = None, say: Say = _silent) -> None:
     """Tokenise every source that is not up to date, and say what each one holds."""
-    for name, manifest in prepare(recipe, load_tokenizer(recipe), progress=progress).items():
+    manifests = prepare(
+        recipe, load_tokenizer(recipe), progress=progress, evaluation=partial(_evaluation_texts, recipe)
+    )
+    for name, manifest in manifests.items():
         say(describe_manifest(name, manifest))
+
+
+def _evaluation_texts(recipe: Recipe) -> EvaluationTexts | None:
+    """What documents must not hold: the sets that the recipe evaluates on, or whose texts it names in a filter."""
+    from tsugiki.evaluation.data.texts import evaluation_texts
+
+    named = any(source.filters.decontamination is not None for source in recipe.data.sources.values())
+    evaluation = recipe.evaluation
+    if not named and (evaluation is None or evaluation.suite == "quick"):
+        return None
+    return evaluation_texts((evaluation and evaluation.data_dir) or Path(DATA_DIR))
 
 
 def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> bool:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tsugiki.amounts import duration, quantity
+from tsugiki.corpus.filters.asked import judge_of
 from tsugiki.corpus.fingerprint import boundaries
 from tsugiki.corpus.foreign_store import foreign_manifest
 from tsugiki.corpus.inputs import Counted, SourceDocuments
@@ -81,6 +82,9 @@ def plan_lines(recipe: Recipe, terms: Terms) -> Iterator[str]:
     if len(counted) < len(stores):
         missing = ", ".join(name for name in stores if name not in counted)
         yield f"           not prepared, reckoned from the first {READ_BYTES >> 20} MB and the files' sizes: {missing}"
+        compared = [name for name in stores if name not in counted and judge_of(found.data.sources[name]).compares]
+        if compared:
+            yield f"           duplicates are not taken off yet: {', '.join(compared)}"
     yield from _machine(found, steps, terms)
     yield f"time       {_time(found, samples * length, terms)}"
 
@@ -111,15 +115,20 @@ def expected_tokens(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> int:
     """About how many tokens a source of text will have to train on.
 
     Documents of the first READ_BYTES of its files are counted, a part of them is tokenised, and both shares are taken
-    for those of the whole. A source that ends before is counted whole. Raises DataError where it cannot be read.
+    for those of the whole. A source that ends before is counted whole. Filters over single documents are applied; what
+    duplicates and evaluation text take is not known before all is read. Raises DataError where it cannot be read.
     """
     tokens = tokenised = characters = read = 0
+    judge = judge_of(recipe.data.sources[name])
+    judge.open()
     with TemporaryDirectory(prefix="tsugiki-plan-") as folder:
         documents = SourceDocuments(recipe, name, Path(folder) / "left-out")
         for batch in documents.batches():
             counted = Counted()
             for _, _, document in batch.items(documents.how, counted):
                 text = document.text
+                if judge.removed_by(text, len(text.encode("utf-8"))):
+                    continue
                 if tokenised < TOKENISED_CHARACTERS:
                     tokens += len(tokenizer.encode_array(text[:TOKENISED_CHARACTERS]))
                     tokenised += len(text[:TOKENISED_CHARACTERS])
@@ -127,6 +136,8 @@ def expected_tokens(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> int:
             documents.take(batch, counted)
             if documents.read >= READ_BYTES:
                 break
+    if not tokenised and documents.seen > sum(documents.bad.values()):
+        raise DataError(f"source {name}: its filters remove every document of the first {READ_BYTES >> 20} MB")
     if not tokenised or not documents.read:
         raise DataError(f"source {name}: no document can be read from it")
     around, whole = sum(map(len, boundaries(recipe, tokenizer))), max(documents.total_bytes, documents.read)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from tsugiki.corpus.conversation_figures import describe_chat
+from tsugiki.corpus.filters.figures import describe_filters
 from tsugiki.printable import one_line
 from tsugiki.terminal import plain
 
@@ -144,7 +145,10 @@ def describe_manifest(name: str, manifest: Any) -> str:
         text += f"; {manifest.split_documents:,} long texts split into {manifest.split_into:,} documents"
     if manifest.replaced_surrogates:
         text += f"; lone surrogates replaced in {manifest.replaced_surrogates:,}"
-    return "\n           ".join([text, *(describe_chat(manifest.chat) if manifest.chat is not None else ())])
+    lines = [text, *(describe_chat(manifest.chat) if manifest.chat is not None else ())]
+    if manifest.filtered is not None:
+        lines += describe_filters(manifest.filtered, train.documents + held.documents)
+    return "\n           ".join(lines)
 
 
 def size(count: float) -> str:

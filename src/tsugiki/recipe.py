@@ -23,6 +23,7 @@ from tsugiki.corpus.compression import SUFFIXES
 from tsugiki.corpus.readers import FORMATS
 from tsugiki.recipe_chat import CHAT, ChatSection, LossOn
 from tsugiki.recipe_evaluation import EvaluationSection
+from tsugiki.recipe_filters import FiltersSection
 from tsugiki.recipe_training import ParallelSection, TrainingSection
 from tsugiki.recipe_values import (
     EXTENDING,
@@ -238,6 +239,9 @@ class SourceSection(CorpusSection):
         default=None,
         description="Share of documents kept for validation, chosen by a hash of the text. Default: data.held_out. "
         "A text that also stands in a source with another share may be trained on there.",
+    )
+    filters: FiltersSection = Field(
+        default=FiltersSection(), description="Which of its documents are not trained on (not of conversations)."
     )
     loss_on: LossOn | None = Field(
         default=None,

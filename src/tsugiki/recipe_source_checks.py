@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from tsugiki.recipe import CorpusSection, Recipe, SourceSection
 from tsugiki.recipe_chat import ChatSection
-from tsugiki.scripts import TargetCharacters
+from tsugiki.recipe_filters import LengthSection, QualitySection
+from tsugiki.scripts import TargetCharacters, check_script, scripts_of
 from tsugiki.shapes import Path, Problem
 
 
@@ -18,6 +19,7 @@ def source_problems(recipe: Recipe) -> Iterator[Problem]:
     """Every contradiction among the keys of `vocabulary` and `data`, but for its stages and ranges."""
     yield from _vocabulary(recipe)
     yield from _sources(recipe)
+    yield from _filters(recipe)
     yield from _chat(recipe)
 
 
@@ -84,6 +86,39 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
                 "is 0 in every stage and nothing is held out: the source would never be used; remove it, "
                 "or give held_out a share to watch it",
             )
+
+
+def _filters(recipe: Recipe) -> Iterator[Problem]:
+    """Filters that could remove nothing, or not know what."""
+    for name, source in recipe.data.sources.items():
+        here: Path = ("data", "sources", name, "filters")
+        filters = source.filters
+        if not filters.is_empty and (source.is_chat or source.store is not None):
+            what = "conversations are" if source.is_chat else "tokens (store) are"
+            yield Problem(here, f"belong to text; {what} not filtered: remove them")
+        if filters.length is not None:
+            if filters.length == LengthSection():
+                yield Problem((*here, "length"), "removes nothing: give min_characters, or another of its keys")
+            for unit in ("characters", "bytes"):
+                least, most = (getattr(filters.length, f"{end}_{unit}") for end in ("min", "max"))
+                if least is not None and most is not None and least > most:
+                    yield Problem((*here, "length", f"max_{unit}"), f"{most:,} is less than min_{unit}, {least:,}")
+        if filters.quality is not None and filters.quality == QualitySection():
+            yield Problem((*here, "quality"), "removes nothing: give preset: swallow-v1 (Japanese), or rules")
+        if filters.language is not None:
+            for key in ("scripts", "min_shares"):
+                for script in getattr(filters.language, key) or ():
+                    try:
+                        check_script(script)
+                    except ValueError as error:
+                        yield Problem((*here, "language", key), str(error))
+        if filters.language is not None and not filters.language.scripts:
+            if source.language is None:
+                yield Problem((*here, "language"), "whose? give the source its `language` (ja, en …), or scripts here")
+            elif scripts_of(source.language) is None:
+                yield Problem(
+                    (*here, "language"), f"the scripts of {source.language} are not known here: name them in scripts"
+                )
 
 
 def _chat(recipe: Recipe) -> Iterator[Problem]:

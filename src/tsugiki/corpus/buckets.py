@@ -88,6 +88,14 @@ class Buckets:
                 order = np.lexsort((records["order2"], records["order"]))
                 yield records[order], starts[order], tokens
 
+    def sorted_records(self) -> Iterator[np.ndarray]:
+        """The records alone, in the same order."""
+        self.close()
+        for path in self.paths:
+            if blocks := list(self._read_records(path)):
+                records = np.concatenate(blocks)
+                yield records[np.lexsort((records["order2"], records["order"]))]
+
     def remove(self) -> None:
         """Remove the files."""
         for path in self.paths:
@@ -98,6 +106,13 @@ class Buckets:
         stream.write(np.array([len(records), len(tokens)], "<u8").data)
         stream.write(np.ascontiguousarray(records).view("u1").data)
         stream.write(np.ascontiguousarray(tokens, self.dtype).data)
+
+    def _read_records(self, path: Path) -> Iterator[np.ndarray]:
+        with path.open("rb") as file:
+            while header := file.read(16):
+                documents, count = np.frombuffer(header, "<u8").tolist()
+                yield np.frombuffer(file.read(documents * self.record.itemsize), self.record)
+                file.seek(self.dtype.itemsize * count, os.SEEK_CUR)
 
     def _read_blocks(self, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         with path.open("rb") as file:

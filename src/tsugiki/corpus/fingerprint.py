@@ -6,6 +6,7 @@ import xxhash
 from typing_extensions import TypedDict
 
 from tsugiki.corpus.chat_source import chat_parts
+from tsugiki.corpus.filters.asked import filter_parts
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError
 from tsugiki.recipe import Recipe
@@ -58,6 +59,7 @@ def fingerprint(recipe: Recipe, name: str, tokenizer: TextTokenizer, files: list
     ]  # fmt: skip
     if source.store is not None:
         parts.append("tokenised by another program")
+    parts += filter_parts(source)
     if source.is_chat:
         parts += chat_parts(recipe, name, tokenizer.folder)
     return xxhash.xxh3_128_hexdigest(repr(parts).encode())

@@ -7,8 +7,10 @@ bytes for any number of workers. A source appears whole or not at all (`folders`
 looks finished, and the next one goes on from there (`unfinished`) and makes the same bytes.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
+from tsugiki.corpus.filters.asked import Evaluation, EvaluationTexts, Filters, nothing
 from tsugiki.corpus.foreign_store import foreign_manifest
 from tsugiki.corpus.inputs import Progress, SourceDocuments
 from tsugiki.corpus.pack_table import make_packs
@@ -32,18 +34,28 @@ from tsugiki.folders import drop_unfinished, made_anew, only_one, tidy
 from tsugiki.recipe import Recipe
 
 
-def prepare(recipe: Recipe, tokenizer: TextTokenizer, *, progress: Progress | None = None) -> dict[str, SourceManifest]:
+def prepare(
+    recipe: Recipe,
+    tokenizer: TextTokenizer,
+    *,
+    progress: Progress | None = None,
+    evaluation: Callable[[], EvaluationTexts | None] = nothing,
+) -> dict[str, SourceManifest]:
     """Prepare every source that is not up to date; returns all manifests by name.
+
+    `evaluation` reads the texts that documents must not hold, once, if a source is prepared now.
 
     Raises DataError for sources that cannot be read, have too many bad documents, or too small a held-out part, and
     StorageError where the disk refuses.
     """
     check_not_importing()
-    with own_server():
-        return {name: _up_to_date(recipe, name, tokenizer, progress) for name in recipe.data.sources}
+    with own_server(), Evaluation(evaluation) as texts:
+        return {name: _up_to_date(recipe, name, tokenizer, texts, progress) for name in recipe.data.sources}
 
 
-def _up_to_date(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: Progress | None) -> SourceManifest:
+def _up_to_date(
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, progress: Progress | None
+) -> SourceManifest:
     """Prepare one source, unless it is up to date."""
     tidy(source_directory(recipe, name))
     manifest = current_manifest(recipe, name, tokenizer)
@@ -52,7 +64,7 @@ def _up_to_date(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: P
             # Another run that shares the folder may have prepared it meanwhile.
             manifest = current_manifest(recipe, name, tokenizer)
             if manifest is None:
-                return _prepare_source(recipe, name, tokenizer, progress)
+                return _prepare_source(recipe, name, tokenizer, evaluation, progress)
     drop_unfinished(source_directory(recipe, name))
     if manifest.chat is not None:  # of another length, perhaps
         length = recipe.data.sequence_length
@@ -64,11 +76,13 @@ def _up_to_date(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: P
     return manifest
 
 
-def _prepare_source(recipe: Recipe, name: str, tokenizer: TextTokenizer, progress: Progress | None) -> SourceManifest:
+def _prepare_source(
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, progress: Progress | None
+) -> SourceManifest:
     target = source_directory(recipe, name)
     _check_ours(target)
     with made_anew(target) as work:
-        manifest = _write_source(recipe, name, tokenizer, work, progress)
+        manifest = _write_source(recipe, name, tokenizer, evaluation, work, progress)
     if progress and manifest.foreign is None:
         progress.finish(name, False)
     return manifest
@@ -83,15 +97,20 @@ def _check_ours(target: Path) -> None:
 
 
 def _write_source(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, work: Path, progress: Progress | None
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, work: Path, progress: Progress | None
 ) -> SourceManifest:
     """Write both stores and the manifest into `work`; of what another program tokenised, the manifest alone."""
-    if recipe.data.sources[name].store is not None:
+    source = recipe.data.sources[name]
+    if source.store is not None:
         manifest = foreign_manifest(recipe, name, tokenizer)
         write_json(work / MANIFEST, manifest.as_json())
         return manifest
-    write = write_conversations if recipe.data.sources[name].is_chat else write_documents
-    manifest = write(recipe, name, tokenizer, work, SourceDocuments(recipe, name, work / LEFT_OUT, progress))
+    documents = SourceDocuments(recipe, name, work / LEFT_OUT, progress)
+    if source.is_chat:
+        manifest = write_conversations(recipe, name, tokenizer, work, documents)
+    else:
+        filters = Filters.of(source, evaluation.index(name, source.filters))
+        manifest = write_documents(recipe, name, tokenizer, work, documents, filters)
     # Tables of packs have digests of their own: others may be made later, for other lengths.
     files = [work / name for name in SIDE_FILES if (work / name).exists()]
     manifest.digests = {path.name: xxh3_file(path) for path in files}

@@ -59,7 +59,7 @@ def write_conversations(
         held_out=Counts(), bad=documents.bad, bad_examples=documents.bad_examples, odd=dict(sorted(odd.items())),
     )  # fmt: skip
     writers = {part: ConversationWriter(work / part, tokenizer.vocabulary_size) for part in PARTS}
-    write_parts(buckets, writers, manifest, recipe.held_out_share(name), CONVERSATIONS_MINIMUM)
+    write_parts(buckets.sorted_documents(), writers, manifest, recipe.held_out_share(name), CONVERSATIONS_MINIMUM)
     buckets.remove()
     train, held_out = (ConversationStore(work / part, manifest.stores[part]) for part in PARTS)
     manifest.chat = ChatManifest(

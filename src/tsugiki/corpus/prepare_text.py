@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -10,10 +11,15 @@ from numpy.typing import NDArray
 
 from tsugiki.corpus.buckets import RECORD, Buckets, bits_for, gather
 from tsugiki.corpus.fast_tokenizer import choose
+from tsugiki.corpus.filters.asked import Filters
+from tsugiki.corpus.filters.figures import SAMPLE_CHARACTERS, SAMPLES, FilterFigures
+from tsugiki.corpus.filters.judge import odd_names
+from tsugiki.corpus.filters.staying import find_duplicates, staying
 from tsugiki.corpus.fingerprint import boundaries, fingerprint
 from tsugiki.corpus.inputs import Counted, SourceDocuments
 from tsugiki.corpus.megatron import token_dtype
 from tsugiki.corpus.prepared import PARTS, Counts, SourceManifest
+from tsugiki.corpus.records import BadRecord
 from tsugiki.corpus.store import DOCUMENT, StoreIndex
 from tsugiki.corpus.store_parts import write_parts
 from tsugiki.corpus.store_writer import StoreWriter
@@ -26,33 +32,40 @@ from tsugiki.recipe import Recipe
 
 
 def write_documents(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, work: Path, documents: SourceDocuments
+    recipe: Recipe,
+    name: str,
+    tokenizer: TextTokenizer,
+    work: Path,
+    documents: SourceDocuments,
+    filters: Filters,
 ) -> SourceManifest:
     """Write both stores into `work`, going on with what an interrupted call has left there; returns the manifest,
     without digests."""
+    judge = filters.judge
     before, after = boundaries(recipe, tokenizer)
-    key = key_of(fingerprint(recipe, name, tokenizer, []), [file.name for file in documents.files])
+    key = key_of(fingerprint(recipe, name, tokenizer, []) + filters.digest, [file.name for file in documents.files])
     state = find_unfinished(work, key, documents)
     dtype = token_dtype(tokenizer.vocabulary_size)
     if state is None:
         empty(work)
         state = Unfinished(key, bits_for(documents.expected_bytes))
-        buckets = Buckets(work, state.bits, dtype=dtype)
+        buckets = Buckets(work, state.bits, record=judge.record, dtype=dtype)
     else:
         state.restore(documents)
-        buckets = Buckets(work, state.bits, dtype=dtype, sizes=state.sizes)
+        buckets = Buckets(work, state.bits, record=judge.record, dtype=dtype, sizes=state.sizes)
     try:
         with closing(buckets):
             _tokenise(
                 recipe,
                 tokenizer,
-                TextWork(name, documents.how, tokenizer.folder, before, after),
+                TextWork(name, documents.how, tokenizer.folder, before, after, judge=judge),
                 work,
                 documents,
                 buckets,
                 state,
             )
         documents.check()
+        _require_some(name, documents, state.filtered)
         manifest = SourceManifest(
             name=name, fingerprint=fingerprint(recipe, name, tokenizer, documents.records),
             tokenizer_fingerprint=tokenizer.fingerprint, vocabulary_size=tokenizer.vocabulary_size,
@@ -60,10 +73,17 @@ def write_documents(
             files=documents.records, train=Counts(), held_out=Counts(), bad=documents.bad,
             bad_examples=documents.bad_examples, replaced_surrogates=documents.replaced_surrogates,
             split_documents=documents.split, split_into=documents.parts,
-            odd=dict(sorted(state.odd.items())), library=state.library,
+            library=state.library,
         )  # fmt: skip
         writers = {part: _Documents(work / part, tokenizer.vocabulary_size) for part in PARTS}
-        write_parts(buckets, writers, manifest, recipe.held_out_share(name))
+        found = find_duplicates(work, buckets.sorted_records()) if judge.compares else None
+        removal = _Removal(state, documents, tokenizer, len(before))
+        sets = judge.evaluation.sets if judge.evaluation else ()
+        kept = staying(buckets.sorted_documents(), found, sets, removal)
+        write_parts(kept, writers, manifest, recipe.held_out_share(name))
+        manifest.odd = {kind: count for kind, count in sorted(state.odd.items()) if count}
+        if filters.named or filters.sets:
+            manifest.filtered = replace(state.filtered, evaluation=filters.sets)
     except DataError:  # to be mended before it can go on, and then perhaps not from here
         forget(work)
         raise
@@ -90,8 +110,38 @@ def _tokenise(
             buckets.add(found.records, found.tokens)
             odd.update(found.odd)
             documents.take(batch, found.counted)
+            for file, line, rule, text in found.removed:
+                shown = state.filtered.count(rule, documents.files[file].name, line, text)
+                documents.list_left_out(file, BadRecord(f"filtered: {rule}", line, shown))
+            state.keep_hits(found.hits)
             state.odd = dict(odd)
             saver.reached(batch.end)
+
+
+def _require_some(name: str, documents: SourceDocuments, filtered: FilterFigures) -> None:
+    """Raise DataError where filters have left nothing to train on."""
+    good = documents.seen - sum(documents.bad.values()) - documents.split + documents.parts
+    if filtered.total == good:
+        rules = ", ".join(f"{rule} {count:,}" for rule, count in sorted(filtered.removed.items()))
+        raise DataError(f"source {name}: its filters removed all {good:,} documents ({rules}): see its `filters`")
+
+
+class _Removal:
+    """Told of documents that go after all have been read: counts and lists them."""
+
+    def __init__(self, state: Unfinished, documents: SourceDocuments, tokenizer: TextTokenizer, before: int):
+        self._state, self._documents, self._tokenizer, self._before = state, documents, tokenizer, before
+        self._hits = {(hit["file"], hit["line"]): hit["text"] for hit in state.hits}
+
+    def __call__(self, rule: str, record: NDArray[np.void], tokens: NDArray[np.generic]) -> None:
+        file, line = int(record["file"]), int(record["line"])
+        text = self._hits.get((file, line), "") if rule.startswith("decontamination.") else ""
+        if not text and self._state.filtered.removed.get(rule, 0) < SAMPLES:
+            text = self._tokenizer.decode(tokens[self._before : self._before + SAMPLE_CHARACTERS].tolist())
+        shown = self._state.filtered.count(rule, self._documents.files[file].name, line, text)
+        self._documents.list_left_out(file, BadRecord(f"filtered: {rule}", line, shown))
+        for name in odd_names(int(record["odd"])):
+            self._state.odd[name] -= 1
 
 
 class _Documents:

@@ -3,7 +3,7 @@
 <prepared_dir>/<source>/
   train-00000.bin, .idx, .documents.npy, train-00001…    see `corpus.store`
   held_out-00000.bin …
-  left_out.jsonl                                         records that gave no document, if any: file, line, reason
+  left_out.jsonl                                         records that are not in the stores, if any: file, line, reason
   manifest.json                                          written last, before the folder gets its name
 
 Whoever trains reads the manifest alone at first: the index of both stores is in it. A chat source has the files of
@@ -18,6 +18,7 @@ from typing import Any
 
 from tsugiki.corpus.conversation_figures import ChatManifest, PackFigures
 from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
+from tsugiki.corpus.filters.figures import FilterFigures
 from tsugiki.corpus.fingerprint import RULE_VERSION, InputRecord, boundaries, fingerprint
 from tsugiki.corpus.store import ENDINGS, StoreIndex, TokenStore, shard_name
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -80,6 +81,8 @@ class SourceManifest:
     bad: dict[str, int] = field(default_factory=dict)
     """Records that gave no document, by kind; each is named in LEFT_OUT, the first few in `bad_examples`."""
     bad_examples: list[str] = field(default_factory=list)
+    filtered: FilterFigures | None = None
+    """What filters removed; None where there were none. Each document is named in LEFT_OUT."""
     replaced_surrogates: int = 0
     split_documents: int = 0
     """Records whose text was too long to be tokenised at once, and became `split_into` documents."""
@@ -140,6 +143,8 @@ class SourceManifest:
             del values["chat"]  # the manifests of text sources are what they were
         if self.foreign is None:
             del values["foreign"]
+        if self.filtered is None:
+            del values["filtered"]
         return values
 
 
@@ -258,7 +263,7 @@ def _other_settings(recipe: Recipe, name: str, tokenizer: TextTokenizer, manifes
     for key, then, now in (("add_bos", manifest.add_bos, before), ("add_eos", manifest.add_eos, after)):
         if then != bool(now):
             return f"other settings: data.{key} was {str(then).lower()}"
-    return "other settings (of its format, text_key, encoding, held_out or hub keys, or data.max_document_bytes)"
+    return "other settings (of its format, text_key, encoding, held_out, filters, hub keys, or data.max_document_bytes)"
 
 
 def verify(directory: Path, names: Iterable[str] | None = None) -> list[str]:

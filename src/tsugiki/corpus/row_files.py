@@ -24,7 +24,7 @@ class RowWriter:
 
     def add(self, rows: np.ndarray) -> None:
         """Append rows [n]; of rows with more fields, those that the file has."""
-        self._file.write(_narrowed(rows, self.dtype).tobytes())
+        self._file.write(narrowed(rows, self.dtype).tobytes())
         self.count += len(rows)
 
     def close(self) -> None:
@@ -55,7 +55,8 @@ def _write_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _narrowed(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def narrowed(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Rows with the fields of `dtype` alone."""
     if rows.dtype.names == dtype.names:
         return rows.astype(dtype, copy=False)
     narrow = np.zeros(len(rows), dtype)

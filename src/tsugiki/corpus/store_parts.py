@@ -1,12 +1,11 @@
 """Documents in the order of their hash go to one of the two stores of a source, by their held-out draw."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsugiki.corpus.buckets import Buckets
 from tsugiki.corpus.held_out import HELD_OUT_MINIMUM, below, check_held_out, enough_to_hold_out
 from tsugiki.corpus.prepared import Counts, SourceManifest
 from tsugiki.corpus.store import StoreIndex
@@ -27,17 +26,19 @@ class PartWriter(Protocol):
 
 
 def write_parts(
-    buckets: Buckets,
+    documents: Iterable[tuple[NDArray[np.void], NDArray[np.int64], NDArray[Any]]],
     writers: Mapping[str, PartWriter],
     manifest: SourceManifest,
     share: float,
     minimum: tuple[int, int] = HELD_OUT_MINIMUM,
 ) -> None:
-    """Write all documents and count them in `manifest`. Raises DataError when the held-out part has less than
-    `minimum`: documents and bytes."""
+    """Write `documents`, as `Buckets.sorted_documents` gives them, and count them in `manifest`.
+
+    Raises DataError when the held-out part has less than `minimum`: documents and bytes.
+    """
     kind = writers["train"]
     smallest = np.zeros(0, kind.record)
-    for records, starts, payload in buckets.sorted_documents():
+    for records, starts, payload in documents:
         held_out = below(records["draw"], share)
         smallest = enough_to_hold_out(np.concatenate([smallest, records]), minimum)
         for part, chosen in (("train", ~held_out), ("held_out", held_out)):

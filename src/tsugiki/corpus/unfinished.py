@@ -16,6 +16,7 @@ from pathlib import Path
 import xxhash
 
 from tsugiki.corpus.buckets import BUCKET, Buckets
+from tsugiki.corpus.filters.figures import FilterFigures, Found
 from tsugiki.corpus.fingerprint import InputRecord
 from tsugiki.corpus.inputs import Position, SourceDocuments
 from tsugiki.corpus.parquet import PARQUET_ROWS
@@ -25,6 +26,7 @@ from tsugiki.files import read_json, write_json
 from tsugiki.folders import UNFINISHED
 
 SAVE_SECONDS = 60.0
+MOST_HITS = 20
 
 
 @dataclass
@@ -52,6 +54,15 @@ class Unfinished:
     split: int = 0
     parts: int = 0
     odd: dict[str, int] = field(default_factory=dict)
+    filtered: FilterFigures = field(default_factory=FilterFigures)
+    hits: list[Found] = field(default_factory=list)
+    """The first documents that hold evaluation text, with the stretch of it."""
+
+    def keep_hits(self, hits: Sequence[Found]) -> None:
+        """Keep the first few of each set: more than are shown, since some of their documents may be duplicates."""
+        for hit in hits:
+            if sum(kept["set"] == hit["set"] for kept in self.hits) < MOST_HITS:
+                self.hits.append(hit)
 
     def save(self, work: Path, buckets: Buckets, documents: SourceDocuments, position: Position) -> None:
         """Bring all of it to disk, in the folder `work`. Raises OSError, StorageError."""

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.synchronize import Event
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from tsugiki.corpus.buckets import RECORD, in_order
 from tsugiki.corpus.fast_tokenizer import CHECKED, check, open_fast
+from tsugiki.corpus.filters.figures import Found, Removed, excerpt
+from tsugiki.corpus.filters.judge import Judge, Kept
 from tsugiki.corpus.held_out import held_out_draw
 from tsugiki.corpus.inputs import Batch, Counted
 from tsugiki.corpus.megatron import token_dtype
@@ -50,6 +52,8 @@ class Tokenised:
     odd: Counter[str]
     """How many documents hold something odd."""
     counted: Counted
+    removed: list[Removed]
+    hits: list[Found]
 
 
 class Work(Protocol[Result]):
@@ -109,23 +113,30 @@ class TextWork:
     before: list[int]
     after: list[int]
     fast: bool = False
+    judge: Judge = field(default_factory=Judge)
 
     def start(self) -> None:
-        """Open the tokenizer."""
+        """Open the tokenizer and the filters."""
+        self.judge.open()
         self.tokenizer = TextTokenizer.from_folder(self.folder)
         self.encode = open_fast(self.tokenizer) if self.fast else self.tokenizer.encode_array
 
     def __call__(self, batch: Batch) -> Tokenised:
-        """Tokenise a batch. Raises DataError where the faster library errs."""
+        """Tokenise what filters leave of a batch. Raises DataError where the faster library errs."""
         before, after = (np.array(side, np.int32) for side in (self.before, self.after))
-        counted, odd = Counted(), Counter[str]()
+        counted = Counted()
         rows: list[tuple[int, ...]] = []
         parts: list[NDArray[np.int32]] = []
+        kept: list[Kept] = []
+        removed: list[Removed] = []
         # One document after another: what the libraries keep of a text takes about a hundred times its size.
         for file, name, document in batch.items(self.how, counted):
             text = document.text
-            ids = self.encode(text)
             content = text.encode("utf-8")
+            if rule := self.judge.removed_by(text, len(content)):
+                removed.append(Removed(file, document.line, rule, excerpt(text)))
+                continue
+            ids = self.encode(text)
             place = place_hash(self.source, name, document)
             draw = held_out_draw(content if document.whole is None else document.whole.encode("utf-8"))
             if self.fast and place % CHECKED == 0:
@@ -136,10 +147,14 @@ class TextWork:
                 (place >> 64, place & (2**64 - 1), draw, len(whole), file, document.line,
                  len(content), len(text))
             )  # fmt: skip
-            odd.update(odd_in(text, content))
-        records = np.array(rows, RECORD)
+            kept.append(Kept(text, content, odd_in(text, content)))
+        records = np.zeros(len(rows), self.judge.record)
+        for key, column in zip(RECORD.names or (), zip(*rows, strict=True), strict=False):
+            records[key] = column
+        hits = self.judge.mark(records, kept)
         tokens = self._narrowed(np.concatenate(parts or [np.zeros(0, np.int32)]))
-        return Tokenised(*in_order(records, tokens), odd, counted)
+        odd = Counter(name for one in kept for name in one.odd)
+        return Tokenised(*in_order(records, tokens), odd, counted, removed, hits)
 
     def _narrowed(self, tokens: NDArray[np.int32]) -> NDArray[np.generic]:
         """Tokens in the type of the store, which would wrap an id outside the vocabulary in silence."""

@@ -10,6 +10,7 @@ from tsugiki.pages.dot_chart import Dot, dot_chart
 from tsugiki.pages.markup import Part
 from tsugiki.pages.table import Column, table
 from tsugiki.report.figures import SourceShare, mixture
+from tsugiki.report.filtered import filtered
 from tsugiki.report.parts import Runs, heading, paragraph
 from tsugiki.report.run_directory import RunDirectory, Vocabulary
 
@@ -23,6 +24,7 @@ def data(runs: Runs) -> Section:
         if len(runs) > 1:
             parts.append(heading(run.name))
         parts += _mixture(run)
+        parts += filtered(run)
         parts += _conversations(run)
     return section("Data", *parts)
 

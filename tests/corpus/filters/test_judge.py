@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tsugiki.corpus.buckets import RECORD
 from tsugiki.corpus.filters.contamination import Stretch, build
-from tsugiki.corpus.filters.judge import EvaluationIndex, Judge
+from tsugiki.corpus.filters.judge import EvaluationIndex, Judge, Kept, odd_names
 from tsugiki.corpus.filters.language import Language
 from tsugiki.corpus.filters.length import Length
 from tsugiki.corpus.filters.quality import Quality
@@ -31,14 +32,18 @@ def test_marks_are_those_of_each_filter_also_in_another_process(tmp_path: Path) 
     judge = pickle.loads(pickle.dumps(judge))  # noqa: S301
     judge.open()
     texts = ["nothing of it", f"See: {QUESTION}."]
-    records = np.zeros(2, judge.fields)
-    hits = judge.mark(records, texts, [text.encode() for text in texts])
+    records = np.zeros(2, judge.record)
+    records["line"] = [3, 4]
+    found = judge.mark(
+        records, [Kept(text, text.encode(), odd) for text, odd in zip(texts, [[], ["mojibake"]], strict=True)]
+    )
+    assert found == [{"set": "second", "file": 0, "line": 4, "text": QUESTION}]
     assert records["hit"].tolist() == [0, 2]
-    assert [hit and hit.text for hit in hits] == [None, QUESTION]
     assert records["exact"].tolist() == [exact_hash(text.encode()) for text in texts]
     assert np.array_equal(records["keys"], [signature.keys(text) for text in texts])
+    assert [odd_names(int(bits)) for bits in records["odd"]] == [[], ["mojibake"]]
 
 
 def test_nothing_is_kept_of_documents_where_nothing_is_asked_for() -> None:
-    assert Judge().fields == []
+    assert Judge().record == RECORD
     assert Judge().removed_by("", 0) is None

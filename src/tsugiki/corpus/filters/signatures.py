@@ -3,7 +3,7 @@
 Two texts are as similar as their sets of character 5-grams: J = |A and B| / |A or B|. A sketch of `hashes` times
 `buckets` numbers agrees at each place with probability J; a bucket of `hashes` numbers agrees as a whole with J^hashes,
 and its key stands for them. One bucket that agrees is enough: with 20 numbers in each of 40 buckets (as Doubri, with
-which Swallow Corpus was made) two texts of J = 0.9 are found with probability 1 - (1 - 0.9^20)^40 = 0.9942... of 0.8
+which Swallow Corpus was made) two texts of J = 0.9 are found with probability 1 - (1 - 0.9^20)^40 = 0.994, of 0.8
 with 0.37, of 0.7 with 0.03.
 
 The numbers are not the minima of 800 hash functions, which would cost 800 products for every n-gram. They are the "fast
