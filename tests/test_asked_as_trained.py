@@ -35,6 +35,10 @@ TOOLS = [{"type": "function", "function": {"name": "find_river", "description": 
 KWARGS = {"manner": "in verse", "today": "2026-01-31"}
 OTHER = [{"type": "function", "function": {"name": "find_hill"}}]
 MANNER = "{%- if manner %}{{- '<|im_start|>system\n' + strftime_now('%d %b') + manner + '<|im_end|>\n' }}{%- endif %}"
+NO_TOOLS = (
+    "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' -}}"
+    "{%- endfor -%}{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+)
 QUESTION = tasks.prompts_of("instructions_en", None)[0].text
 
 
@@ -125,6 +129,21 @@ def test_what_training_was_given_is_given_to_the_model_by_whoever_asks_it(tmp_pa
     assert checked(base, Settings.of(section, recipe.data)) == digest_of(ids)
     without = EvaluationSection(suite="quick", tasks=["instructions_en"], limit=1, tools=[])
     assert checked(export, Settings.of(without, recipe.data)) != digest_of(ids)
+
+
+def test_a_base_whose_template_writes_no_tools_is_asked_without_and_that_is_said_once(tmp_path, base, checked):
+    silent = tmp_path / "silent"
+    shutil.copytree(base, silent)
+    (silent / "chat_template.jinja").write_text(NO_TOOLS, encoding="utf-8")
+    settings = Settings(suite="quick", tasks=["instructions_en", "instructions_ja"], limit=1, tools=TOOLS)
+    told = {}
+    for folder in (silent, base):
+        said = told[folder] = []
+        list(run.evaluate([find_model(str(folder))], settings, tmp_path / "results", said.append, Quiet(), {}))
+    assert [line for line in told[silent] if line.startswith("tools")] == [
+        "tools      the chat template of silent does not write them: it is asked without"
+    ]
+    assert not [line for line in told[base] if line.startswith("tools")]
 
 
 def test_the_command_line_gives_other_tools_and_arguments_or_none(tmp_path, base, told, checked):

@@ -347,9 +347,11 @@ def test_running_a_finished_project_again_does_nothing(recipe_of, tmp_path, monk
     assert {"data", "checkpoints", "export", "model"} <= {entry.name for entry in recipe.run_dir.iterdir()}
     made = [times(recipe.run_dir / name) for name in ("data", "checkpoints", "export")]
     log = (recipe.run_dir / "metrics.jsonl").read_bytes()
+    monkeypatch.setattr("tsugiki.training.run.load_model", None)  # it takes none to see that nothing is left
     code, out = run()
     assert code == 0, out
     assert "nothing to train" in out
+    assert "preflight" not in out
     assert "up to date (step_00000002)" in out
     assert [times(recipe.run_dir / name) for name in ("data", "checkpoints", "export")] == made
     assert (recipe.run_dir / "metrics.jsonl").read_bytes() == log

@@ -142,6 +142,7 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
     from tsugiki.model.ranks import on_first_rank
     from tsugiki.state_file import reached_step, write_state
     from tsugiki.training.distributed import others_alive, start_processes, stop_processes
+    from tsugiki.training.finished import is_finished
     from tsugiki.training.preflight import check_run
     from tsugiki.training.run import open_run
     from tsugiki.training.run_lock import lock_run
@@ -164,6 +165,12 @@ def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> b
             inputs = Inputs(tokenizer, model_folder(recipe, commits), commits)
             stop = held.enter_context(StopRequest())
             on_first_rank(lambda: held.enter_context(lock_run(recipe.run_dir)), processes.control)
+            done = partial(is_finished, recipe, sources, tokenizer, inputs.folder)
+            if not only_preflight and on_first_rank(done, processes.control):
+                if processes.is_first:
+                    record_inputs(recipe, inputs)
+                say(f"nothing to train: {recipe.run_dir} has finished its {total_steps(recipe):,} steps")
+                return True
             lora = recipe.training.lora
             rows = new_rows(recipe, tokenizer, commits) if lora is not None and lora.new_rows else []
             run = open_run(recipe, sources, tokenizer, inputs.folder, processes, stop, say, rows)

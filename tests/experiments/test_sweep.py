@@ -9,9 +9,11 @@ import time
 import pytest
 
 from tsugiki.errors import DataError, RecipeError, StorageError
+from tsugiki.experiments import executors
 from tsugiki.experiments.runner import Stopped, Workers, held, lock_of, run_trial
 from tsugiki.experiments.status import standing, status_lines
 from tsugiki.files import read_json
+from tsugiki.model import matmul_speed
 from tsugiki.sweep_results import SweepResult
 
 RATES = {"low": {"training.learning_rate": 1e-3}, "high": {"training.learning_rate": 1e-2}}
@@ -69,6 +71,18 @@ def test_the_plan_stays_as_it_was_said_and_the_base_is_weighed_once(project, ope
     changed = open_sweep(project.write(trials={**RATES, "more": {"training.learning_rate": 0.005}})).judge()
     assert len(changed.rules[0].values) == 3
     assert any("1.00k tokens a second" in line or "1k tokens a second" in line for line in changed.plan)
+
+
+def test_the_plan_warns_of_a_precision_that_this_cpu_is_slow_in(project, open_sweep, monkeypatch):
+    monkeypatch.setattr(executors, "visible_gpus", list)
+    trials = {**RATES, "fast": {"training.precision": "fp32"}, "slow": {"training.precision": "pure-bf16"}}
+    for times, words in ((9.0, "slow"), (2.0, None)):
+        monkeypatch.setattr(matmul_speed, "bf16_slowness", lambda times=times: times)
+        warned = [line for line in open_sweep(project.write(trials=trials)).plan_lines([]) if "warning" in line]
+        assert bool(warned) == bool(words)
+        if words:
+            assert "slow: bf16 products, which take 9.0 times" in warned[0]
+            assert "fast" not in warned[0].split(":")[0]
 
 
 def test_a_trial_that_diverges_or_dies_is_a_result_and_may_be_tried_again(project, open_sweep):

@@ -43,7 +43,7 @@ def test_the_model_is_asked_before_the_first_step_at_intervals_and_at_the_end(op
         **{"training.max_steps": 5, "training.evaluate.every": 2, "training.eval_steps": 3 if validated else "null"}
     )
     recorder = Recorder()
-    owed = measures_due(run, at_end=False)
+    owed = measures_due(run.recipe.training, run.step, at_end=False)
     assert owed == ({"evaluation", "validation"} if validated else {"evaluation"})
     assert train(run, [recorder], questions_of(run), owed)
     assert [step for step, _ in recorder.evaluations] == [0, 2, 4, 5]
@@ -87,7 +87,9 @@ def test_asking_changes_no_bit_of_weights_moments_losses_or_random_state(open_ti
             seen.append(run.step)
             return figures
 
-        train(run, [logs[name]], watched if evaluate else None, measures_due(run, at_end=False))
+        train(
+            run, [logs[name]], watched if evaluate else None, measures_due(run.recipe.training, run.step, at_end=False)
+        )
         assert seen == ([0, 2, 4] if evaluate else [])
         states[name] = tensors_of(run)
         run.checkpointer.load(run.checkpointer.newest_whole(), run.tensors())
@@ -129,7 +131,7 @@ def test_a_stop_while_the_model_is_asked_breaks_it_off_saves_and_owes_it(open_ti
 
     run.stop = SimpleNamespace(requested=requested)
     recorder = Recorder()
-    assert train(run, [recorder], watched, measures_due(run, at_end=False)) is False
+    assert train(run, [recorder], watched, measures_due(run.recipe.training, run.step, at_end=False)) is False
     assert run.step == at_step
     assert [step for step, _ in recorder.evaluations] == list(range(0, at_step, 2))
     if at_step:

@@ -276,7 +276,7 @@ def test_held_out_text_and_questions_are_asked_of_the_adapted_model(open_lora: O
     recorder = Recorder()
     sources = {name: replace(source, language=name) for name, source in run.sources.items()}
     asked = while_training.questions(run.recipe, sources, run.tokenizer)
-    assert train(run, [recorder], asked, measures_due(run, at_end=False))
+    assert train(run, [recorder], asked, measures_due(run.recipe.training, run.step, at_end=False))
     assert [step for step, _ in recorder.evaluations] == [step for step, _ in recorder.validations] == [0, 2]
     before, after = (scores["ja"]["bits_per_byte"] for _, scores in recorder.validations)
     assert before != after

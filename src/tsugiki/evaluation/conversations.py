@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsugiki.chat.appearance import require_messages
 from tsugiki.chat.conversations import Message
 from tsugiki.chat.form import Otherwise, open_form
 from tsugiki.chat.given import given_in
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.errors import ModelError
+from tsugiki.errors import DataError, ModelError
 from tsugiki.evaluation.encoding import ContextTooShort
 from tsugiki.evaluation.journal import Journal, Key, digest_of
 from tsugiki.evaluation.stopping import Answer
@@ -53,6 +54,21 @@ class Chat:
             "end_token": self.end.piece,
         }  # fmt: skip
         """What a result's header says of it."""
+        self.given = given
+
+    def ignores_tools(self) -> bool:
+        """Whether there are tools to offer, and the template writes nothing of them."""
+        if not self.given.tools:
+            return False
+        try:
+            prompt = self.renderer.render([Message("user", "a")], generation_prompt=True)
+        except DataError:
+            return False  # it refuses them, as whoever asks is told
+        try:
+            require_messages((), self.given.tools, prompt)
+        except DataError:
+            return True
+        return False
 
 
 @dataclass(frozen=True)

@@ -336,9 +336,12 @@ def open_asked(
     })  # fmt: skip
 
     def open_chat() -> Chat:
-        return Chat(
+        chat = Chat(
             model.files, settings.template, tools=settings.tools, kwargs=settings.template_kwargs,
             add_bos=settings.add_bos is True, otherwise=settings.otherwise,
         )  # fmt: skip
+        if chat.ignores_tools():
+            say(f"tools      the chat template of {model.label} does not write them: it is asked without")
+        return chat
 
     return Asked(model, backend, tokenizer, add_bos, journal, scratch, result, say, progress, open_chat)

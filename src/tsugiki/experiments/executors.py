@@ -16,7 +16,7 @@ from tsugiki.corpus.workers import usable_cores
 from tsugiki.errors import RecipeError
 from tsugiki.experiments.experiment_file import ExecutorSection
 from tsugiki.experiments.runner import Workers, run_trial
-from tsugiki.experiments.trials import Ended, Trial
+from tsugiki.experiments.trials import Ended, Plan, Trial
 
 SILENCE_SECONDS = 30.0
 """Between two lines on trials that run."""
@@ -49,6 +49,20 @@ def find_slots(section: ExecutorSection) -> Slots:
         for number in range(count)
     )
     return Slots(environments, f"{count} at a time over {len(gpus)} GPUs, {each} each")
+
+
+def slow_precision(plan: Plan) -> list[str]:
+    """A warning where trials compute in bf16 on this machine's CPU and it has no instructions for that: each would say
+    so in its own log alone."""
+    from tsugiki.model.matmul_speed import SLOW_BF16, bf16_slowness
+
+    names = sorted({trial.name for trial in plan.trials if trial.recipe.training.precision != "fp32"})
+    if not names or visible_gpus() or (times := bf16_slowness()) <= SLOW_BF16:
+        return []
+    return [
+        f"warning    {', '.join(names)}: bf16 products, which take {times:.1f} times as long as fp32 ones on this CPU; "
+        "training.precision: fp32 is faster"
+    ]
 
 
 def visible_gpus() -> list[str]:

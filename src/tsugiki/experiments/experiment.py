@@ -14,7 +14,7 @@ from tsugiki.attribution_results import AttributionResult
 from tsugiki.errors import FINISHED, RESUMABLE, DataError, StorageError, TsugikiError
 from tsugiki.experiments.collect import Collected, count_spikes
 from tsugiki.experiments.cost import plan_lines, probe_words
-from tsugiki.experiments.executors import Say, find_slots, run_locally
+from tsugiki.experiments.executors import Say, find_slots, run_locally, slow_precision
 from tsugiki.experiments.experiment_file import ExperimentFile
 from tsugiki.experiments.measures import Known, Measures, resolve
 from tsugiki.experiments.rules_of_thumb import Weights, read_weights
@@ -57,7 +57,8 @@ class Experiment:
         if executor.kind == "local":
             slots = find_slots(executor)
             at_once, where = len(slots.environments), slots.words
-        return plan_lines(self.plan, asked, self.weights.parameters, at_once, where)
+        lines = plan_lines(self.plan, asked, self.weights.parameters, at_once, where)
+        return lines + (slow_precision(self.plan) if executor.kind == "local" else [])
 
     def run_here(self, say: Say) -> None:
         """Run on this machine what has not ended. Raises Stopped, or StorageError where another process does."""

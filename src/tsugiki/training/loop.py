@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from tsugiki.checkpoint_files import parse_name
 from tsugiki.model.loss import LossOutput
+from tsugiki.recipe_training import TrainingSection
 from tsugiki.state_file import write_state
 from tsugiki.training.batches import MicroBatch, Prefetcher, StepBatch
 from tsugiki.training.metrics import Meter, StepRecord, StepSums
@@ -122,7 +123,7 @@ def train(
             save_now = record.step % settings.save_steps == 0 or at_end
             if save_now:
                 _save(run, meter)
-            due = measures_due(run, at_end=at_end)
+            due = measures_due(settings, run.step, at_end=at_end)
             if due:
                 # What is owed, the next start makes.
                 stopped = record.stop or not _measure(run, meter, listeners, evaluate, due)
@@ -147,13 +148,12 @@ def _batches(run: Run) -> Generator[StepBatch]:
             ahead.close()
 
 
-def measures_due(run: Run, *, at_end: bool) -> set[str]:
-    """What is to be measured where the run stands, before step 1, at intervals and at the end: held-out losses
+def measures_due(settings: TrainingSection, step: int, *, at_end: bool) -> set[str]:
+    """What is to be measured after a step, before step 1 (0), at intervals and at the end: held-out losses
     ("validation"), answers to questions ("evaluation")."""
-    settings = run.recipe.training
     evaluation = settings.evaluate.every if settings.evaluate else None
     every = {"validation": settings.eval_steps, "evaluation": evaluation}
-    return {kind for kind, steps in every.items() if steps is not None and (run.step % steps == 0 or at_end)}
+    return {kind for kind, steps in every.items() if steps is not None and (step % steps == 0 or at_end)}
 
 
 def _measure(

@@ -3,12 +3,14 @@
 import functools
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsugiki.corpus.mixture import order_conflict
 from tsugiki.errors import RecipeError
 from tsugiki.files import read_json
 from tsugiki.model.ranks import on_first_rank
+from tsugiki.recipe import Recipe
 from tsugiki.recipe_resume import compare_for_resume, config_changes
 from tsugiki.training.checkpoint_reader import Found
 
@@ -23,7 +25,7 @@ def require_same_run(run: "Run", found: Found) -> None:
         raise RecipeError(f"cannot continue {found.path}: the tokenizer's files have changed since it was written")
     _compare_data(run, found)
     _compare_bases(run, found)
-    changes = on_first_rank(lambda: _base_changes(run), run.processes.control)
+    changes = on_first_rank(lambda: base_changes(run.recipe, run.model_folder), run.processes.control)
     if changes:
         raise RecipeError(f"cannot continue {run.recipe.run_dir}: {changes}")
     now, then = software_versions(), found.state["versions"]
@@ -76,12 +78,12 @@ def _compare_bases(run: "Run", found: Found) -> None:
         )
 
 
-def _base_changes(run: "Run") -> str | None:
+def base_changes(recipe: Recipe, model_folder: Path | None) -> str | None:
     """Why the base model's folder, which may have moved since the run began, is not the one that it began with."""
-    recorded = run.recipe.run_dir / "model/config.json"
-    if run.model_folder is None or not recorded.exists():
+    recorded = recipe.run_dir / "model/config.json"
+    if model_folder is None or not recorded.exists():
         return None
-    path = run.model_folder / "config.json"
+    path = model_folder / "config.json"
     changes = config_changes(read_json(recorded), read_json(path))
     return f"{path} computes otherwise: {'; '.join(changes)}" if changes else None
 

@@ -82,7 +82,7 @@ def train_and_record(run: Run, evaluate: Evaluate | None) -> bool:
     """
     first, run_dir = run.processes.is_first, run.recipe.run_dir
     at_end = run.step >= run.total_steps
-    owed = measures_due(run, at_end=at_end)
+    owed = measures_due(run.recipe.training, run.step, at_end=at_end)
     before: list[Logged] = []  # on the first rank
     if run.step > 0:
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tsugiki.files import read_json
 from tsugiki.model.adapters import base_name, is_trained
-from tsugiki.model.matmul_speed import matmul_seconds
+from tsugiki.model.matmul_speed import SLOW_BF16, bf16_slowness
 from tsugiki.model.safe_config import build_config, clean_config
 from tsugiki.model.shard import inner_layer, is_tied, local
 from tsugiki.model.weight_files import read_headers
@@ -19,7 +19,6 @@ from tsugiki.training.preflight.over_ranks import over_ranks, strided
 from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
 
 HEAD_NAMES = ("lm_head.weight", "embed_out.weight", "output.weight")
-SLOW_BF16 = 4.0
 
 
 def file_weights(bench: Bench) -> Finding:
@@ -156,7 +155,7 @@ def bf16_speed(bench: Bench) -> Finding:
     """bf16 on a CPU that has no instructions for it can be hundreds of times slower than fp32."""
     if bench.run.processes.device.type != "cpu" or bench.precision.compute != torch.bfloat16:
         return ok(f"{bench.precision.name} on {bench.run.processes.device.type}")
-    ratio = bench.run.processes.broadcast(matmul_seconds(torch.bfloat16) / matmul_seconds(torch.float32))
+    ratio = bench.run.processes.broadcast(bf16_slowness())
     measured = f"a bf16 matrix product takes {ratio:.1f} times as long as an fp32 one here"
     threshold = f"at most {SLOW_BF16:g} times; training.precision: fp32 is faster on this CPU"
     return ok(measured) if ratio <= SLOW_BF16 else warn(measured, threshold)
