@@ -136,3 +136,14 @@ def test_help_loads_no_model_library():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
     )
     assert out.stdout.rstrip().endswith("[]")
+
+
+@pytest.mark.parametrize("shard", ["3", "3/3", "a/2", "1/0", "-1/2", "1/2/3", "٣/٤"])
+def test_a_part_that_is_none_is_refused(monkeypatch, capsys, shard):
+    code, _, err = run_cli(monkeypatch, capsys, "prepare", "recipe.yaml", f"--shard={shard}")
+    assert (code, err) == (2, f"error: --shard {shard}: write I/N with I from 0 to N - 1, such as 0/16\n")
+
+
+def test_parts_are_not_made_and_put_together_at_once(monkeypatch, capsys):
+    code, _, err = run_cli(monkeypatch, capsys, "prepare", "recipe.yaml", "--shard=0/2", "--merge")
+    assert (code, err) == (2, "error: --shard and --merge: the parts are made first, and then put together\n")

@@ -165,14 +165,37 @@ def validate(
 
 
 @app.command()
-def prepare(recipe: RecipeFile, overrides: Overrides = None) -> None:
+def prepare(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Make part I of N (from 0) of the work; --merge puts all together."),
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Put together what --shard has made.")] = False,
+) -> None:
     """Tokenise the corpora, where that is not up to date."""
     from tsugiki.pipeline import run_prepare
     from tsugiki.progress import PrepareProgress
 
+    deal = _deal(shard)
+    if deal is not None and merge:
+        raise RecipeError("--shard and --merge: the parts are made first, and then put together")
     checked = _load(recipe, overrides)
     with PrepareProgress(console) as progress:
-        run_prepare(checked, progress, say)
+        run_prepare(checked, progress, say, deal=deal, merge=merge)
+
+
+def _deal(shard: str | None) -> Any:
+    """The part of the work that `I/N` names. Raises RecipeError."""
+    from tsugiki.corpus.inputs import Deal
+
+    if shard is None:
+        return None
+    number, _, of = shard.partition("/")
+    if not (number.isascii() and number.isdigit() and of.isascii() and of.isdigit() and int(number) < int(of)):
+        raise RecipeError(f"--shard {shard}: write I/N with I from 0 to N - 1, such as 0/16")
+    return Deal(int(number), int(of))
 
 
 @app.command()

@@ -27,8 +27,8 @@ from typing import Any
 
 from tsugiki.attribution_results import ATTRIBUTION_FILE
 from tsugiki.corpus.filters.asked import EvaluationTexts
-from tsugiki.corpus.inputs import Progress
-from tsugiki.corpus.prepare import prepare
+from tsugiki.corpus.inputs import Deal, Progress
+from tsugiki.corpus.prepare import prepare, prepare_shards
 from tsugiki.corpus.prepared import open_prepared
 from tsugiki.corpus.up_to_date import is_ready
 from tsugiki.errors import DataError, LostProcessError, ModelError, RecipeError, StorageError, TsugikiError
@@ -112,11 +112,17 @@ def _add_template_tokens(recipe: Recipe, say: Say) -> None:
     say(f"template   {target} is up to date")
 
 
-def run_prepare(recipe: Recipe, progress: Progress | None = None, say: Say = _silent) -> None:
-    """Tokenise every source that is not up to date, and say what each one holds."""
-    manifests = prepare(
-        recipe, load_tokenizer(recipe), progress=progress, evaluation=partial(_evaluation_texts, recipe)
-    )
+def run_prepare(
+    recipe: Recipe, progress: Progress | None = None, say: Say = _silent, *, deal: Deal | None = None,
+    merge: bool = False,
+) -> None:  # fmt: skip
+    """Tokenise every source that is not up to date, and say what each one holds; or one part of it (`deal`), or put the
+    parts together (`merge`)."""
+    tokenizer, evaluation = load_tokenizer(recipe), partial(_evaluation_texts, recipe)
+    if deal is not None:
+        prepare_shards(recipe, tokenizer, deal, progress=progress, evaluation=evaluation)
+        return
+    manifests = prepare(recipe, tokenizer, progress=progress, evaluation=evaluation, merge=merge)
     for name, manifest in manifests.items():
         say(describe_manifest(name, manifest))
 

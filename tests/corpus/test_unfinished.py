@@ -135,7 +135,7 @@ def test_other_settings_and_other_files_begin_anew(corpus, small, tokenised, tmp
     def begins_anew(change, **options):
         keys = {"workers": 1, "max_bad_documents": 0.2, **options}
         recipe = make_recipe(corpus, run=change.__name__, workers=1, max_bad_documents=0.2)
-        interrupted(recipe, tokenizer)
+        interrupted(recipe, tokenizer, batches=20)
         change()
         tokenised.clear()
         recipe = make_recipe(corpus, run=change.__name__, **keys)

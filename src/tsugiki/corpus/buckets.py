@@ -8,6 +8,7 @@ how many buckets there were. The files stay until all is done, so that work whic
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -30,15 +31,16 @@ class Buckets:
     """2^bits files in `directory`, by the `bits` highest of the lowest `shift` bits of the order hash.
 
     `record`: RECORD, or a type that begins with its fields; `dtype` of tokens, or of what stands for them.
-    `sizes`: of files that are there, in bytes, to go on with; what lies behind is cut off.
+    `sizes`: of files that are there, in bytes, to go on with; what lies behind is cut off. `beside`: folders with files
+    that others have filled in the same way; what they hold is read as if it stood in these.
     """
 
     def __init__(
         self, directory: Path, bits: int, shift: int = 64, prefix: str = BUCKET, record: np.dtype = RECORD,
-        dtype: np.dtype = INT32, sizes: Sequence[int] | None = None,
+        dtype: np.dtype = INT32, sizes: Sequence[int] | None = None, beside: Sequence[Path] = (),
     ):  # fmt: skip
         self.directory, self.bits, self.shift = directory, bits, shift - bits  # from here on: bits not used yet
-        self.record, self.dtype = record, dtype
+        self.record, self.dtype, self.beside = record, dtype, beside
         self.paths = [directory / f"{prefix}-{index:03d}" for index in range(1 << bits)]
         if sizes is None:
             self._streams = [path.open("wb", buffering=1 << 16) for path in self.paths]
@@ -73,7 +75,8 @@ class Buckets:
         """(records in order, start of each one's tokens, tokens) of bucket after bucket, of which the files stay."""
         self.close()
         for path in self.paths:
-            if path.stat().st_size > LARGEST and self.shift >= MOST_BITS:
+            size = sum(one.stat().st_size for one in self._alike(path))
+            if size > LARGEST and self.shift >= MOST_BITS:
                 finer = Buckets(self.directory, MOST_BITS, self.shift, path.name, self.record, self.dtype)
                 for records, tokens in self._read_blocks(path):
                     finer.add(records, tokens)
@@ -101,6 +104,9 @@ class Buckets:
         for path in self.paths:
             path.unlink()
 
+    def _alike(self, path: Path) -> list[Path]:
+        return [path, *(folder / path.name for folder in self.beside)]
+
     def _write(self, bucket: int, records: np.ndarray, tokens: np.ndarray) -> None:
         stream = self._streams[bucket]
         stream.write(np.array([len(records), len(tokens)], "<u8").data)
@@ -108,18 +114,22 @@ class Buckets:
         stream.write(np.ascontiguousarray(tokens, self.dtype).data)
 
     def _read_records(self, path: Path) -> Iterator[np.ndarray]:
-        with path.open("rb") as file:
-            while header := file.read(16):
-                documents, count = np.frombuffer(header, "<u8").tolist()
-                yield np.frombuffer(file.read(documents * self.record.itemsize), self.record)
-                file.seek(self.dtype.itemsize * count, os.SEEK_CUR)
+        for file, documents, count in self._blocks(path):
+            yield np.frombuffer(file.read(documents * self.record.itemsize), self.record)
+            file.seek(self.dtype.itemsize * count, os.SEEK_CUR)
 
     def _read_blocks(self, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        with path.open("rb") as file:
-            while header := file.read(16):
-                documents, count = np.frombuffer(header, "<u8").tolist()
-                records = np.frombuffer(file.read(documents * self.record.itemsize), self.record)
-                yield records, np.frombuffer(file.read(self.dtype.itemsize * count), self.dtype)
+        for file, documents, count in self._blocks(path):
+            records = np.frombuffer(file.read(documents * self.record.itemsize), self.record)
+            yield records, np.frombuffer(file.read(self.dtype.itemsize * count), self.dtype)
+
+    def _blocks(self, path: Path) -> Iterator[tuple[BinaryIO, int, int]]:
+        """Each block of a bucket: a file that stands before it, its documents and tokens."""
+        for one in self._alike(path):
+            with one.open("rb") as file:
+                while header := file.read(16):
+                    documents, count = np.frombuffer(header, "<u8").tolist()
+                    yield file, documents, count
 
 
 def bits_for(expected_bytes: int) -> int:

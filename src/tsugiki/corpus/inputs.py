@@ -9,7 +9,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,8 @@ from tsugiki.recipe import CorpusSection, Recipe
 BATCH_PIECES = 256
 """Pieces that travel together at most: of small files there may be many."""
 COMPRESSION_GUESS = 6
+MANY_FILES = 4
+"""Files for each part of the work, from which on they are dealt whole."""
 EXAMPLES = 5
 EARLY_MINIMUM = 20
 """Bad records before reading may stop in the middle."""
@@ -40,6 +42,32 @@ class Position:
 
 
 BEGINNING = Position()
+
+
+@dataclass(frozen=True)
+class Deal:
+    """A part of a source's work: the one of number `number` of `of`.
+
+    Of many files each part has some. Of few, each has some pieces of every file: all of them read all, which costs a
+    twentieth of what it costs to tokenise it.
+    """
+
+    number: int = 0
+    of: int = 1
+
+    def takes_file(self, files: int, file: int) -> bool:
+        """Whether something of a file is in this part; `files` is how many there are."""
+        return not self._by_files(files) or file % self.of == self.number
+
+    def takes_piece(self, files: int, piece: int) -> bool:
+        """Whether a piece of such a file is."""
+        return self._by_files(files) or piece % self.of == self.number
+
+    def _by_files(self, files: int) -> bool:
+        return files >= MANY_FILES * self.of
+
+
+WHOLE = Deal()
 
 
 @dataclass(frozen=True)
@@ -170,7 +198,8 @@ class SourceDocuments:
     order of the source however many processes there are.
     """
 
-    def __init__(self, recipe: Recipe, name: str, left_out: Path, progress: Progress | None = None):
+    def __init__(self, recipe: Recipe, name: str, left_out: Path, progress: Progress | None = None, deal: Deal = WHOLE):
+        self.deal = deal
         self.name, self.source, self.progress, self.left_out = name, recipe.data.sources[name], progress, left_out
         self.tolerated, max_bytes = recipe.data.max_bad_documents, recipe.data.max_document_bytes
         split = None if self.source.is_chat else recipe.data.split_documents
@@ -180,8 +209,8 @@ class SourceDocuments:
         """Records, by number of file."""
         self.bad: dict[str, int] = {}
         self.bad_examples: list[str] = []
-        self.records: list[InputRecord] = []
-        """Of each file that was read to its end: name, path, size, time of change, digest."""
+        self.records: dict[str, InputRecord] = {}
+        """Of each file that was read to its end, by its name: path, size, time of change, digest."""
         self.files: list[Any] = []  # InputFile, or HubFile
         self.total_bytes = self.expected_bytes = self.read = self._checked = 0
         if self.source.hub is not None:
@@ -194,6 +223,10 @@ class SourceDocuments:
                 size = file.path.stat().st_size
                 self.total_bytes += size
                 self.expected_bytes += size * (COMPRESSION_GUESS if compression_of(file.path) else 1)
+
+    def every_record(self) -> list[InputRecord]:
+        """Of all files, in their order, when all have been read."""
+        return [self.records[file.name] for file in self.files]
 
     @property
     def seen(self) -> int:
@@ -219,37 +252,42 @@ class SourceDocuments:
                 self.progress.advance(self.read, self.seen - sum(self.bad.values()))
         pieces: list[tuple[int, str, Piece]] = []
         size, most = 0, piece_bytes(self.how)
-        before = sum(record["size"] for record in self.records)
+        before = sum(record["size"] for record in self.records.values())
         for number in range(start.files, len(self.files)):
             file, digest, count = self.files[number], FileDigest(), 0
+            if not self.deal.takes_file(len(self.files), number):
+                continue
             skipped = start.pieces if number == start.files else 0
             stat = None if self.source.hub is not None else file.path.stat()
             for piece in self._cut(file, digest):
                 count += 1
                 if count == skipped and digest.hexdigest() != start.digest:
                     raise self._changed(file)
-                if count <= skipped:
+                if count <= skipped or not self.deal.takes_piece(len(self.files), count - 1):
                     continue
                 pieces.append((number, file.name, piece))
                 size += piece.size
-                if size >= most or len(pieces) >= BATCH_PIECES:
+                if 2 * size >= most or len(pieces) >= BATCH_PIECES:  # a piece ends somewhat before it is full
                     yield Batch(pieces, before + digest.passed, Position(number, count, digest.hexdigest()))
                     pieces, size = [], 0
             if count < skipped:
                 raise self._changed(file)
-            self.records.append(file.record(digest) if stat is None else _record(file, stat, digest))
-            before += self.records[-1]["size"]
+            self.records[file.name] = file.record(digest) if stat is None else _record(file, stat, digest)
+            before += self.records[file.name]["size"]
         if pieces:
             yield Batch(pieces, before, Position(len(self.files)))
 
-    def take(self, batch: Batch, counted: Counted) -> None:
-        """Count what a batch held. Raises DataError where the source cannot be used."""
+    def take(self, batch: Batch, counted: Counted, left_out: Sequence[tuple[int, BadRecord]] = ()) -> None:
+        """Count what a batch held, and list what of it is bad or `left_out` for another reason, in order. Raises
+        DataError where the source cannot be used."""
         self.seen_in += counted.seen
         self.replaced_surrogates += counted.replaced
         self.split += counted.split
         self.parts += counted.parts
         for file, record in counted.bad:
             self._count_bad(file, record)
+        for file, record in sorted([*counted.bad, *left_out], key=lambda one: (one[0], one[1].line)):
+            self.list_left_out(file, record)
         if self.progress:
             self.progress.advance(batch.read - self.read, counted.seen.total() - len(counted.bad))
         self.read = batch.read
@@ -267,7 +305,7 @@ class SourceDocuments:
 
     def _require_documents(self, files: int) -> None:
         """Raise DataError for one of the first `files` that had no record at all."""
-        for number in range(self._checked, files):
+        for number in range(self._checked, files if self.deal == WHOLE else 0):
             if not self.seen_in[number]:
                 raise DataError(f"{self.files[number].path}: no document in the whole file")
         self._checked = files
@@ -281,11 +319,10 @@ class SourceDocuments:
         return cut_file(file.path, file.format, self.how, digest)
 
     def _count_bad(self, file: int, item: BadRecord) -> None:
-        """Count and list a record of file number `file` that gives no document."""
+        """Count a record of file number `file` that gives no document."""
         self.bad[item.kind] = self.bad.get(item.kind, 0) + 1
         if len(self.bad_examples) < EXAMPLES:
             self.bad_examples.append(f"{self.files[file].path}:{item.line}: {item.kind}: {item.detail}")
-        self.list_left_out(file, item)
 
     def list_left_out(self, file: int, item: BadRecord) -> None:
         """Write a line for what is left out into the list that lies beside the stores."""

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tsugiki.corpus.filters.asked import Evaluation, EvaluationTexts, Filters, nothing
 from tsugiki.corpus.foreign_store import foreign_manifest
-from tsugiki.corpus.inputs import Progress, SourceDocuments
+from tsugiki.corpus.inputs import Deal, Progress, SourceDocuments
 from tsugiki.corpus.pack_table import make_packs
 from tsugiki.corpus.prepare_chat import write_conversations
+from tsugiki.corpus.prepare_shards import merge_shards, prepare_shard, remove_shards
 from tsugiki.corpus.prepare_text import write_documents
 from tsugiki.corpus.prepared import (
     LEFT_OUT,
@@ -40,21 +41,40 @@ def prepare(
     *,
     progress: Progress | None = None,
     evaluation: Callable[[], EvaluationTexts | None] = nothing,
+    merge: bool = False,
 ) -> dict[str, SourceManifest]:
     """Prepare every source that is not up to date; returns all manifests by name.
 
-    `evaluation` reads the texts that documents must not hold, once, if a source is prepared now.
+    `evaluation` reads the texts that documents must not hold, once, if a source is prepared now. `merge`: put together
+    what `prepare_shards` has made of each source of text.
 
     Raises DataError for sources that cannot be read, have too many bad documents, or too small a held-out part, and
     StorageError where the disk refuses.
     """
     check_not_importing()
     with own_server(), Evaluation(evaluation) as texts:
-        return {name: _up_to_date(recipe, name, tokenizer, texts, progress) for name in recipe.data.sources}
+        return {name: _up_to_date(recipe, name, tokenizer, texts, progress, merge) for name in recipe.data.sources}
+
+
+def prepare_shards(
+    recipe: Recipe,
+    tokenizer: TextTokenizer,
+    deal: Deal,
+    *,
+    progress: Progress | None = None,
+    evaluation: Callable[[], EvaluationTexts | None] = nothing,
+) -> None:
+    """Make one part of the work of every source of text that is not up to date. Raises as `prepare` does."""
+    check_not_importing()
+    with own_server(), Evaluation(evaluation) as texts:
+        for name, source in recipe.data.sources.items():
+            if source.store is None and not source.is_chat and current_manifest(recipe, name, tokenizer) is None:
+                filters = Filters.of(source, texts.index(name, source.filters))
+                prepare_shard(recipe, name, tokenizer, filters, deal, progress)
 
 
 def _up_to_date(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, progress: Progress | None
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, progress: Progress | None, merge: bool
 ) -> SourceManifest:
     """Prepare one source, unless it is up to date."""
     tidy(source_directory(recipe, name))
@@ -64,7 +84,7 @@ def _up_to_date(
             # Another run that shares the folder may have prepared it meanwhile.
             manifest = current_manifest(recipe, name, tokenizer)
             if manifest is None:
-                return _prepare_source(recipe, name, tokenizer, evaluation, progress)
+                return _prepare_source(recipe, name, tokenizer, evaluation, progress, merge)
     drop_unfinished(source_directory(recipe, name))
     if manifest.chat is not None:  # of another length, perhaps
         length = recipe.data.sequence_length
@@ -77,12 +97,14 @@ def _up_to_date(
 
 
 def _prepare_source(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, progress: Progress | None
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, progress: Progress | None, merge: bool
 ) -> SourceManifest:
     target = source_directory(recipe, name)
     _check_ours(target)
     with made_anew(target) as work:
-        manifest = _write_source(recipe, name, tokenizer, evaluation, work, progress)
+        manifest = _write_source(recipe, name, tokenizer, evaluation, work, progress, merge)
+    if merge:
+        remove_shards(recipe, name)
     if progress and manifest.foreign is None:
         progress.finish(name, False)
     return manifest
@@ -97,8 +119,9 @@ def _check_ours(target: Path) -> None:
 
 
 def _write_source(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, work: Path, progress: Progress | None
-) -> SourceManifest:
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, work: Path,
+    progress: Progress | None, merge: bool,
+) -> SourceManifest:  # fmt: skip
     """Write both stores and the manifest into `work`; of what another program tokenised, the manifest alone."""
     source = recipe.data.sources[name]
     if source.store is not None:
@@ -110,7 +133,10 @@ def _write_source(
         manifest = write_conversations(recipe, name, tokenizer, work, documents)
     else:
         filters = Filters.of(source, evaluation.index(name, source.filters))
-        manifest = write_documents(recipe, name, tokenizer, work, documents, filters)
+        if merge:
+            manifest = merge_shards(recipe, name, tokenizer, filters, work, progress)
+        else:
+            manifest = write_documents(recipe, name, tokenizer, work, documents, filters)
     # Tables of packs have digests of their own: others may be made later, for other lengths.
     files = [work / name for name in SIDE_FILES if (work / name).exists()]
     manifest.digests = {path.name: xxh3_file(path) for path in files}

@@ -53,9 +53,9 @@ def write_conversations(
     documents.check()
     require_few_dropped(name, counts, length, dropped)
     manifest = SourceManifest(
-        name=name, fingerprint=fingerprint(recipe, name, tokenizer, documents.records),
+        name=name, fingerprint=fingerprint(recipe, name, tokenizer, documents.every_record()),
         tokenizer_fingerprint=tokenizer.fingerprint, vocabulary_size=tokenizer.vocabulary_size, add_bos=False,
-        add_eos=False, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, files=documents.records, train=Counts(),
+        add_eos=False, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, files=documents.every_record(), train=Counts(),
         held_out=Counts(), bad=documents.bad, bad_examples=documents.bad_examples, odd=dict(sorted(odd.items())),
     )  # fmt: skip
     writers = {part: ConversationWriter(work / part, tokenizer.vocabulary_size) for part in PARTS}

@@ -41,54 +41,84 @@ def write_documents(
 ) -> SourceManifest:
     """Write both stores into `work`, going on with what an interrupted call has left there; returns the manifest,
     without digests."""
-    judge = filters.judge
-    before, after = boundaries(recipe, tokenizer)
-    key = key_of(fingerprint(recipe, name, tokenizer, []) + filters.digest, [file.name for file in documents.files])
-    state = find_unfinished(work, key, documents)
-    dtype = token_dtype(tokenizer.vocabulary_size)
-    if state is None:
-        empty(work)
-        state = Unfinished(key, bits_for(documents.expected_bytes))
-        buckets = Buckets(work, state.bits, record=judge.record, dtype=dtype)
-    else:
-        state.restore(documents)
-        buckets = Buckets(work, state.bits, record=judge.record, dtype=dtype, sizes=state.sizes)
     try:
-        with closing(buckets):
-            _tokenise(
-                recipe,
-                tokenizer,
-                TextWork(name, documents.how, tokenizer.folder, before, after, judge=judge),
-                work,
-                documents,
-                buckets,
-                state,
-            )
-        documents.check()
-        _require_some(name, documents, state.filtered)
-        manifest = SourceManifest(
-            name=name, fingerprint=fingerprint(recipe, name, tokenizer, documents.records),
-            tokenizer_fingerprint=tokenizer.fingerprint, vocabulary_size=tokenizer.vocabulary_size,
-            add_bos=bool(before), add_eos=bool(after), bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id,
-            files=documents.records, train=Counts(), held_out=Counts(), bad=documents.bad,
-            bad_examples=documents.bad_examples, replaced_surrogates=documents.replaced_surrogates,
-            split_documents=documents.split, split_into=documents.parts,
-            library=state.library,
-        )  # fmt: skip
-        writers = {part: _Documents(work / part, tokenizer.vocabulary_size) for part in PARTS}
-        found = find_duplicates(work, buckets.sorted_records()) if judge.compares else None
-        removal = _Removal(state, documents, tokenizer, len(before))
-        sets = judge.evaluation.sets if judge.evaluation else ()
-        kept = staying(buckets.sorted_documents(), found, sets, removal)
-        write_parts(kept, writers, manifest, recipe.held_out_share(name))
-        manifest.odd = {kind: count for kind, count in sorted(state.odd.items()) if count}
-        if filters.named or filters.sets:
-            manifest.filtered = replace(state.filtered, evaluation=filters.sets)
+        state, buckets = tokenise_documents(recipe, name, tokenizer, work, documents, filters)
+        manifest = write_stores(recipe, name, tokenizer, work, documents, filters, state, buckets)
     except DataError:  # to be mended before it can go on, and then perhaps not from here
         forget(work)
         raise
     buckets.remove()
     forget(work)
+    return manifest
+
+
+def tokenise_documents(
+    recipe: Recipe,
+    name: str,
+    tokenizer: TextTokenizer,
+    work: Path,
+    documents: SourceDocuments,
+    filters: Filters,
+) -> tuple[Unfinished, Buckets]:
+    """All documents as tokens in buckets in `work`, and what else was found of them; goes on with what an interrupted
+    call has left there."""
+    before, after = boundaries(recipe, tokenizer)
+    key = source_key(recipe, name, tokenizer, documents, filters)
+    state = find_unfinished(work, key, documents)
+    dtype = token_dtype(tokenizer.vocabulary_size)
+    if state is None:
+        empty(work)
+        state = Unfinished(key, bits_for(documents.expected_bytes))
+        buckets = Buckets(work, state.bits, record=filters.judge.record, dtype=dtype)
+    else:
+        state.restore(documents)
+        buckets = Buckets(work, state.bits, record=filters.judge.record, dtype=dtype, sizes=state.sizes)
+    with closing(buckets):
+        tokenise = TextWork(name, documents.how, tokenizer.folder, before, after, judge=filters.judge)
+        _tokenise(recipe, tokenizer, tokenise, work, documents, buckets, state)
+    return state, buckets
+
+
+def source_key(
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, documents: SourceDocuments, filters: Filters
+) -> str:
+    """Of all that decides what the buckets of a source hold, but for what is in its files."""
+    return key_of(fingerprint(recipe, name, tokenizer, []) + filters.digest, documents)
+
+
+def write_stores(
+    recipe: Recipe,
+    name: str,
+    tokenizer: TextTokenizer,
+    work: Path,
+    documents: SourceDocuments,
+    filters: Filters,
+    state: Unfinished,
+    buckets: Buckets,
+) -> SourceManifest:
+    """Both stores in `work`, of what is in the buckets; the manifest, without digests. Raises DataError where the
+    source cannot be used."""
+    judge, files = filters.judge, documents.every_record()
+    before, after = boundaries(recipe, tokenizer)
+    documents.check()
+    _require_some(name, documents, state.filtered)
+    manifest = SourceManifest(
+        name=name, fingerprint=fingerprint(recipe, name, tokenizer, files),
+        tokenizer_fingerprint=tokenizer.fingerprint, vocabulary_size=tokenizer.vocabulary_size, add_bos=bool(before),
+        add_eos=bool(after), bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, files=files, train=Counts(),
+        held_out=Counts(), bad=documents.bad, bad_examples=documents.bad_examples,
+        replaced_surrogates=documents.replaced_surrogates, split_documents=documents.split,
+        split_into=documents.parts, library=state.library,
+    )  # fmt: skip
+    writers = {part: _Documents(work / part, tokenizer.vocabulary_size) for part in PARTS}
+    found = find_duplicates(work, buckets.sorted_records()) if judge.compares else None
+    removal = _Removal(state, documents, tokenizer, len(before))
+    sets = judge.evaluation.sets if judge.evaluation else ()
+    kept = staying(buckets.sorted_documents(), found, sets, removal)
+    write_parts(kept, writers, manifest, recipe.held_out_share(name))
+    manifest.odd = {kind: count for kind, count in sorted(state.odd.items()) if count}
+    if filters.named or filters.sets:
+        manifest.filtered = replace(state.filtered, evaluation=filters.sets)
     return manifest
 
 
@@ -103,16 +133,18 @@ def _tokenise(
         return
     sample = [document.text for _, _, document in first.items(documents.how, Counted())]
     library = choose(tokenizer, sample, wanted=recipe.data.fast_tokenizer, size=documents.expected_bytes)
-    work.fast, state.library = library.fast, library.says
+    work.fast = library.fast
+    state.says(library)
     odd, saver = Counter(state.odd), Saver(state, folder, buckets, documents)
     with closing(tokenise_batches(chain([first], batches), work, recipe.data.workers)) as results:
         for batch, found in results:
             buckets.add(found.records, found.tokens)
             odd.update(found.odd)
-            documents.take(batch, found.counted)
+            left_out = []
             for file, line, rule, text in found.removed:
                 shown = state.filtered.count(rule, documents.files[file].name, line, text)
-                documents.list_left_out(file, BadRecord(f"filtered: {rule}", line, shown))
+                left_out.append((file, BadRecord(f"filtered: {rule}", line, shown)))
+            documents.take(batch, found.counted, left_out)
             state.keep_hits(found.hits)
             state.odd = dict(odd)
             saver.reached(batch.end)
@@ -120,7 +152,7 @@ def _tokenise(
 
 def _require_some(name: str, documents: SourceDocuments, filtered: FilterFigures) -> None:
     """Raise DataError where filters have left nothing to train on."""
-    good = documents.seen - sum(documents.bad.values()) - documents.split + documents.parts
+    good = documents.seen - sum(documents.bad.values()) + documents.parts - documents.split
     if filtered.total == good:
         rules = ", ".join(f"{rule} {count:,}" for rule, count in sorted(filtered.removed.items()))
         raise DataError(f"source {name}: its filters removed all {good:,} documents ({rules}): see its `filters`")

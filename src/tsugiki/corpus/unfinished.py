@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
 from tsugiki.corpus.buckets import BUCKET, Buckets
+from tsugiki.corpus.fast_tokenizer import Choice
 from tsugiki.corpus.filters.figures import FilterFigures, Found
 from tsugiki.corpus.fingerprint import InputRecord
 from tsugiki.corpus.inputs import Position, SourceDocuments
@@ -38,8 +40,11 @@ class Unfinished:
     bits: int
     """Of the buckets."""
     library: str = ""
-    """Which made the ids so far."""
-    files: list[InputRecord] = field(default_factory=list)
+    """Which made the ids so far, and why that one."""
+    fast: bool | None = None
+    """Whether that was the faster one; None before any."""
+    files: dict[str, InputRecord] = field(default_factory=dict)
+    """Those that were read to their end, by name."""
     position: Position = field(default_factory=Position)
     sizes: list[int] = field(default_factory=list)
     """Of the buckets' files."""
@@ -58,6 +63,12 @@ class Unfinished:
     hits: list[Found] = field(default_factory=list)
     """The first documents that hold evaluation text, with the stretch of it."""
 
+    def says(self, library: Choice) -> None:
+        """From here on the ids are made by this one: the same as before an interruption, as a rule."""
+        if self.fast != library.fast:
+            self.library = f"{self.library}, then {library.says}" if self.library else library.says
+            self.fast = library.fast
+
     def keep_hits(self, hits: Sequence[Found]) -> None:
         """Keep the first few of each set: more than are shown, since some of their documents may be duplicates."""
         for hit in hits:
@@ -66,8 +77,15 @@ class Unfinished:
 
     def save(self, work: Path, buckets: Buckets, documents: SourceDocuments, position: Position) -> None:
         """Bring all of it to disk, in the folder `work`. Raises OSError, StorageError."""
-        self.sizes, self.position = buckets.sizes(), position
-        self.files = documents.records[: position.files]
+        self.position = position
+        self.keep(documents, buckets.sizes())
+        write_json(work / UNFINISHED, asdict(self))
+
+    def keep(self, documents: SourceDocuments, sizes: list[int]) -> None:
+        """Take what has been counted; `sizes` of the buckets' files."""
+        self.sizes = sizes
+        passed = [file.name for file in documents.files[: self.position.files]]
+        self.files = {name: documents.records[name] for name in passed if name in documents.records}
         self.seen = [documents.seen_in[number] for number in range(len(documents.files))]
         self.bad, self.bad_examples, self.replaced = (
             documents.bad,
@@ -76,11 +94,19 @@ class Unfinished:
         )
         self.listed = documents.left_out.stat().st_size if documents.left_out.exists() else 0
         self.read, self.split, self.parts = documents.read, documents.split, documents.parts
-        write_json(work / UNFINISHED, asdict(self))
+
+    @staticmethod
+    def describes(file: Any, record: InputRecord) -> bool:
+        """Whether a file (InputFile or HubFile, None where there is none) is the one of a record, by size and time of
+        change; a commit fixes what a file of the hub holds."""
+        if file is None or record.get("commit") is not None:
+            return file is not None
+        stat = Path(file.path).stat()
+        return (stat.st_size, stat.st_mtime_ns) == (record["size"], record["mtime_ns"])
 
     def restore(self, documents: SourceDocuments) -> None:
         """Put `documents` where reading was."""
-        documents.records, documents.read = list(self.files), self.read
+        documents.records, documents.read = dict(self.files), self.read
         documents.split, documents.parts = self.split, self.parts
         documents.seen_in = Counter(dict(enumerate(self.seen)))
         documents.bad, documents.bad_examples, documents.replaced_surrogates = (
@@ -92,9 +118,11 @@ class Unfinished:
             os.truncate(documents.left_out, self.listed)
 
 
-def key_of(fingerprint: str, names: Sequence[str]) -> str:
-    """Of a source's settings, the names of its files, and how they are cut."""
-    return xxhash.xxh3_128_hexdigest(repr([fingerprint, PIECE, GIVEN_DOCUMENTS, PARQUET_ROWS, *names]).encode())
+def key_of(fingerprint: str, documents: SourceDocuments) -> str:
+    """Of a source's settings, the names of its files, how they are cut, and the part that is dealt."""
+    names = [file.name for file in documents.files]
+    parts = [fingerprint, PIECE, GIVEN_DOCUMENTS, PARQUET_ROWS, documents.deal, names]
+    return xxhash.xxh3_128_hexdigest(repr(parts).encode())
 
 
 def find_unfinished(work: Path, key: str, documents: SourceDocuments) -> Unfinished | None:
@@ -110,12 +138,8 @@ def find_unfinished(work: Path, key: str, documents: SourceDocuments) -> Unfinis
         _reaches(work / f"{BUCKET}-{number:03d}", size) for number, size in enumerate(found.sizes)
     ):
         return None
-    for file, record in zip(documents.files, found.files, strict=False):
-        if record.get("commit") is None:  # which fixes what a file of the hub holds
-            stat = Path(file.path).stat()
-            if (stat.st_size, stat.st_mtime_ns) != (record["size"], record["mtime_ns"]):
-                return None
-    return found
+    files = {file.name: file for file in documents.files}
+    return found if all(found.describes(files.get(name), record) for name, record in found.files.items()) else None
 
 
 def _reaches(path: Path, size: int) -> bool:
