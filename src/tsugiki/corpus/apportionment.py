@@ -16,6 +16,7 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -89,9 +90,12 @@ def period(weights: Sequence[int]) -> Period:
     divisor = math.gcd(*weights)
     if divisor == 0 or min(weights) < 0 or len(weights) > 32_767:
         raise ValueError("weights must be whole numbers from 0, one at least positive, at most 32,767 of them")
-    parts = [weight // divisor for weight in weights]
-    length = sum(parts)
+    return _tabulated(tuple(weight // divisor for weight in weights))
 
+
+@lru_cache(maxsize=16)  # a run lays out its mixture several times, at up to a third of a second
+def _tabulated(parts: tuple[int, ...]) -> Period:
+    length = sum(parts)
     counts = [0] * len(parts)
     # waiting[seat] are the sources whose fair share first exceeds their count at that seat.
     waiting: list[list[int]] = [[] for _ in range(length + 2)]
