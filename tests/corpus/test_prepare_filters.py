@@ -12,7 +12,8 @@ from tsugiki.corpus import pieces, unfinished
 from tsugiki.corpus.filters.asked import EvaluationTexts, judge_of
 from tsugiki.corpus.filters.signatures import Signature
 from tsugiki.corpus.held_out import is_held_out
-from tsugiki.corpus.prepare import prepare
+from tsugiki.corpus.inputs import Deal
+from tsugiki.corpus.prepare import prepare, prepare_shards
 from tsugiki.corpus.prepared import open_prepared, source_directory
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.inspection import inspect_path
@@ -204,6 +205,16 @@ def test_neither_workers_nor_buckets_nor_a_kill_change_a_byte(corpus, make_recip
         assert digests(source_directory(recipe, "s")) == expected
 
 
+@pytest.mark.usefixtures("figures_of_few")
+def test_parts_put_together_have_the_bytes_of_one_process_with_evaluation_text_too(corpus, make_recipe, tokenizer):
+    whole, parts = (make(make_recipe, corpus, run=run) for run in ("whole", "parts"))
+    prepare(whole, tokenizer, evaluation=texts)
+    for number in range(2):
+        prepare_shards(parts, tokenizer, Deal(number, 2), evaluation=texts)
+    prepare(parts, tokenizer, evaluation=texts, merge=True)
+    assert digests(source_directory(parts, "s")) == digests(source_directory(whole, "s"))
+
+
 def test_evaluation_text_is_looked_for_unasked_where_there_is_some_and_stores_stay_as_they_are(
     corpus, make_recipe, tokenizer, monkeypatch
 ):
@@ -284,3 +295,29 @@ def test_odd_documents_are_counted_among_those_that_stay(tmp_path, jsonl, make_r
     assert manifest.odd == {"control characters": 1}
     assert manifest.filtered.removed == {"duplicates.exact": 2}
     assert np.sum([manifest.train.documents, manifest.held_out.documents]) == 21
+
+
+def test_the_command_looks_for_the_sets_that_the_recipe_evaluates_on(tmp_path, jsonl, tiny_tokenizer_folder, capsys):
+    from tsugiki.pipeline import run_prepare
+    from tsugiki.recipe_file import parse_recipe
+
+    folder = tmp_path / "evaluation/mine"
+    folder.mkdir(parents=True)
+    (folder / "test.jsonl").write_text(json.dumps({"id": "1", "question": QUESTION}) + "\n")
+    lines = [document(number) for number in range(200)] + [f"It is asked: {QUESTION}?"]
+    said: list[str] = []
+    for number, evaluation in enumerate(
+        [{"data_dir": str(folder.parent)}, {"suite": "quick", "data_dir": str(folder.parent)}, None]
+    ):
+        tree = {
+            "run_dir": str(tmp_path / f"run-{number}"),
+            "model": {"architecture": {"model_type": "mistral", "vocab_size": 384}, "tokenizer": str(tiny_tokenizer_folder)},
+            "data": {"sequence_length": 32, "held_out": 0, "workers": 1, "sources": {"s": {"path": str(jsonl(tmp_path / "a.jsonl", lines)), "weight": 1}}},
+            "training": {"max_steps": 4, "global_batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-3, "save_steps": 2},
+        }  # fmt: skip
+        run_prepare(
+            parse_recipe(json.dumps(tree | ({"evaluation": evaluation} if evaluation else {})), check_files=False),
+            say=said.append,
+        )
+    assert "decontamination 1 (mine 1)" in said[0]
+    assert "filters" not in said[1] + said[2]

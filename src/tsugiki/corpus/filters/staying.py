@@ -36,8 +36,8 @@ def find_duplicates(folder: Path, blocks: Iterable[NDArray[np.void]]) -> NDArray
                     file.write(column.tobytes())
         if not paths:
             return np.zeros(0, np.uint8)
-        exact, *near = (np.memmap(path, "<u8", mode="r") for path in paths)
-        return duplicates(exact, near)
+        read = (np.fromfile(path, "<u8") for path in paths)  # one at a time: maps of all would stay in memory
+        return duplicates(next(read), read)
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
