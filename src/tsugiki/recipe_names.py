@@ -81,6 +81,11 @@ THESAURUS: dict[str, str] = {
     **dict.fromkeys(("data_dir", "file", "files", "paths", "filename"), "data.sources.*.path"),
     **dict.fromkeys(("dataset_config", "config_name", "dataset_config_name"), "data.sources.*.subset"),
     **dict.fromkeys(("lang",), "data.sources.*.language"),
+    **dict.fromkeys(
+        ("dedup", "deduplicate", "deduplication", "minhash", "near_duplicates", "exact_duplicates"),
+        "data.sources.*.filters.duplicates",
+    ),
+    **dict.fromkeys(("decontaminate", "contamination"), "data.sources.*.filters.decontamination"),
     "type": "documents are plain text, or conversations with format: chat; both are said in data.sources.NAME.format",
     "name": "say whose: model.name_or_path, tracking.run_name; a source's name is its key under data.sources",
     **dict.fromkeys(("hub_id", "dataset_id", "hf_dataset", "dataset_name"), "data.sources.*.hub"),

@@ -273,6 +273,7 @@ def test_a_plan_counts_with_filters_over_single_documents(corpus, make_recipe, t
         ({"qualty": {}}, "filters.qualty: unknown key; did you mean quality?"),
         ({"quality": {"preset": "swallow"}}, "filters.quality.preset: must be `swallow-v1`|swallow-v1"),
         ({"quality": {"max_sentences": 3}}, "unknown key; did you mean max_sentence?"),
+        ({"near_duplicates": {}}, "near_duplicates is called duplicates here"),
         ({"quality": {}}, "filters.quality: removes nothing"),
         ({"length": {}}, "filters.length: removes nothing"),
         ({"length": {"min_characters": 9, "max_characters": 8}}, "filters.length.max_characters: 8 is less than min_characters, 9"),
