@@ -114,8 +114,8 @@ def average_interval(intervals: Sequence[Interval]) -> Interval:
     """The plain mean of the scores, or of the differences, of several tasks, whose items are independent."""
     count = len(intervals)
     estimate = math.fsum(each.estimate for each in intervals) / count
-    below = math.sqrt(math.fsum((each.estimate - each.low) ** 2 for each in intervals)) / count
-    above = math.sqrt(math.fsum((each.high - each.estimate) ** 2 for each in intervals)) / count
+    below = math.hypot(*(each.estimate - each.low for each in intervals)) / count
+    above = math.hypot(*(each.high - each.estimate for each in intervals)) / count
     return Interval(estimate, estimate - below, estimate + above)
 
 

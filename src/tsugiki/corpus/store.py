@@ -20,10 +20,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Annotated, Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from tsugiki.corpus.datatrove_index import DatatroveIndex
 from tsugiki.corpus.megatron import BLOCK, Header, MegatronIndex, index_size, pair
@@ -56,10 +57,10 @@ class Shard:
 class StoreIndex:
     """All that is needed to open a store."""
 
-    dtype: str
+    dtype: Annotated[str, Field(pattern="^<(u2|i4|u4)$")]
     """Of the ids, as numpy writes it."""
     shards: list[Shard]
-    format: str = MEGATRON
+    format: Annotated[str, Field(pattern=f"^({'|'.join(FORMATS)})$")] = MEGATRON
     """One of FORMATS."""
 
     @property
