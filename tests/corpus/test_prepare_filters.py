@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interruption import Interrupted, Stopping
 
 from tsugiki.corpus import pieces, unfinished
 from tsugiki.corpus.filters.asked import EvaluationTexts, judge_of
@@ -162,28 +163,6 @@ def test_every_removed_document_is_listed_and_a_few_are_shown(corpus, make_recip
     assert "filters removed 35 of 185 documents (18.9%)" in said
     assert "decontamination 3 (sums 3)" in said
     assert "filters removed 35 of 185" in describe_manifest("s", manifest)
-
-
-class Interrupted(BaseException):
-    """As KeyboardInterrupt is one."""
-
-
-class Stopping:
-    """A Progress that interrupts when so many batches have been taken."""
-
-    def __init__(self, batches):
-        self.left = batches
-
-    def start(self, source, total_bytes):
-        pass
-
-    def advance(self, read_bytes, documents):
-        self.left -= 1
-        if self.left < 0:
-            raise Interrupted
-
-    def finish(self, source, skipped):
-        pass
 
 
 @pytest.mark.usefixtures("figures_of_few")

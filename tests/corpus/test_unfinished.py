@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
+from interruption import Interrupted, Stopping
 
 from tsugiki.corpus import pieces, unfinished
 from tsugiki.corpus.prepare import prepare
@@ -24,28 +25,6 @@ from tsugiki.errors import DataError
 from tsugiki.folders import UNFINISHED
 
 SOURCE = Path(__file__).parents[2] / "src"
-
-
-class Interrupted(BaseException):
-    """As KeyboardInterrupt is one."""
-
-
-class Stopping:
-    """A Progress that interrupts when so many batches have been taken."""
-
-    def __init__(self, batches):
-        self.left = batches
-
-    def start(self, source, total_bytes):
-        pass
-
-    def advance(self, read_bytes, documents):
-        self.left -= 1
-        if self.left < 0:
-            raise Interrupted
-
-    def finish(self, source, skipped):
-        pass
 
 
 def contents(directory):
