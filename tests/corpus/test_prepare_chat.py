@@ -474,7 +474,7 @@ def test_the_fingerprint_and_manifest_of_text_are_what_they_were(tmp_path, make_
     recipe = make_recipe({"s": {"path": str(jsonl(tmp_path / "a.jsonl", make_texts(120)))}})
     manifest = prepare(recipe, tokenizer)["s"]
     parts = [
-        1, "s", tokenizer.fingerprint, True, True, 0.2, "auto", "text", "utf-8", None, None, "train", None, 67_108_864,
+        1, "s", tokenizer.fingerprint, True, True, 0.2, "auto", "text", "utf-8", None, None, "train", None, 67_108_864, 5_000_000,
         [(entry["name"], entry["size"], entry["digest"]) for entry in manifest.files],
     ]  # fmt: skip
     assert fingerprint(recipe, "s", tokenizer, manifest.files) == xxhash.xxh3_128_hexdigest(repr(parts).encode())
