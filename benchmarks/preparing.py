@@ -238,8 +238,10 @@ def main() -> None:
                     print(f"{language} {contestant}: {found['cpu']:.1f} CPU s, {found['seconds']:.1f} s", flush=True)
                     kept = best[language].setdefault(contestant, found)
                     best[language][contestant] = {key: min(kept[key], found[key]) for key in found}
-    results = {"machine": f"{processor()}, {len(os.sched_getaffinity(0))} CPUs", "load": load, "rounds": options.rounds, "copies": options.copies,
-               "corpora": best}  # fmt: skip
+    machine = f"{processor()}, {len(os.sched_getaffinity(0))} CPUs"
+    results = {
+        "machine": machine, "load": load, "rounds": options.rounds, "copies": options.copies, "corpora": best,
+    }  # fmt: skip
     (RESULTS / "preparing-cpu.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     lines = render(results)
     (RESULTS / "preparing-cpu.md").write_text("\n".join(lines), encoding="utf-8")
