@@ -133,10 +133,8 @@ def _write_source(
         manifest = write_conversations(recipe, name, tokenizer, work, documents)
     else:
         filters = Filters.of(source, evaluation.index(name, source.filters))
-        if merge:
-            manifest = merge_shards(recipe, name, tokenizer, filters, work, progress)
-        else:
-            manifest = write_documents(recipe, name, tokenizer, work, documents, filters)
+        make = merge_shards if merge else write_documents
+        manifest = make(recipe, name, tokenizer, work, documents, filters)
     # Tables of packs have digests of their own: others may be made later, for other lengths.
     files = [work / name for name in SIDE_FILES if (work / name).exists()]
     manifest.digests = {path.name: xxh3_file(path) for path in files}

@@ -51,9 +51,9 @@ def prepare_shard(
     """Make one part of a source's work, unless it is there. Goes on with what an interrupted call has left."""
     target = shard_folder(recipe, name, deal)
     with only_one(target):
-        key = source_key(recipe, name, tokenizer, SourceDocuments(recipe, name, Path(), deal=deal), filters)
-        current = _state(target) is not None and _is_current(recipe, name, target, key)
-        if not current:
+        files = SourceDocuments(recipe, name, target / LEFT_OUT)
+        current = _current(target, files, source_key(recipe, name, tokenizer, files, filters, deal))
+        if current is None:
             with made_anew(target) as work:
                 documents = SourceDocuments(recipe, name, work / LEFT_OUT, progress, deal)
                 try:
@@ -66,11 +66,11 @@ def prepare_shard(
                 write_json(work / STATE, asdict(state))
                 forget(work)
         if progress:
-            progress.finish(name, current)
+            progress.finish(name, current is not None)
 
 
 def merge_shards(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, filters: Filters, work: Path, progress: Progress | None = None
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, work: Path, documents: SourceDocuments, filters: Filters
 ) -> SourceManifest:
     """Write both stores into `work` from all parts; returns the manifest, without digests.
 
@@ -78,16 +78,16 @@ def merge_shards(
     """
     folders = _complete(recipe, name)
     states: list[Unfinished] = []
-    for folder in folders:
-        documents = SourceDocuments(recipe, name, work / LEFT_OUT, progress, Deal(len(states), len(folders)))
-        if not _is_current(recipe, name, folder, source_key(recipe, name, tokenizer, documents, filters)):
+    for number, folder in enumerate(folders):
+        key = source_key(recipe, name, tokenizer, documents, filters, Deal(number, len(folders)))
+        found = _current(folder, documents, key)
+        if found is None:
             raise DataError(f"{folder}: made with other settings, or of files that have changed; make it again")
-        states.append(read_json(folder / STATE, Unfinished))
-    documents = SourceDocuments(recipe, name, work / LEFT_OUT, progress)
+        states.append(found)
     state = _together(states, folders, documents)
-    if progress:
-        progress.start(name, documents.total_bytes)
-        progress.advance(documents.total_bytes, documents.seen - sum(documents.bad.values()))
+    if documents.progress:
+        documents.progress.start(name, documents.total_bytes)
+        documents.progress.advance(documents.total_bytes, documents.seen - sum(documents.bad.values()))
     record, dtype = filters.judge.record, token_dtype(tokenizer.vocabulary_size)
     buckets = Buckets(work, state.bits, record=record, dtype=dtype, beside=folders)
     manifest = write_stores(recipe, name, tokenizer, work, documents, filters, state, buckets)
@@ -118,20 +118,13 @@ def _complete(recipe: Recipe, name: str) -> list[Path]:
     return [_shards(recipe, name) / f"{number}-of-{of}" for number in range(of)]
 
 
-def _state(folder: Path) -> Unfinished | None:
+def _current(folder: Path, documents: SourceDocuments, key: str) -> Unfinished | None:
+    """What is known of a part, if it was made with these settings, of files that are what they were."""
     try:
-        return read_json(folder / STATE, Unfinished) if (folder / STATE).exists() else None
+        state = read_json(folder / STATE, Unfinished) if (folder / STATE).exists() else None
     except DataError:
         return None
-
-
-def _is_current(recipe: Recipe, name: str, folder: Path, key: str) -> bool:
-    """Whether a part was made with these settings, of files that are what they were."""
-    state = _state(folder)
-    if state is None or state.key != key:
-        return False
-    files = {file.name: file for file in SourceDocuments(recipe, name, folder / LEFT_OUT).files}
-    return all(state.describes(files.get(name), record) for name, record in state.files.items())
+    return state if state is not None and state.key == key and state.describes_all(documents) else None
 
 
 def _together(states: list[Unfinished], folders: list[Path], documents: SourceDocuments) -> Unfinished:

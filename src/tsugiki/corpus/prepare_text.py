@@ -16,7 +16,7 @@ from tsugiki.corpus.filters.figures import SAMPLE_CHARACTERS, SAMPLES, FilterFig
 from tsugiki.corpus.filters.judge import odd_names
 from tsugiki.corpus.filters.staying import find_duplicates, staying
 from tsugiki.corpus.fingerprint import boundaries, fingerprint
-from tsugiki.corpus.inputs import Counted, SourceDocuments
+from tsugiki.corpus.inputs import Counted, Deal, SourceDocuments
 from tsugiki.corpus.megatron import token_dtype
 from tsugiki.corpus.prepared import PARTS, Counts, SourceManifest
 from tsugiki.corpus.records import BadRecord
@@ -63,7 +63,7 @@ def tokenise_documents(
     """All documents as tokens in buckets in `work`, and what else was found of them; goes on with what an interrupted
     call has left there."""
     before, after = boundaries(recipe, tokenizer)
-    key = source_key(recipe, name, tokenizer, documents, filters)
+    key = source_key(recipe, name, tokenizer, documents, filters, documents.deal)
     state = find_unfinished(work, key, documents)
     dtype = token_dtype(tokenizer.vocabulary_size)
     if state is None:
@@ -80,10 +80,10 @@ def tokenise_documents(
 
 
 def source_key(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, documents: SourceDocuments, filters: Filters
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, documents: SourceDocuments, filters: Filters, deal: Deal
 ) -> str:
-    """Of all that decides what the buckets of a source hold, but for what is in its files."""
-    return key_of(fingerprint(recipe, name, tokenizer, []) + filters.digest, documents)
+    """Of all that decides what the buckets of a part of a source hold, but for what is in its files."""
+    return key_of(fingerprint(recipe, name, tokenizer, []) + filters.digest, documents, deal)
 
 
 def write_stores(

@@ -20,7 +20,7 @@ from tsugiki.corpus.buckets import BUCKET, Buckets
 from tsugiki.corpus.fast_tokenizer import Choice
 from tsugiki.corpus.filters.figures import FilterFigures, Found
 from tsugiki.corpus.fingerprint import InputRecord
-from tsugiki.corpus.inputs import Position, SourceDocuments
+from tsugiki.corpus.inputs import Deal, Position, SourceDocuments
 from tsugiki.corpus.parquet import PARQUET_ROWS
 from tsugiki.corpus.pieces import GIVEN_DOCUMENTS, PIECE
 from tsugiki.errors import DataError
@@ -95,14 +95,10 @@ class Unfinished:
         self.listed = documents.left_out.stat().st_size if documents.left_out.exists() else 0
         self.read, self.split, self.parts = documents.read, documents.split, documents.parts
 
-    @staticmethod
-    def describes(file: Any, record: InputRecord) -> bool:
-        """Whether a file (InputFile or HubFile, None where there is none) is the one of a record, by size and time of
-        change; a commit fixes what a file of the hub holds."""
-        if file is None or record.get("commit") is not None:
-            return file is not None
-        stat = Path(file.path).stat()
-        return (stat.st_size, stat.st_mtime_ns) == (record["size"], record["mtime_ns"])
+    def describes_all(self, documents: SourceDocuments) -> bool:
+        """Whether the files that were read are there, and what they were."""
+        files = {file.name: file for file in documents.files}
+        return all(_describes(files.get(name), record) for name, record in self.files.items())
 
     def restore(self, documents: SourceDocuments) -> None:
         """Put `documents` where reading was."""
@@ -118,10 +114,10 @@ class Unfinished:
             os.truncate(documents.left_out, self.listed)
 
 
-def key_of(fingerprint: str, documents: SourceDocuments) -> str:
+def key_of(fingerprint: str, documents: SourceDocuments, deal: Deal) -> str:
     """Of a source's settings, the names of its files, how they are cut, and the part that is dealt."""
     names = [file.name for file in documents.files]
-    parts = [fingerprint, PIECE, GIVEN_DOCUMENTS, PARQUET_ROWS, documents.deal, names]
+    parts = [fingerprint, PIECE, GIVEN_DOCUMENTS, PARQUET_ROWS, deal, names]
     return xxhash.xxh3_128_hexdigest(repr(parts).encode())
 
 
@@ -138,8 +134,16 @@ def find_unfinished(work: Path, key: str, documents: SourceDocuments) -> Unfinis
         _reaches(work / f"{BUCKET}-{number:03d}", size) for number, size in enumerate(found.sizes)
     ):
         return None
-    files = {file.name: file for file in documents.files}
-    return found if all(found.describes(files.get(name), record) for name, record in found.files.items()) else None
+    return found if found.describes_all(documents) else None
+
+
+def _describes(file: Any, record: InputRecord) -> bool:
+    """Whether a file (InputFile or HubFile, None where there is none) is the one of a record, by size and time of
+    change; a commit fixes what a file of the hub holds."""
+    if file is None or record.get("commit") is not None:
+        return file is not None
+    stat = Path(file.path).stat()
+    return (stat.st_size, stat.st_mtime_ns) == (record["size"], record["mtime_ns"])
 
 
 def _reaches(path: Path, size: int) -> bool:
