@@ -10,15 +10,16 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src/tsugiki"
 STAGES = {"vocabulary", "training", "evaluation", "experiments", "report", "release"}
 ABOVE = {
-    "pipeline", "recipe_inputs", "samples", "cli", "cli_evaluation", "cli_experiments", "cli_report", "cli_release", "cli_graft", "cli_chat", "cli_plan", "cli_vocabulary", "cli_arguments", "cli_verbs", "quickstart", "preview", "plan",
+    "pipeline", "recipe_inputs", "samples", "sample_answers", "cli", "cli_evaluation", "cli_experiments", "cli_report", "cli_release", "cli_graft", "cli_chat", "cli_plan", "cli_vocabulary", "cli_arguments", "cli_verbs", "quickstart", "preview", "plan",
 }  # fmt: skip
 PARTS = [
-    "recipe", "recipe_values", "recipe_training", "recipe_chat", "recipe_length", "recipe_evaluation", "recipe_filters", "recipe_file", "recipe_checks", "recipe_source_checks", "recipe_kinds", "recipe_machine",
+    "recipe", "recipe_values", "recipe_training", "recipe_chat", "recipe_corpus", "recipe_length", "recipe_evaluation", "recipe_filters", "recipe_vocabulary", "recipe_file", "recipe_checks", "recipe_source_checks", "recipe_kinds", "recipe_machine",
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
     "corpus", "chat", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
     "experiment_results", "sweep_results", "attribution_results", "evaluation_files", "score_combinations",
     "checkpoint_files", "checkpoint_tensors", "folders", "metrics_file", "model_folder", "rewinds", "amounts", "pages",
     "differences", "least_squares", "licence", "moved", "release_file", "state_file", "run_folder", "run_cost",
+    "init", "inspection", "lora_size", "origin_file", "plots", "progress", "scripts",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers"}
 
@@ -82,6 +83,11 @@ def loaded_with(module: str, seen: set[str] | None = None) -> set[str]:
         for name in imported(path, at_start=True) | parents if path else ():
             loaded_with(name, seen)
     return seen
+
+
+def test_every_module_has_its_place_in_the_picture():
+    found = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert found - {"__init__", "__main__"} == {*STAGES, *ABOVE, *PARTS}
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

@@ -1,9 +1,10 @@
 """The recipe: every key that a user can write, with its unit, its default and why that is the default.
 
-Read it from top to bottom as the reference of the YAML file; `recipe_training`, `recipe_evaluation` and `recipe_chat`
-have the sections of these names. `recipe_file.load_recipe` reads the file and reports what is wrong by line;
-`recipe_checks` holds what needs more than one key to judge, `recipe_resume` what a resumed run may change. Values are
-strict: the reader follows YAML 1.2, so a number is a number and text is text, and nothing is converted by guessing.
+Read it from top to bottom as the reference of the YAML file. Sections with a file of their own are `recipe_vocabulary`,
+`recipe_chat`, `recipe_filters`, `recipe_training` and `recipe_evaluation`; `recipe_corpus` is what all corpora have.
+`recipe_file.load_recipe` reads the file and reports what is wrong by line; `recipe_checks` holds what needs more than
+one key to judge, `recipe_resume` what a resumed run may change. Values are strict: the reader follows YAML 1.2, so a
+number is a number and text is text, and nothing is converted by guessing.
 
 Every key says what may happen to it when a run is resumed (`json_schema_extra={"resume": ...}`):
 
@@ -19,9 +20,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tsugiki.corpus.compression import SUFFIXES
 from tsugiki.corpus.readers import FORMATS
 from tsugiki.recipe_chat import CHAT, ChatSection, LossOn
+from tsugiki.recipe_corpus import CorpusSection
 from tsugiki.recipe_evaluation import EvaluationSection
 from tsugiki.recipe_filters import FiltersSection
 from tsugiki.recipe_training import ParallelSection, TrainingSection
@@ -31,7 +32,6 @@ from tsugiki.recipe_values import (
     SOURCE_NAMES,
     Count,
     FilePath,
-    Listed,
     OneOf,
     PathList,
     PathText,
@@ -44,6 +44,7 @@ from tsugiki.recipe_values import (
     Weight,
     whole_number,
 )
+from tsugiki.recipe_vocabulary import VocabularySection
 
 
 class ModelSection(Section):
@@ -85,121 +86,6 @@ class ModelSection(Section):
         "can run code.",
         json_schema_extra=FREE,
     )
-
-
-class CorpusSection(Section):
-    """Where documents come from: one of `path` and `hub`."""
-
-    path: PathList | None = Field(
-        default=None,
-        description="A file or glob pattern, or a list of them, relative to the current directory: "
-        f"{', '.join(one.endings[0] for one in FORMATS.values())}, plain or {' '.join(SUFFIXES)}."
-        " ** matches any depth.",
-        json_schema_extra=FREE,
-    )
-    hub: Text | None = Field(
-        default=None, description="A data set on the hub, as `datasets` names it (needs the extra `hub`)."
-    )
-    subset: Text | None = Field(
-        default=None, description="Configuration of the hub data set. Default: its own default."
-    )
-    split: Text = Field(default="train", description="Split of the hub data set.")
-    revision: Text | None = Field(
-        default=None,
-        description="Branch, tag or commit of the hub data set, resolved to a commit once and recorded.",
-    )
-    text_key: Text = Field(default="text", description="Key or column that holds the document's text.")
-    format: Annotated[str, OneOf(["auto", *FORMATS])] = Field(
-        default="auto", description="File format; auto goes by the file name without its compression suffix."
-    )
-    encoding: Text = Field(
-        default="utf-8", description="Text encoding of the files. Invalid bytes are counted, not guessed at."
-    )
-
-    @property
-    def paths(self) -> list[str]:
-        """Files and patterns as a list, empty for a hub source."""
-        return list(self.path or [])
-
-    @property
-    def is_chat(self) -> bool:
-        """Whether its records are conversations."""
-        return self.format == CHAT
-
-
-class VocabularySection(Section):
-    """New pieces for the base's tokenizer, with rows in the model. One of `target_size` and `add`, one of `language`
-    and `scripts`. Leave the section out to train with the base's vocabulary."""
-
-    target_size: Listed | None = Field(
-        default=None,
-        description="Size of the vocabulary afterwards, rounded up to a multiple of 64, by pieces and not by padding.",
-    )
-    add: Listed | None = Field(
-        default=None,
-        description="Instead of target_size: how many pieces to add. Rounded up likewise, and at least to the rows that"
-        " the base model has (Qwen has spare ones).",
-    )
-    language: Text | None = Field(
-        default=None, description="The new language (ja, zh, ko, th, ru, ar, hi …), which says what scripts it has."
-    )
-    scripts: list[Text] | None = Field(
-        default=None,
-        description="Instead of language: the Unicode scripts that new pieces are made of, e.g. [hiragana, katakana, "
-        "han]. Not Latin: pieces for it would change how English is divided.",
-    )
-    sources: list[Text] | None = Field(
-        default=None,
-        description="Sources of data.sources to learn from, their held-out documents left out. Default: those whose"
-        " language is this language; none where corpora are given.",
-        json_schema_extra=FREE,  # the stage itself compares the corpora that follow
-    )
-    corpora: dict[SourceName, CorpusSection] = Field(
-        default={}, description="Further text to learn from, by name.", json_schema_extra=SOURCE_NAMES
-    )
-    sample_characters: Count = Field(
-        default=20_000_000,
-        description="Characters to learn from, cut evenly over the corpora, documents chosen by a hash of their text.",
-    )
-    min_character_count: Count | None = Field(
-        default=None,
-        description="How often a character must be seen to get a piece of its own. Default: what gives the fewest"
-        " tokens on a part of the sample kept back for that.",
-    )
-    max_piece_length: Annotated[int, Field(ge=1, le=64), BeforeValidator(whole_number)] = Field(
-        default=16, description="Characters that a new piece may have."
-    )
-    split_words: bool = Field(
-        default=False,
-        description="Learn no piece across a word's end, as Swallow did with MeCab (Japanese; needs the extra ja).",
-    )
-    initialise: Literal["mean", "normal", "random"] = Field(
-        default="mean",
-        description="New rows of embedding and output layer. mean: the mean of the old pieces that the new one was made"
-        " of. normal: drawn around the mean of all old rows, with their covariance. random: drawn with their spread.",
-    )
-    noise: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=1e-3,
-        description="Added to mean rows, as a share of the old rows' standard deviation, so that no two are equal"
-        " (characters with the same bytes in another order would be). 0 turns it off.",
-    )
-    output_dir: FilePath | None = Field(
-        default=None,
-        description="Where the extended model lies; give a common folder to share it between runs. Default:"
-        " run_dir/vocabulary.",
-        json_schema_extra=FREE,
-    )
-
-    def learns_from(self, recipe: Recipe) -> list[str]:
-        """The sources of a recipe that pieces are learned from; conversations are none of them unless named."""
-        if self.sources is not None or self.corpora:
-            return list(self.sources or [])
-        texts = [
-            (name, source)
-            for name, source in recipe.data.sources.items()
-            if not source.is_chat and source.store is None
-        ]
-        return [name for name, source in texts if source.language is not None and source.language == self.language]
 
 
 class SourceSection(CorpusSection):

@@ -16,7 +16,8 @@ from typing import Any
 from tsugiki.errors import TsugikiError
 from tsugiki.files import read_json
 from tsugiki.model.weight_files import check_weight_files
-from tsugiki.recipe import CorpusSection, Recipe
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_corpus import CorpusSection
 from tsugiki.recipe_evaluation import split_tasks
 from tsugiki.shapes import Path, Problem
 

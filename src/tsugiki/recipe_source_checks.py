@@ -8,8 +8,9 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from tsugiki.recipe import CorpusSection, Recipe, SourceSection
+from tsugiki.recipe import Recipe, SourceSection
 from tsugiki.recipe_chat import ChatSection
+from tsugiki.recipe_corpus import CorpusSection
 from tsugiki.recipe_filters import LengthSection, QualitySection
 from tsugiki.scripts import TargetCharacters, check_script, scripts_of
 from tsugiki.shapes import Path, Problem

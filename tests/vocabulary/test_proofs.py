@@ -32,7 +32,8 @@ from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
 from tsugiki.corpus.adversarial import adversarial_strings
 from tsugiki.corpus.named_texts import Text
-from tsugiki.corpus.tokenizer import TextTokenizer, open_engine
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.tokenizer_engines import open_engine
 from tsugiki.errors import ModelError, StorageError
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary import proofs as proofs_module

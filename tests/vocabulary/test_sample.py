@@ -16,7 +16,7 @@ from tsugiki.corpus import readers, records
 from tsugiki.corpus.held_out import is_held_out
 from tsugiki.corpus.named_texts import Text, read_texts
 from tsugiki.errors import DataError
-from tsugiki.recipe import CorpusSection
+from tsugiki.recipe_corpus import CorpusSection
 from tsugiki.vocabulary import sample as module
 from tsugiki.vocabulary.sample import even_share, first_characters, keep_back, read_sample
 

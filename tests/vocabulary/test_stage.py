@@ -14,8 +14,9 @@ from tsugiki.corpus.held_out import is_held_out
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, ModelError, RecipeError, StorageError, TsugikiError
 from tsugiki.pipeline import run_vocabulary
-from tsugiki.recipe import Recipe, VocabularySection
+from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import parse_recipe
+from tsugiki.recipe_vocabulary import VocabularySection
 from tsugiki.vocabulary import stage
 from tsugiki.vocabulary.made_from import is_made
 from tsugiki.vocabulary.piece_proofs import Proof

@@ -19,7 +19,7 @@ from extended_tokenizers import (
 )
 
 from tsugiki.corpus.adversarial import STRINGS
-from tsugiki.corpus.tokenizer import open_engine
+from tsugiki.corpus.tokenizer_engines import open_engine
 
 VERSION = "4.57.6"
 MODEL_TYPES = [None, "mistral", "mixtral", "llama"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.chat.control_strings import Rendering
-from tsugiki.corpus.tokenizer import without_control_tokens
+from tsugiki.corpus.tokenizer_engines import without_control_tokens
 from tsugiki.errors import ModelError
 
 ANCHORS = ("\n", ")", "0", "a")

@@ -18,7 +18,7 @@ from tsugiki.corpus.readers import FORMATS, cut_file, either
 from tsugiki.corpus.records import Reading
 from tsugiki.errors import DataError, ModelError, RecipeError, TsugikiError
 from tsugiki.licence import PATTERNS as LICENCE_PATTERNS
-from tsugiki.recipe import CorpusSection
+from tsugiki.recipe_corpus import CorpusSection
 from tsugiki.recipe_machine import looks_like_hub_id
 
 TOKENIZER_PATTERNS = [

@@ -20,7 +20,8 @@ from tsugiki.corpus.pieces import Piece, piece_bytes
 from tsugiki.corpus.readers import cut_file, format_of
 from tsugiki.corpus.records import BadRecord, Document, Reading, split_document
 from tsugiki.errors import DataError
-from tsugiki.recipe import CorpusSection, Recipe
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_corpus import CorpusSection
 
 BATCH_PIECES = 256
 """Pieces that travel together at most: of small files there may be many."""

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import xxhash
 
-from tsugiki.recipe import CorpusSection, Recipe
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_corpus import CorpusSection
 
 READ_FROM = {"path", "hub", "subset", "split", "revision", "text_key", "format", "encoding", "store", "store_held_out"}
 

@@ -10,7 +10,8 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from tsugiki.corpus.tokenizer import PROBE, Engine, TextTokenizer
+from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.tokenizer_engines import PROBE, Engine
 from tsugiki.errors import StorageError
 from tsugiki.files import explain_os_error
 from tsugiki.vocabulary.piece_proofs import Findings, Proof

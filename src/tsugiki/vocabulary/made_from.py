@@ -17,7 +17,9 @@ from tsugiki.corpus.inputs import input_files
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import RecipeError, StorageError
 from tsugiki.files import explain_os_error, read_json, xxh3_file
-from tsugiki.recipe import CorpusSection, Recipe, VocabularySection
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_corpus import CorpusSection
+from tsugiki.recipe_vocabulary import VocabularySection
 
 VERSION = 1
 """Raised when the same sample would give another vocabulary."""

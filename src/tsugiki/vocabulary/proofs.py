@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tsugiki.corpus.adversarial import adversarial_strings
 from tsugiki.corpus.named_texts import Text
-from tsugiki.corpus.tokenizer import Engine, open_engine
+from tsugiki.corpus.tokenizer_engines import Engine, open_engine
 from tsugiki.errors import ModelError
 from tsugiki.scripts import UNASSIGNED, TargetCharacters
 from tsugiki.vocabulary.loading_proofs import LineSample, prove_template, prove_transformers

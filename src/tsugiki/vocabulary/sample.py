@@ -18,7 +18,7 @@ from tsugiki.corpus.named_texts import Text
 from tsugiki.corpus.readers import FORMATS, read_documents
 from tsugiki.corpus.records import BadRecord, Document, Reading
 from tsugiki.errors import DataError
-from tsugiki.recipe import CorpusSection
+from tsugiki.recipe_corpus import CorpusSection
 
 READ_AHEAD = 20
 """Characters read of a corpus for each that is wanted of it: a sample of a corpus of terabytes takes minutes."""

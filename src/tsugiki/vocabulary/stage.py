@@ -19,7 +19,8 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import ModelError, RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json, write_json
 from tsugiki.folders import made_anew
-from tsugiki.recipe import Recipe, VocabularySection
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_vocabulary import VocabularySection
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.base import open_base
 from tsugiki.vocabulary.folder import write_tokenizer

@@ -20,7 +20,8 @@ from tsugiki.errors import ModelError, RecipeError
 from tsugiki.files import read_json, write_atomically, write_json
 from tsugiki.folders import made_anew
 from tsugiki.model.added_tokens import listed, not_single, with_added_tokens
-from tsugiki.recipe import Recipe, VocabularySection
+from tsugiki.recipe import Recipe
+from tsugiki.recipe_vocabulary import VocabularySection
 from tsugiki.vocabulary.made_from import MADE_FROM, MANIFEST, changes, digests
 
 VERSION = 1

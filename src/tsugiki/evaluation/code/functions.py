@@ -1,7 +1,7 @@
 """Small functions to complete, written for this project, from one line to ten.
 
 Each stands here whole, and what it is tried on is made from a seed by its decorator's function: `problems.own_problems`
-makes tasks of them.
+makes tasks of them. They are one list, longer than other files: no part of it is a subject by itself.
 """
 
 from collections.abc import Callable
