@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsugiki.corpus import fast_tokenizer
-from tsugiki.corpus.fast_tokenizer import WORTH_IT, choose, first_difference, open_fast
+from tsugiki.corpus.fast_tokenizer import WORTH_IT, FastTokenizer, choose, first_difference
 from tsugiki.corpus.inputs import Batch, Position
 from tsugiki.corpus.pieces import Found, Given
 from tsugiki.corpus.prepare import prepare
@@ -24,6 +24,12 @@ TEXTS = ["川は谷を覚えている。", "A river </s> remembers <s>\nthe vall
 FAR = WORTH_IT * 10
 
 
+def fast_of(tokenizer: TextTokenizer) -> FastTokenizer:
+    description = tokenizer.engine.plain_description()
+    assert description is not None
+    return FastTokenizer(description)
+
+
 def test_equal_ids_are_taken(tokenizer):
     choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
     assert choice.fast
@@ -33,7 +39,7 @@ def test_equal_ids_are_taken(tokenizer):
 
 @pytest.fixture(scope="module")
 def encode(tokenizer):
-    return open_fast(tokenizer)
+    return fast_of(tokenizer).encode
 
 
 @given(st.text(max_size=60))
@@ -48,7 +54,7 @@ def test_sentencepiece_route(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "mistral"}', encoding="utf-8")
     tokenizer = TextTokenizer.from_folder(tmp_path)
     assert choose(tokenizer, TEXTS, wanted=True, size=FAR).fast
-    encode = open_fast(tokenizer)
+    encode = fast_of(tokenizer).encode
     for text in [*TEXTS, "</s><s><unk>[INST] 山", "  <s> ", "\u2581</s>\u2581\u2581x"]:
         assert encode(text).tolist() == tokenizer.encode(text)
 
@@ -58,7 +64,7 @@ def test_sentencepiece_route(tmp_path):
     [({"wanted": False}, "data.fast_tokenizer is false"), ({"size": WORTH_IT - 1}, "little text")],
 )
 def test_reference_without_a_try(tokenizer, monkeypatch, change, says):
-    monkeypatch.setattr(fast_tokenizer, "open_fast", lambda _: pytest.fail("opened"))
+    monkeypatch.setattr(fast_tokenizer, "FastTokenizer", lambda _: pytest.fail("opened"))
     choice = choose(tokenizer, TEXTS, **({"wanted": True, "size": FAR} | change))
     assert not choice.fast
     assert says in choice.says
@@ -79,13 +85,13 @@ def test_a_file_that_it_cannot_read(tokenizer, monkeypatch):
 @pytest.mark.parametrize("where", ["\0", TEXTS[1], "</s> a</s>b </s>"])
 def test_one_other_id_and_it_is_not_taken(tokenizer, monkeypatch, where):
     """Of odd texts, of the source's own documents, of control pieces."""
-    right = open_fast(tokenizer)
+    right = FastTokenizer.encode
 
-    def wrong(text: str) -> np.ndarray:
-        ids = right(text)
+    def wrong(fast: FastTokenizer, text: str) -> np.ndarray:
+        ids = right(fast, text)
         return np.append(ids[:-1], ids[-1:] ^ 1) if text == where else ids
 
-    monkeypatch.setattr(fast_tokenizer, "open_fast", lambda _: wrong)
+    monkeypatch.setattr(FastTokenizer, "encode", wrong)
     choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
     assert not choice.fast
     assert "gives other ids, from id" in choice.says
@@ -100,7 +106,9 @@ def test_first_difference():
 
 
 def work(tokenizer: TextTokenizer, fast: bool) -> TextWork:
-    made = TextWork("web", Reading("text", "utf-8", max_bytes=1000), tokenizer.folder, [1], [2], fast)
+    how = Reading("text", "utf-8", max_bytes=1000)
+    description = tokenizer.engine.plain_description() if fast else None
+    made = TextWork("web", how, tokenizer.folder, tokenizer.vocabulary_size, [1], [2], description)
     made.start()
     return made
 
@@ -135,7 +143,7 @@ def test_what_it_refuses_is_the_references(tokenizer, monkeypatch):
             raise ValueError("match limit exceeded")
 
     monkeypatch.setattr(fastokens, "Tokenizer", Refusing)
-    assert open_fast(tokenizer)("abc").tolist() == tokenizer.encode("abc")
+    assert fast_of(tokenizer).encode("abc").tolist() == tokenizer.encode("abc")
 
 
 def test_prepared_bytes_are_the_same(make_recipe, tokenizer, tmp_path, monkeypatch):

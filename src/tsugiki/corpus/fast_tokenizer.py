@@ -6,17 +6,19 @@ on documents of that source and on texts that tokenizers stumble over (`adversar
 of one document in `CHECKED` the reference makes the ids too, and where they differ nothing is prepared.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from tsugiki.corpus.adversarial import adversarial_strings
 from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.tokenizer_engines import plain_ids
 from tsugiki.errors import DataError
 from tsugiki.printable import one_line
 
@@ -26,64 +28,90 @@ WORTH_IT = 4 << 20
 """Bytes of text below which opening and proving a second library takes longer than it saves."""
 PROOF_CHARACTERS = 500_000
 """Text of a source that the proof takes, at most; the reference needs about half a second for it."""
-Encode = Callable[[str], NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which library makes the ids of a source, and why; it travels to the processes that do."""
+    """Which library makes the ids of a source, and why."""
 
-    fast: bool
+    description: str | None
+    """What the faster library is made from, in the processes that tokenise; None where the reference is taken."""
     says: str
     """For the manifest and the reports."""
+
+    @property
+    def fast(self) -> bool:
+        """Whether it is the faster one."""
+        return self.description is not None
 
 
 def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, size: int) -> Choice:
     """The library for a source of about `size` bytes of text, of which `sample` are documents."""
     reference = f"{tokenizer.engine.library} {version(tokenizer.engine.library)}"
     if not wanted:
-        return Choice(False, f"{reference} (data.fast_tokenizer is false)")
+        return Choice(None, f"{reference} (data.fast_tokenizer is false)")
     if size < WORTH_IT:
-        return Choice(False, f"{reference} (little text)")
+        return Choice(None, f"{reference} (little text)")
+    description = tokenizer.engine.plain_description()
+    if description is None:
+        return Choice(None, f"{reference} (no faster library reads tokenizer.model)")
     try:
-        encode = open_fast(tokenizer)
+        fast = FastTokenizer(description)
     except _NotUsable as reason:
-        return Choice(False, f"{reference} ({reason})")
+        return Choice(None, f"{reference} ({reason})")
     odd = _odd_texts(tokenizer)
     tried = 0
     for expected, text in chain(odd, ((tokenizer.encode_array(text), text) for text in _documents(sample))):
-        if (at := first_difference(encode(text), expected)) is not None:
-            return Choice(False, f"{reference} (fastokens gives other ids, from id {at} on, for {_excerpt(text)})")
+        if (at := first_difference(fast.encode(text), expected)) is not None:
+            return Choice(None, f"{reference} (fastokens gives other ids, from id {at} on, for {_excerpt(text)})")
         tried += 1
-    return Choice(True, f"fastokens {version('fastokens')} (the ids of {reference} on {tried:,} texts)")
+    return Choice(description, f"fastokens {version('fastokens')} (the ids of {reference} on {tried:,} texts)")
 
 
 class _NotUsable(Exception):
     """Why the faster library cannot be used."""
 
 
-def open_fast(tokenizer: TextTokenizer) -> Encode:
-    """The faster library's ids of a text, control strings being text. Raises _NotUsable where there is none."""
-    description = tokenizer.engine.plain_description()
-    if description is None:
-        raise _NotUsable("no faster library reads tokenizer.model")
-    try:
-        import fastokens
-    except ImportError:
-        raise _NotUsable("fastokens is not installed: pip install 'tsugiki[fast]'") from None
-    try:
-        fast = fastokens.Tokenizer.from_json_str(description)
-    except Exception as error:  # whatever it raises for what it does not know
-        raise _NotUsable(f"fastokens cannot read this tokenizer: {one_line(str(error), 120)}") from None
+class FastTokenizer:
+    """The faster library's ids of a text, control strings being text, made from what `Engine.plain_description` gives.
 
-    def encode(text: str) -> NDArray[np.int32]:
+    The reference is opened when it is first needed: that takes longer than to tokenise a few megabytes.
+    Raises _NotUsable where there is no such library, or it cannot read the description.
+    """
+
+    def __init__(self, description: str):
+        try:
+            import fastokens
+        except ImportError:
+            raise _NotUsable("fastokens is not installed: pip install 'tsugiki[fast]'") from None
+        try:
+            self._fast = fastokens.Tokenizer.from_json_str(description)
+        except Exception as error:  # whatever it raises for what it does not know
+            raise _NotUsable(f"fastokens cannot read this tokenizer: {one_line(str(error), 120)}") from None
+        self._description = description
+
+    @cached_property
+    def _reference(self) -> Tokenizer:
+        return Tokenizer.from_str(self._description)
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """Ids of a text."""
         try:
             # One text a call: of several the library would use all cores, and there is a process for each already.
-            return np.frombuffer(fast.encode_batch_flat([text])[0], np.uint32).astype(np.int32)
+            return np.frombuffer(self._fast.encode_batch_flat([text])[0], np.uint32).astype(np.int32)
         except Exception:  # beyond the limits of its regular expressions, which the reference has not
-            return tokenizer.encode_array(text)
+            return plain_ids(self._reference, text)
 
-    return encode
+    def check(self, text: str, ids: NDArray[np.int32], where: str) -> None:
+        """Raise DataError where the reference gives other ids than `ids` for the document at `where`."""
+        expected = plain_ids(self._reference, text)
+        at = first_difference(ids, expected)
+        if at is not None:
+            raise DataError(
+                f"{where}: fastokens gives other ids than tokenizers here, from id {at} on "
+                f"({ids[at : at + 4].tolist()} instead of {expected[at : at + 4].tolist()}): {_excerpt(text)}; set "
+                "data.fast_tokenizer: false"
+            )
 
 
 @lru_cache(maxsize=2)
@@ -109,18 +137,6 @@ def first_difference(ours: NDArray[np.int32], theirs: NDArray[np.int32]) -> int 
         return None
     both = min(len(ours), len(theirs))
     return int(np.argmax(np.append(ours[:both] != theirs[:both], True)))
-
-
-def check(tokenizer: TextTokenizer, text: str, ids: NDArray[np.int32], where: str) -> None:
-    """Raise DataError where the reference gives other ids than `ids` for the document at `where`."""
-    expected = tokenizer.encode_array(text)
-    at = first_difference(ids, expected)
-    if at is not None:
-        raise DataError(
-            f"{where}: fastokens gives other ids than {tokenizer.engine.library} here, from id {at} on "
-            f"({ids[at : at + 4].tolist()} instead of {expected[at : at + 4].tolist()}): {_excerpt(text)}; set "
-            "data.fast_tokenizer: false"
-        )
 
 
 def _excerpt(text: str) -> str:

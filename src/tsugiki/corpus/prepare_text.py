@@ -74,7 +74,9 @@ def tokenise_documents(
         state.restore(documents)
         buckets = Buckets(work, state.bits, record=filters.judge.record, dtype=dtype, sizes=state.sizes)
     with closing(buckets):
-        tokenise = TextWork(name, documents.how, tokenizer.folder, before, after, judge=filters.judge)
+        tokenise = TextWork(
+            name, documents.how, tokenizer.folder, tokenizer.vocabulary_size, before, after, judge=filters.judge
+        )
         _tokenise(recipe, tokenizer, tokenise, work, documents, buckets, state)
     return state, buckets
 
@@ -133,7 +135,7 @@ def _tokenise(
         return
     sample = [document.text for _, _, document in first.items(documents.how, Counted())]
     library = choose(tokenizer, sample, wanted=recipe.data.fast_tokenizer, size=documents.expected_bytes)
-    work.fast = library.fast
+    work.fast = library.description
     state.says(library)
     odd, saver = Counter(state.odd), Saver(state, folder, buckets, documents)
     with closing(tokenise_batches(chain([first], batches), work, recipe.data.workers)) as results:

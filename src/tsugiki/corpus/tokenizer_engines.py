@@ -10,7 +10,7 @@ import secrets
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from tsugiki.errors import ModelError, StorageError
 from tsugiki.files import explain_os_error
 from tsugiki.printable import one_line
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PROBE = "a"
 LARGEST_FILE = 1 << 28
@@ -97,9 +100,7 @@ class TokenizersEngine:
         return {str(piece) for piece in named if piece} | {self.piece(token) for token in self.leading_specials()}
 
     def encode(self, text: str) -> NDArray[np.int32]:
-        # The call for batches leaves out offsets, which take as much time and memory as all else.
-        ids = self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids
-        return np.frombuffer(struct.pack(f"={len(ids)}i", *ids), np.int32)  # numpy takes twice as long for a list
+        return plain_ids(self._plain, text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -126,6 +127,13 @@ class TokenizersEngine:
 
     def plain_description(self) -> str | None:
         return self._plain.to_str()
+
+
+def plain_ids(tokenizer: "Tokenizer", text: str) -> NDArray[np.int32]:
+    """Ids that a tokenizer of the library `tokenizers` gives, nothing added."""
+    # The call for batches leaves out offsets, which take as much time and memory as all else.
+    ids = tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    return np.frombuffer(struct.pack(f"={len(ids)}i", *ids), np.int32)  # numpy takes twice as long for a list
 
 
 def _refuse_wrong_prefix(path: Path) -> None:

@@ -21,7 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from tsugiki.corpus.buckets import RECORD, in_order
-from tsugiki.corpus.fast_tokenizer import CHECKED, check, open_fast
+from tsugiki.corpus.fast_tokenizer import CHECKED, FastTokenizer
 from tsugiki.corpus.filters.figures import Found, Removed, excerpt
 from tsugiki.corpus.filters.judge import Judge, Kept
 from tsugiki.corpus.held_out import held_out_draw
@@ -105,21 +105,25 @@ def _leave_with_parent() -> None:
 
 @dataclass
 class TextWork:
-    """Documents become tokens, between what stands `before` and `after` each; `fast`: by the faster library."""
+    """Documents become tokens, between what stands `before` and `after` each.
+
+    fast: what the faster library is made from, where that is taken; else the tokenizer in `folder`.
+    """
 
     source: str
     how: Reading
     folder: Path
+    vocabulary_size: int
     before: list[int]
     after: list[int]
-    fast: bool = False
+    fast: str | None = None
     judge: Judge = field(default_factory=Judge)
 
     def start(self) -> None:
         """Open the tokenizer and the filters."""
         self.judge.open()
-        self.tokenizer = TextTokenizer.from_folder(self.folder)
-        self.encode = open_fast(self.tokenizer) if self.fast else self.tokenizer.encode_array
+        self.checked = None if self.fast is None else FastTokenizer(self.fast)
+        self.encode = self.checked.encode if self.checked else TextTokenizer.from_folder(self.folder).encode_array
 
     def __call__(self, batch: Batch) -> Tokenised:
         """Tokenise what filters leave of a batch. Raises DataError where the faster library errs."""
@@ -139,8 +143,8 @@ class TextWork:
             ids = self.encode(text)
             place = place_hash(self.source, name, document)
             draw = held_out_draw(content if document.whole is None else document.whole.encode("utf-8"))
-            if self.fast and place % CHECKED == 0:
-                check(self.tokenizer, text, ids, f"source {self.source}, {name}:{document.line}")
+            if self.checked and place % CHECKED == 0:
+                self.checked.check(text, ids, f"source {self.source}, {name}:{document.line}")
             whole = np.concatenate([before, ids, after])
             parts.append(whole)
             rows.append(
@@ -158,7 +162,7 @@ class TextWork:
 
     def _narrowed(self, tokens: NDArray[np.int32]) -> NDArray[np.generic]:
         """Tokens in the type of the store, which would wrap an id outside the vocabulary in silence."""
-        size = self.tokenizer.vocabulary_size
+        size = self.vocabulary_size
         if len(tokens) and not 0 <= tokens.min() <= tokens.max() < size:
             wrong = int(tokens.min()) if tokens.min() < 0 else int(tokens.max())
             raise DataError(f"source {self.source}: token id {wrong:,} does not fit a vocabulary of {size:,}")
