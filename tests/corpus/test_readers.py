@@ -108,6 +108,16 @@ def test_a_declared_encoding_is_used(tmp_path, encoding):
     assert [item.text for item in lines(tmp_path, content, encoding=encoding)] == [text]
 
 
+@pytest.mark.parametrize("encoding", ["idna", "punycode", "undefined", "cp037", "utf-7", "unicode_escape"])
+@pytest.mark.parametrize("as_records", [False, True])
+def test_a_declared_encoding_that_makes_no_sense_is_bad_records_or_one_message(tmp_path, encoding, as_records):
+    for content in (GOOD, b'{"text": "\xff..\\ud800"}\n', b"[" + GOOD + b"]"):
+        try:
+            assert lines(tmp_path, content, encoding=encoding, as_records=as_records)
+        except DataError as error:
+            assert str(error).startswith(str(tmp_path / "a.jsonl"))  # noqa: PT017
+
+
 def test_lines_across_chunks_and_too_long_lines_keep_their_numbers(tmp_path):
     long = json.dumps({"text": "y" * (CHUNK + 100)}).encode()
     huge = json.dumps({"text": "z" * (5 * CHUNK)}).encode()

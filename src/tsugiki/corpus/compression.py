@@ -96,7 +96,7 @@ def check_beginning(path: Openable, first: bytes, expected: str | None) -> None:
     """
     if not first:
         raise DataError(f"{path}: the file is empty")
-    start = first[:64].lstrip().lower()
+    start = first[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for beginning, what in IMPOSTORS.items():
         if start.startswith(beginning):
             raise DataError(f"{path}: this is {what}")

@@ -259,7 +259,7 @@ class SourceDocuments:
             if not self.deal.takes_file(len(self.files), number):
                 continue
             skipped = start.pieces if number == start.files else 0
-            stat = None if self.source.hub is not None else file.path.stat()
+            stat = None if self.source.hub is not None else _stat(file)
             for piece in self._cut(file, digest):
                 count += 1
                 if count == skipped and digest.hexdigest() != start.digest:
@@ -300,6 +300,8 @@ class SourceDocuments:
         if sum(self.bad.values()) > self.tolerated * self.seen:
             raise self._too_many_bad()
         self._require_documents(len(self.files))
+        if sum(self.bad.values()) == self.seen:
+            raise DataError(f"source {self.name}: no document in its {self.seen:,} records {self._named_bad('')}")
         if self.progress and self.read < self.total_bytes:
             self.progress.advance(self.total_bytes - self.read, 0)
             self.read = self.total_bytes
@@ -344,21 +346,31 @@ class SourceDocuments:
             raise self._too_many_bad()
 
     def _too_many_bad(self) -> DataError:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.bad.items()))
         return DataError(
-            f"source {self.name}: {sum(self.bad.values()):,} of {self.seen:,} documents cannot be used ({kinds}), more "
-            f"than data.max_bad_documents = {self.tolerated:g} tolerates: mend them, or raise it to leave "
-            "them out. First of them:\n  " + "\n  ".join(self.bad_examples)
+            f"source {self.name}: {sum(self.bad.values()):,} of {self.seen:,} documents cannot be used "
+            + self._named_bad(
+                f", more than data.max_bad_documents = {self.tolerated:g} tolerates: mend them, or raise it to leave "
+                "them out"
+            )
         )
+
+    def _named_bad(self, what: str) -> str:
+        """Bad records by kind, `what` of them, and the first few."""
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.bad.items()))
+        return f"({kinds}){what}. First of them:\n  " + "\n  ".join(self.bad_examples)
 
 
 def _record(file: InputFile, before: os.stat_result, digest: FileDigest) -> InputRecord:
     """The manifest's entry of a file that was read. Raises DataError when it changed or went meanwhile."""
-    try:
-        after = file.path.stat()
-    except FileNotFoundError:
-        raise DataError(f"{file.path}: removed while it was being read; bring it back and run again") from None
+    after = _stat(file)
     if (after.st_size, after.st_mtime_ns, after.st_ino) != (before.st_size, before.st_mtime_ns, before.st_ino):
         raise DataError(f"{file.path}: changed while it was being read; run again when nothing writes to it")
     return {"name": file.name, "path": str(file.path), "size": after.st_size, "mtime_ns": after.st_mtime_ns,
             "digest": digest.hexdigest()}  # fmt: skip
+
+
+def _stat(file: InputFile) -> os.stat_result:
+    try:
+        return file.path.stat()
+    except FileNotFoundError:
+        raise DataError(f"{file.path}: removed while it was being read; bring it back and run again") from None

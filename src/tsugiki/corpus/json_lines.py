@@ -96,7 +96,7 @@ def read_array(path: Openable, how: Reading, digest: FileDigest) -> Iterator[Fou
     text = decoded(b"".join(read_chunks(path, digest)).removeprefix(BOM), 1, how.encoding)
     if isinstance(text, BadRecord):
         raise DataError(f"{path}: an array of records that cannot be read: {text.detail}")
-    decoder, place, number = json.JSONDecoder(), _skip(text, text.index("[") + 1), 0
+    decoder, place, number = json.JSONDecoder(), _skip(text, text.find("[") + 1), 0
     if text[place : place + 1] == "]":
         place += 1
     else:

@@ -120,6 +120,7 @@ def cut_lines(path: Openable, how: Reading, digest: FileDigest) -> Iterator[Line
     `\\n` bytes only."""
     rest, number, passed, come, most = bytearray(), 1, 0, 0, piece_bytes(how)
     dropping = False  # in the middle of a line that is too long
+    searched = 0  # bytes of `rest` that have no line end: a long line comes in thousands of chunks
 
     def told(data: bytes) -> bytes:
         """Bytes that are given out: how far that is in the file, in proportion to what has come of it."""
@@ -134,21 +135,23 @@ def cut_lines(path: Openable, how: Reading, digest: FileDigest) -> Iterator[Line
         come += len(chunk)
         rest += chunk
         while len(rest) >= most or dropping:
-            end = rest.find(b"\n")
+            end = rest.find(b"\n", searched)
             if dropping or end == -1 or end >= most:
                 if end == -1:
                     if dropping or len(rest) > how.max_bytes:
                         told(bytes(rest))
                         rest, dropping = bytearray(), True
+                    searched = len(rest)
                     break
                 line = told(bytes(rest[: end + 1]))
                 yield TooLong(number) if dropping else Lines(number, line[:-1])
-                number, dropping = number + 1, False
+                number, dropping, searched = number + 1, False, 0
                 del rest[: end + 1]
                 continue
             end = rest.rfind(b"\n", 0, most)
             data = told(bytes(rest[:end]))
             del rest[: end + 1]
+            searched = 0
             yield Lines(number, data)
             number += data.count(b"\n") + 1
     digest.pass_all()

@@ -102,6 +102,8 @@ def decoded(data: bytes, number: int, encoding: str) -> str | BadRecord:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         return BadRecord("encoding", number, _encoding_hint(data, encoding, error))
+    except UnicodeError as error:  # of codecs for names of hosts and the like
+        return BadRecord("encoding", number, f"not {encoding}: {error}: {excerpt(data)}")
 
 
 def read_raw(path: Openable) -> Iterator[bytes]:
