@@ -26,6 +26,7 @@ from tsugiki.corpus.prepared import (
     open_stores,
     source_directory,
 )
+from tsugiki.corpus.text_source import TextSource
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import current_manifest
 from tsugiki.corpus.workers import check_not_importing, own_server
@@ -134,7 +135,7 @@ def _write_source(
     else:
         filters = Filters.of(source, evaluation.index(name, source.filters))
         make = merge_shards if merge else write_documents
-        manifest = make(recipe, name, tokenizer, work, documents, filters)
+        manifest = make(TextSource(recipe, tokenizer, documents, filters, work))
     # Tables of packs have digests of their own: others may be made later, for other lengths.
     files = [work / name for name in SIDE_FILES if (work / name).exists()]
     manifest.digests = {path.name: xxh3_file(path) for path in files}

@@ -16,15 +16,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tsugiki.corpus.buckets import Buckets
 from tsugiki.corpus.filters.asked import Filters
 from tsugiki.corpus.filters.figures import FilterFigures
 from tsugiki.corpus.inputs import EXAMPLES, Deal, Position, Progress, SourceDocuments
-from tsugiki.corpus.megatron import token_dtype
-from tsugiki.corpus.prepare_text import source_key, tokenise_documents, write_stores
+from tsugiki.corpus.prepare_text import tokenise_documents, write_stores
 from tsugiki.corpus.prepared import LEFT_OUT, SourceManifest, source_directory
+from tsugiki.corpus.text_source import TextSource
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.corpus.unfinished import Unfinished, forget
+from tsugiki.corpus.unfinished import Unfinished, gone_on_with
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, write_json
 from tsugiki.folders import made_anew, only_one
@@ -52,45 +51,37 @@ def prepare_shard(
     target = shard_folder(recipe, name, deal)
     with only_one(target):
         files = SourceDocuments(recipe, name, target / LEFT_OUT)
-        current = _current(target, files, source_key(recipe, name, tokenizer, files, filters, deal))
+        source = TextSource(recipe, tokenizer, files, filters, target)
+        current = _current(source, target, deal)
         if current is None:
-            with made_anew(target) as work:
+            with made_anew(target) as work, gone_on_with(work):
                 documents = SourceDocuments(recipe, name, work / LEFT_OUT, progress, deal)
-                try:
-                    state, buckets = tokenise_documents(recipe, name, tokenizer, work, documents, filters)
-                except DataError:
-                    forget(work)
-                    raise
+                state, buckets = tokenise_documents(replace(source, documents=documents, folder=work))
                 state.position = Position(len(documents.files))
                 state.keep(documents, [path.stat().st_size for path in buckets.paths])
                 write_json(work / STATE, asdict(state))
-                forget(work)
         if progress:
             progress.finish(name, current is not None)
 
 
-def merge_shards(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, work: Path, documents: SourceDocuments, filters: Filters
-) -> SourceManifest:
-    """Write both stores into `work` from all parts; returns the manifest, without digests.
+def merge_shards(source: TextSource) -> SourceManifest:
+    """Write both stores from all parts; returns the manifest, without digests.
 
     Raises DataError where a part is missing, or was made with other settings or of other files.
     """
-    folders = _complete(recipe, name)
+    documents, folders = source.documents, _complete(source.recipe, source.name)
     states: list[Unfinished] = []
     for number, folder in enumerate(folders):
-        key = source_key(recipe, name, tokenizer, documents, filters, Deal(number, len(folders)))
-        found = _current(folder, documents, key)
+        found = _current(source, folder, Deal(number, len(folders)))
         if found is None:
             raise DataError(f"{folder}: made with other settings, or of files that have changed; make it again")
         states.append(found)
     state = _together(states, folders, documents)
     if documents.progress:
-        documents.progress.start(name, documents.total_bytes)
+        documents.progress.start(source.name, documents.total_bytes)
         documents.progress.advance(documents.total_bytes, documents.seen - sum(documents.bad.values()))
-    record, dtype = filters.judge.record, token_dtype(tokenizer.vocabulary_size)
-    buckets = Buckets(work, state.bits, record=record, dtype=dtype, beside=folders)
-    manifest = write_stores(recipe, name, tokenizer, work, documents, filters, state, buckets)
+    buckets = source.buckets(state.bits, beside=folders)
+    manifest = write_stores(source, state, buckets)
     buckets.remove()
     return manifest
 
@@ -118,13 +109,14 @@ def _complete(recipe: Recipe, name: str) -> list[Path]:
     return [_shards(recipe, name) / f"{number}-of-{of}" for number in range(of)]
 
 
-def _current(folder: Path, documents: SourceDocuments, key: str) -> Unfinished | None:
-    """What is known of a part, if it was made with these settings, of files that are what they were."""
+def _current(source: TextSource, folder: Path, deal: Deal) -> Unfinished | None:
+    """What is known of a part in a folder, if it was made with these settings, of files that are what they were."""
     try:
         state = read_json(folder / STATE, Unfinished) if (folder / STATE).exists() else None
     except DataError:
         return None
-    return state if state is not None and state.key == key and state.describes_all(documents) else None
+    same = state is not None and state.key == source.key(deal) and state.describes_all(source.documents)
+    return state if same else None
 
 
 def _together(states: list[Unfinished], folders: list[Path], documents: SourceDocuments) -> Unfinished:

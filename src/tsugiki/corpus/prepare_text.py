@@ -9,136 +9,88 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tsugiki.corpus.buckets import RECORD, Buckets, bits_for, gather
+from tsugiki.corpus.buckets import RECORD, Buckets, gather
 from tsugiki.corpus.fast_tokenizer import choose
-from tsugiki.corpus.filters.asked import Filters
 from tsugiki.corpus.filters.figures import SAMPLE_CHARACTERS, SAMPLES, FilterFigures
 from tsugiki.corpus.filters.judge import odd_names
 from tsugiki.corpus.filters.staying import find_duplicates, staying
-from tsugiki.corpus.fingerprint import boundaries, fingerprint
-from tsugiki.corpus.inputs import Counted, Deal, SourceDocuments
-from tsugiki.corpus.megatron import token_dtype
+from tsugiki.corpus.fingerprint import fingerprint
+from tsugiki.corpus.inputs import Counted, SourceDocuments
 from tsugiki.corpus.prepared import PARTS, Counts, SourceManifest
 from tsugiki.corpus.records import BadRecord
 from tsugiki.corpus.store import DOCUMENT, StoreIndex
 from tsugiki.corpus.store_parts import write_parts
 from tsugiki.corpus.store_writer import StoreWriter
-from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.corpus.unfinished import Saver, Unfinished, find_unfinished, forget, key_of
+from tsugiki.corpus.text_source import TextSource
+from tsugiki.corpus.unfinished import Saver, Unfinished, begin_or_go_on, gone_on_with
 from tsugiki.corpus.workers import TextWork, tokenise_batches
 from tsugiki.errors import DataError
-from tsugiki.folders import empty
-from tsugiki.recipe import Recipe
 
 
-def write_documents(
-    recipe: Recipe,
-    name: str,
-    tokenizer: TextTokenizer,
-    work: Path,
-    documents: SourceDocuments,
-    filters: Filters,
-) -> SourceManifest:
-    """Write both stores into `work`, going on with what an interrupted call has left there; returns the manifest,
-    without digests."""
-    try:
-        state, buckets = tokenise_documents(recipe, name, tokenizer, work, documents, filters)
-        manifest = write_stores(recipe, name, tokenizer, work, documents, filters, state, buckets)
-    except DataError:  # to be mended before it can go on, and then perhaps not from here
-        forget(work)
-        raise
-    buckets.remove()
-    forget(work)
+def write_documents(source: TextSource) -> SourceManifest:
+    """Write both stores, going on with what an interrupted call has left in the folder; returns the manifest, without
+    digests."""
+    with gone_on_with(source.folder):
+        state, buckets = tokenise_documents(source)
+        manifest = write_stores(source, state, buckets)
+        buckets.remove()
     return manifest
 
 
-def tokenise_documents(
-    recipe: Recipe,
-    name: str,
-    tokenizer: TextTokenizer,
-    work: Path,
-    documents: SourceDocuments,
-    filters: Filters,
-) -> tuple[Unfinished, Buckets]:
-    """All documents as tokens in buckets in `work`, and what else was found of them; goes on with what an interrupted
-    call has left there."""
-    before, after = boundaries(recipe, tokenizer)
-    key = source_key(recipe, name, tokenizer, documents, filters, documents.deal)
-    state = find_unfinished(work, key, documents)
-    dtype = token_dtype(tokenizer.vocabulary_size)
-    if state is None:
-        empty(work)
-        state = Unfinished(key, bits_for(documents.expected_bytes))
-        buckets = Buckets(work, state.bits, record=filters.judge.record, dtype=dtype)
-    else:
-        state.restore(documents)
-        buckets = Buckets(work, state.bits, record=filters.judge.record, dtype=dtype, sizes=state.sizes)
-    with closing(buckets):
-        tokenise = TextWork(
-            name, documents.how, tokenizer.folder, tokenizer.vocabulary_size, before, after, judge=filters.judge
+def tokenise_documents(source: TextSource) -> tuple[Unfinished, Buckets]:
+    """All documents as tokens in buckets, and what else was found of them; goes on with what an interrupted call has
+    left in the folder."""
+    documents, tokenizer, judge = source.documents, source.tokenizer, source.filters.judge
+    state = begin_or_go_on(source.folder, source.key(documents.deal), documents)
+    with closing(source.buckets(state.bits, sizes=state.sizes or None)) as buckets:
+        work = TextWork(
+            source.name, documents.how, tokenizer.folder, tokenizer.vocabulary_size, *source.boundaries, judge=judge
         )
-        _tokenise(recipe, tokenizer, tokenise, work, documents, buckets, state)
+        _tokenise(source, work, buckets, state)
     return state, buckets
 
 
-def source_key(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, documents: SourceDocuments, filters: Filters, deal: Deal
-) -> str:
-    """Of all that decides what the buckets of a part of a source hold, but for what is in its files."""
-    return key_of(fingerprint(recipe, name, tokenizer, []) + filters.digest, documents, deal)
-
-
-def write_stores(
-    recipe: Recipe,
-    name: str,
-    tokenizer: TextTokenizer,
-    work: Path,
-    documents: SourceDocuments,
-    filters: Filters,
-    state: Unfinished,
-    buckets: Buckets,
-) -> SourceManifest:
-    """Both stores in `work`, of what is in the buckets; the manifest, without digests. Raises DataError where the
-    source cannot be used."""
+def write_stores(source: TextSource, state: Unfinished, buckets: Buckets) -> SourceManifest:
+    """Both stores, of what is in the buckets; the manifest, without digests. Raises DataError where the source cannot
+    be used."""
+    recipe, tokenizer, documents, filters = source.recipe, source.tokenizer, source.documents, source.filters
     judge, files = filters.judge, documents.every_record()
-    before, after = boundaries(recipe, tokenizer)
+    before, after = source.boundaries
     documents.check()
-    _require_some(name, documents, state.filtered)
+    _require_some(documents, state.filtered)
     manifest = SourceManifest(
-        name=name, fingerprint=fingerprint(recipe, name, tokenizer, files),
+        name=source.name, fingerprint=fingerprint(recipe, source.name, tokenizer, files),
         tokenizer_fingerprint=tokenizer.fingerprint, vocabulary_size=tokenizer.vocabulary_size, add_bos=bool(before),
         add_eos=bool(after), bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, files=files, train=Counts(),
         held_out=Counts(), bad=documents.bad, bad_examples=documents.bad_examples,
         replaced_surrogates=documents.replaced_surrogates, split_documents=documents.split,
         split_into=documents.parts, library=state.library,
     )  # fmt: skip
-    writers = {part: _Documents(work / part, tokenizer.vocabulary_size) for part in PARTS}
-    found = find_duplicates(work, buckets.sorted_records()) if judge.compares else None
-    removal = _Removal(state, documents, tokenizer, len(before))
+    writers = {part: _Documents(source.folder / part, tokenizer.vocabulary_size) for part in PARTS}
+    found = find_duplicates(source.folder, buckets.sorted_records()) if judge.compares else None
+    removal = _Removal(source, state)
     sets = judge.evaluation.sets if judge.evaluation else ()
     kept = staying(buckets.sorted_documents(), found, sets, removal)
-    write_parts(kept, writers, manifest, recipe.held_out_share(name))
+    write_parts(kept, writers, manifest, recipe.held_out_share(source.name))
     manifest.odd = {kind: count for kind, count in sorted(state.odd.items()) if count}
     if filters.named or filters.sets:
         manifest.filtered = replace(state.filtered, evaluation=filters.sets)
     return manifest
 
 
-def _tokenise(
-    recipe: Recipe, tokenizer: TextTokenizer, work: TextWork, folder: Path, documents: SourceDocuments,
-    buckets: Buckets, state: Unfinished,
-) -> None:  # fmt: skip
+def _tokenise(source: TextSource, work: TextWork, buckets: Buckets, state: Unfinished) -> None:
     """Put all documents behind the place that `state` names into the buckets, as tokens."""
+    documents, data = source.documents, source.recipe.data
     batches = documents.batches(state.position)
     first = next(batches, None)
     if first is None:
         return
     sample = [document.text for _, _, document in first.items(documents.how, Counted())]
-    library = choose(tokenizer, sample, wanted=recipe.data.fast_tokenizer, size=documents.expected_bytes)
+    library = choose(source.tokenizer, sample, wanted=data.fast_tokenizer, size=documents.expected_bytes)
     work.fast = library.description
     state.says(library)
-    odd, saver = Counter(state.odd), Saver(state, folder, buckets, documents)
-    with closing(tokenise_batches(chain([first], batches), work, recipe.data.workers)) as results:
+    odd, saver = Counter(state.odd), Saver(state, source.folder, buckets, documents)
+    with closing(tokenise_batches(chain([first], batches), work, data.workers)) as results:
         for batch, found in results:
             buckets.add(found.records, found.tokens)
             odd.update(found.odd)
@@ -152,19 +104,22 @@ def _tokenise(
             saver.reached(batch.end)
 
 
-def _require_some(name: str, documents: SourceDocuments, filtered: FilterFigures) -> None:
+def _require_some(documents: SourceDocuments, filtered: FilterFigures) -> None:
     """Raise DataError where filters have left nothing to train on."""
     good = documents.seen - sum(documents.bad.values()) + documents.parts - documents.split
     if filtered.total == good:
         rules = ", ".join(f"{rule} {count:,}" for rule, count in sorted(filtered.removed.items()))
-        raise DataError(f"source {name}: its filters removed all {good:,} documents ({rules}): see its `filters`")
+        raise DataError(
+            f"source {documents.name}: its filters removed all {good:,} documents ({rules}): see its `filters`"
+        )
 
 
 class _Removal:
     """Told of documents that go after all have been read: counts and lists them."""
 
-    def __init__(self, state: Unfinished, documents: SourceDocuments, tokenizer: TextTokenizer, before: int):
-        self._state, self._documents, self._tokenizer, self._before = state, documents, tokenizer, before
+    def __init__(self, source: TextSource, state: Unfinished):
+        self._state, self._documents, self._tokenizer = state, source.documents, source.tokenizer
+        self._before = len(source.boundaries[0])
         self._hits = {(hit["file"], hit["line"]): hit["text"] for hit in state.hits}
 
     def __call__(self, rule: str, record: NDArray[np.void], tokens: NDArray[np.generic]) -> None:

@@ -9,14 +9,14 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from tsugiki.corpus.buckets import BUCKET, Buckets
+from tsugiki.corpus.buckets import BUCKET, Buckets, bits_for
 from tsugiki.corpus.fast_tokenizer import Choice
 from tsugiki.corpus.filters.figures import FilterFigures, Found
 from tsugiki.corpus.fingerprint import InputRecord
@@ -25,7 +25,7 @@ from tsugiki.corpus.parquet import PARQUET_ROWS
 from tsugiki.corpus.pieces import GIVEN_DOCUMENTS, PIECE
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, write_json
-from tsugiki.folders import UNFINISHED
+from tsugiki.folders import UNFINISHED, empty
 
 SAVE_SECONDS = 60.0
 MOST_HITS = 20
@@ -121,20 +121,43 @@ def key_of(fingerprint: str, documents: SourceDocuments, deal: Deal) -> str:
     return xxhash.xxh3_128_hexdigest(repr(parts).encode())
 
 
-def find_unfinished(work: Path, key: str, documents: SourceDocuments) -> Unfinished | None:
-    """What an interrupted preparation left in the folder `work`, if it can be gone on with: the same settings, and
-    files that are what they were."""
+@contextlib.contextmanager
+def gone_on_with(work: Path) -> Iterator[None]:
+    """Inside, what is saved in the folder `work` is there to go on with after an interruption. When the block has ended
+    there is nothing to go on with, nor after a DataError: that is to be mended, and then perhaps all is otherwise."""
+    try:
+        yield
+    except DataError:
+        _forget(work)
+        raise
+    _forget(work)
+
+
+def _forget(work: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        (work / UNFINISHED).unlink()
+
+
+def begin_or_go_on(work: Path, key: str, documents: SourceDocuments) -> Unfinished:
+    """What an interrupted preparation left in the folder `work`, if it can be gone on with (the same settings, and
+    files that are what they were), with `documents` where reading was; else the beginning, in an empty folder."""
+    found = _find(work, key, documents)
+    if found is None:
+        empty(work)
+        return Unfinished(key, bits_for(documents.expected_bytes))
+    found.restore(documents)
+    return found
+
+
+def _find(work: Path, key: str, documents: SourceDocuments) -> Unfinished | None:
     if not (work / UNFINISHED).exists():
         return None
     try:
         found = read_json(work / UNFINISHED, Unfinished)
     except DataError:
         return None
-    if found.key != key or not all(
-        _reaches(work / f"{BUCKET}-{number:03d}", size) for number, size in enumerate(found.sizes)
-    ):
-        return None
-    return found if found.describes_all(documents) else None
+    whole = all(_reaches(work / f"{BUCKET}-{number:03d}", size) for number, size in enumerate(found.sizes))
+    return found if found.key == key and whole and found.describes_all(documents) else None
 
 
 def _describes(file: Any, record: InputRecord) -> bool:
@@ -148,12 +171,6 @@ def _describes(file: Any, record: InputRecord) -> bool:
 
 def _reaches(path: Path, size: int) -> bool:
     return path.exists() and path.stat().st_size >= size
-
-
-def forget(work: Path) -> None:
-    """There is nothing to go on with any more."""
-    with contextlib.suppress(FileNotFoundError):
-        (work / UNFINISHED).unlink()
 
 
 class Saver:
