@@ -18,6 +18,7 @@ from typing_extensions import TypedDict
 
 from tsugiki.errors import DataError, StorageError, TsugikiError
 from tsugiki.files import explain_os_error, read_json
+from tsugiki.printable import one_line
 from tsugiki.score_combinations import COMBINATIONS, LOWER_IS_BETTER
 from tsugiki.shapes import parse_json
 from tsugiki.statistics import Sample
@@ -146,7 +147,7 @@ def read_results(folder: Path) -> ModelResult:
             name: _task(name, summary, content["items"].get(name)) for name, summary in content["tasks"].items()
         }  # fmt: skip
     except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}). Evaluate the model again.") from None
+        raise DataError(f"{path} is damaged ({one_line(error, 300)}). Evaluate the model again.") from None
     return ModelResult(content["name"], content["header"], tasks)
 
 

@@ -152,6 +152,7 @@ def test_a_folder_without_results_is_named(tmp_path):
         lambda content: content["items"]["jemhopqa"].update(q7=[1, 2]),
         lambda content: content["tasks"]["jemhopqa"].pop("shots"),
         lambda content: content.update(tasks=[]),
+        lambda content: content["tasks"]["jemhopqa"].update(combine="mean" + 5000 * "9"),
     ],
 )
 def test_damaged_scores_are_named(tmp_path, damage):
@@ -159,8 +160,9 @@ def test_damaged_scores_are_named(tmp_path, damage):
     content = json.loads((tmp_path / "scores.json").read_text("utf-8"))
     damage(content)
     (tmp_path / "scores.json").write_text(json.dumps(content), "utf-8")
-    with pytest.raises(DataError, match=r"scores\.json"):
+    with pytest.raises(DataError, match=r"scores\.json") as said:
         read_results(tmp_path)
+    assert len(str(said.value)) < 1000
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"task": "jemhopqa"}', "\udcff"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from tsugiki.errors import DataError
 from tsugiki.files import fsync_file
+from tsugiki.printable import one_line
 
 BLOCK = 1 << 20  # bytes copied at a time
 
@@ -73,7 +74,7 @@ def map_rows(path: Path, dtype: np.dtype, count: int | None = None) -> np.ndarra
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run tsugiki prepare") from None
     except Exception as error:  # numpy's reader of headers raises whatever Python's own parser does
-        raise DataError(f"{path}: damaged ({error})") from None
+        raise DataError(f"{path}: damaged ({one_line(error, 300)})") from None
     if rows.dtype != dtype or rows.ndim != 1 or count not in (None, len(rows)):
         of = "such a store" if count is None else f"a store of {count:,} documents"
         raise DataError(f"{path}: not the side file of {of}")
