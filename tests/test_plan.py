@@ -129,6 +129,12 @@ def test_machine(recipe, tiny_model_folder):
     assert "on each of 4 processes (fp32-master, shard: full)" in lines["memory"][0]
 
 
+def test_a_batch_that_so_many_processes_cannot_share_is_named(recipe):
+    assert "launch" not in planned(recipe(training__global_batch_size=4, training__micro_batch_size=1), processes=4)
+    (line,) = planned(recipe(training__global_batch_size=4, training__micro_batch_size=1), processes=3)["launch"]
+    assert line.startswith("REFUSED  training.global_batch_size: 4 windows cannot be shared evenly by 3 processes")
+
+
 def test_adapters_in_one_line(recipe):
     lines = planned(recipe(training__lora={"rank": 2}))
     assert [line.startswith("about ") and "are trained beside" in line for line in lines["lora"]] == [True]

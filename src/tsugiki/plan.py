@@ -25,7 +25,7 @@ from tsugiki.files import free_bytes
 from tsugiki.lora_size import about_lora
 from tsugiki.model.weight_files import read_headers
 from tsugiki.recipe import Recipe
-from tsugiki.recipe_checks import total_steps
+from tsugiki.recipe_checks import launch_errors, total_steps
 from tsugiki.recipe_inputs import tokenizer_before_markers
 from tsugiki.recipe_length import describe_length, in_steps
 from tsugiki.run_cost import CHECKPOINT_BYTES, MEMORY_BYTES, disk_bytes, measured_rate
@@ -73,6 +73,8 @@ def plan_lines(recipe: Recipe, terms: Terms) -> Iterator[str]:
         f"length     {steps:,} steps of {found.training.global_batch_size:,} windows of {length:,} tokens: "
         f"{quantity(samples * length)} tokens"
     )
+    if terms.processes > 1:
+        yield from (f"launch     REFUSED  {error}" for error in launch_errors(found, terms.processes))
     mixture = Mixture.from_recipe(found, stores)
     plans = mixture.plan(samples)
     for one in plans:
