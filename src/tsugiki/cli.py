@@ -173,6 +173,9 @@ def prepare(
         typer.Option(metavar="I/N", help="Make part I of N (from 0) of the work; --merge puts all together."),
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Put together what --shard has made.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare prepared files with their digests; make damaged shards again.")
+    ] = False,
 ) -> None:
     """Tokenise the corpora, where that is not up to date."""
     from tsugiki.pipeline import run_prepare
@@ -183,7 +186,7 @@ def prepare(
         raise RecipeError("--shard and --merge: the parts are made first, and then put together")
     checked = _load(recipe, overrides)
     with PrepareProgress(console) as progress:
-        run_prepare(checked, progress, say, deal=deal, merge=merge)
+        run_prepare(checked, progress, say, deal=deal, merge=merge, verify=verify)
 
 
 def _deal(shard: str | None) -> Any:

@@ -91,6 +91,21 @@ def made_anew(target: Path) -> Iterator[Path]:
         _put_right(target)
 
 
+@contextlib.contextmanager
+def worked_beside(target: Path) -> Iterator[Path]:
+    """An empty folder on the disk of `target`, for what is to be moved into it; gone after the block, or where that was
+    killed, when the next process looks. To be used inside `only_one(target)`."""
+    new = _beside(target.resolve(), "new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir()
+        yield new
+    except OSError as error:
+        raise StorageError(explain_os_error(error, error.filename or new)) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def _put_right(target: Path) -> None:
     new, old = _beside(target, "new"), _beside(target, "old")
     with contextlib.suppress(OSError):  # what stays now goes next time

@@ -114,15 +114,15 @@ def _add_template_tokens(recipe: Recipe, say: Say) -> None:
 
 def run_prepare(
     recipe: Recipe, progress: Progress | None = None, say: Say = _silent, *, deal: Deal | None = None,
-    merge: bool = False,
+    merge: bool = False, verify: bool = False,
 ) -> None:  # fmt: skip
-    """Tokenise every source that is not up to date, and say what each one holds; or one part of it (`deal`), or put the
-    parts together (`merge`)."""
+    """Tokenise every source that is not up to date (`verify`: by its digests too), and say what each one holds; or one
+    part of it (`deal`), or put the parts together (`merge`)."""
     tokenizer, evaluation = load_tokenizer(recipe), partial(_evaluation_texts, recipe)
     if deal is not None:
         prepare_shards(recipe, tokenizer, deal, progress=progress, evaluation=evaluation)
         return
-    manifests = prepare(recipe, tokenizer, progress=progress, evaluation=evaluation, merge=merge)
+    manifests = prepare(recipe, tokenizer, progress=progress, evaluation=evaluation, merge=merge, verify=verify)
     for name, manifest in manifests.items():
         say(describe_manifest(name, manifest))
 

@@ -166,7 +166,7 @@ def _part(source: "PreparedSource", document: int, first: int, tokens: int, skip
         if file >= len(files):
             raise DataError(
                 f"{source.train.prefix}: .documents.npy names file {file + 1} of {len(files)}: damaged, or of another "
-                "store. Remove the folder and run tsugiki prepare"
+                "store. Run tsugiki prepare RECIPE --verify"
             )
         path, line = files[file]["path"], int(origins[0]["line"])
     return DocumentPart(document, path, line, first, tokens, skipped, whole)

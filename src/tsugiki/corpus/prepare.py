@@ -13,6 +13,7 @@ from pathlib import Path
 from tsugiki.corpus.filters.asked import Evaluation, EvaluationTexts, Filters, nothing
 from tsugiki.corpus.foreign_store import foreign_manifest
 from tsugiki.corpus.inputs import Deal, Progress, SourceDocuments
+from tsugiki.corpus.mending import mended
 from tsugiki.corpus.pack_table import make_packs
 from tsugiki.corpus.prepare_chat import write_conversations
 from tsugiki.corpus.prepare_shards import merge_shards, prepare_shard, remove_shards
@@ -43,18 +44,22 @@ def prepare(
     progress: Progress | None = None,
     evaluation: Callable[[], EvaluationTexts | None] = nothing,
     merge: bool = False,
+    verify: bool = False,
 ) -> dict[str, SourceManifest]:
     """Prepare every source that is not up to date; returns all manifests by name.
 
     `evaluation` reads the texts that documents must not hold, once, if a source is prepared now. `merge`: put together
-    what `prepare_shards` has made of each source of text.
+    what `prepare_shards` has made of each source of text. `verify`: compare every file with its digest, not its
+    size alone. A shard that is damaged is made again alone, where that can be (`mending`).
 
     Raises DataError for sources that cannot be read, have too many bad documents, or too small a held-out part, and
     StorageError where the disk refuses.
     """
     check_not_importing()
     with own_server(), Evaluation(evaluation) as texts:
-        return {name: _up_to_date(recipe, name, tokenizer, texts, progress, merge) for name in recipe.data.sources}
+        return {
+            name: _up_to_date(recipe, name, tokenizer, texts, progress, merge, verify) for name in recipe.data.sources
+        }
 
 
 def prepare_shards(
@@ -75,15 +80,17 @@ def prepare_shards(
 
 
 def _up_to_date(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, progress: Progress | None, merge: bool
-) -> SourceManifest:
+    recipe: Recipe, name: str, tokenizer: TextTokenizer, evaluation: Evaluation, progress: Progress | None,
+    merge: bool, verify: bool,
+) -> SourceManifest:  # fmt: skip
     """Prepare one source, unless it is up to date."""
     tidy(source_directory(recipe, name))
-    manifest = current_manifest(recipe, name, tokenizer)
+    manifest = None if verify else current_manifest(recipe, name, tokenizer)
     if manifest is None:
         with only_one(source_directory(recipe, name)):
             # Another run that shares the folder may have prepared it meanwhile.
-            manifest = current_manifest(recipe, name, tokenizer)
+            manifest = None if verify else current_manifest(recipe, name, tokenizer)
+            manifest = manifest or mended(recipe, name, tokenizer)
             if manifest is None:
                 return _prepare_source(recipe, name, tokenizer, evaluation, progress, merge)
     drop_unfinished(source_directory(recipe, name))

@@ -1,6 +1,7 @@
 """A source of text becomes its two stores: documents tokenised, between BOS and EOS, in the order of their hash."""
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
@@ -18,7 +19,7 @@ from tsugiki.corpus.fingerprint import fingerprint
 from tsugiki.corpus.inputs import Counted, SourceDocuments
 from tsugiki.corpus.prepared import PARTS, Counts, SourceManifest
 from tsugiki.corpus.records import BadRecord
-from tsugiki.corpus.store import DOCUMENT, StoreIndex
+from tsugiki.corpus.store import DOCUMENT, Shard, StoreIndex
 from tsugiki.corpus.store_parts import write_parts
 from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.text_source import TextSource
@@ -66,7 +67,7 @@ def write_stores(source: TextSource, state: Unfinished, buckets: Buckets) -> Sou
         replaced_surrogates=documents.replaced_surrogates, split_documents=documents.split,
         split_into=documents.parts, library=state.library,
     )  # fmt: skip
-    writers = {part: _Documents(source.folder / part, tokenizer.vocabulary_size) for part in PARTS}
+    writers = {part: DocumentWriter(source.folder / part, tokenizer.vocabulary_size) for part in PARTS}
     found = find_duplicates(source.folder, buckets.sorted_records()) if judge.compares else None
     removal = _Removal(source, state)
     sets = judge.evaluation.sets if judge.evaluation else ()
@@ -133,13 +134,13 @@ class _Removal:
             self._state.odd[name] -= 1
 
 
-class _Documents:
+class DocumentWriter:
     """A store that takes documents as buckets give them."""
 
     record, length_key = RECORD, "length"
 
-    def __init__(self, prefix: Path, vocabulary_size: int):
-        self._writer = StoreWriter(prefix, vocabulary_size)
+    def __init__(self, prefix: Path, vocabulary_size: int, finished: Sequence[Shard] = ()):
+        self._writer = StoreWriter(prefix, vocabulary_size, finished=finished)
 
     def add(self, records: NDArray[np.void], starts: NDArray[np.int64], payload: NDArray[np.generic]) -> None:
         places = np.zeros(len(records), DOCUMENT)

@@ -266,10 +266,22 @@ def _other_settings(recipe: Recipe, name: str, tokenizer: TextTokenizer, manifes
     return "other settings (of its format, text_key, encoding, held_out, filters, hub keys, or data.max_document_bytes)"
 
 
+def damaged_files(directory: Path, manifest: SourceManifest) -> list[str]:
+    """Names of files that are missing, or not as their digests say."""
+
+    def is_sound(name: str, digest: str) -> bool:
+        try:
+            return xxh3_file(directory / name) == digest
+        except OSError:
+            return False
+
+    return [name for name, digest in manifest.every_digest().items() if not is_sound(name, digest)]
+
+
 def verify(directory: Path, names: Iterable[str] | None = None) -> list[str]:
     """Problems of a prepared source's files (default: all): missing, or not as their digests say. Empty when sound."""
     manifest = SourceManifest.read(directory / MANIFEST)
-    problems, remedy = [], f"remove {directory} and run tsugiki prepare"
+    problems, remedy = [], "run tsugiki prepare RECIPE --verify"
     digests = manifest.every_digest()
     for name in digests if names is None else names:
         path = directory / name

@@ -14,7 +14,24 @@ from tsugiki.recipe import Recipe
 
 
 def current_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> SourceManifest | None:
-    """The manifest of what is prepared, if it is what preparing now would give.
+    """The manifest of what is prepared, if it is what preparing now would give, and all of it is there."""
+    manifest = recorded_manifest(recipe, name, tokenizer)
+    whole = manifest is not None and are_whole(source_directory(recipe, name), manifest)
+    return manifest if whole else None
+
+
+def are_whole(directory: Path, manifest: SourceManifest) -> bool:
+    """Whether the stores have the files that the manifest tells of, by their sizes."""
+    try:
+        for store in open_stores(directory, manifest):
+            store.check_sizes()
+    except DataError:
+        return False
+    return True
+
+
+def recorded_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> SourceManifest | None:
+    """The manifest of what is prepared, if preparing now would give what it describes.
 
     A file whose size and time of change are as recorded is taken as unchanged; one that was merely touched is
     read and compared by digest, once.
@@ -24,8 +41,6 @@ def current_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> Sou
         return None
     try:
         manifest = SourceManifest.read(directory / MANIFEST)
-        for store in open_stores(directory, manifest):
-            store.check_sizes()
     except DataError:
         return None
     files, touched = manifest.files, False

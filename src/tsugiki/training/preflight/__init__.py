@@ -36,7 +36,7 @@ class Probe(NamedTuple):
 
 DEFECT = "Do not train: this is a defect of the training code or of the model's class, please report it"
 REACHED = "Name in training.lora only what text reaches; if it does, this is a defect of the training code: report it"
-PREPARE = "Run tsugiki prepare again with this tokenizer (remove the source's folder if its files were changed)"
+PREPARE = "Run tsugiki prepare again with this tokenizer (with --verify if its files were changed)"
 
 PROBES = (
     Probe("tokenizer", data.tokenizer, PREPARE),
