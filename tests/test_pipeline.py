@@ -347,8 +347,9 @@ def test_running_a_finished_project_again_does_nothing(recipe_of, tmp_path, monk
     assert {"data", "checkpoints", "export", "model"} <= {entry.name for entry in recipe.run_dir.iterdir()}
     made = [times(recipe.run_dir / name) for name in ("data", "checkpoints", "export")]
     log = (recipe.run_dir / "metrics.jsonl").read_bytes()
-    monkeypatch.setattr("tsugiki.training.run.load_model", None)  # it takes none to see that nothing is left
-    code, out = run()
+    with monkeypatch.context() as patched:
+        patched.setattr("tsugiki.training.run.load_model", None)  # it takes none to see that nothing is left
+        code, out = run()
     assert code == 0, out
     assert "nothing to train" in out
     assert "preflight" not in out
@@ -356,6 +357,10 @@ def test_running_a_finished_project_again_does_nothing(recipe_of, tmp_path, monk
     assert [times(recipe.run_dir / name) for name in ("data", "checkpoints", "export")] == made
     assert (recipe.run_dir / "metrics.jsonl").read_bytes() == log
     assert state(recipe.run_dir) == ("finished", 2)
+    (left := recipe.run_dir / "checkpoints/.trash-step_00000001-0123456789ab").mkdir()  # it was killed at its end
+    code, out = run()
+    assert code == 0, out
+    assert not left.exists()
 
 
 def test_a_stopped_project_is_resumable_and_not_exported(recipe_of, tmp_path, monkeypatch):

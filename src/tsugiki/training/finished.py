@@ -7,7 +7,14 @@ the way of every start, which says what it is.
 from collections.abc import Mapping
 from pathlib import Path
 
-from tsugiki.checkpoint_files import STATE, digest_problems, newest_name, read_manifest
+from tsugiki.checkpoint_files import (
+    STATE,
+    digest_problems,
+    list_temporary,
+    list_trash,
+    newest_name,
+    read_manifest,
+)
 from tsugiki.corpus.mixture import Mixture
 from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -44,7 +51,7 @@ def _ends_here(recipe: Recipe, sources: Mapping[str, PreparedSource], tokenizer:
     longest, are verified last."""
     directory = recipe.run_dir / "checkpoints"
     name = newest_name(directory)
-    if name is None:
+    if name is None or list_trash(directory) or list_temporary(directory):  # a start clears what a kill has left
         return False
     manifest, then = read_manifest(directory / name), read_json(directory / name / STATE)
     rewinds = [each for each in read_rewinds(directory) if each["lineage"] == manifest["lineage"]]
