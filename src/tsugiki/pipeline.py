@@ -29,7 +29,7 @@ from tsugiki.attribution_results import ATTRIBUTION_FILE
 from tsugiki.corpus.filters.asked import EvaluationTexts
 from tsugiki.corpus.inputs import Deal, Progress
 from tsugiki.corpus.prepare import prepare, prepare_shards
-from tsugiki.corpus.prepared import open_prepared
+from tsugiki.corpus.prepared import SourceManifest, open_prepared, source_directory
 from tsugiki.corpus.up_to_date import is_ready
 from tsugiki.errors import DataError, LostProcessError, ModelError, RecipeError, StorageError, TsugikiError
 from tsugiki.files import read_json
@@ -125,17 +125,41 @@ def run_prepare(
     manifests = prepare(recipe, tokenizer, progress=progress, evaluation=evaluation, merge=merge, verify=verify)
     for name, manifest in manifests.items():
         say(describe_manifest(name, manifest))
+        if later := _fetched_later(recipe, manifest):
+            say(
+                f"           prepared before these evaluation sets were there, so it may hold their text: "
+                f"{', '.join(later)}; remove {source_directory(recipe, name)} and prepare again to look for it"
+            )
+
+
+def _fetched_later(recipe: Recipe, manifest: SourceManifest) -> list[str]:
+    """Evaluation sets that a source would be compared with, were it prepared now, and was not."""
+    from tsugiki.evaluation.data.texts import sets_beside
+
+    source, folder = recipe.data.sources[manifest.name], _evaluation_folder(recipe)
+    asked = source.filters.decontamination
+    if folder is None or source.is_chat or source.store is not None or (asked and (asked.sets or not asked.enabled)):
+        return []
+    compared = manifest.filtered.evaluation if manifest.filtered is not None else None
+    return sets_beside(folder, compared["items"] if compared else ())
 
 
 def _evaluation_texts(recipe: Recipe) -> EvaluationTexts | None:
-    """What documents must not hold: the sets that the recipe evaluates on, or whose texts it names in a filter."""
+    """What documents must not hold."""
     from tsugiki.evaluation.data.texts import evaluation_texts
 
+    folder = _evaluation_folder(recipe)
+    return None if folder is None else evaluation_texts(folder)
+
+
+def _evaluation_folder(recipe: Recipe) -> Path | None:
+    """Where the sets lie that documents are compared with: those that the recipe evaluates on, or whose texts it names
+    in a filter."""
     named = any(source.filters.decontamination is not None for source in recipe.data.sources.values())
     evaluation = recipe.evaluation
     if not named and (evaluation is None or evaluation.suite == "quick"):
         return None
-    return evaluation_texts((evaluation and evaluation.data_dir) or Path(DATA_DIR))
+    return (evaluation and evaluation.data_dir) or Path(DATA_DIR)
 
 
 def run_training(recipe: Recipe, say: Say, *, only_preflight: bool = False) -> bool:

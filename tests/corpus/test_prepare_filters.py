@@ -286,6 +286,7 @@ def test_the_command_looks_for_the_sets_that_the_recipe_evaluates_on(tmp_path, j
     (folder / "test.jsonl").write_text(json.dumps({"id": "1", "question": QUESTION}) + "\n")
     lines = [document(number) for number in range(200)] + [f"It is asked: {QUESTION}?"]
     said: list[str] = []
+    recipes = []
     for number, evaluation in enumerate(
         [{"data_dir": str(folder.parent)}, {"suite": "quick", "data_dir": str(folder.parent)}, None]
     ):
@@ -295,9 +296,16 @@ def test_the_command_looks_for_the_sets_that_the_recipe_evaluates_on(tmp_path, j
             "data": {"sequence_length": 32, "held_out": 0, "workers": 1, "sources": {"s": {"path": str(jsonl(tmp_path / "a.jsonl", lines)), "weight": 1}}},
             "training": {"max_steps": 4, "global_batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-3, "save_steps": 2},
         }  # fmt: skip
-        run_prepare(
-            parse_recipe(json.dumps(tree | ({"evaluation": evaluation} if evaluation else {})), check_files=False),
-            say=said.append,
-        )
+        recipe = parse_recipe(json.dumps(tree | ({"evaluation": evaluation} if evaluation else {})), check_files=False)
+        run_prepare(recipe, say=said.append)
+        recipes.append(recipe)
     assert "decontamination 1 (mine 1)" in said[0]
     assert "filters" not in said[1] + said[2]
+    assert len(said) == 3
+    # A set that comes later is told of, and nothing is prepared again for it.
+    (folder.parent / "late").mkdir()
+    (folder.parent / "late/test.jsonl").write_text(json.dumps({"id": "1", "question": QUESTION}) + "\n")
+    for recipe in recipes:
+        run_prepare(recipe, say=said.append)
+    assert [said[3], *said[5:]] == said[:3]
+    assert "prepared before these evaluation sets were there, so it may hold their text: late; remove" in said[4]

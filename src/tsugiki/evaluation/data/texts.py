@@ -1,6 +1,7 @@
 """The texts of every evaluation set that is there, for `corpus.filters` to keep training data clear of them."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tsugiki.corpus.filters.asked import EvaluationTexts
@@ -20,9 +21,7 @@ def evaluation_texts(data_dir: Path) -> EvaluationTexts:
     authors' files of code and instructions. Raises DataError for one that is there and cannot be read."""
     sets: dict[str, Sequence[Sequence[str]]] = {}
     files: dict[str, dict[str, str]] = {}
-    folders_of_sets = {file.path.split("/")[0] for entry in SETS.values() for file in entry.files}
-    own = sorted({path.parent.name for path in data_dir.glob("*/test.jsonl")} - folders_of_sets)
-    for name in [*SETS, *own]:
+    for name in [*SETS, *_own(data_dir)]:
         try:
             loaded = load_set(name, data_dir)
         except MissingData:
@@ -31,6 +30,24 @@ def evaluation_texts(data_dir: Path) -> EvaluationTexts:
     for name, paths, items in _of_authors(data_dir):
         sets[name], files[name] = items, {str(path.relative_to(data_dir)): xxh3_file(path) for path in paths}
     return EvaluationTexts(data_dir, sets, files)
+
+
+def sets_beside(data_dir: Path, known: Collection[str]) -> list[str]:
+    """Names of the sets in a folder of data that are not `known`; these are read, to see if they are whole. Without
+    the authors' files: to import what names them takes longer than all of the rest."""
+    found = []
+    for name in [*SETS, *_own(data_dir)]:
+        if name not in known:
+            with contextlib.suppress(DataError):
+                load_set(name, data_dir)
+                found.append(name)
+    return found
+
+
+def _own(data_dir: Path) -> list[str]:
+    """Plain sets that the user has put there."""
+    folders_of_sets = {file.path.split("/")[0] for entry in SETS.values() for file in entry.files}
+    return sorted({path.parent.name for path in data_dir.glob("*/test.jsonl")} - folders_of_sets)
 
 
 def _texts(item: Item) -> list[str]:
