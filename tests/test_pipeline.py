@@ -14,7 +14,7 @@ from tiny_project import PreparedTiny, prepare_tiny
 from transformers import AutoModelForCausalLM
 
 from tsugiki import cli
-from tsugiki.errors import RecipeError, StorageError
+from tsugiki.errors import RecipeError, StorageError, TsugikiError
 from tsugiki.model.export import export
 from tsugiki.pipeline import export_final, run_prepare, run_training
 from tsugiki.recipe import Recipe
@@ -361,6 +361,23 @@ def test_running_a_finished_project_again_does_nothing(recipe_of, tmp_path, monk
     code, out = run()
     assert code == 0, out
     assert not left.exists()
+
+
+def test_a_run_on_packed_text_that_was_stopped_ends_bitwise_as_one_that_was_not(recipe_of, tmp_path):
+    changes = {"data.packing": "best_fit", "training.max_steps": 6, "training.save_steps": 2}
+    weights = {}
+    for name, stops in (("whole", []), ("stopped", [2, 4])):
+        recipe = recipe_of(**changes, run_dir=tmp_path / name)
+        run_prepare(recipe)
+        for stop in stops:
+            limited = recipe_of(**changes, run_dir=tmp_path / name, **{"training.stop_after_steps": stop})
+            assert not run_training(limited, silent)
+        assert run_training(recipe, silent)
+        weights[name] = load_file(export_final(recipe, silent) / "model.safetensors")
+    assert weights["whole"].keys() == weights["stopped"].keys()
+    assert all(torch.equal(tensor, weights["stopped"][key]) for key, tensor in weights["whole"].items())
+    with pytest.raises(TsugikiError, match=r"data\.packing"):
+        run_training(recipe_of(**changes | {"data.packing": "windows"}, run_dir=tmp_path / "whole"), silent)
 
 
 def test_a_stopped_project_is_resumable_and_not_exported(recipe_of, tmp_path, monkeypatch):

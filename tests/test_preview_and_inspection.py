@@ -6,16 +6,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from extension_project import extension_recipe, make_base
+from report_runs import step_line
 from tokenizers import Tokenizer
 
+from tsugiki.corpus.prepared import open_prepared, source_directory
 from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.up_to_date import is_ready
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.inspection import inspect_path
+from tsugiki.pipeline import run_prepare
+from tsugiki.plan import Terms, plan_lines
 from tsugiki.preview import preview_samples, show_sample
-from tsugiki.recipe_file import parse_recipe
+from tsugiki.recipe_file import parse_recipe, show
 from tsugiki.recipe_inputs import load_tokenizer
+from tsugiki.report.figures import mixture
+from tsugiki.report.run_directory import read_run
 
 TEXTS = [
     f"Document {number} says that {number} and {number} make {2 * number}. 第{number}の文書です。"
@@ -51,6 +59,51 @@ def test_validate_shows_samples_before_and_after_preparing(recipe):
     assert "not prepared yet" not in after
     assert "6 windows" in after
     assert "sample 1" in after
+
+
+def test_packed_text_is_shown_told_of_and_made_anew_where_it_is_damaged(recipe, tmp_path):
+    """What validate, prepare, plan, inspect, sample and the report say of packs is counted from the store."""
+    packed = recipe.model_copy(update={"data": recipe.data.model_copy(update={"packing": "best_fit"})})
+    assert "pack 0 of " in "\n".join(preview_samples(packed, 2))
+    run_prepare(recipe)
+    before = "\n".join(preview_samples(recipe, 1))
+    assert "of its documents cut by a window's end" in before
+    tokenizer = load_tokenizer(recipe)
+    assert not is_ready(packed, "both", tokenizer)
+    with pytest.raises(DataError, match=r"train\.packs-64: No such file.*run tsugiki prepare"):
+        list(show_sample(packed, 0))
+    said: list[str] = []
+    run_prepare(packed, say=said.append)
+    assert is_ready(packed, "both", tokenizer)
+    assert is_ready(recipe, "both", tokenizer)  # the store is one for both
+    store = open_prepared(packed, tokenizer)["both"].train
+    lengths = np.diff(store.document_starts[:])
+    windows = store.window_count(64)
+    held = sum(int(np.minimum(64, size - first)) for size in lengths for first in range(0, max(size - 1, 1), 64))
+    figures = f"{(lengths > 65).mean():.2%} of its documents cut, {1 - held / windows / 64:.2%} padding"
+    assert f"in {windows:,} packs of 64: {figures}" in said[0]
+    assert any(figures in line for line in preview_samples(packed, 1) if isinstance(line, str))
+    assert any(figures in line for line in plan_lines(packed, Terms()))
+    folder = source_directory(packed, "both")
+    lines, sound = inspect_path(folder)
+    assert sound
+    assert f"  {windows:,} packs of 64: {figures}" in lines
+    shown = "\n".join(str(line) for line in show_sample(packed, windows - 1))
+    assert f"of {windows:,}, epoch 0" in shown
+    packed.run_dir.mkdir(exist_ok=True)
+    (packed.run_dir / "recipe.yaml").write_text(show(packed), encoding="utf-8")
+    (packed.run_dir / "metrics.jsonl").write_text(json.dumps(step_line(1)) + "\n", encoding="utf-8")
+    (share,) = mixture(read_run(packed.run_dir))
+    assert str(share.windows_of_text) == figures
+    assert share.epochs == 2 / windows  # a step of two windows
+    table = folder / "train.packs-64"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    lines, sound = inspect_path(folder)
+    assert not sound
+    assert any("PROBLEM" in line and "train.packs-64: damaged" in line for line in lines)
+    run_prepare(packed)
+    assert table.read_bytes() == whole
 
 
 def test_a_tokenizer_of_another_model_is_named_before_any_text_is_read(recipe, tmp_path, tiny_tokenizer_folder):

@@ -62,7 +62,7 @@ def test_manifest_line_names_what_was_left_out():
         train=SimpleNamespace(documents=1200, tokens=40_000, bytes=160_000),
         held_out=SimpleNamespace(documents=30, tokens=900, bytes=31_000),
         add_bos=True, add_eos=True, bad={"empty": 2}, bad_examples=["web.jsonl:17: empty: no text"],
-        replaced_surrogates=0, split_documents=0, filtered=None, foreign=None, chat=None,
+        replaced_surrogates=0, split_documents=0, filtered=None, foreign=None, chat=None, text=None,
     )  # fmt: skip
     text = describe_manifest("web", manifest)
     assert "1,200 documents, 40,000 tokens, 160 kB" in text

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, overload
 
@@ -33,14 +34,20 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
     Raises StorageError, naming the file and what to do, if the disk refuses; the old file is then untouched.
     """
+    with written_atomically(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """An empty file to write, which replaces `path` durably when the block ends. Raises as `write_atomically` does."""
     path = Path(path)
-    content = data.encode("utf-8") if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with hold_file(temporary) as file:
             try:
                 file.truncate(0)
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
                 temporary.replace(path)

@@ -27,6 +27,7 @@ from tsugiki.corpus.conversation_figures import describe_chat
 from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.filters.figures import describe_filters, samples
 from tsugiki.corpus.pack_table import table_lengths
+from tsugiki.corpus.packed_store import PackedStore
 from tsugiki.corpus.prepared import SourceManifest, open_stores
 from tsugiki.corpus.prepared import verify as verify_source
 from tsugiki.corpus.store import TokenStore, shard_name
@@ -179,12 +180,14 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
     if manifest.chat is None:
         lines.append(f"  BOS {'added' if manifest.add_bos else 'none'}, EOS {'added' if manifest.add_eos else 'none'}")
         lines.append(f"  ids by {manifest.library}")
-        return _with_problems(lines, verify_source(path) if verify else None, len(manifest.every_digest()))
+        packs, damaged = _text_packs(path, manifest, verify)
+        problems = [*verify_source(path), *damaged] if verify else damaged or None
+        return _with_problems([*lines, *packs], problems, len(manifest.every_digest()))
     lines.append(f"  {manifest.packing}")
     problems = verify_source(path) if verify else None
     for length in table_lengths(path / "train"):
         try:
-            packing = manifest.at_length(path, length).packing
+            packing = manifest.at_length(path, length, True).packing
         except DataError as error:
             problems = [*(problems or []), str(error)]
             continue
@@ -194,18 +197,36 @@ def _source(path: Path, verify: bool) -> tuple[list[str], bool]:
     return _with_problems(lines, problems, len(manifest.every_digest()))
 
 
+def _text_packs(path: Path, manifest: SourceManifest, verify: bool) -> tuple[list[str], list[str]]:
+    """Of a source of text, a line for each length for which it is packed, and what is wrong with the tables."""
+    lines, problems = [], []
+    for length in table_lengths(path / "train"):
+        try:
+            found = manifest.at_length(path, length, True).text
+            if verify:
+                PackedStore(path / "train", manifest.stores["train"]).check_packs(length)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        if found is not None:
+            lines.append(f"  {found.windows:,} packs of {length:,}: {found}")
+    return lines, problems
+
+
 def _foreign(path: Path, manifest: SourceManifest, lines: list[str]) -> tuple[list[str], bool]:
     """What another program tokenised: nothing says what its files have to hold, but they must agree with each other."""
     foreign, problem = manifest.foreign, None
+    packs, damaged = _text_packs(path, manifest, verify=True)
     lines.append(f"  BOS {'first' if manifest.add_bos else 'none'}, EOS {'last' if manifest.add_eos else 'none'}")
     lines += [f"  tokens made {manifest.library}", f"  it begins: {one_line(foreign.text) if foreign else ''}"]
     try:
         for store in open_stores(path, manifest):
             store.check_sizes()
             store.check_indices()
+        problem = f"  PROBLEM {damaged[0]}" if damaged else None
     except DataError as error:
         problem = f"  PROBLEM {error}"
-    return [*lines, problem or "  sizes and indices fit each other, digests unknown"], problem is None
+    return [*lines, *packs, problem or "  sizes and indices fit each other, digests unknown"], problem is None
 
 
 def _kinds(counts: dict[str, int]) -> str:

@@ -12,14 +12,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tsugiki.amounts import duration, quantity
+from tsugiki.corpus.conversation_store import ConversationStore
 from tsugiki.corpus.filters.asked import judge_of
 from tsugiki.corpus.fingerprint import boundaries
 from tsugiki.corpus.foreign_store import foreign_manifest
 from tsugiki.corpus.inputs import Counted, SourceDocuments
 from tsugiki.corpus.mixture import Mixture, SourcePlan
 from tsugiki.corpus.prepared import open_prepared
+from tsugiki.corpus.store import TokenStore
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.up_to_date import is_ready
+from tsugiki.corpus.window_figures import text_windows
 from tsugiki.errors import DataError
 from tsugiki.files import free_bytes
 from tsugiki.lora_size import about_lora
@@ -78,8 +81,11 @@ def plan_lines(recipe: Recipe, terms: Terms) -> Iterator[str]:
     mixture = Mixture.from_recipe(found, stores)
     plans = mixture.plan(samples)
     for one in plans:
-        about = "" if one.name in counted else "about "
-        yield f"source     {_source(one, mixture, length, about)}"
+        store = stores[one.name]
+        guessed = isinstance(store, Expected) and (one.name not in counted or found.data.packing == "best_fit")
+        line = f"source     {_source(one, mixture, length, 'about ' if guessed else '')}"
+        cut = isinstance(store, TokenStore) and not isinstance(store, ConversationStore)
+        yield f"{line}; {text_windows(store, length)}" if cut else line
     yield f"languages  {_languages(found, plans)}"
     if len(counted) < len(stores):
         missing = ", ".join(name for name in stores if name not in counted)

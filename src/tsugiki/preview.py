@@ -23,6 +23,8 @@ from tsugiki.corpus.foreign_store import foreign_manifest
 from tsugiki.corpus.held_out import below, check_held_out, enough_to_hold_out, held_out_draw
 from tsugiki.corpus.inputs import SourceDocuments
 from tsugiki.corpus.mixture import Mixture
+from tsugiki.corpus.pack_table import make_packs
+from tsugiki.corpus.packed_store import PackedStore
 from tsugiki.corpus.planned import describe_plan
 from tsugiki.corpus.prepared import Counts, open_prepared, open_stores
 from tsugiki.corpus.store import TokenStore
@@ -103,7 +105,8 @@ def _previewed(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator
             yield "data       not prepared yet: the samples below come from the first documents of each source"
             for name, excerpt in sources.items():
                 if excerpt.documents is None:
-                    yield f"data       {name}: tokens made {excerpt.manifest.library}"
+                    shown = "; shown in windows, packed once it is prepared" * (recipe.data.packing == "best_fit")
+                    yield f"data       {name}: tokens made {excerpt.manifest.library}{shown}"
                     continue
                 bad, seen = sum(excerpt.documents.bad.values()), excerpt.documents.seen
                 if bad:
@@ -202,7 +205,8 @@ def _open(recipe: Recipe, tokenizer: TextTokenizer, count: int) -> Iterator[tupl
 
 def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, count: int, folder: Path) -> _Excerpt:
     """A source's first documents: as many tokenised, each whole, as fill the windows that may be shown; the others are
-    read alone, for what cannot be used and for the held-out part. What another program tokenised is opened whole."""
+    read alone, for what cannot be used and for the held-out part. What another program tokenised is opened whole,
+    and in windows: to pack it may take minutes."""
     if recipe.data.sources[name].store is not None:
         manifest = foreign_manifest(recipe, name, tokenizer)
         return _Excerpt(open_stores(folder, manifest)[0], manifest)
@@ -237,6 +241,10 @@ def _excerpt(recipe: Recipe, name: str, tokenizer: TextTokenizer, count: int, fo
             check_held_out(name, counts, enough_to_hold_out(records))
     if not taken:
         raise DataError(f"source {name}: no document can be read from it")
+    if recipe.data.packing == "best_fit":
+        packed = PackedStore(folder / name, writer.close())
+        make_packs(packed, length, divide=True)
+        return _as_prepared(packed, documents)
     return _as_prepared(TokenStore(folder / name, writer.close()), documents)
 
 

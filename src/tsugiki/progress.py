@@ -138,6 +138,8 @@ def describe_manifest(name: str, manifest: Any) -> str:
         )
     else:
         text = f"prepared   {name}: {manifest.packing}; {held.documents:,} conversations, {size(held.bytes)} held out"
+    if manifest.text is not None:  # it is packed
+        text += f"; in {manifest.text.windows:,} packs of {manifest.text.sequence_length:,}: {manifest.text}"
     if manifest.bad:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(manifest.bad.items()))
         text += f"; left out: {kinds}, first at {manifest.bad_examples[0]}"

@@ -165,6 +165,12 @@ class DataSection(Section):
         description="Keep attention within a document, positions restarting. Off: documents that share a "
         "window see each other (as Swallow trained). Conversations never do.",
     )
+    packing: Literal["windows", "best_fit"] = Field(
+        default="windows",
+        description="windows: documents in a row, cut where a window is full. best_fit: a window holds whole documents"
+        " and some padding, only those longer than a window are cut, and none sees another. Conversations are always"
+        " packed.",
+    )
     held_out: Share = Field(
         default=0.001,
         description="Share of each source's documents kept for validation (0.001 of a billion tokens is a "

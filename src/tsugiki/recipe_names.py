@@ -107,14 +107,15 @@ THESAURUS: dict[str, str] = {
     **dict.fromkeys(("shuffle", "shuffle_seed", "dataset_shuffle"), _SHUFFLE),
     **dict.fromkeys(
         (
-            "packing",
             "sample_packing",
             "neat_packing",
-            "packed_sequence_size",
-            "pad_to_sequence_len",
-            "eod_mask_loss",
+            "packing_strategy",
         ),
-        "documents always fill whole windows; data.isolate_documents says whether they see each other",
+        "data.packing",
+    ),
+    **dict.fromkeys(
+        ("packed_sequence_size", "pad_to_sequence_len", "eod_mask_loss"),
+        "data.packing says how documents fill windows, data.isolate_documents whether they see each other",
     ),
     **dict.fromkeys(
         ("reset_attention_mask", "reset_position_ids", "document_masking", "intra_document_masking"),

@@ -13,7 +13,7 @@ from tsugiki.corpus.pack_table import make_packs
 def test_figures_of_three_conversations_by_hand(tmp_path):
     made = [conversation(line, size, trained=size // 2) for line, size in enumerate((20, 12, 6), start=1)]
     store = write_conversations(tmp_path, made)
-    make_packs(store, 32)
+    make_packs(store, 32, divide=False)
     lengths = length_figures(Counter(store.lengths.tolist()), 32)
     figures = PackFigures(32, store.window_count(32), store.document_count, store.token_count, store.trained_tokens)
     assert (figures.packs, figures.conversations, figures.tokens) == (2, 3, 38)

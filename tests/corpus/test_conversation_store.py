@@ -1,5 +1,7 @@
 """Conversations come back as they were written, in one order however they came, or what is damaged is named."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,11 +10,17 @@ from made_conversations import FILES
 from made_conversations import write_conversations as write
 
 from tsugiki.corpus.conversation_records import TokenisedConversation, as_records
-from tsugiki.corpus.conversation_store import PADDING, ConversationStore, conversation_files
+from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.pack_table import make_packs, table_path
+from tsugiki.corpus.packed_store import PADDING
 from tsugiki.errors import DataError
 
 quiet = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+
+
+def place_of(store: ConversationStore, index: int) -> tuple[int, int]:
+    row = store.documents(index, index + 1)[0]
+    return int(row["file"]), int(row["line"])
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -63,7 +71,7 @@ def test_the_same_bytes_for_any_order_in_which_conversations_come(tmp_path, conv
     second = write(tmp_path / "b", shuffled, batch, bits=0)
     for store in (first, second):
         table_path(store.prefix, 25).unlink(missing_ok=True)
-        make_packs(store, 25)
+        make_packs(store, 25, divide=False)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -71,17 +79,19 @@ def test_the_same_bytes_for_any_order_in_which_conversations_come(tmp_path, conv
 @given(corpora(), st.integers(25, 60), st.booleans())
 def test_each_conversation_is_whole_in_exactly_one_pack(tmp_path, conversations, length, by_conversation):
     store = write(tmp_path / "s", conversations)
-    make_packs(store, length)
-    seen = []
+    make_packs(store, length, divide=False)
+    seen, trained = [], Counter[tuple[int, int]]()
+    for one in conversations:
+        trained[one.file, one.line] += np.count_nonzero(one.weights[1:])
     for index in range(store.window_count(length)):
         pack = store.pack(index, length, by_conversation)
         assert len(pack.tokens) == len(pack.weights) == length + 1
-        members = store.packs(length)[index].tolist()
+        members = store.packs(length)[index].documents
         for start, end, conversation in zip(pack.starts[:-1], pack.starts[1:], members, strict=True):
             assert pack.tokens[start:end].tolist() == store.document(conversation).tolist()
             expected = store.weights(conversation)
-            if by_conversation and expected.any():
-                expected = expected / np.count_nonzero(expected)
+            if by_conversation and expected.any():  # by those of all samples that it was divided into
+                expected = expected / trained[place_of(store, conversation)]
             np.testing.assert_allclose(pack.weights[start:end], expected, rtol=1e-6)
             assert pack.weights[start] == 0
         assert pack.starts[0] == 0
@@ -107,38 +117,38 @@ def test_buckets_that_came_out_too_large_give_the_same_bytes(tmp_path, monkeypat
 
 def test_a_conversation_of_a_full_window_takes_a_pack_alone(tmp_path):
     store = write(tmp_path / "s", SAMPLE)
-    make_packs(store, 11)
+    make_packs(store, 11, divide=False)
     (full,) = [index for index in range(len(store.packs(11))) if store.pack(index, 11).starts.tolist() == [0, 11]]
     assert store.pack(full, 11).tokens.tolist() == [*range(5, 16), PADDING]
     with pytest.raises(DataError, match="1 of 11 conversations are longer than a window of 10"):
-        make_packs(store, 10)
+        make_packs(store, 10, divide=False)
 
 
 def test_a_table_is_needed_and_is_made_once(tmp_path):
     store = write(tmp_path / "s", SAMPLE)
     with pytest.raises(DataError, match=r"train\.packs-16: .*run tsugiki prepare"):
         store.window_count(16)
-    make_packs(store, 16)
+    make_packs(store, 16, divide=False)
     made = table_path(store.prefix, 16).stat().st_mtime_ns
-    assert store.window_count(16) == len(make_packs(store, 16)) == 5
+    assert store.window_count(16) == len(make_packs(store, 16, divide=False)) == 5
     assert table_path(store.prefix, 16).stat().st_mtime_ns == made
 
 
 def test_a_table_of_other_conversations_is_made_anew(tmp_path):
     store = write(tmp_path / "s", SAMPLE)
-    make_packs(store, 16)
+    make_packs(store, 16, divide=False)
     store = write(tmp_path / "s", SAMPLE[:-1])
-    with pytest.raises(DataError, match="made for another length or other conversations"):
+    with pytest.raises(DataError, match="made for another length or other documents"):
         store.packs(16)
-    table = make_packs(store, 16)
-    assert sorted(np.concatenate([table[index] for index in range(len(table))])) == list(range(10))
+    table = make_packs(store, 16, divide=False)
+    assert sorted(one for index in range(len(table)) for one in table[index].documents) == list(range(10))
 
 
 @quiet
 @given(st.data())
 def test_any_change_of_a_table_is_noticed_and_made_good(tmp_path, data):
     store = write(tmp_path / "s", SAMPLE)
-    make_packs(store, 16)
+    make_packs(store, 16, divide=False)
     path = table_path(store.prefix, 16)
     good = path.read_bytes()
     kind = data.draw(st.sampled_from(["flip", "cut", "grow"]))
@@ -150,7 +160,7 @@ def test_any_change_of_a_table_is_noticed_and_made_good(tmp_path, data):
     path.write_bytes(bad)
     with pytest.raises(DataError, match="packs-16"):
         store.packs(16)
-    make_packs(store, 16)
+    make_packs(store, 16, divide=False)
     assert path.read_bytes() == good
 
 
@@ -202,7 +212,7 @@ def test_an_id_outside_the_vocabulary_is_refused(tmp_path):
 
 def test_an_empty_store_has_no_packs(tmp_path):
     store = write(tmp_path / "s", [])
-    make_packs(store, 8)
+    make_packs(store, 8, divide=False)
     assert (store.document_count, store.window_count(8), store.trained_tokens) == (0, 0, 0)
 
 

@@ -103,12 +103,37 @@ def test_a_source_of_another_program_is_opened_without_a_copy(tmp_path, make_rec
     assert prepare(moved, tokenizer)["s"].fingerprint == manifest.fingerprint  # a run of the old place may go on
     (tmp_path / "moved").rename(tmp_path / "s")
     assert prepare(recipe, tokenizer)["s"] == manifest
-    assert planned == [line for line in plan_lines(recipe, Terms()) if line.startswith("source")]
+    counted = [line for line in plan_lines(recipe, Terms()) if line.startswith("source")]
+    assert planned == [line.partition("; ")[0] for line in counted]
+    assert counted[0].endswith(" of its documents cut by a window's end")
     lines, sound = inspect_path(source_directory(recipe, "s"))
     assert sound
     assert "not known" in "\n".join(lines)
     if kind == "datatrove":
         assert "of the tokenizer someone/tokenizer" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("kind", ["uint16", "datatrove"])
+def test_packs_of_another_programs_documents_lie_with_the_manifest(tmp_path, make_recipe, tokenizer, kind):
+    documents = many(80)
+    store = place(tmp_path / "theirs", kind, documents)
+    before = sorted(path.name for path in (tmp_path / "theirs").iterdir())
+    recipe = make_recipe({"theirs": {"store": store, "weight": 1}}, packing="best_fit", sequence_length=16)
+    assert any("shown in windows" in str(line) for line in preview_samples(recipe, 1))
+    manifest = prepare(recipe, tokenizer)["theirs"]
+    assert sorted(path.name for path in (tmp_path / "theirs").iterdir()) == before
+    source = open_prepared(recipe, tokenizer)["theirs"]
+    assert manifest.text.windows == source.train.window_count(16)
+    found = []
+    for window in range(manifest.text.windows):
+        for piece in source.train.pieces(window, 16):
+            assert piece == (piece.document, 0, len(documents[piece.document]), True)
+            found.append(piece.document)
+    assert sorted(found) == list(range(80))
+    lines, sound = inspect_path(source_directory(recipe, "theirs"))
+    assert sound
+    assert any("packs of 16: 0.00% of its documents cut" in line for line in lines)
+    assert any(line.startswith("source     theirs: ") for line in plan_lines(recipe, Terms()))
 
 
 def test_a_file_that_was_changed_is_looked_at_again_and_one_that_vanished_is_named(tmp_path, make_recipe, tokenizer):

@@ -25,7 +25,7 @@ TALKS = [
 def sources(tmp_path):
     """A chat source of two packs, [30 … 35, 20, 21] and [10 … 14], and a text source."""
     chat = write_conversations(tmp_path / "chat", TALKS)
-    make_packs(chat, LENGTH)
+    make_packs(chat, LENGTH, divide=False)
     writer = StoreWriter(tmp_path / "text", 100)
     for first in range(40, 90, 5):
         writer.add_document(range(first, first + 5))
@@ -90,7 +90,7 @@ def test_a_conversation_that_was_divided_counts_as_much_as_one_that_was_not(tmp_
         TokenisedConversation([40, 41], [0, 1], 0, 1, 7),  # of another file
     ]
     store = write_conversations(tmp_path / "chat", parts)
-    packs = make_packs(store, LENGTH)
+    packs = make_packs(store, LENGTH, divide=False)
     found = {}
     for pack in range(len(packs)):
         tokens, weights, _ = store.pack(pack, LENGTH, by_conversation=True)

@@ -27,9 +27,7 @@ def naive(lengths: list[int], sequence_length: int) -> list[list[int]]:
 
 def as_lists(packing) -> list[list[int]]:
     return (
-        [part.tolist() for part in np.split(packing.conversations, packing.starts[1:-1])]
-        if len(packing.starts) > 1
-        else []
+        [part.tolist() for part in np.split(packing.documents, packing.starts[1:-1])] if len(packing.starts) > 1 else []
     )
 
 
@@ -50,7 +48,7 @@ def test_packs_equal_a_naive_best_fit_decreasing(case):
     lengths, sequence_length = case
     packing = best_fit_decreasing(np.array(lengths, np.int64), sequence_length)
     assert as_lists(packing) == naive(lengths, sequence_length)
-    assert sorted(packing.conversations.tolist()) == list(range(len(lengths)))
+    assert sorted(packing.documents.tolist()) == list(range(len(lengths)))
     assert all(sum(lengths[index] for index in pack) <= sequence_length for pack in as_lists(packing))
 
 
@@ -73,4 +71,4 @@ def test_a_conversation_that_fits_no_window_is_refused_with_the_numbers():
 
 def test_no_conversation_needs_no_pack():
     packing = best_fit_decreasing(np.zeros(0, np.int64), 8)
-    assert (packing.starts.tolist(), packing.conversations.tolist()) == ([0], [])
+    assert (packing.starts.tolist(), packing.documents.tolist()) == ([0], [])

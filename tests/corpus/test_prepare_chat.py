@@ -339,7 +339,7 @@ def test_any_number_of_processes_and_an_interrupted_run_give_the_same_bytes(tmp_
     two = opened(chat_recipe(tmp_path / "[ab].jsonl", run="two", workers=2, **options))
     assert one.held_out.document_count > 20
 
-    def broken(*_args):
+    def broken(*_args, **_named):
         raise StorageError("the disk is full")
 
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A batch of packs teaches what its conversations teach one by one."""
+"""A batch of packs teaches what its conversations teach one by one, or its documents."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,8 @@ from made_conversations import conversation, write_conversations
 
 from tsugiki.corpus.mixture import Mixture, MixtureStage
 from tsugiki.corpus.pack_table import make_packs
+from tsugiki.corpus.packed_store import PackedStore
+from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.windows import IGNORE, WindowReader
 from tsugiki.model.loss import TrainingModel
 
@@ -31,7 +33,7 @@ def test_gradients_of_packs_equal_those_of_the_conversations_one_by_one(
 ) -> None:
     talks = [conversation(17 * line, size, trained) for line, (size, trained) in enumerate(SIZES, start=1)]
     store = write_conversations(tmp_path / "chat", talks)
-    packs = len(make_packs(store, LENGTH))
+    packs = len(make_packs(store, LENGTH, divide=False))
     assert packs == 3
     mixture = Mixture(1, {"chat": packs}, [MixtureStage(0, {"chat": 1})])
     sources = {"chat": SimpleNamespace(train=store)}
@@ -50,6 +52,44 @@ def test_gradients_of_packs_equal_those_of_the_conversations_one_by_one(
         logits = plain(input_ids=ids, use_cache=False).logits[0, :-1]
         reduction = "mean" if by_conversation else "sum"
         torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction=reduction).backward()
+    assert_equal_gradients(model, plain)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_gradients_of_packed_text_equal_those_of_the_documents_one_by_one(
+    name: str,
+    tmp_path: Path,
+    load: Callable[..., TrainingModel],
+    load_plain: Callable[..., Any],
+    tiny_model_folder: Callable[..., Path],
+) -> None:
+    sizes = [11, 9, 60, 7, 24, 25, 5, 17, 49, 2, 1]
+    drawn = np.random.default_rng(0)
+    documents = [drawn.integers(3, 60, size) for size in sizes]
+    writer = StoreWriter(tmp_path / "text", 64)
+    for ids in documents:
+        writer.add_document(ids)
+    store = PackedStore(tmp_path / "text", writer.close())
+    packs = len(make_packs(store, LENGTH, divide=True))
+    mixture = Mixture(1, {"text": packs}, [MixtureStage(0, {"text": 1})])
+    batch = WindowReader({"text": SimpleNamespace(train=store)}, mixture, LENGTH, False).read(np.arange(packs))
+    assert batch.target_count == sum(size - 1 for size in sizes)
+
+    model = load(tiny_model_folder(name))
+    model(
+        *(torch.from_numpy(part.copy()) for part in (batch.inputs, batch.targets, batch.positions))
+    ).loss_sum.backward()
+
+    plain = load_plain(tiny_model_folder(name))
+    for ids in documents:
+        for first in range(0, len(ids) - 1, LENGTH):  # of a long document, each window sees itself alone
+            part = torch.tensor(ids[first : first + LENGTH + 1])
+            logits = plain(input_ids=part[None, :-1], use_cache=False).logits[0]
+            torch.nn.functional.cross_entropy(logits, part[1:], reduction="sum").backward()
+    assert_equal_gradients(model, plain)
+
+
+def assert_equal_gradients(model: TrainingModel, plain: Any) -> None:
     compared = 0
     for key, parameter in model.named_hf_parameters():
         expected = plain.get_parameter(key).grad

@@ -96,7 +96,7 @@ def make_project(folder: Path, tokenizer: Path) -> Path:
     lines = [json.dumps(record, ensure_ascii=False) for record in conversations()]
     (folder / "talk.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     architecture = {"architecture": {"model_type": "mistral", "vocab_size": 384}}
-    for changes in ({}, chat_changes(folder)):
+    for changes in ({}, {"data.packing": "best_fit"}, chat_changes(folder)):
         recipe = Recipe.model_validate(recipe_values(folder, tokenizer, architecture, **changes))
         prepare(recipe, TextTokenizer.from_folder(tokenizer))
     return folder

@@ -52,7 +52,7 @@ class ChangedReader:
 
     def __init__(self, reader: Any, trap: str) -> None:
         self.reader, self.mixture, self.trap = reader, reader.mixture, trap
-        self.reads_conversations = reader.reads_conversations
+        self.reads_conversations, self.isolates = reader.reads_conversations, reader.isolates
 
     def read(self, samples: Any, *rest: Any) -> Any:
         found = self.reader.read(samples, *rest)

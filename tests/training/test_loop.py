@@ -111,7 +111,7 @@ def naive_targets(run, number: int, by_conversation: bool) -> tuple[int, list[tu
         tokens = torch.tensor(store.read(window * length, (window + 1) * length + 1).astype("int64"))
         return source, [(tokens, torch.full((length + 1,), 0.25 / (length if by_conversation else 1)))]
     parts = []
-    for index in store.packs(length)[window].tolist():
+    for index in store.packs(length)[window].documents:
         weights = torch.from_numpy(store.weights(index).copy())
         count = int((weights > 0).sum()) if by_conversation else 1
         parts.append((torch.tensor(store.document(index).astype("int64")), weights / count))

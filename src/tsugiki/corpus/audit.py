@@ -17,6 +17,7 @@ from tsugiki.chat.segments import Segment
 from tsugiki.chat.tokenizer import ChatTokenizer
 from tsugiki.corpus.conversation_store import ConversationStore
 from tsugiki.corpus.conversation_text import LEGEND, MarkedLine, Span, conversation_lines, marked_spans
+from tsugiki.corpus.packed_store import PackedStore
 from tsugiki.corpus.readable import readable
 from tsugiki.corpus.windows import IGNORE, WindowReader
 from tsugiki.errors import DataError
@@ -72,9 +73,10 @@ class SampleAudit:
     windows: int  # of the source
     draw: int  # windows drawn from the source before
     documents: list[DocumentPart]
-    text: str  # of all sequence_length + 1 tokens, control tokens shown
+    text: str  # of all sequence_length + 1 tokens, without padding, control tokens shown
     rows: list[Row]  # sequence_length of them
-    conversations: list[list[Span]] | None = None  # of a pack, in the order of `documents`
+    packed: bool = False  # whether the window is a pack
+    conversations: list[list[Span]] | None = None  # of a pack of them, in the order of `documents`
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ def describe_sample(
     ]
     source = reader.sources[name]
     store, conversations = source.train, None
-    if isinstance(store, ConversationStore):
-        documents = conversations_in_pack(source, store, window, length)
-        if chat is not None:
+    if isinstance(store, PackedStore):
+        documents = documents_in_pack(source, store, window, length)
+        if isinstance(store, ConversationStore) and chat is not None:
             of_template = chat.segments(name, [part.document for part in documents])
             conversations = [
                 marked_spans(chat.tokenizer, store.document(part.document), store.weights(part.document), segments)
@@ -117,6 +119,8 @@ def describe_sample(
             ]
     else:
         documents = documents_in_window(source, window * length, length + 1)
+    used = sum(part.tokens for part in documents)
+    shown = used if used < length else length + 1  # what is behind the last document of a pack is padding
     return SampleAudit(
         sample=sample,
         source=name,
@@ -126,21 +130,21 @@ def describe_sample(
         windows=reader.mixture.windows[name],
         draw=int(drawn.draw[0]),
         documents=documents,
-        text=tokenizer.decode(store.window(window, length).tolist()),
+        text=tokenizer.decode(store.window(window, length)[:shown].tolist()),
         rows=rows,
+        packed=isinstance(store, PackedStore),
         conversations=conversations,
     )
 
 
-def conversations_in_pack(
-    source: "PreparedSource", store: ConversationStore, pack: int, length: int
-) -> list[DocumentPart]:
-    """The conversations of a pack, each whole."""
-    members, starts = store.packs(length)[pack].tolist(), store.pack(pack, length).starts.tolist()
-    return [
-        _part(source, conversation, first, end - first, 0, end - first)
-        for conversation, first, end in zip(members, starts[:-1], starts[1:], strict=True)
-    ]
+def documents_in_pack(source: "PreparedSource", store: PackedStore, pack: int, length: int) -> list[DocumentPart]:
+    """The documents of a pack, or conversations, in their order."""
+    parts, at = [], 0
+    for piece in store.pieces(pack, length):
+        begin, end = store.document_starts[piece.document : piece.document + 2].tolist()
+        parts.append(_part(source, piece.document, at, piece.tokens, piece.first, end - begin))
+        at += piece.tokens
+    return parts
 
 
 def documents_in_window(source: "PreparedSource", first: int, count: int) -> list[DocumentPart]:
@@ -178,7 +182,7 @@ def render_sample(audit: SampleAudit, *, rows: int = 12, characters: int = 400) 
     Shown are the first `rows` positions and those around the first places where a document ends or training begins,
     and the text's first `characters` characters; of a pack, whole conversations until there are so many.
     """
-    kind = "window" if audit.conversations is None else "pack"
+    kind = "pack" if audit.packed else "window"
     lines: list[str | MarkedLine] = [
         f"sample {audit.sample:,}: source {audit.source}, {kind} {audit.window:,} of {audit.windows:,}, "
         f"epoch {audit.epoch}, draw {audit.draw:,}, stage {audit.stage}"
@@ -190,6 +194,8 @@ def render_sample(audit: SampleAudit, *, rows: int = 12, characters: int = 400) 
         if part.skipped:
             extent += f" (from its token {part.skipped:,} on)"
         lines.append(f"  from index {part.first:>5,}  {part.place}  {extent}")
+    if audit.packed and (padding := len(audit.rows) - sum(part.tokens for part in audit.documents)):
+        lines.append(f"  from index {len(audit.rows) - padding:>5,}  padding")
     shortened = audit.text[:characters]
     lines += ["", *(f"  | {printable(line, {})}" for line in shortened.split("\n"))]
     if len(audit.text) > characters:

@@ -70,7 +70,7 @@ def excerpt_store(
         raise DataError(f"source {name}: no conversation can be read from it. {first}")
     writer.close()
     store = ConversationStore(prefix)
-    make_packs(store, length)
+    make_packs(store, length, divide=False)
     return store
 
 

@@ -8,28 +8,26 @@ Beside the shards of `corpus.store`:
 Runs of floats lose no bit and take some 80 bytes a conversation of five turns, where a float16 for each token would
 double a store of uint16 ids and make 1/3 0.33325.
 
-Pack w stands where window w of a text source does: the same number w, drawn by the same mixture, gives
-`sequence_length` positions that hold whole conversations and then padding.
+Windows are packs of whole conversations (`corpus.packed_store`).
 """
 
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsugiki.corpus.conversation_records import CONVERSATION, CONVERSATION_RECORD, RUN, WORDS, digest
 from tsugiki.corpus.megatron import BLOCK
-from tsugiki.corpus.pack_table import PackTable, table_path
+from tsugiki.corpus.pack_table import PackTable
+from tsugiki.corpus.packed_store import Pack, PackedStore, Piece
 from tsugiki.corpus.row_files import RowWriter, map_rows
-from tsugiki.corpus.store import StoreIndex, TokenStore
+from tsugiki.corpus.store import StoreIndex
 from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.errors import DataError
 
 ROW = np.dtype([*CONVERSATION.descr, ("first_run", "<u8")])
-PADDING = 0
-"""The id behind the last conversation of a pack. Any would do: nothing is learnt there, and nobody sees it."""
 
 
 def conversation_files(prefix: Path) -> list[Path]:
@@ -74,15 +72,7 @@ class ConversationWriter:
         return self._store.close()
 
 
-class Pack(NamedTuple):
-    """One pack, laid out as the tokens of a window are: a position more than the model is given."""
-
-    tokens: NDArray[np.int64]  # [sequence_length + 1]; behind the conversations PADDING, at least once
-    weights: NDArray[np.float32]  # [sequence_length + 1] of each token as a target; 0 where it is none
-    starts: NDArray[np.int64]  # of each conversation, and of the padding
-
-
-class ConversationStore(TokenStore):
+class ConversationStore(PackedStore):
     """A store opened for reading; all of it stays on disk.
 
     Raises DataError, naming the file, when a file is missing, damaged or does not fit the others.
@@ -95,7 +85,6 @@ class ConversationStore(TokenStore):
         """ROW, one a conversation."""
         self._runs = map_rows(self._runs_path, RUN, None if self.document_count else 0)
         self._check_runs()
-        self._tables: dict[int, PackTable] = {}
 
     def _check_runs(self) -> None:
         """Whether the runs of each conversation describe its tokens; a block at a time."""
@@ -147,35 +136,19 @@ class ConversationStore(TokenStore):
         if digest(self.document(index), self.runs(index)) != int(self.rows["digest"][index]):
             raise DataError(f"{self.prefix}: conversation {index:,} was changed after it was written; prepare it anew")
 
-    def packs(self, sequence_length: int) -> PackTable:
-        """The table of packs for a length. Raises DataError when there is none, or it is damaged or of other
-        conversations."""
-        if sequence_length not in self._tables:
-            self._tables[sequence_length] = PackTable(
-                table_path(self.prefix, sequence_length), sequence_length, self.document_starts
-            )
-        return self._tables[sequence_length]
-
-    def window_count(self, sequence_length: int) -> int:
-        """Packs, each of which takes a window's place."""
-        return len(self.packs(sequence_length))
-
-    def window(self, index: int, sequence_length: int) -> NDArray[np.int64]:
-        """Tokens [sequence_length + 1] of pack `index`."""
-        return self.pack(index, sequence_length).tokens
+    def _opened(self, sequence_length: int) -> PackTable:
+        table = super()._opened(sequence_length)
+        table.check(self.document_starts, range(table.blocks))
+        return table
 
     def pack(self, index: int, sequence_length: int, by_conversation: bool = False) -> Pack:
         """Pack `index` (from 0); with `by_conversation` weights are divided by the trained tokens of a conversation, so
         that long answers count no more than short ones, nor one that was divided more than one that was not."""
-        tokens = np.full(sequence_length + 1, PADDING, np.int64)
-        weights = np.zeros(sequence_length + 1, np.float32)
-        starts, at = [], 0
-        for conversation in self.packs(sequence_length)[index].tolist():
-            ids = self.document(conversation)
-            own = self.weights(conversation)
+
+        def weigh(piece: Piece, ids: NDArray[Any]) -> NDArray[np.float32]:
+            own = self.weights(piece.document)
             if by_conversation:
-                own /= np.float32(max(int(self.trained_together[conversation]), 1))
-            tokens[at : at + len(ids)], weights[at : at + len(ids)] = ids, own
-            starts.append(at)
-            at += len(ids)
-        return Pack(tokens, weights, np.array([*starts, at], np.int64))
+                own /= np.float32(max(int(self.trained_together[piece.document]), 1))
+            return own
+
+        return self._filled(index, sequence_length, weigh)

@@ -5,8 +5,10 @@ most of them a step needs nothing. So the least recently used file is let go; it
 it has finished, hence threads may share the cache.
 """
 
+import itertools
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -31,9 +33,16 @@ class OpenFiles:
         self.limit = limit
         self._files: OrderedDict[tuple[int, str], Any] = OrderedDict()
         self._lock = threading.Lock()
+        self._numbers = itertools.count()
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def owner(self, of: object) -> int:
+        """A number under which an object keeps files, as long as it lives."""
+        number = next(self._numbers)
+        weakref.finalize(of, self.forget, number)
+        return number
 
     def get(self, owner: int, name: str, opened: Callable[[], T]) -> T:
         """The file kept under a name, or what `opened` gives, which is kept from then on."""

@@ -1,12 +1,12 @@
-"""Which conversations share a window: best-fit decreasing, exactly, in seconds for a million.
+"""Which documents share a window: best-fit decreasing, exactly, in seconds for a million.
 
-Conversations are taken from the longest to the shortest, each one put where it leaves the least room: into the pack
-with the least room that suffices, of several such packs into the one begun first, and where none has room into a new
-one. Conversations of one length are taken in the order of the store, which is that of a keyed hash of their places
-(`corpus/conversation_records.py`), so packs depend neither on the order in which files were read nor on how many
-processes read them.
+Documents are taken from the longest to the shortest, each one put where it leaves the least room: into the pack with
+the least room that suffices, of several such packs into the one begun first, and where none has room into a new one.
+(A document here is also a conversation, or what is left of a text that fills windows of its own.) Documents of one
+length are taken in the order of the store, which is that of a keyed hash of their places, so packs depend neither on
+the order in which files were read nor on how many processes read them.
 
-All conversations of one length are placed together. The pack that a conversation went to is again the one with the
+All documents of one length are placed together. The pack that a document went to is again the one with the
 least room that suffices for the next one of the same length, until it is full: so with room for q of them it takes q,
 and k packs of the same room take k · q at once. Packs are kept by their room, and the next room that is taken is the
 lowest bit set in one long integer.
@@ -21,16 +21,16 @@ from tsugiki.errors import DataError
 
 
 class Packing(NamedTuple):
-    """Conversations by pack: pack w holds `conversations[starts[w] : starts[w + 1]]`, the longest first."""
+    """Documents by pack: pack w holds `documents[starts[w] : starts[w + 1]]`, the longest first."""
 
     starts: NDArray[np.int64]  # [packs + 1]
-    conversations: NDArray[np.int64]  # [conversations], each number once
+    documents: NDArray[np.int64]  # [documents], each number once
 
 
 def best_fit_decreasing(lengths: NDArray[np.integer], sequence_length: int) -> Packing:
-    """Packs of at most `sequence_length` tokens of conversations of `lengths` [n] tokens, none of them cut.
+    """Packs of at most `sequence_length` tokens of documents of `lengths` [n] tokens, none of them cut.
 
-    Raises DataError where a conversation is longer, or has no token.
+    Raises DataError where one is longer (only conversations may come so), or has no token.
     """
     lengths = np.asarray(lengths, np.int64)
     if len(lengths) and int(lengths.max()) > sequence_length:
@@ -40,7 +40,7 @@ def best_fit_decreasing(lengths: NDArray[np.integer], sequence_length: int) -> P
             f"longest has {int(lengths.max()):,}): split or drop them before, or raise data.sequence_length"
         )
     if len(lengths) and int(lengths.min()) < 1:
-        raise DataError("a conversation without a token cannot be packed")
+        raise DataError("a document without a token cannot be packed")
     order = np.argsort(-lengths, kind="stable")  # the longest first, equal ones as in the store
     pack_of = np.empty(len(lengths), np.int64)  # of each conversation in that order
     packs = _Packs(sequence_length)
@@ -48,9 +48,9 @@ def best_fit_decreasing(lengths: NDArray[np.integer], sequence_length: int) -> P
     ends = np.cumsum(counts[::-1])
     for size, first, end in zip(sizes[::-1].tolist(), ends - counts[::-1], ends, strict=True):
         packs.place(size, pack_of[first:end])
-    conversations = order[np.argsort(pack_of, kind="stable")]
+    documents = order[np.argsort(pack_of, kind="stable")]
     starts = np.concatenate([[0], np.cumsum(np.bincount(pack_of, minlength=packs.count), dtype=np.int64)])
-    return Packing(starts, conversations)
+    return Packing(starts, documents)
 
 
 class _Packs:
@@ -63,12 +63,12 @@ class _Packs:
         self._rooms = 0  # bit r: some pack has room for r tokens
 
     def place(self, size: int, pack_of: NDArray[np.int64]) -> None:
-        """Fill in the packs [m] of m conversations of `size` tokens, no longer than those placed before."""
+        """Fill in the packs [m] of m documents of `size` tokens, no longer than those placed before."""
         placed = 0
         while placed < len(pack_of):
             left = len(pack_of) - placed
             room = self._least_room(size)
-            each = (room or self.sequence_length) // size  # conversations that such a pack takes
+            each = (room or self.sequence_length) // size  # documents that such a pack takes
             wanted = -(-left // each)
             packs = self._begin(wanted) if room is None else self._take(room, wanted)
             rooms = np.full(len(packs), (room or self.sequence_length) - each * size)

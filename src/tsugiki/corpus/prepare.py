@@ -15,6 +15,7 @@ from tsugiki.corpus.foreign_store import foreign_manifest
 from tsugiki.corpus.inputs import Deal, Progress, SourceDocuments
 from tsugiki.corpus.mending import mended
 from tsugiki.corpus.pack_table import make_packs
+from tsugiki.corpus.packed_store import PackedStore
 from tsugiki.corpus.prepare_chat import write_conversations
 from tsugiki.corpus.prepare_shards import merge_shards, prepare_shard, remove_shards
 from tsugiki.corpus.prepare_text import write_documents
@@ -94,14 +95,21 @@ def _up_to_date(
             if manifest is None:
                 return _prepare_source(recipe, name, tokenizer, evaluation, progress, merge)
     drop_unfinished(source_directory(recipe, name))
-    if manifest.chat is not None:  # of another length, perhaps
-        length = recipe.data.sequence_length
-        train, _ = open_stores(source_directory(recipe, name), manifest)
-        make_packs(train, length)
-        manifest = manifest.at_length(source_directory(recipe, name), length)
+    manifest = _packed(recipe, source_directory(recipe, name), manifest)
     if progress:
         progress.finish(name, True)
     return manifest
+
+
+def _packed(recipe: Recipe, directory: Path, manifest: SourceManifest) -> SourceManifest:
+    """Make the table of packs for this run's length, where its windows are packs and there is none; the manifest tells
+    of them."""
+    length, packed = recipe.data.sequence_length, recipe.data.packing == "best_fit"
+    train, _ = open_stores(directory, manifest, packed)
+    if not isinstance(train, PackedStore):
+        return manifest
+    make_packs(train, length, divide=manifest.chat is None)
+    return manifest.at_length(directory, length, packed)
 
 
 def _prepare_source(
@@ -135,7 +143,7 @@ def _write_source(
     if source.store is not None:
         manifest = foreign_manifest(recipe, name, tokenizer)
         write_json(work / MANIFEST, manifest.as_json())
-        return manifest
+        return _packed(recipe, work, manifest)
     documents = SourceDocuments(recipe, name, work / LEFT_OUT, progress)
     if source.is_chat:
         manifest = write_conversations(recipe, name, tokenizer, work, documents)
@@ -147,4 +155,4 @@ def _write_source(
     files = [work / name for name in SIDE_FILES if (work / name).exists()]
     manifest.digests = {path.name: xxh3_file(path) for path in files}
     write_json(work / MANIFEST, manifest.as_json())
-    return manifest
+    return _packed(recipe, work, manifest)

@@ -66,7 +66,7 @@ def write_conversations(
         template=encoder.renderer.template.name, end_token=encoder.end.piece, end_id=encoder.end.id,
         sequence_length=length, lengths=length_figures(lengths, length), counts=asdict(counts),
         trained_tokens={"train": train.trained_tokens, "held_out": held_out.trained_tokens},
-        packs=len(make_packs(train, length)),
+        packs=len(make_packs(train, length, divide=False)),
     )  # fmt: skip
     return manifest
 

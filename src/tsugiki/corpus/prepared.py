@@ -7,9 +7,10 @@
   manifest.json                                          written last, before the folder gets its name
 
 Whoever trains reads the manifest alone at first: the index of both stores is in it. A chat source has the files of
-`corpus.conversation_store` for each part; its tables of packs check themselves and have no digest in the manifest.
+`corpus.conversation_store` for each part. Tables of packs check themselves and have no digest in the manifest.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -20,8 +21,10 @@ from tsugiki.corpus.conversation_figures import ChatManifest, PackFigures
 from tsugiki.corpus.conversation_store import ConversationStore, conversation_files
 from tsugiki.corpus.filters.figures import FilterFigures
 from tsugiki.corpus.fingerprint import RULE_VERSION, InputRecord, boundaries, fingerprint
+from tsugiki.corpus.packed_store import PackedStore
 from tsugiki.corpus.store import ENDINGS, StoreIndex, TokenStore, shard_name
 from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.window_figures import TextWindows, text_windows
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, xxh3_file
 from tsugiki.recipe import Recipe
@@ -99,6 +102,8 @@ class SourceManifest:
     chat: ChatManifest | None = None
     """Of a chat source."""
     foreign: ForeignFacts | None = None
+    text: TextWindows | None = None
+    """What `at_length` found of a source of text; not in the file, which serves all lengths."""
 
     @classmethod
     def read(cls, path: Path) -> "SourceManifest":
@@ -123,15 +128,19 @@ class SourceManifest:
         length, trained = self.chat.sequence_length, self.chat.trained_tokens["train"]
         return PackFigures(length, self.chat.packs, self.train.documents, self.train.tokens, trained)
 
-    def at_length(self, directory: Path, sequence_length: int) -> "SourceManifest":
-        """The manifest as preparing for another length would have written it, with the packs of that length; itself
-        where there is nothing to tell apart, or where conversations would be divided otherwise.
+    def at_length(self, directory: Path, sequence_length: int, packed: bool) -> "SourceManifest":
+        """The manifest as preparing for another length would have written it, with the packs of that length, or what is
+        known of windows of text; itself where conversations would be divided otherwise.
 
         Runs of several lengths may share `directory`, so its file goes on telling of the first one. Raises DataError
         where the packs were not made, or are damaged.
         """
         chat = self.chat
-        if chat is None or chat.sequence_length == sequence_length or not chat.holds_for(sequence_length):
+        if chat is None:
+            with contextlib.nullcontext() if packed else contextlib.suppress(DataError):
+                return replace(self, text=text_windows(open_stores(directory, self, packed)[0], sequence_length))
+            return self
+        if chat.sequence_length == sequence_length or not chat.holds_for(sequence_length):
             return self
         packs = len(ConversationStore(directory / "train", self.stores["train"]).packs(sequence_length))
         return replace(self, chat=replace(chat, sequence_length=sequence_length, packs=packs))
@@ -139,6 +148,7 @@ class SourceManifest:
     def as_json(self) -> dict[str, Any]:
         """What its file holds."""
         values = asdict(self)
+        del values["text"]
         if self.chat is None:
             del values["chat"]  # the manifests of text sources are what they were
         if self.foreign is None:
@@ -157,7 +167,7 @@ class PreparedSource:
     train: TokenStore
     held_out: TokenStore
     manifest: SourceManifest
-    """The stores are `ConversationStore`s of a chat source."""
+    """The stores are `ConversationStore`s of a chat source; where text is packed, `train` is a `PackedStore`."""
 
     @property
     def is_chat(self) -> bool:
@@ -211,13 +221,14 @@ def open_prepared(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> dic
                 "tsugiki prepare RECIPE (or tsugiki run). If another recipe needs it as it is, give this one its own "
                 "data.prepared_dir"
             )
-        train, held_out = open_stores(directory, manifest)
+        train, held_out = open_stores(directory, manifest, recipe.data.packing == "best_fit")
         sources[name] = PreparedSource(name, source.language, train, held_out, manifest)
     return sources
 
 
-def open_stores(directory: Path, manifest: SourceManifest) -> tuple[TokenStore, TokenStore]:
-    """The stores of both parts, as the manifest describes them; of a text source no file is opened.
+def open_stores(directory: Path, manifest: SourceManifest, packed: bool = False) -> tuple[TokenStore, TokenStore]:
+    """The stores of both parts, as the manifest describes them; of a text source no file is opened. `packed`: the
+    windows of text to train on are packs.
 
     Raises DataError where the manifest contradicts itself, or the files of a chat source are damaged or not there.
     """
@@ -230,8 +241,10 @@ def open_stores(directory: Path, manifest: SourceManifest) -> tuple[TokenStore, 
                 f"{directory / MANIFEST}: the shards of {part} are not those of its {counts.tokens:,} tokens; run "
                 "tsugiki prepare"
             )
-    kind = TokenStore if manifest.chat is None else ConversationStore
-    train, held_out = (kind(directory / part, manifest.stores[part]) for part in PARTS)
+    kinds: list[type[TokenStore]] = [PackedStore if packed else TokenStore, TokenStore]
+    if manifest.chat is not None:
+        kinds = [ConversationStore, ConversationStore]
+    train, held_out = (kind(directory / part, manifest.stores[part]) for kind, part in zip(kinds, PARTS, strict=True))
     return train, held_out
 
 

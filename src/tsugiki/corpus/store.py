@@ -15,7 +15,6 @@ opens no file: those that are read are opened then, by `open_files`, and must be
 import glob
 import itertools
 import os
-import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -197,9 +196,6 @@ class DocumentStarts:
         return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.int64), *parts])
 
 
-_numbers = itertools.count()
-
-
 class TokenStore:
     """A store opened for reading, by threads together if need be; its tokens and indices stay on disk.
 
@@ -217,8 +213,7 @@ class TokenStore:
         """The first document of each shard, and at last the number of documents."""
         self.token_count, self.document_count = self.token_starts[-1], self.shard_starts[-1]
         self._folder = str(prefix.parent)  # of 20,000 files, paths as objects would take a second
-        self._number = next(_numbers)
-        weakref.finalize(self, FILES.forget, self._number)
+        self._number = FILES.owner(self)
 
     @property
     def document_starts(self) -> DocumentStarts:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tsugiki.corpus.foreign_store import are_unchanged, foreign_files
 from tsugiki.corpus.inputs import input_files
-from tsugiki.corpus.pack_table import PackTable, table_path
+from tsugiki.corpus.packed_store import PackedStore
 from tsugiki.corpus.prepared import MANIFEST, SourceManifest, open_stores, source_directory, was_made_so
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.errors import DataError, StorageError
@@ -72,12 +72,12 @@ def recorded_manifest(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> So
 def is_ready(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> bool:
     """Whether training can read a source now: it is up to date, and its packs are made."""
     manifest = current_manifest(recipe, name, tokenizer)
-    if manifest is None or manifest.chat is None:
-        return manifest is not None
-    train, _ = open_stores(source_directory(recipe, name), manifest)
-    length = recipe.data.sequence_length
+    if manifest is None:
+        return False
+    train, _ = open_stores(source_directory(recipe, name), manifest, recipe.data.packing == "best_fit")
     try:
-        PackTable(table_path(train.prefix, length), length, train.document_starts)
+        if isinstance(train, PackedStore):
+            train.packs(recipe.data.sequence_length)
     except DataError:
         return False
     return True

@@ -12,9 +12,9 @@ With `isolate_documents`, positions restart at each document and at the window's
 implementations derive that documents do not see each other, and the first token of a document is not a target: what
 precedes it belongs to another document.
 
-Of a chat source, a window is a pack: whole conversations and then padding (`conversation_store`). They are isolated
-always, in the same way, the padding as one text more; a mixture that holds one gives positions for every window, which
-leave a window of text what it was.
+Of a chat source, and of text under `data.packing: best_fit`, a window is a pack: whole conversations or documents and
+then padding (`packed_store`). They are isolated always, in the same way, the padding as one text more; a mixture that
+holds one gives positions for every window, which leave a window of text what it was.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tsugiki.corpus.conversation_store import ConversationStore
 from tsugiki.corpus.mixture import Drawn, Mixture
+from tsugiki.corpus.packed_store import PackedStore
 from tsugiki.errors import DataError
 
 if TYPE_CHECKING:
@@ -97,10 +98,11 @@ class WindowReader:
         self._stores: list[TokenStore] = [sources[name].train for name in mixture.names]
         self._loss_weights = np.array([(loss_weights or {}).get(name, 1.0) for name in mixture.names], np.float32)
         drawn = [any(weights[name] for weights in mixture.weights) for name in mixture.names]
-        stores = zip(self._stores, drawn, strict=True)
-        self.reads_conversations = any(read and isinstance(store, ConversationStore) for store, read in stores)
-        """Whether windows come with positions and weights. Conversations that are only watched change no bit."""
-        self._has_positions = isolate_documents or self.reads_conversations
+        read = [store for store, is_drawn in zip(self._stores, drawn, strict=True) if is_drawn]
+        self.reads_conversations = any(isinstance(store, ConversationStore) for store in read)
+        """Whether windows come with weights. Conversations that are only watched change no bit."""
+        self.isolates = isolate_documents or any(isinstance(store, PackedStore) for store in read)
+        """Whether windows come with positions, which keep apart what has to be."""
         own_weights = bool(np.any(self._loss_weights[drawn] != 1))
         self._has_weights = self.reads_conversations or by_conversation or own_weights
 
@@ -128,7 +130,7 @@ class WindowReader:
         weights *= self._loss_weights[drawn.source, None]
         inputs, targets, shifted = shift(tokens, weights)
         positions = None
-        if self._has_positions:
+        if self.isolates:
             latest = np.maximum.accumulate(begins[:, :-1], axis=1)
             positions = np.arange(length, dtype=np.int64) - latest
         return WindowBatch(
@@ -141,7 +143,7 @@ class WindowReader:
         """Read a window of a source into one row of the arrays. Raises DataError, naming the source."""
         store, length = self._stores[source], self.sequence_length
         try:
-            if isinstance(store, ConversationStore):
+            if isinstance(store, PackedStore):
                 tokens[row], weights[row], starts = store.pack(window, length, self.by_conversation)
                 begins[row, starts] = starts
                 return

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tsugiki.corpus.mixture import Mixture, MixtureStage
 from tsugiki.corpus.prepared import SourceManifest
 from tsugiki.corpus.stepping import below
+from tsugiki.corpus.window_figures import TextWindows
 from tsugiki.errors import DataError, RecipeError
 from tsugiki.report.run_directory import KEPT, RunDirectory
 
@@ -32,6 +33,8 @@ class SourceShare:
     """Training tokens that the source has."""
     documents: int | None
     held_out: int | None
+    windows_of_text: TextWindows | None
+    """What windows cost a source of text, where that can be read."""
 
 
 @lru_cache(maxsize=KEPT)
@@ -40,7 +43,7 @@ def order_of_data(run: RunDirectory) -> Mixture | None:
     recipe, batch = run.recipe, run.recipe.training.global_batch_size
     windows = {
         name: found for name, manifest in run.manifests.items()
-        if (found := _windows(manifest, recipe.data.sequence_length)) is not None
+        if (found := _windows(manifest, recipe.data.sequence_length, recipe.data.packing == "best_fit")) is not None
     }  # fmt: skip
     skip: list[Any] = list(recipe.data.skip)
     if run.checkpoint and "mixture" in run.checkpoint:
@@ -57,9 +60,11 @@ def order_of_data(run: RunDirectory) -> Mixture | None:
         return None
 
 
-def _windows(manifest: SourceManifest, length: int) -> int | None:
-    """The windows of a source; None for packs of another length, which the manifest does not tell."""
+def _windows(manifest: SourceManifest, length: int, packed: bool) -> int | None:
+    """The windows of a source; None for packs that the manifest does not tell of, or of another length."""
     if manifest.chat is None:
+        if packed:
+            return None if manifest.text is None else manifest.text.windows
         return max(0, (manifest.train.tokens - 1) // length)
     return manifest.chat.packs if manifest.chat.sequence_length == length else None
 
@@ -97,7 +102,7 @@ def mixture(run: RunDirectory) -> tuple[SourceShare, ...]:
             None if count is None else count * run.recipe.data.sequence_length,
             passed[name] / max(order.windows[name], 1) if order else None,
             manifest.train.tokens if manifest else None, manifest.train.documents if manifest else None,
-            manifest.held_out.documents if manifest else None,
+            manifest.held_out.documents if manifest else None, manifest.text if manifest else None,
         ))  # fmt: skip
     return tuple(found)
 

@@ -312,13 +312,14 @@ def read_run(folder: Path) -> RunDirectory:
         place = found_at(run, recipe.vocabulary_dir)
         run.vocabulary = optional(place / "report.json", Vocabulary) if place else None
     prepared = found_at(run, recipe.prepared_dir)
+    length, packed = recipe.data.sequence_length, recipe.data.packing == "best_fit"
     for name in recipe.data.sources if prepared else ():
         assert prepared is not None
         if (prepared / name / MANIFEST).exists():
             manifest = _try(run, partial(SourceManifest.read, prepared / name / MANIFEST))
             if manifest is not None:
                 # The packs of this run's length, which need not be the first that was prepared for.
-                mine = _try(run, partial(manifest.at_length, prepared / name, recipe.data.sequence_length))
+                mine = _try(run, partial(manifest.at_length, prepared / name, length, packed))
                 run.manifests[name] = mine or manifest
     return run
 

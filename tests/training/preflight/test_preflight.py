@@ -12,6 +12,7 @@ import pytest
 import torch
 from preflight_project import chat_changes
 
+from tsugiki.corpus.pack_table import table_path
 from tsugiki.errors import ModelError
 from tsugiki.recipe_training import ProbeName
 from tsugiki.training.preflight import PROBES, check_run
@@ -41,6 +42,29 @@ def test_a_healthy_run_on_conversations_and_text_passes_every_check(
     assert verdicts(report) == {probe.name: "ok" for probe in PROBES}
     assert re.search(r" [1-9][0-9]* of them end a document or answer", report["targets"].measured)
     assert "talk: answers end with </s>" in report["bos_eos"].measured
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "mixtral"])
+def test_a_healthy_run_on_packed_text_passes_every_check(open_tiny: Callable[..., Run], name: str):
+    run = open_tiny(name, **{"data.packing": "best_fit"})
+    report = check_run(run)
+    assert verdicts(report) == {probe.name: "ok" for probe in PROBES}
+    assert report["isolation"].measured.startswith("changing a document moves losses of the next one by ")
+    assert re.search(r" [1-9][0-9]* of them end a document", report["targets"].measured)
+    padding = sum(int((batch.inputs == 0).sum()) for batch in (run.reader.read(np.arange(64)),))
+    assert padding > 0  # of which none is a target
+
+
+def test_a_damaged_table_of_packs_stops_a_run(open_tiny: Callable[..., Run], preflight_project: Path):
+    run = open_tiny(**{"data.packing": "best_fit"})
+    path = table_path(run.sources["ja"].train.prefix, 24)
+    good = path.read_bytes()
+    try:
+        path.write_bytes(good[:-4] + (int.from_bytes(good[-4:], "little") ^ 1).to_bytes(4, "little"))
+        with pytest.raises(ModelError, match=r"store_files.*ja.*train\.packs-24: damaged"):
+            check_run(run)
+    finally:
+        path.write_bytes(good)
 
 
 @pytest.mark.parametrize("precision", ["fp32-master", "bf16-stochastic", "pure-bf16"])

@@ -19,6 +19,7 @@ HEALTHY = {
     "copies": ("gemma2", {"parallel.shard": "none"}),
     "embeddings first": ("phi", {"training.embedding_warmup_steps": 1, "training.embedding_lr_factor": 3.0}),
     "experts, isolated": ("mixtral", {"data.isolate_documents": True}),
+    "packed text": ("llama", {"data.packing": "best_fit"}),
     "conversations": ("llama", {"training.loss_normalization": "conversation"}),
     "mixed precision": (
         "mistral-tied",

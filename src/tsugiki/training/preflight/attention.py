@@ -26,7 +26,7 @@ def causality(bench: Bench) -> Finding:
 def isolation(bench: Bench) -> Finding:
     """Changing a document changes no loss of the next one in its window; positions restart at each document."""
     batch = bench.own_batch
-    if not (bench.run.recipe.data.isolate_documents or bench.has_chat):
+    if not bench.run.reader.isolates:
         apart = any(micro.positions is not None for micro in batch.micro_batches)
         return judge(not apart, "documents of a window see each other", "as data.isolate_documents: false says")
     micro = bench.read(2, 2, LENGTH // 2).micro_batches[0]

@@ -9,6 +9,7 @@ import numpy as np
 
 from tsugiki.corpus.control_tokens import control_tokens
 from tsugiki.corpus.conversation_store import ConversationStore
+from tsugiki.corpus.packed_store import PackedStore
 from tsugiki.corpus.prepared import PreparedSource
 from tsugiki.corpus.store import TokenStore
 from tsugiki.errors import DataError
@@ -18,6 +19,8 @@ from tsugiki.training.preflight.report import Finding, fail, judge, ok, warn
 
 HASHED_BYTES = 5 << 29
 """Of the stores' files that are hashed, drawn by lot where they have more in all: two full shards, in seconds."""
+CHECKED_BLOCKS = 16
+"""Of each table of packs: 16 million documents."""
 SCANNED_TOKENS = 1 << 26
 """Of all stores together."""
 SCANNED_BLOCK = 1 << 16
@@ -82,6 +85,11 @@ def store_files_whole(bench: Bench) -> Finding:
         if isinstance(source.train, ConversationStore):
             for index in _sample(bench, source.train):
                 source.train.check(index)
+        elif isinstance(source.train, PackedStore):
+            try:
+                source.train.check_packs(bench.sequence_length, CHECKED_BLOCKS)
+            except DataError as error:
+                return fail(f"source {source.name}: {error}", "as recorded")
     unknown = [name for name, source in bench.run.sources.items() if source.manifest.foreign is not None]
     measured = f"{len(hashed):,} of {len(recorded):,} files hashed, the sizes of all are right"
     measured += f"; of {', '.join(unknown)} no digests are known" if unknown else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsugiki.corpus.conversation_store import ConversationStore
+from tsugiki.corpus.packed_store import PackedStore
 from tsugiki.corpus.store import TokenStore
 from tsugiki.training.run import Run
 
@@ -46,6 +47,8 @@ def store_windows(run: Run, samples: np.ndarray) -> list[StoreWindow]:
         store = run.sources[name].train
         if isinstance(store, ConversationStore):
             found.append(_pack(run, name, store, window))
+        elif isinstance(store, PackedStore):
+            found.append(_text_pack(run, name, store, window))
         else:
             found.append(_text_window(run, name, store, window))
     return found
@@ -64,12 +67,32 @@ def _text_window(run: Run, name: str, store: TokenStore, window: int) -> StoreWi
     return StoreWindow(name, tokens, starts, apart, weights, run.tokenizer.eos_id)
 
 
+def _text_pack(run: Run, name: str, store: PackedStore, pack: int) -> StoreWindow:
+    """Documents one behind another, or a part of a long one, and padding that nobody learns."""
+    length = run.recipe.data.sequence_length
+    documents, part = store.packs(length)[pack]
+    tokens, weights = np.zeros(length + 1, np.int64), np.zeros(length + 1)
+    starts, at = np.zeros(length + 1, bool), 0
+    for index in documents:
+        whole = store.document(index)
+        if part is None:  # whole, or without the windows that it fills alone
+            ids = whole[(len(whole) - 1) // length * length :] if len(whole) > length else whole
+        else:
+            ids = whole[part * length :][: length + 1]
+        weights[at + 1 : at + len(ids)], starts[at] = 1, True
+        tokens[at : at + len(ids)] = ids
+        at += len(ids)
+    starts[min(at, length)] |= at <= length
+    weights = _as_loss(run, name, weights, int(np.count_nonzero(weights)))
+    return StoreWindow(name, tokens, starts, True, weights, run.tokenizer.eos_id)
+
+
 def _pack(run: Run, name: str, store: ConversationStore, pack: int) -> StoreWindow:
     """Conversations one behind another, and padding that nobody learns."""
     length = run.recipe.data.sequence_length
     tokens, weights = np.zeros(length + 1, np.int64), np.zeros(length + 1)
     starts, at = np.zeros(length + 1, bool), 0
-    for index in store.packs(length)[pack].tolist():
+    for index in store.packs(length)[pack].documents:
         ids, runs = store.document(index), store.runs(index)
         own = slice(at, at + len(ids))
         tokens[own], starts[at] = ids, True
