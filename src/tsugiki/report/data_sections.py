@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from tsugiki.amounts import quantity
 from tsugiki.corpus.conversation_figures import describe_chat
-from tsugiki.corpus.window_figures import TextWindows
 from tsugiki.pages.axes import Axis
 from tsugiki.pages.document import Section, section
 from tsugiki.pages.dot_chart import Dot, dot_chart
@@ -34,16 +33,16 @@ def _mixture(run: RunDirectory) -> list[Part]:
     shares = mixture(run)
     columns: list[Column | str] = [
         "source", "language", Column("asked"), Column("realised"), Column("tokens read"), Column("epochs"),
-        Column("tokens there"), Column("documents"), Column("cut"), Column("padding"), Column("held out"),
+        Column("tokens there"), Column("documents"), Column("held out"),
     ]  # fmt: skip
     rows: list[list[Part]] = [[
         one.name, one.language or "", f"{one.asked:.1%}", _share(one.realised), _count(one.tokens),
         "–" if one.epochs is None else f"{one.epochs:.2f}", _count(one.available), _exact(one.documents),
-        *_cost(one.windows_of_text), _exact(one.held_out),
+        _exact(one.held_out),
     ] for one in shares]  # fmt: skip
     total = sum(one.tokens or 0 for one in shares)
     rows.append(["all", "", f"{sum(one.asked for one in shares):.1%}", _share(sum(one.realised or 0 for one in shares)),
-                 _count(total), "", _count(sum(one.available or 0 for one in shares)), "", "", "", ""])  # fmt: skip
+                 _count(total), "", _count(sum(one.available or 0 for one in shares)), "", ""])  # fmt: skip
     parts: list[Part] = [table(columns, rows), paragraph(_in_words(run, shares), "note")]
     return parts
 
@@ -76,11 +75,6 @@ def _conversations(run: RunDirectory) -> list[Part]:
     return [table(columns, rows), chart, *words]
 
 
-def _cost(windows: TextWindows | None) -> list[Part]:
-    """Documents that no window holds whole, and positions behind the last document of one."""
-    return ["–", "–"] if windows is None else [f"{windows.cut:.1%}", f"{windows.padding:.2%}"]
-
-
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
@@ -98,14 +92,16 @@ def _in_words(run: RunDirectory, shares: Sequence[SourceShare]) -> str:
         f"Up to step {run.step:,}: {run.step * run.recipe.training.global_batch_size:,} windows of "
         f"{run.recipe.data.sequence_length:,} tokens. Asked: by the weights of the recipe"
         + (f" and its {len(run.recipe.data.stages)} later stages" if run.recipe.data.stages else "")
-        + ". An epoch is one pass over a source's windows. Cut: documents that no window holds whole"
-        + (" (windows are packs of whole ones)." if run.recipe.data.packing == "best_fit" else ".")
+        + ". An epoch is one pass over a source's windows."
     )
     repeated = [one.name for one in shares if one.epochs is not None and one.epochs > 4]
     if repeated:
         text += (
             f" Read more than four times, after which repeated text is known to teach little: {', '.join(repeated)}."
         )
+    windows = [f"{one.name} has {one.windows_of_text}" for one in shares if one.windows_of_text is not None]
+    if windows:
+        text += f" What windows cost: {'; '.join(windows)}."
     if any(one.realised is None for one in shares):
         text += " Realised shares need the manifests of the prepared sources, which are not here."
     libraries = sorted({manifest.library for manifest in run.manifests.values() if manifest.library})
