@@ -68,13 +68,13 @@ class StretchWork(TextWork):
         return super().__call__(replace(batch, pieces=pieces))
 
 
-def mended(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> SourceManifest | None:
+def mended(recipe: Recipe, name: str, tokenizer: TextTokenizer, verify: bool) -> SourceManifest | None:
     """The manifest of a source that is up to date, its damaged shards made again; None where all of it is to be made
-    anew. To be used inside `only_one` of its folder. Compares every file with its digest."""
+    anew. To be used inside `only_one` of its folder. `verify`: look for damage also where every file has its size."""
     manifest, directory = recorded_manifest(recipe, name, tokenizer), source_directory(recipe, name)
-    if manifest is None:
-        return None
-    damaged = damaged_files(directory, manifest)
+    if manifest is None or (not verify and are_whole(directory, manifest)):
+        return manifest
+    damaged = list(damaged_files(directory, manifest))
     if damaged:
         files = f"{directory}: damaged: {', '.join(damaged[:4])}{' …' if len(damaged) > 4 else ''};"
         if reason := _mend(recipe, tokenizer, manifest, damaged):

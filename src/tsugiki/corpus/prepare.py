@@ -90,8 +90,7 @@ def _up_to_date(
     if manifest is None:
         with only_one(source_directory(recipe, name)):
             # Another run that shares the folder may have prepared it meanwhile.
-            manifest = None if verify else current_manifest(recipe, name, tokenizer)
-            manifest = manifest or mended(recipe, name, tokenizer)
+            manifest = mended(recipe, name, tokenizer, verify)
             if manifest is None:
                 return _prepare_source(recipe, name, tokenizer, evaluation, progress, merge)
     drop_unfinished(source_directory(recipe, name))

@@ -279,28 +279,21 @@ def _other_settings(recipe: Recipe, name: str, tokenizer: TextTokenizer, manifes
     return "other settings (of its format, text_key, encoding, held_out, filters, hub keys, or data.max_document_bytes)"
 
 
-def damaged_files(directory: Path, manifest: SourceManifest) -> list[str]:
-    """Names of files that are missing, or not as their digests say."""
-
-    def is_sound(name: str, digest: str) -> bool:
+def damaged_files(directory: Path, manifest: SourceManifest, names: Iterable[str] | None = None) -> dict[str, str]:
+    """Files (of all, or of those that are named) that are missing, or not as their digests say: what is wrong with
+    each."""
+    digests = manifest.every_digest()
+    damaged = {}
+    for name in digests if names is None else names:
         try:
-            return xxh3_file(directory / name) == digest
-        except OSError:
-            return False
-
-    return [name for name, digest in manifest.every_digest().items() if not is_sound(name, digest)]
+            if xxh3_file(directory / name) != digests[name]:
+                damaged[name] = "its digest is not the recorded one"
+        except OSError as error:
+            damaged[name] = str(error.strerror or error)
+    return damaged
 
 
 def verify(directory: Path, names: Iterable[str] | None = None) -> list[str]:
-    """Problems of a prepared source's files (default: all): missing, or not as their digests say. Empty when sound."""
-    manifest = SourceManifest.read(directory / MANIFEST)
-    problems, remedy = [], "run tsugiki prepare RECIPE --verify"
-    digests = manifest.every_digest()
-    for name in digests if names is None else names:
-        path = directory / name
-        try:
-            if xxh3_file(path) != digests[name]:
-                problems.append(f"{path}: its digest is not the recorded one; {remedy}")
-        except OSError as error:
-            problems.append(f"{path}: {error.strerror or error}; {remedy}")
-    return problems
+    """Problems of a prepared source's files (default: all), with the remedy. Empty when sound."""
+    damaged = damaged_files(directory, SourceManifest.read(directory / MANIFEST), names)
+    return [f"{directory / name}: {what}; run tsugiki prepare RECIPE --verify" for name, what in damaged.items()]
