@@ -23,7 +23,7 @@ from tsugiki.corpus.prepare_text import tokenise_documents, write_stores
 from tsugiki.corpus.prepared import LEFT_OUT, SourceManifest, source_directory
 from tsugiki.corpus.text_source import TextSource
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.corpus.unfinished import Unfinished, gone_on_with
+from tsugiki.corpus.unfinished import UnfinishedText, gone_on_with
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, write_json
 from tsugiki.folders import made_anew, only_one
@@ -70,7 +70,7 @@ def merge_shards(source: TextSource) -> SourceManifest:
     Raises DataError where a part is missing, or was made with other settings or of other files.
     """
     documents, folders = source.documents, _complete(source.recipe, source.name)
-    states: list[Unfinished] = []
+    states: list[UnfinishedText] = []
     for number, folder in enumerate(folders):
         found = _current(source, folder, Deal(number, len(folders)))
         if found is None:
@@ -109,17 +109,17 @@ def _complete(recipe: Recipe, name: str) -> list[Path]:
     return [_shards(recipe, name) / f"{number}-of-{of}" for number in range(of)]
 
 
-def _current(source: TextSource, folder: Path, deal: Deal) -> Unfinished | None:
+def _current(source: TextSource, folder: Path, deal: Deal) -> UnfinishedText | None:
     """What is known of a part in a folder, if it was made with these settings, of files that are what they were."""
     try:
-        state = read_json(folder / STATE, Unfinished) if (folder / STATE).exists() else None
+        state = read_json(folder / STATE, UnfinishedText) if (folder / STATE).exists() else None
     except DataError:
         return None
     same = state is not None and state.key == source.key(deal) and state.describes_all(source.documents)
     return state if same else None
 
 
-def _together(states: list[Unfinished], folders: list[Path], documents: SourceDocuments) -> Unfinished:
+def _together(states: list[UnfinishedText], folders: list[Path], documents: SourceDocuments) -> UnfinishedText:
     """What one process would have found, in its order. Lists what was left out in `documents`' list."""
     whole = replace(states[0], filtered=FilterFigures(), bad={}, bad_examples=[], hits=[], files={})
     for state in states:

@@ -23,7 +23,7 @@ from tsugiki.corpus.store import DOCUMENT, Shard, StoreIndex
 from tsugiki.corpus.store_parts import write_parts
 from tsugiki.corpus.store_writer import StoreWriter
 from tsugiki.corpus.text_source import TextSource
-from tsugiki.corpus.unfinished import Saver, Unfinished, begin_or_go_on, gone_on_with
+from tsugiki.corpus.unfinished import Saver, UnfinishedText, begin_or_go_on, gone_on_with
 from tsugiki.corpus.workers import TextWork, tokenise_batches
 from tsugiki.errors import DataError
 
@@ -38,11 +38,11 @@ def write_documents(source: TextSource) -> SourceManifest:
     return manifest
 
 
-def tokenise_documents(source: TextSource) -> tuple[Unfinished, Buckets]:
+def tokenise_documents(source: TextSource) -> tuple[UnfinishedText, Buckets]:
     """All documents as tokens in buckets, and what else was found of them; goes on with what an interrupted call has
     left in the folder."""
     documents, tokenizer, judge = source.documents, source.tokenizer, source.filters.judge
-    state = begin_or_go_on(source.folder, source.key(documents.deal), documents)
+    state = begin_or_go_on(source.folder, source.key(documents.deal), documents, UnfinishedText)
     with closing(source.buckets(state.bits, sizes=state.sizes or None)) as buckets:
         work = TextWork(
             source.name, documents.how, tokenizer.folder, tokenizer.vocabulary_size, *source.boundaries, judge=judge
@@ -51,7 +51,7 @@ def tokenise_documents(source: TextSource) -> tuple[Unfinished, Buckets]:
     return state, buckets
 
 
-def write_stores(source: TextSource, state: Unfinished, buckets: Buckets) -> SourceManifest:
+def write_stores(source: TextSource, state: UnfinishedText, buckets: Buckets) -> SourceManifest:
     """Both stores, of what is in the buckets; the manifest, without digests. Raises DataError where the source cannot
     be used."""
     recipe, tokenizer, documents, filters = source.recipe, source.tokenizer, source.documents, source.filters
@@ -79,7 +79,7 @@ def write_stores(source: TextSource, state: Unfinished, buckets: Buckets) -> Sou
     return manifest
 
 
-def _tokenise(source: TextSource, work: TextWork, buckets: Buckets, state: Unfinished) -> None:
+def _tokenise(source: TextSource, work: TextWork, buckets: Buckets, state: UnfinishedText) -> None:
     """Put all documents behind the place that `state` names into the buckets, as tokens."""
     documents, data = source.documents, source.recipe.data
     batches = documents.batches(state.position)
@@ -118,7 +118,7 @@ def _require_some(documents: SourceDocuments, filtered: FilterFigures) -> None:
 class _Removal:
     """Told of documents that go after all have been read: counts and lists them."""
 
-    def __init__(self, source: TextSource, state: Unfinished):
+    def __init__(self, source: TextSource, state: UnfinishedText):
         self._state, self._documents, self._tokenizer = state, source.documents, source.tokenizer
         self._before = len(source.boundaries[0])
         self._hits = {(hit["file"], hit["line"]): hit["text"] for hit in state.hits}

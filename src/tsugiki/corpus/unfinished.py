@@ -12,17 +12,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
 
+from tsugiki.chat.counts import Counts as ChatCounts
 from tsugiki.corpus.buckets import BUCKET, Buckets, bits_for
 from tsugiki.corpus.fast_tokenizer import Choice
 from tsugiki.corpus.filters.figures import FilterFigures, Found
 from tsugiki.corpus.fingerprint import InputRecord
 from tsugiki.corpus.inputs import Deal, Position, SourceDocuments
 from tsugiki.corpus.parquet import PARQUET_ROWS
-from tsugiki.corpus.pieces import GIVEN_DOCUMENTS, PIECE
+from tsugiki.corpus.pieces import GIVEN_DOCUMENTS, PIECE, RECORDS_PIECE
 from tsugiki.errors import DataError
 from tsugiki.files import read_json, write_json
 from tsugiki.folders import UNFINISHED, empty
@@ -33,16 +34,12 @@ MOST_HITS = 20
 
 @dataclass
 class Unfinished:
-    """All that the state of reading is, beside the buckets' files."""
+    """How far the reading of a source is, beside the buckets' files."""
 
     key: str
     """Of the settings and the names of files: with others there is nothing to go on with."""
     bits: int
     """Of the buckets."""
-    library: str = ""
-    """Which made the ids so far, and why that one."""
-    fast: bool | None = None
-    """Whether that was the faster one; None before any."""
     files: dict[str, InputRecord] = field(default_factory=dict)
     """Those that were read to their end, by name."""
     position: Position = field(default_factory=Position)
@@ -59,21 +56,6 @@ class Unfinished:
     split: int = 0
     parts: int = 0
     odd: dict[str, int] = field(default_factory=dict)
-    filtered: FilterFigures = field(default_factory=FilterFigures)
-    hits: list[Found] = field(default_factory=list)
-    """The first documents that hold evaluation text, with the stretch of it."""
-
-    def says(self, library: Choice) -> None:
-        """From here on the ids are made by this one: the same as before an interruption, as a rule."""
-        if self.fast != library.fast:
-            self.library = f"{self.library}, then {library.says}" if self.library else library.says
-            self.fast = library.fast
-
-    def keep_hits(self, hits: Sequence[Found]) -> None:
-        """Keep the first few of each set: more than are shown, since some of their documents may be duplicates."""
-        for hit in hits:
-            if sum(kept["set"] == hit["set"] for kept in self.hits) < MOST_HITS:
-                self.hits.append(hit)
 
     def save(self, work: Path, buckets: Buckets, documents: SourceDocuments, position: Position) -> None:
         """Bring all of it to disk, in the folder `work`. Raises OSError, StorageError."""
@@ -114,10 +96,49 @@ class Unfinished:
             os.truncate(documents.left_out, self.listed)
 
 
+@dataclass
+class UnfinishedText(Unfinished):
+    """The same of a source of text, and what was found of its documents."""
+
+    library: str = ""
+    """Which made the ids so far, and why that one."""
+    fast: bool | None = None
+    """Whether that was the faster one; None before any."""
+    filtered: FilterFigures = field(default_factory=FilterFigures)
+    hits: list[Found] = field(default_factory=list)
+    """The first documents that hold evaluation text, with the stretch of it."""
+
+    def says(self, library: Choice) -> None:
+        """From here on the ids are made by this one: the same as before an interruption, as a rule."""
+        if self.fast != library.fast:
+            self.library = f"{self.library}, then {library.says}" if self.library else library.says
+            self.fast = library.fast
+
+    def keep_hits(self, hits: Sequence[Found]) -> None:
+        """Keep the first few of each set: more than are shown, since some of their documents may be duplicates."""
+        for hit in hits:
+            if sum(kept["set"] == hit["set"] for kept in self.hits) < MOST_HITS:
+                self.hits.append(hit)
+
+
+@dataclass
+class UnfinishedChat(Unfinished):
+    """The same of a chat source, and what was found of its conversations."""
+
+    counts: ChatCounts = field(default_factory=ChatCounts)
+    lengths: dict[int, int] = field(default_factory=dict)
+    """How many conversations have so many tokens, before any was divided."""
+    dropped: list[str] = field(default_factory=list)
+    """The first that lost exchanges."""
+
+
+State = TypeVar("State", bound=Unfinished)
+
+
 def key_of(fingerprint: str, documents: SourceDocuments, deal: Deal) -> str:
     """Of a source's settings, the names of its files, how they are cut, and the part that is dealt."""
     names = [file.name for file in documents.files]
-    parts = [fingerprint, PIECE, GIVEN_DOCUMENTS, PARQUET_ROWS, deal, names]
+    parts = [fingerprint, PIECE, RECORDS_PIECE, GIVEN_DOCUMENTS, PARQUET_ROWS, deal, names]
     return xxhash.xxh3_128_hexdigest(repr(parts).encode())
 
 
@@ -138,22 +159,22 @@ def _forget(work: Path) -> None:
         (work / UNFINISHED).unlink()
 
 
-def begin_or_go_on(work: Path, key: str, documents: SourceDocuments) -> Unfinished:
+def begin_or_go_on(work: Path, key: str, documents: SourceDocuments, kind: type[State]) -> State:
     """What an interrupted preparation left in the folder `work`, if it can be gone on with (the same settings, and
     files that are what they were), with `documents` where reading was; else the beginning, in an empty folder."""
-    found = _find(work, key, documents)
+    found = _find(work, key, documents, kind)
     if found is None:
         empty(work)
-        return Unfinished(key, bits_for(documents.expected_bytes))
+        return kind(key, bits_for(documents.expected_bytes))
     found.restore(documents)
     return found
 
 
-def _find(work: Path, key: str, documents: SourceDocuments) -> Unfinished | None:
+def _find(work: Path, key: str, documents: SourceDocuments, kind: type[State]) -> State | None:
     if not (work / UNFINISHED).exists():
         return None
     try:
-        found = read_json(work / UNFINISHED, Unfinished)
+        found = read_json(work / UNFINISHED, kind)
     except DataError:
         return None
     whole = all(_reaches(work / f"{BUCKET}-{number:03d}", size) for number, size in enumerate(found.sizes))
