@@ -77,6 +77,26 @@ def sentencepiece_base(folder: Path) -> Path:
     return folder
 
 
+def small_sentencepiece_base(folder: Path) -> Path:
+    """That of Mistral with the 3,000 longer pieces that it learnt first, and all its characters: read in a fifth of the
+    time."""
+    left = 3_000
+
+    def cut(model: Any) -> None:
+        nonlocal left
+        kept = []
+        for piece in model.pieces:
+            longer = piece.type == piece.NORMAL and len(piece.piece) > 1
+            left -= longer
+            if not longer or left >= 0:
+                kept.append(piece.__class__.FromString(piece.SerializeToString()))
+        del model.pieces[:]
+        model.pieces.extend(kept)
+        model.trainer_spec.vocab_size = len(kept)
+
+    return edit_model(sentencepiece_base(folder), cut)
+
+
 def extend_sentencepiece(
     base: Path,
     folder: Path,
