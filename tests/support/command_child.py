@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 from file_faults import FileCalls, Strike
+from shorter_strings import SHORTER
+
+from tsugiki.corpus.adversarial import STRINGS
 
 
 def run_command_line(
@@ -16,7 +19,8 @@ def run_command_line(
     folder: str | None = None,
     strike: Strike | None = None,
 ) -> None:
-    """Run `tsugiki ARGUMENTS` in this process, with `environment` on top and both outputs appended to `log`.
+    """Run `tsugiki ARGUMENTS` in this process, with `environment` on top and both outputs appended to `log`. Vocabularies
+    are proved by shorter strings.
 
     folder: the working directory, whose file calls are counted; the list of them is written to `log` with the ending
     .calls, what was imported to that with .modules. strike: one of the calls, and how it is struck (see `file_faults`).
@@ -32,6 +36,7 @@ def run_command_line(
     sys.stdout = sys.stderr = stream
     faulthandler.enable(stream)
     sys.argv = ["tsugiki", *arguments]
+    STRINGS.update(SHORTER)
     import torch
 
     torch.set_num_threads(1)

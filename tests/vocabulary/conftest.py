@@ -1,8 +1,9 @@
-"""Proofs read the long adversarial strings at their length where a test asks for that: they take most of the time."""
+"""Proofs read the long adversarial strings at their length where a test asks for them."""
 
 import pytest
+from shorter_strings import SHORTER
 
-from tsugiki.corpus.adversarial import LONG, STRINGS
+from tsugiki.corpus.adversarial import STRINGS
 
 
 @pytest.fixture
@@ -13,6 +14,5 @@ def long_strings():
 @pytest.fixture(autouse=True)
 def _shorter_strings(request, monkeypatch):
     if "long_strings" not in request.fixturenames:
-        for name, text in STRINGS.items():
-            if len(text) > LONG // 2:
-                monkeypatch.setitem(STRINGS, name, text[:2_000])
+        for name, text in SHORTER.items():
+            monkeypatch.setitem(STRINGS, name, text)
