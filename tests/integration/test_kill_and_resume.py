@@ -15,7 +15,11 @@ from whole_runs import final_tensors, recipe_for, step_losses
 from tsugiki.pipeline import run_prepare
 from tsugiki.recipe_file import load_recipe
 
-KILLS_IN_SUITE = 6  # for each world size
+KILLS_IN_SUITE = 4  # for each world size
+STEPS = {
+    "training.max_steps": 32, "training.save_steps": 4, "training.micro_batch_size": 3, "training.eval_steps": None,
+}  # fmt: skip
+"""Two to four micro-batches a step, and some seconds of steps to kill in."""
 SOAK_KILLS = int(os.environ.get("TSUGIKI_SOAK_KILLS", "0"))
 
 
@@ -25,7 +29,7 @@ def kill_until_finished(launch, recipe: Path, run_dir: Path, world: int, kills: 
     for _ in range(kills):
         running = launch("train", recipe, world=world)
         running.wait_for("step ")
-        time.sleep(chance.uniform(0.0, 1.0))
+        time.sleep(chance.uniform(0.0, 0.6))
         victims = None if world == 1 or chance.random() < 0.5 else [chance.randrange(world)]
         alive = any(process.is_alive() for process in running.processes)
         running.signal(signal.SIGKILL, victims)
@@ -53,8 +57,7 @@ def conversations(prepared) -> dict[str, object]:
 
 @pytest.mark.parametrize("world", [1, 2], ids=["text, alone", "conversations and text, two processes"])
 def test_killed_runs_end_bitwise_as_the_uninterrupted_one(prepared, launch, conversations, world):
-    steps = {"training.max_steps": 60, "training.save_steps": 4, "training.eval_steps": None}
-    steps |= conversations if world == 2 else {}
+    steps = STEPS | (conversations if world == 2 else {})
     whole, whole_dir = recipe_for(prepared, f"whole-{world}", **steps)
     assert launch("train", whole, world=world).wait() == [0] * world
     killed, killed_dir = recipe_for(prepared, f"killed-{world}", **steps)
@@ -69,7 +72,7 @@ def test_killed_runs_end_bitwise_as_the_uninterrupted_one(prepared, launch, conv
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("world", [1, 2])
 def test_soak(prepared, launch, world):
-    steps = {"training.max_steps": 60, "training.save_steps": 4, "training.eval_steps": 10}
+    steps = STEPS | {"training.max_steps": 60, "training.eval_steps": 10}
     whole, whole_dir = recipe_for(prepared, f"soak-whole-{world}", **steps)
     assert launch("train", whole, world=world).wait() == [0] * world
     for attempt in range(max(1, SOAK_KILLS // (2 * KILLS_IN_SUITE))):
@@ -80,9 +83,8 @@ def test_soak(prepared, launch, world):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_saves_and_exits_resumable(prepared, launch, number):
-    steps = {"training.max_steps": 60, "training.save_steps": 50, "training.eval_steps": None}
     whole_dir = prepared.folder / "whole-1"
-    recipe, run_dir = recipe_for(prepared, f"signal-{number}", **steps | {"training.save_steps": 4})
+    recipe, run_dir = recipe_for(prepared, f"signal-{number}", **STEPS)
     running = launch("train", recipe)
     running.wait_for("step 3/")
     running.signal(number)
