@@ -83,7 +83,7 @@ def test_a_model_beside_its_baseline(run, make, model, data, tmp_path):
         "--baseline",
         model,
         "--tasks",
-        "openbookqa,mgsm_ja",
+        "openbookqa,jemhopqa",
         "--limit",
         4,
         "--shots",
@@ -92,7 +92,7 @@ def test_a_model_beside_its_baseline(run, make, model, data, tmp_path):
         data,
     )
     assert (code, err) == (0, "")  # no progress bar of somebody else's
-    assert out.count("scored     OBQA: ") == out.count("scored     MGSM: ") == 2
+    assert out.count("scored     OBQA: ") == out.count("scored     JEMHop: ") == 2
     assert "− base" in out
     table = json.loads((tmp_path / "evaluation/table.json").read_text("utf-8"))
     assert [row["name"] for row in table["rows"]] == ["base", "after"]
@@ -104,7 +104,7 @@ def test_a_model_beside_its_baseline(run, make, model, data, tmp_path):
     code, out, err = run("evaluate", "diff", first, second, "--json")
     assert (code, err) == (0, "")
     for line in out.splitlines():
-        assert json.loads(line)["task"] in ("tsugiki_openbookqa", "tsugiki_mgsm_ja")
+        assert json.loads(line)["task"] in ("tsugiki_openbookqa", "tsugiki_jemhopqa")
     code, out, _ = run("evaluate", "diff", first, second, "--tasks", "tsugiki_openbookqa")
     assert code == 0
     assert "OBQA" in out

@@ -443,7 +443,7 @@ def places(tree, path=()):
         yield from places(value, (*path, key))
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_mutated_recipes_give_a_recipe_or_a_recipe_error(data):
     tree = copy.deepcopy(yaml.safe_load(GOOD))
@@ -472,7 +472,7 @@ def test_mutated_recipes_give_a_recipe_or_a_recipe_error(data):
         assert parse_recipe(show(recipe), check_files=False)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_text_mutations_give_a_recipe_or_a_recipe_error(data):
     text = GOOD
@@ -484,7 +484,7 @@ def test_text_mutations_give_a_recipe_or_a_recipe_error(data):
     assert said is None or said.startswith("r:")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=20))
 def test_any_override_gives_a_recipe_or_a_recipe_error(key, value):
     for override in (f"{key}={value}", f"training.{key}={value}", f"data.sources.{key}={value}", key):

@@ -14,7 +14,7 @@ from evaluation_models import POSITIONS, Quiet, join_folders
 
 pytest.importorskip("lm_eval")
 SOURCE = Path(__file__).parents[2] / "src"
-ASKED = ("--tasks", "openbookqa,jemhopqa,hellaswag,gsm8k", "--shots", "0", "--batch-tokens", "256", "--limit", "6")
+ASKED = ("--tasks", "openbookqa,jemhopqa,hellaswag,triviaqa", "--shots", "0", "--batch-tokens", "256", "--limit", "6")
 
 
 @pytest.fixture(scope="module")

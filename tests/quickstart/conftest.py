@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from tsugiki.corpus import workers
 from tsugiki.quickstart import run as quickstart
 from tsugiki.quickstart.recipes import EMBEDDED
 
@@ -31,6 +32,7 @@ class Session:
 def tiny_plan():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quickstart, "EMBEDDED", TINY)
+        patch.setattr(workers, "usable_cores", lambda: 1)  # processes take longer to start than their work
         yield TINY
 
 
