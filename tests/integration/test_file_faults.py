@@ -27,6 +27,7 @@ from extension_project import extension_recipe, make_base
 from file_faults import MOVED, SIGNALS, Strike, kind_of, strikes_of, top_of
 from safetensors import safe_open
 from warm_commands import WarmCommands, run_fresh
+from whole_runs import LONG_PROBES
 
 from tsugiki.checkpoint_files import newest_name, verify
 
@@ -268,10 +269,9 @@ class Stages:
             recipe["data"]["sources"][language]["path"] = f"{language}.jsonl"
         recipe["run_dir"], recipe["model"]["tokenizer"] = "run", "tokenizer"
         recipe["data"] |= {"prepared_dir": "data", "sequence_length": 16, "held_out": 0.4}
-        probes = ["own_path", "causality", "isolation", "accumulation", "labels", "gradient_scale", "clipping"]
         recipe["training"] |= {
             "max_steps": 3, "global_batch_size": 2, "save_steps": 1, "save_total_limit": 1, "eval_steps": None,
-            "warmup_steps": 0, "preflight": {"skip": probes},
+            "warmup_steps": 0, "preflight": {"skip": LONG_PROBES},
         }  # fmt: skip
         recipe["tracking"] = {"report_to": ["tensorboard"]}
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")

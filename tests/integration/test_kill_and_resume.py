@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from preflight_project import conversations as made_conversations
-from whole_runs import final_tensors, recipe_for, step_losses
+from whole_runs import LONG_PROBES, final_tensors, step_losses
+from whole_runs import recipe_for as recipe_with_every_probe
 
 from tsugiki.pipeline import run_prepare
 from tsugiki.recipe_file import load_recipe
@@ -21,6 +22,10 @@ STEPS = {
 }  # fmt: skip
 """Two to four micro-batches a step, and some seconds of steps to kill in."""
 SOAK_KILLS = int(os.environ.get("TSUGIKI_SOAK_KILLS", "0"))
+
+
+def recipe_for(project, name: str, **changes: object) -> tuple[Path, Path]:
+    return recipe_with_every_probe(project, name, **{"training.preflight.skip": LONG_PROBES}, **changes)
 
 
 def kill_until_finished(launch, recipe: Path, run_dir: Path, world: int, kills: int, seed: int) -> int:

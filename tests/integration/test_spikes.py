@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from whole_runs import final_tensors, recipe_for
+from whole_runs import LONG_PROBES, final_tensors, recipe_for
 
 from tsugiki.corpus.mixture import Mixture
 from tsugiki.corpus.prepared import open_prepared
@@ -21,7 +21,7 @@ from tsugiki.recipe_inputs import load_tokenizer
 KEYS = {
     "training.max_steps": 70, "training.global_batch_size": 2, "training.micro_batch_size": 1, "training.save_steps": 5,
     "training.save_total_limit": 20, "training.eval_steps": None, "training.rewind_before": 4, "training.rewind_after": 3,
-    "training.warmup_steps": 0,
+    "training.warmup_steps": 0, "training.preflight.skip": LONG_PROBES,
 }  # fmt: skip
 
 

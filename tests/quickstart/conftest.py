@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from shorter_strings import SHORTER
 
 from tsugiki.corpus import workers
+from tsugiki.corpus.adversarial import STRINGS
 from tsugiki.quickstart import run as quickstart
 from tsugiki.quickstart.recipes import EMBEDDED
 
@@ -32,6 +34,8 @@ class Session:
 def tiny_plan():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quickstart, "EMBEDDED", TINY)
+        for name, text in SHORTER.items():
+            patch.setitem(STRINGS, name, text)
         patch.setattr(workers, "usable_cores", lambda: 1)  # processes take longer to start than their work
         yield TINY
 

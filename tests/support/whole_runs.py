@@ -6,6 +6,9 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+LONG_PROBES = ["own_path", "causality", "isolation", "accumulation", "labels", "gradient_scale", "clipping"]
+"""Of preflight: most of what a start takes in so small a run. For `training.preflight.skip` where something else is tried."""
+
 
 def final_tensors(run_dir: Path) -> dict[str, bytes]:
     """Every tensor of the newest checkpoint as bytes, keyed by shard file and name."""
