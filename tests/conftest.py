@@ -5,13 +5,16 @@ Vocabulary 101 is odd on purpose: it divides by neither 2 nor 3 processes.
 
 import copy
 import json
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_scripts import Ranks
 from hypothesis import settings
 
 # The same cases in every run, and none judged by the clock.
@@ -218,3 +221,28 @@ def tiny_language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("language-model")
     make_model_folder(folder, tiny_architecture("mistral", vocab_size=384))
     return make_tokenizer_folder(folder)
+
+
+@pytest.fixture(scope="session")
+def fork_context():
+    """Of processes that start at once: a process that imports torch and transformers takes seconds to start, so a fork
+    server loads them once."""
+    context = multiprocessing.get_context("forkserver")
+    # The fork server imports before it is told pytest's path (bpo-126631), so it gets it by the environment.
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    # With what a launch would otherwise import by itself, half a second each time.
+    model = "transformers.models.mistral.modeling_mistral"
+    context.set_forkserver_preload(["tsugiki.cli", "tsugiki.pipeline", "tsugiki.training.stage", model])
+    context.Process(target=print).start()  # starts the server while the environment holds
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+    return context
+
+
+@pytest.fixture(scope="session")
+def ranks(fork_context, tmp_path_factory) -> Ranks:
+    """Runs a script as several processes (`forked_scripts`)."""
+    return Ranks(fork_context, tmp_path_factory.mktemp)

@@ -1,15 +1,13 @@
 """Whole runs through the command line, in processes of their own.
 
-A process that imports torch and transformers takes seconds to start, so a fork server loads them once and every
-"launch" is a fork of it: the code that runs is that of the command line, and it can be killed like any process.
+Every "launch" is a fork of a process that has imported torch and transformers (`fork_context`): the code that runs is
+that of the command line, and it can be killed like any process.
 """
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,23 +54,6 @@ class Launch:
                 return
             assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.output()}"
             time.sleep(0.02)
-
-
-@pytest.fixture(scope="session")
-def fork_context():
-    context = multiprocessing.get_context("forkserver")
-    # The fork server imports before it is told pytest's path (bpo-126631), so it gets it by the environment.
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    # With what a launch would otherwise import by itself, half a second each time.
-    model = "transformers.models.mistral.modeling_mistral"
-    context.set_forkserver_preload(["tsugiki.cli", "tsugiki.pipeline", "tsugiki.training.stage", model])
-    context.Process(target=print).start()  # starts the server while the environment holds
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
-    return context
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 import builtins
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_scripts import Ranks
 from lora_cases import CASES, lora_settings, move_adapters, options_of, plain_peft, trained_of
 from naive_step import assert_same_gradients, naive_step
 from safetensors.torch import load_file
@@ -37,27 +35,13 @@ ON_TWO = {
 
 
 @pytest.fixture(scope="module")
-def two_processes(tiny_model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_processes(
+    tiny_model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, ranks: Ranks
+) -> Path:
     job = tmp_path_factory.mktemp("job")
     entries = {key: (str(tiny_model_folder(name)), case, how) for key, (name, case, how) in ON_TWO.items()}
     (job / "jobs.json").write_text(json.dumps(entries))
-    here = Path(__file__).parent
-    paths = [here.parents[1] / "src", here.parent / "support", here]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(here / "adapters_worker.py"), str(job), str(rank), "2"],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    ranks(Path(__file__).with_name("adapters_worker.py"), [[job, rank, 2] for rank in range(2)])
     return job
 
 

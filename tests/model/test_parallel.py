@@ -4,10 +4,7 @@ One launch serves all architectures, meshes and the other collective promises: a
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_scripts import Ranks
 from naive_step import assert_same_gradients, naive_step
 from safetensors.torch import load_file, save_file
 
@@ -66,6 +64,7 @@ def two_processes(
     tiny_config: Callable[..., dict[str, Any]],
     broken_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
+    ranks: Ranks,
 ) -> Path:
     job = tmp_path_factory.mktemp("job")
     steps = [{"name": name, "folder": str(tiny_model_folder(name)), "shard": "full"} for name in NAMES]
@@ -81,25 +80,7 @@ def two_processes(
     steps.append({"name": "mixed", "folder": str(tiny_model_folder("mistral")), "shard": "full", **mixed})
     jobs = {"steps": steps, "scored": "mistral", "drawn": tiny_config("mistral"), "broken": str(broken_folder)}
     (job / "jobs.json").write_text(json.dumps(jobs))
-    script = Path(__file__).with_name("parallel_worker.py")
-    source = Path(__file__).parents[2] / "src"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(source), "PYTHONWARNINGS": "ignore"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(job), str(rank), "2"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    ranks(Path(__file__).with_name("parallel_worker.py"), [[job, rank, 2] for rank in range(2)])
     return job
 
 

@@ -1,22 +1,20 @@
 """Crashes and disk errors at every durable operation of a save leave a whole checkpoint behind."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_scripts import Ranks
 
 WORKER = Path(__file__).with_name("fault_worker.py")
 
 
-def run_worker(*arguments: object) -> Any:
-    done = subprocess.run(
-        [sys.executable, str(WORKER), *map(str, arguments)], capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def run_worker(ranks: Ranks, tmp_path: Path) -> Callable[..., Any]:
+    """What the worker says at its end."""
+    return lambda *arguments: json.loads(ranks(WORKER, [[tmp_path, *arguments]])[0].splitlines()[-1])
 
 
 def position(trace: list[str], event: str, start: int = 0) -> int:
@@ -24,8 +22,8 @@ def position(trace: list[str], event: str, start: int = 0) -> int:
 
 
 @pytest.mark.parametrize("how", ["die", "fail"])
-def test_a_strike_at_any_operation_leaves_a_whole_checkpoint(tmp_path: Path, how: str) -> None:
-    result = run_worker(tmp_path, how)
+def test_a_strike_at_any_operation_leaves_a_whole_checkpoint(run_worker: Callable[..., Any], how: str) -> None:
+    result = run_worker(how)
     assert len(result["trace"]) > 30
     assert set(result["survivors"]) == {1, 2, 3} if how == "die" else {2, 3}  # of two saves, one error stops one
     # What has been made durable in time, as a power cut would ask: content, names in the directory, manifest, its
@@ -60,14 +58,14 @@ def test_a_strike_at_any_operation_leaves_a_whole_checkpoint(tmp_path: Path, how
     assert trace[shard + 1].endswith(".safetensors")
 
 
-def test_a_strike_at_one_of_two_ranks_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
-    for result in run_worker(tmp_path, "die", "0.2", "0.8", "0.20", "1.1", "1.3"):
+def test_a_strike_at_one_of_two_ranks_leaves_a_whole_checkpoint(run_worker: Callable[..., Any]) -> None:
+    for result in run_worker("die", "0.2", "0.8", "0.20", "1.1", "1.3"):
         assert sorted(result["codes"]) == [3, 9]  # the peer of a dead process ends too, with an error, and soon
         assert result["seconds"] < 15
 
 
-def test_an_error_on_one_rank_is_raised_on_both(tmp_path: Path) -> None:
-    for result in run_worker(tmp_path, "fail", "0.2", "0.8", "1.2", "1.4"):
+def test_an_error_on_one_rank_is_raised_on_both(run_worker: Callable[..., Any]) -> None:
+    for result in run_worker("fail", "0.2", "0.8", "1.2", "1.4"):
         assert result["codes"] == [0, 0]
         assert result["reports"][0] == result["reports"][1] == [100, 3]
         assert result["found"] == 3

@@ -1,15 +1,13 @@
 """Preflight under sharding: the same verdict on every rank, and the traps that one process cannot show."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_scripts import Ranks
 from preflight_project import chat_changes, recipe_values
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -55,6 +53,7 @@ TRAPS = {
 def found(
     preflight_project: Path, tiny_tokenizer_folder: Path, tiny_model_folder: Callable[..., Path],
     tiny_config: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory,
+    ranks: Ranks,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """What each of two ranks found, by job; one launch for all."""
     folder = tmp_path_factory.mktemp("two")
@@ -72,21 +71,7 @@ def found(
         )
         entries.append({"name": name, "recipe": values, "trap": trap})
     (folder / "jobs.json").write_text(json.dumps(entries))
-    environment = os.environ | {"PYTHONPATH": f"{SOURCE}:{SUPPORT}", "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(SUPPORT / "preflight_worker.py"), str(folder), str(rank), "2"],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    outputs = []
-    try:
-        outputs = [worker.communicate(timeout=240)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert all(worker.returncode == 0 for worker in workers), "\n".join(outputs)
+    ranks(SUPPORT / "preflight_worker.py", [[folder, rank, 2] for rank in range(2)])
     return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(2)]
 
 
