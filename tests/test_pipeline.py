@@ -357,10 +357,17 @@ def test_running_a_finished_project_again_does_nothing(recipe_of, tmp_path, monk
     assert [times(recipe.run_dir / name) for name in ("data", "checkpoints", "export")] == made
     assert (recipe.run_dir / "metrics.jsonl").read_bytes() == log
     assert state(recipe.run_dir) == ("finished", 2)
-    (left := recipe.run_dir / "checkpoints/.trash-step_00000001-0123456789ab").mkdir()  # it was killed at its end
+    checkpoints = recipe.run_dir / "checkpoints"
+    before = sorted(checkpoints.iterdir())
+    (checkpoints / ".trash-step_00000001-0123456789ab").mkdir()  # it was killed at its end
     code, out = run()
     assert code == 0, out
-    assert not left.exists()
+    assert sorted(checkpoints.iterdir()) == before
+    # As where the disk refused to delete the one before.
+    path.write_text(show(recipe).replace("save_total_limit: 3", "save_total_limit: 1"), encoding="utf-8")
+    code, out = run()
+    assert code == 0, out
+    assert sorted(checkpoints.iterdir()) == before[-1:]
 
 
 def test_a_run_on_packed_text_that_was_stopped_ends_bitwise_as_one_that_was_not(recipe_of, tmp_path):

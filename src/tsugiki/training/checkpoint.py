@@ -19,7 +19,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ from tsugiki.rewinds import Rewind
 from tsugiki.training.checkpoint_reader import Found, fill_tensors, newest_whole
 from tsugiki.training.checkpoint_writer import ShardWriter, Stager, describe_tensors
 from tsugiki.training.distributed import Processes
-from tsugiki.training.retention import Disposal, own_names, superseded
+from tsugiki.training.retention import Disposal, due
 
 # torch makes two records for each tensor of a save, for nobody: half of the time that training stands still for one.
 logging.getLogger(f"c10d-NullHandler-{DCP_LOGGER_NAME}").setLevel(logging.WARNING)
@@ -263,7 +263,7 @@ class Checkpointer:
             fsync_directory(self.directory)
         except Exception as error:
             raise StorageError(_explain(error, flight.temporary)) from error
-        self._retain(flight.name)
+        self._retain([str(flight.name), *self._line])
 
     def _manifest(
         self, flight: _Flight, reports: list[tuple[str | None, dict[str, Any], dict[str, int]]]
@@ -295,22 +295,19 @@ class Checkpointer:
             "tensors": flight.tensors,
         }
 
-    def _retain(self, newest: Name) -> None:
-        """Rank 0: delete what the committed checkpoint supersedes. Failures are warnings."""
+    def _retain(self, line: Sequence[str]) -> None:
+        """Rank 0: delete what the committed checkpoint, the first of `line`, supersedes. Failures are warnings."""
         assert self.lineage is not None
         try:
-            own = own_names(self.directory, self.lineage)
-            ancestors = {name for text in self._line if (name := parse_name(text))}
-            self._disposal.delete(superseded(own, newest, ancestors, self.keep_last, self.keep_every))
+            self._disposal.delete(due(self.directory, self.lineage, line, self.keep_last, self.keep_every))
         except StorageError as error:
             self.warnings.append(str(error))
 
     def retain_loaded(self) -> None:
         """Rank 0: delete what the checkpoint that was loaded supersedes: a run that was killed before it had done so at
         its end saves no more."""
-        newest = parse_name(self._line[0]) if self._line else None
-        if newest is not None:
-            self._retain(newest)
+        if self._line:
+            self._retain(self._line)
             self._disposal.finish()
 
     def _discard(self, temporary: Path) -> None:

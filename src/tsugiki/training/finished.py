@@ -28,6 +28,7 @@ from tsugiki.rewinds import read_rewinds
 from tsugiki.state_file import known_state
 from tsugiki.training.loop import measures_due
 from tsugiki.training.resume import base_changes
+from tsugiki.training.retention import due
 
 
 def is_finished(
@@ -51,9 +52,11 @@ def _ends_here(recipe: Recipe, sources: Mapping[str, PreparedSource], tokenizer:
     longest, are verified last."""
     directory = recipe.run_dir / "checkpoints"
     name = newest_name(directory)
-    if name is None or list_trash(directory) or list_temporary(directory):  # a start clears what a kill has left
+    if name is None:
         return False
     manifest, then = read_manifest(directory / name), read_json(directory / name / STATE)
+    if _left_over(recipe, directory, [name, *manifest["ancestors"]], manifest["lineage"]):
+        return False
     rewinds = [each for each in read_rewinds(directory) if each["lineage"] == manifest["lineage"]]
     skipped = [each["skip"] for each in rewinds or manifest.get("rewinds", [])]
     mixture = Mixture.from_recipe(recipe, {name: source.train for name, source in sources.items()}, skipped)
@@ -66,3 +69,10 @@ def _ends_here(recipe: Recipe, sources: Mapping[str, PreparedSource], tokenizer:
         and then["mixture"] == mixture.describe()
         and not digest_problems(directory / name, manifest)
     )
+
+
+def _left_over(recipe: Recipe, directory: Path, line: list[str], lineage: str | None) -> bool:
+    """Whether a kill, or a disk that refused, has left what a start deletes."""
+    keep = recipe.training.save_total_limit, recipe.training.keep_every
+    owed = due(directory, lineage, line, *keep) if lineage else []
+    return bool(owed or list_trash(directory) or list_temporary(directory))

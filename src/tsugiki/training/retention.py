@@ -10,10 +10,10 @@ import contextlib
 import shutil
 import threading
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from tsugiki.checkpoint_files import Name, list_names, list_temporary, list_trash, read_manifest
+from tsugiki.checkpoint_files import Name, list_names, list_temporary, list_trash, parse_name, read_manifest
 from tsugiki.errors import StorageError
 from tsugiki.files import fsync_directory
 
@@ -33,6 +33,15 @@ def superseded(
     return sorted(
         name for name in own if name < newest and name not in kept and not (keep_every and name.step % keep_every == 0)
     )
+
+
+def due(
+    directory: Path, lineage: str, line: Sequence[str], keep_last: int | None, keep_every: int | None
+) -> list[Name]:
+    """The names to delete in a directory, oldest first; `line` has that of the newest checkpoint, which has been
+    committed, and those of its ancestors. Raises StorageError if the directory is unreadable."""
+    newest, *ancestors = [name for text in line if (name := parse_name(text))]
+    return superseded(own_names(directory, lineage), newest, ancestors, keep_last, keep_every)
 
 
 def own_names(directory: Path, lineage: str) -> list[Name]:
