@@ -105,6 +105,20 @@ def test_a_missing_shard_is_seen_without_digests_and_a_flipped_bit_with_them(sou
     ]
 
 
+@pytest.mark.parametrize("names", [("packs", ".bin"), ("packs",), (".bin",)])
+def test_tables_of_packs_are_made_again_beside_shards(source, tokenizer, tokenised, names):
+    recipe, at = source(packing="best_fit", sequence_length=256)
+    before, whole = contents(at), sum(tokenised)
+    for path in [next(path for path in sorted(at.iterdir()) if name in path.name) for name in names]:
+        flip(path)
+    assert contents(at) != before
+    del tokenised[:]
+    prepare(recipe, tokenizer, verify=True)
+    assert contents(at) == before
+    assert verify(at) == []
+    assert sum(tokenised) < 0.6 * whole
+
+
 @pytest.mark.parametrize("why", ["more than shards is", "texts of it were split", "not what train held"])
 def test_what_cannot_be_mended_is_made_anew_and_said(source, tokenizer, caplog, monkeypatch, why):
     recipe, at = source(**({"split_documents": 1000} if "split" in why else {}))

@@ -22,7 +22,11 @@ def test_a_real_trial_is_trained_evaluated_and_judged_against_the_base(
     tiny = prepare_tiny(tmp_path / "tiny", tiny_tokenizer_folder)
     recipe = yaml.safe_load(tiny.text)
     recipe["model"] = {"name_or_path": str(tiny_language_model_folder)}
-    recipe |= {"run_dir": "runs/tiny", "evaluation": {"suite": "quick", "limit": 20}, "tracking": {"report_to": ["none"]}}
+    recipe |= {
+        "run_dir": "runs/tiny",
+        "evaluation": {"suite": "quick", "limit": 20},
+        "tracking": {"report_to": ["none"]},
+    }
     recipe["training"] |= {"max_steps": 8, "save_steps": 2, "learning_rate": 0.01, "warmup_steps": 0}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     metric = "bits_per_byte:ja"

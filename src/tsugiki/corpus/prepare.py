@@ -145,7 +145,7 @@ def _write_source(
         return _packed(recipe, work, manifest)
     documents = SourceDocuments(recipe, name, work / LEFT_OUT, progress)
     if source.is_chat:
-        manifest = write_conversations(recipe, name, tokenizer, work, documents)
+        manifest = write_conversations(recipe, tokenizer, work, documents)
     else:
         filters = Filters.of(source, evaluation.index(name, source.filters))
         make = merge_shards if merge else write_documents

@@ -32,7 +32,6 @@ class _ChatSource:
     """All that the steps of its preparation have in common."""
 
     recipe: Recipe
-    name: str
     tokenizer: TextTokenizer
     documents: SourceDocuments
     work: ConversationWork
@@ -41,7 +40,7 @@ class _ChatSource:
 
 
 def write_conversations(
-    recipe: Recipe, name: str, tokenizer: TextTokenizer, folder: Path, documents: SourceDocuments
+    recipe: Recipe, tokenizer: TextTokenizer, folder: Path, documents: SourceDocuments
 ) -> SourceManifest:
     """Write both stores and the table of packs into `folder`, going on with what an interrupted call has left there;
     returns the manifest, without digests.
@@ -49,7 +48,7 @@ def write_conversations(
     Raises DataError for too many records that are no conversation, or too many exchanges that are too long.
     """
     work = ConversationWork.of(recipe, documents, tokenizer)
-    source = _ChatSource(recipe, name, tokenizer, documents, work, folder)
+    source = _ChatSource(recipe, tokenizer, documents, work, folder)
     with gone_on_with(folder):
         state, buckets = _render(source)
         manifest = _write_stores(source, state, buckets)
@@ -62,7 +61,7 @@ def _render(source: _ChatSource) -> tuple[UnfinishedChat, Buckets]:
     left in the folder."""
     recipe, documents = source.recipe, source.documents
     # The length of a window is not part of the fingerprint, but decides what is divided.
-    asked = f"{fingerprint(recipe, source.name, source.tokenizer, [])} {recipe.data.sequence_length}"
+    asked = f"{fingerprint(recipe, documents.name, source.tokenizer, [])} {recipe.data.sequence_length}"
     state = begin_or_go_on(source.folder, key_of(asked, documents, WHOLE), documents, UnfinishedChat)
     buckets = Buckets(source.folder, state.bits, record=CONVERSATION_RECORD, sizes=state.sizes or None)
     lengths, odd = Counter(state.lengths), Counter(state.odd)
@@ -86,8 +85,8 @@ def _render(source: _ChatSource) -> tuple[UnfinishedChat, Buckets]:
 
 def _write_stores(source: _ChatSource, state: UnfinishedChat, buckets: Buckets) -> SourceManifest:
     """Both stores and the table of packs, of what is in the buckets; the manifest, without digests."""
-    recipe, name, tokenizer, documents = source.recipe, source.name, source.tokenizer, source.documents
-    encoder, length = source.work.encoder, recipe.data.sequence_length
+    recipe, tokenizer, documents = source.recipe, source.tokenizer, source.documents
+    name, encoder, length = documents.name, source.work.encoder, recipe.data.sequence_length
     documents.check()
     require_few_dropped(name, state.counts, length, state.dropped)
     manifest = SourceManifest(
