@@ -98,7 +98,10 @@ def test_a_source_of_another_program_is_opened_without_a_copy(tmp_path, make_rec
     assert opened.held_out_sizes(tokenizer, 2)[0] == expected
     assert current_manifest(recipe, "s", tokenizer) == manifest
     (tmp_path / "s").rename(tmp_path / "moved")
-    moved = make_recipe({"s": source | {"store": source["store"].replace("/s", "/moved", 1)}}, sequence_length=16)
+    moved = make_recipe(
+        {"s": source | {"store": source["store"].replace(str(tmp_path / "s"), str(tmp_path / "moved"))}},
+        sequence_length=16,
+    )
     assert current_manifest(moved, "s", tokenizer) is None
     assert prepare(moved, tokenizer)["s"].fingerprint == manifest.fingerprint  # a run of the old place may go on
     (tmp_path / "moved").rename(tmp_path / "s")

@@ -64,7 +64,7 @@ def make(talks, llama3, make_recipe):
 @pytest.fixture
 def rendered(monkeypatch):
     """Batches that were rendered, of a few records each and each saved; many exchanges may be too long."""
-    monkeypatch.setattr(pieces, "RECORDS_PIECE", 1 << 13)
+    monkeypatch.setattr(pieces, "RECORDS_PIECE", 3 << 13)
     monkeypatch.setattr(unfinished, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr("tsugiki.corpus.prepare_chat.MOST_DROPPED", 0.5)
     calls = []
