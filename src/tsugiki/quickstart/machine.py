@@ -2,7 +2,8 @@
 
 On quiet cores two threads are nearly twice as fast as one. Where something else keeps a core busy, each of the
 thousand small operations of a step waits for the thread that has been put aside, and two threads were measured up to
-ten times slower than one. The number changes the speed alone, not the figures.
+ten times slower than one. One and two round differently: in hundreds of steps of so small a model at so high a rate,
+that makes a few hundredths of a bit per byte. With the same number every figure repeats.
 
 On CPUs with instructions for bf16 a small model trains two to three times as fast in `fp32-master` as in `fp32`; on
 CPUs without them, hundreds of times slower.
