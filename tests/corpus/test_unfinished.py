@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
-from interruption import Interrupted, Stopping
+from interruption import Interrupted, Stopping, count_batches
 
 from tsugiki.corpus import pieces, unfinished
 from tsugiki.corpus.prepare import prepare
@@ -60,15 +60,7 @@ def small(monkeypatch):
 @pytest.fixture
 def tokenised(monkeypatch):
     """How many batches have been tokenised."""
-    calls = []
-    work = TextWork.__call__
-
-    def counting(self, batch):
-        calls.append(batch)
-        return work(self, batch)
-
-    monkeypatch.setattr(TextWork, "__call__", counting)
-    return calls
+    return count_batches(monkeypatch, TextWork)
 
 
 def test_it_goes_on_from_every_batch_with_the_same_bytes(corpus, small, tokenised, tmp_path, make_recipe, tokenizer):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from chat_tokenizers import family
-from interruption import Interrupted, Stopping
+from interruption import Interrupted, Stopping, count_batches
 
 from tsugiki.corpus import pieces, unfinished
 from tsugiki.corpus.conversation_work import ConversationWork
@@ -67,15 +67,7 @@ def rendered(monkeypatch):
     monkeypatch.setattr(pieces, "RECORDS_PIECE", 3 << 13)
     monkeypatch.setattr(unfinished, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr("tsugiki.corpus.prepare_chat.MOST_DROPPED", 0.5)
-    calls = []
-    work = ConversationWork.__call__
-
-    def counting(self, batch):
-        calls.append(batch)
-        return work(self, batch)
-
-    monkeypatch.setattr(ConversationWork, "__call__", counting)
-    return calls
+    return count_batches(monkeypatch, ConversationWork)
 
 
 def test_it_goes_on_from_every_batch_with_the_same_bytes(make, llama3, rendered):

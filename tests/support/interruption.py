@@ -1,4 +1,4 @@
-"""A preparation that is interrupted at a place that a test chooses."""
+"""A preparation that is interrupted at a place that a test chooses, and what it did until then."""
 
 
 class Interrupted(BaseException):
@@ -21,3 +21,15 @@ class Stopping:
 
     def finish(self, source, skipped):
         pass
+
+
+def count_batches(monkeypatch, work):
+    """The batches, as they come, that a kind of work (a class) is given in this process."""
+    batches, original = [], work.__call__
+
+    def counting(self, batch):
+        batches.append(batch)
+        return original(self, batch)
+
+    monkeypatch.setattr(work, "__call__", counting)
+    return batches
