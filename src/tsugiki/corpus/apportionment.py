@@ -84,8 +84,8 @@ def period(weights: Sequence[int]) -> Period:
     to 1e5 differ by at least 1e-10 of their size, a million times the rounding error, and equal ones are
     rounded alike.
 
-    Time grows with the period alone, not with the number of sources: a source waits, without being looked at, for
-    the seat at which its share has grown past its count, and is then the heap's to order.
+    Time grows with the period, hardly with the number of sources: a source waits, without being looked at, for the
+    seat at which its share has grown past its count, and is then the heap's to order.
     """
     divisor = math.gcd(*weights)
     if divisor == 0 or min(weights) < 0 or len(weights) > 32_767:
@@ -93,25 +93,23 @@ def period(weights: Sequence[int]) -> Period:
     return _tabulated(tuple(weight // divisor for weight in weights))
 
 
-@lru_cache(maxsize=16)  # a run lays out its mixture several times, at up to a third of a second
+@lru_cache(maxsize=16)  # a run lays out its mixture several times, at up to a tenth of a second
 def _tabulated(parts: tuple[int, ...]) -> Period:
     length = sum(parts)
     counts = [0] * len(parts)
-    # waiting[seat] are the sources whose fair share first exceeds their count at that seat.
-    waiting: list[list[int]] = [[] for _ in range(length + 2)]
-    waiting[1] = [source for source, part in enumerate(parts) if part > 0]
+    # (the first seat at which its fair share exceeds its count, place in the list) of each source that is not below it.
+    waiting = [(1, source) for source, part in enumerate(parts) if part > 0]
     claims: list[tuple[float, int]] = []  # (minus the claim, place in the list), so that the first is the greatest
-    chosen = np.empty(length, dtype=np.uint16)
-    before = np.empty(length, dtype=np.uint32)
+    chosen: list[int] = []
+    before: list[int] = []
     for seat in range(1, length + 1):
-        for source in waiting[seat]:
+        while waiting and waiting[0][0] <= seat:
+            _, source = heapq.heappop(waiting)
             heapq.heappush(claims, (-parts[source] / (counts[source] + 1), source))
         # Never empty: counts sum to seat - 1 and fair shares to seat, so some source is below its share.
         _, source = heapq.heappop(claims)
-        chosen[seat - 1] = source
-        before[seat - 1] = counts[source]
+        chosen.append(source)
+        before.append(counts[source])
         counts[source] += 1
-        # The first seat whose fair share exceeds the new count; at once, if the source is still behind.
-        ready = counts[source] * length // parts[source] + 1
-        waiting[min(max(ready, seat + 1), length + 1)].append(source)
-    return Period(chosen, before, np.asarray(parts, dtype=np.int64))
+        heapq.heappush(waiting, (counts[source] * length // parts[source] + 1, source))
+    return Period(np.array(chosen, np.uint16), np.array(before, np.uint32), np.array(parts, np.int64))
