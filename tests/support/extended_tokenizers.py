@@ -78,18 +78,19 @@ def sentencepiece_base(folder: Path) -> Path:
 
 
 def small_sentencepiece_base(folder: Path) -> Path:
-    """That of Mistral with the 3,000 longer pieces that it learnt first, and all its characters: read in a fifth of the
-    time."""
-    left = 3_000
+    """That of Mistral with the 1,000 longer pieces that it learnt first, and its 1,200 commonest characters: read in a
+    tenth of the time."""
+    left = {"longer": 1_000, "character": 1_200}
 
     def cut(model: Any) -> None:
-        nonlocal left
         kept = []
         for piece in model.pieces:
-            longer = piece.type == piece.NORMAL and len(piece.piece) > 1
-            left -= longer
-            if not longer or left >= 0:
-                kept.append(piece.__class__.FromString(piece.SerializeToString()))
+            if piece.type == piece.NORMAL:
+                kind = "longer" if len(piece.piece) > 1 else "character"
+                left[kind] -= 1
+                if left[kind] < 0:
+                    continue
+            kept.append(piece.__class__.FromString(piece.SerializeToString()))
         del model.pieces[:]
         model.pieces.extend(kept)
         model.trainer_spec.vocab_size = len(kept)

@@ -45,7 +45,7 @@ from tsugiki.vocabulary.proofs import Proof, TextProofs, prove
 JAPANESE = TargetCharacters.of_language("ja")
 NAMES = ["loads", "ids", "pieces", "self", "round trip", "identity", "engines", "template", "transformers"]
 KINDS = ["sentencepiece", "sentencepiece, Mistral's own", "byte-level", "byte-level, words first"]
-FIRST = 6_554
+FIRST = 2_459
 """Id of the first new piece of "sentencepiece"."""
 
 
@@ -91,16 +91,23 @@ def said(proof: Proof) -> str:
     return "\n".join([proof.summary, *proof.examples])
 
 
-@pytest.mark.parametrize("target", [JAPANESE, None], ids=["japanese", "inferred"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_good_extension_passes_every_proof(folders, long_strings, kind, target):
-    base, extended = folders[kind]
+def test_a_good_extension_passes_every_proof(folders, long_strings, kind):
+    require_all_passed(*folders[kind], JAPANESE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_good_extension_passes_where_the_target_is_inferred(folders, kind):
+    require_all_passed(*folders[kind], None)
+
+
+def require_all_passed(base: Path, extended: Path, target: TargetCharacters | None) -> None:
     proofs = proofs_of(extended, base, target=target)
     assert list(proofs) == NAMES
     assert failed(proofs) == set()
-    new = TextTokenizer.from_folder(extended).vocabulary_size - TextTokenizer.from_folder(base).vocabulary_size
-    assert proofs["pieces"].checked == proofs["self"].checked == new > 10
-    assert proofs["engines"].checked > 100 if "sentencepiece" in kind else proofs["engines"].checked == 0
+    own, old = engines_of(extended), engines_of(base)
+    assert proofs["pieces"].checked == proofs["self"].checked == own[0].vocabulary_size - old[0].vocabulary_size > 10
+    assert proofs["engines"].checked > 100 if len(own) == 2 else proofs["engines"].checked == 0
 
 
 def test_each_line_without_target_characters_is_compared_wherever_it_stands(folders):
@@ -173,7 +180,7 @@ def test_scores_above_the_base(folders, tmp_path, step):
     # Where all scores are equal, SentencePiece merges from left to right and tokenizers by rank.
     assert failed(proofs) == ({"pieces"} if step else {"pieces", "engines"})
     assert proofs["pieces"].failed == len(pieces)
-    assert "score 0, expected below -31,740" in said(proofs["pieces"])
+    assert "score 0, expected below -29,645" in said(proofs["pieces"])
 
 
 def swap(first: str, second: str) -> Callable[[dict], None]:
@@ -243,7 +250,7 @@ def test_the_llama_class_where_it_builds_a_tokenizer_of_its_own(copy):
 
 
 @pytest.mark.parametrize("target", [JAPANESE, None], ids=["japanese", "inferred"])
-@pytest.mark.parametrize("piece", ["ñð", "12", "猫ñ", "ыы"])
+@pytest.mark.parametrize("piece", ["ñð", "12", "日ñ", "ыы"])
 def test_pieces_with_characters_of_other_text(folders, tmp_path, piece, target):
     base, _ = folders["sentencepiece"]
     extended = extend_sentencepiece(base, tmp_path / "extended", ["輩", "吾", piece, "吾輩"])
@@ -252,7 +259,7 @@ def test_pieces_with_characters_of_other_text(folders, tmp_path, piece, target):
         assert failed(proofs) == set()  # Cyrillic is then one of its scripts
         assert "cyrillic" in proofs["identity"].summary
         return
-    never_alone = {"identity"} if "猫" not in piece else set()
+    never_alone = {"identity"} if "日" not in piece else set()
     assert failed(proofs) == {"pieces"} | never_alone
     assert f"{piece!r} (id {FIRST + 2:,}) holds" in said(proofs["pieces"])
     assert not never_alone or "sample.jsonl:7" in said(proofs["identity"])
@@ -272,7 +279,7 @@ def test_a_piece_of_the_base_once_more(copy):
     edit_model(extended, lambda model: model.pieces.add(piece="▁the", score=-40_000))
     proofs = proofs_of(extended, base)
     assert failed(proofs) == {"loads", "ids", "pieces"} == set(proofs)
-    assert "'▁the' has the ids 272 and 6,567" in said(proofs["ids"])
+    assert "'▁the' has the ids 272 and 2,473" in said(proofs["ids"])
     assert "is also the base's" in said(proofs["pieces"])
 
 

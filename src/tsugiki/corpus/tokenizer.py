@@ -5,7 +5,7 @@ used, as transformers does. Control strings in documents are text; control token
 `eos_id`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,15 @@ class TextTokenizer:
         self.default_add_eos = self.eos_id is not None  # the end of a document must be learnable
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "TextTokenizer":
+    def from_folder(cls, folder: Path, opened: Mapping[Path, Engine] | None = None) -> "TextTokenizer":
         """The tokenizer in a model's folder. Raises ModelError when there is none that can be read, or when one of its
-        files is a link out of the folder."""
+        files is a link out of the folder. A file that is `opened` is not read again."""
         own_files(folder, TOKENIZER_FILES)
         config = read_configuration(folder)
         for name in ("tokenizer.json", "tokenizer.model"):
             if (folder / name).exists():
-                return cls(folder, open_engine(folder / name), config)
+                engine = opened.get(folder / name) if opened else None
+                return cls(folder, engine or open_engine(folder / name), config)
         raise ModelError(f"{folder}: no tokenizer.json and no tokenizer.model in this folder")
 
     def _special(self, key: str, config: dict[str, Any]) -> int | None:

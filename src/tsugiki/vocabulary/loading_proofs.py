@@ -7,7 +7,7 @@ proof is made.
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tsugiki.corpus.tokenizer import TextTokenizer
@@ -51,13 +51,13 @@ class LineSample:
         return [line for lines in self._kept for line in lines]
 
 
-def prove_template(extended: Path, base: Path) -> Proof:
-    """What stands before and after a text by default is what the base puts there."""
+def prove_template(extended: Path, base: Path, opened: Mapping[Path, Engine]) -> Proof:
+    """What stands before and after a text by default is what the base puts there. `opened`: engines of files."""
     findings = Findings("template")
     findings.checked = 1
     shown = []
     for folder in (extended, base):
-        engine = TextTokenizer.from_folder(folder).engine
+        engine = TextTokenizer.from_folder(folder, opened).engine
         before, after = _around(folder)
         shown.append(" ".join([*map(engine.piece, before), "…", *map(engine.piece, after)]))
     if shown[0] != shown[1]:

@@ -40,7 +40,8 @@ def prove(extended: Path, base: Path, texts: Iterable[Text], *, target: TargetCh
     Where a file does not load, only the proofs that read no text are made. Raises ModelError when a folder holds no
     tokenizer, or the base's cannot be read.
     """
-    base_engine = open_engine(_files(base)[0])
+    base_file = _files(base)[0]
+    base_engine = open_engine(base_file)
     engines, loads = _open(_files(extended))
     comparison = Comparison(
         [_vocabulary(path, engines.get(path)) for path in _files(extended)],
@@ -59,7 +60,7 @@ def prove(extended: Path, base: Path, texts: Iterable[Text], *, target: TargetCh
     for chunk in _chunks(texts, sample.offer):
         over_texts.check(chunk)
     over_texts.check(adversarial)
-    proofs += [*over_texts.proofs(), prove_template(extended, base)]
+    proofs += [*over_texts.proofs(), prove_template(extended, base, {**engines, base_file: base_engine})]
     lines = [*sample.lines(), *(text.text for text in adversarial), *_typed(comparison).values()]
     return [*proofs, prove_transformers(extended, engines[_files(extended)[-1]], lines, control)]
 
