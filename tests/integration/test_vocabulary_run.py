@@ -12,6 +12,7 @@ import torch
 import yaml
 from extension_project import ENDS, FAMILIES, IDS, ROWS, extension_recipe, make_base, texts_of
 from safetensors.torch import load_file
+from whole_runs import LONG_PROBES
 
 from tsugiki.corpus.tokenizer import TOKENIZER_FILES
 
@@ -27,6 +28,7 @@ class Project:
 
     def __init__(self, folder: Path, base: Path):
         self.folder, self.recipe = folder, extension_recipe(folder, base)
+        self.recipe["training"] |= {"eval_steps": 6, "eval_documents": 2}
 
     def write(self, name: str, **changes: Any) -> Path:
         """A recipe whose run directory is `name`; keys of a section by its name."""
@@ -52,12 +54,13 @@ def newest(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_run_extends_trains_resumes_and_exports_a_model_that_plain_transformers_opens(
+def test_a_run_extends_trains_resumes_exports_a_model_that_plain_transformers_opens_and_refuses_another_base(
     launch, tmp_path, bases, family
 ):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    project, base = Project(tmp_path, bases[family]), bases[family]
+    base = Path(shutil.copytree(bases[family], tmp_path / "base"))
+    project = Project(tmp_path, base)
     before = times(base)
     run = tmp_path / "whole"
     started = launch("run", project.write("whole"))
@@ -106,11 +109,15 @@ def test_a_run_extends_trains_resumes_and_exports_a_model_that_plain_transformer
     assert "report     " in started.output()
 
     # A run that shares the vocabulary, stopped while the embeddings train alone, ends with the same bits.
-    shared = {"vocabulary": {"output_dir": str(run / "vocabulary")}}
+    shared = {
+        "vocabulary": {"output_dir": str(run / "vocabulary")},
+        "data": {"prepared_dir": str(run / "data")},
+        "training": {"preflight": {"skip": LONG_PROBES}},
+    }
     started = launch("run", project.write("parts", **shared), "training.stop_after_steps=2")
     assert started.wait() == [75], started.output()
     assert "vocabulary is up to date" in started.output()
-    started = launch("run", tmp_path / "parts.yaml")
+    started = launch("train", tmp_path / "parts.yaml")
     assert started.wait() == [0], started.output()
     whole, parts = newest(run), newest(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -122,25 +129,42 @@ def test_a_run_extends_trains_resumes_and_exports_a_model_that_plain_transformer
     assert "nothing to train" in started.output()
     assert times(*(run / name for name in ("vocabulary", "data", "checkpoints", "export"))) == done
 
+    weights = bytearray((base / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (base / "model.safetensors").write_bytes(weights)
+    started = launch("run", tmp_path / "whole.yaml")
+    assert started.wait() == [2]
+    assert "base.model.safetensors changed), but" in started.output().replace("\n", " ")
+    assert "has checkpoints with the old one. Undo the change, or give another run_dir" in started.output()
 
-@pytest.mark.parametrize("phase", ["learning from", "learnt"])
-def test_a_stage_that_is_killed_leaves_no_model_and_the_next_call_makes_it(launch, tmp_path, bases, phase):
+
+def test_a_stage_that_is_killed_leaves_no_model_and_the_next_call_makes_it_which_processes_wait_to_see_replaced(
+    launch, tmp_path, bases
+):
     project = Project(tmp_path, bases["qwen3"])
     folder = tmp_path / "run/vocabulary"
     recipe = project.write("run")
-    started = launch("vocabulary", recipe)
-    started.wait_for(phase)
-    started.signal(signal.SIGKILL)
-    assert started.wait() == [-9], started.output()
-    assert not (folder / "model").exists()
-    refused = launch("train", recipe)
-    assert refused.wait() == [2]
-    assert "holds no extended model yet: run tsugiki vocabulary RECIPE first" in refused.output()
+    for phase in ("learning from", "learnt"):
+        started = launch("vocabulary", recipe)
+        started.wait_for(phase)
+        started.signal(signal.SIGKILL)
+        assert started.wait() == [-9], started.output()
+        assert not (folder / "model").exists()
+        refused = launch("train", recipe)
+        assert refused.wait() == [2]
+        assert "holds no extended model yet: run tsugiki vocabulary RECIPE first" in refused.output()
     started = launch("vocabulary", recipe)
     assert started.wait() == [0], started.output()
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == [
         "fertility.png", "manifest.json", "model", "report.json", "report.md",
     ]  # fmt: skip
+
+    old = (folder / "model/tokenizer.json").read_bytes()
+    training = {"eval_steps": None, "preflight": {"skip": LONG_PROBES}}
+    started = launch("run", project.write("run", vocabulary={"add": 260}, training=training), world=2)
+    assert started.wait() == [0, 0], started.output()
+    assert (folder / "model/tokenizer.json").read_bytes() != old
+    assert "704 ids for 704 rows" in started.output()
 
 
 def test_two_commands_in_one_folder_make_one_model(launch, tmp_path, bases):
@@ -151,18 +175,6 @@ def test_two_commands_in_one_folder_make_one_model(launch, tmp_path, bases):
     made = ["learnt" in each.output() for each in started]
     assert sorted(made) == [False, True]
     assert "is up to date" in started[made.index(False)].output()
-
-
-def test_other_processes_wait_until_the_first_has_replaced_the_vocabulary(launch, tmp_path, bases):
-    project = Project(tmp_path, bases["qwen3"])
-    started = launch("vocabulary", project.write("run"))
-    assert started.wait() == [0], started.output()
-    old = (tmp_path / "run/vocabulary/model/tokenizer.json").read_bytes()
-    recipe = project.write("run", vocabulary={"add": 260})
-    started = launch("run", recipe, world=2)
-    assert started.wait() == [0, 0], started.output()
-    assert (tmp_path / "run/vocabulary/model/tokenizer.json").read_bytes() != old
-    assert "704 ids for 704 rows" in started.output()
 
 
 def test_processes_that_wait_end_when_they_are_told_after_the_first_has_failed(launch, tmp_path, bases):
@@ -176,17 +188,3 @@ def test_processes_that_wait_end_when_they_are_told_after_the_first_has_failed(l
     started.processes[1].join(20)
     assert not started.processes[1].is_alive()
     assert not (tmp_path / "run/vocabulary/model").exists()
-
-
-def test_a_base_that_has_changed_is_refused_once_there_are_checkpoints(launch, tmp_path, bases):
-    base = Path(shutil.copytree(bases["qwen3"], tmp_path / "base"))
-    recipe = Project(tmp_path, base).write("run", training={"max_steps": 4})
-    started = launch("run", recipe, "training.stop_after_steps=2")
-    assert started.wait() == [75], started.output()
-    weights = bytearray((base / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (base / "model.safetensors").write_bytes(weights)
-    started = launch("run", recipe)
-    assert started.wait() == [2]
-    assert "base.model.safetensors changed), but" in started.output().replace("\n", " ")
-    assert "has checkpoints with the old one. Undo the change, or give another run_dir" in started.output()
