@@ -56,6 +56,7 @@ class TargetCharacters:
         kinds = r"[\p{L}\p{M}\p{Nl}]"
         self._letter = regex.compile(rf"(?V1)[{letters}&&{kinds}]")
         self._target = regex.compile(rf"(?V1)[{letters}{marks}]")
+        self._other = regex.compile(rf"(?V1)[^{letters}{marks}\p{{Cn}}]")
         self.words_are_spaced = not WITHOUT_SPACES & (names - {"han"} if "hangul" in names else names)
         self._runs = regex.compile(rf"(?V1){' ?' if self.words_are_spaced else ''}[{letters}&&{kinds}]+")
 
@@ -85,8 +86,7 @@ class TargetCharacters:
             bits = bits << 6 | byte & 0x3F
         open_bits = 6 * (length - len(start))
         codes = range(bits << open_bits, min((bits + 1) << open_bits, 0x110000))
-        characters = (chr(code) for code in codes if not 0xD800 <= code < 0xE000)
-        return [letter for letter in characters if not UNASSIGNED.match(letter) and not self.is_target(letter)]
+        return self._other.findall("".join(chr(code) for code in codes if not 0xD800 <= code < 0xE000))
 
     def occur_in(self, text: str) -> bool:
         """Whether a text has any letter or mark. The ids of a text that has none must stay as the base gives them."""

@@ -11,7 +11,7 @@ from extended_tokenizers import ADDED, ENGLISH, JAPANESE, PAIRS, byte_level_pair
 
 from tsugiki.scripts import TargetCharacters
 from tsugiki.vocabulary.fertility import Fertility
-from tsugiki.vocabulary.gains import Change, ModelSize, VocabularyReport, build_report, cover, is_one_token
+from tsugiki.vocabulary.gains import Change, ModelSize, VocabularyReport, build_report, cover, of_one_token
 
 TARGET = TargetCharacters.of_language("ja")
 
@@ -103,10 +103,9 @@ def test_characters_of_one_token_in_the_real_vocabulary(tmp_path):
     base, extended = sentencepiece_pair(tmp_path)
     characters = {chr(code) for code in [*range(0x3041, 0x3100), *range(0x4E00, 0x5200)]} | set("".join(ADDED))
     for tokenizer in (base, extended):
-        for character in characters:
-            assert is_one_token(tokenizer, character) == has_own_piece(tokenizer, character), character
-    assert not is_one_token(base, "鬱")
-    assert is_one_token(extended, "鬱")
+        assert of_one_token(tokenizer, characters) == {each for each in characters if has_own_piece(tokenizer, each)}
+    assert of_one_token(base, "鬱") == set()
+    assert of_one_token(extended, "鬱") == {"鬱"}
 
 
 def test_token_for_the_unknown_is_no_character(tmp_path):
@@ -119,8 +118,7 @@ def test_token_for_the_unknown_is_no_character(tmp_path):
 
     folder = TextTokenizer.from_folder(tmp_path)
     assert len(folder.encode("谷")) == 1
-    assert is_one_token(folder, "川")
-    assert not is_one_token(folder, "谷")
+    assert of_one_token(folder, "川谷") == {"川"}
 
 
 def test_character_replaced_by_its_equivalent_is_judged_by_that(tmp_path):
@@ -134,14 +132,14 @@ def test_character_replaced_by_its_equivalent_is_judged_by_that(tmp_path):
     (tmp_path / "nfc").mkdir()
     tokenizer.save(str(tmp_path / "nfc" / "tokenizer.json"))
     compatibility = "\ufa10"  # its canonical form is U+585A
-    assert not is_one_token(TextTokenizer.from_folder(tmp_path / "nfc"), compatibility)
+    assert of_one_token(TextTokenizer.from_folder(tmp_path / "nfc"), compatibility) == set()
     vocabulary = json.loads(tokenizer.to_str())
     first, second, third = spelled("\u585a")
     for left, right in ((first, second), (first + second, third)):
         vocabulary["model"]["vocab"].setdefault(left + right, len(vocabulary["model"]["vocab"]))
         vocabulary["model"]["merges"].append([left, right])
     (tmp_path / "nfc" / "tokenizer.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    assert is_one_token(TextTokenizer.from_folder(tmp_path / "nfc"), compatibility)
+    assert of_one_token(TextTokenizer.from_folder(tmp_path / "nfc"), compatibility) == {compatibility}
 
 
 def change(before: int, after: int) -> Change:

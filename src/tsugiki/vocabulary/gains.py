@@ -263,25 +263,29 @@ def cover(
     character) has any. A letter that several scripts share, such as the long-vowel mark of kana, counts in each."""
     scripts = {script: TargetCharacters([script]) for script in target.scripts}
     counts = {name: np.zeros(6, np.int64) for name in [*scripts, MARKS]}
-    for character, occurrences in characters.items():
-        if not target.is_target(character):
-            continue
-        before, after = (is_one_token(tokenizer, character) for tokenizer in (base, extended))
+    targets = [character for character in characters if target.is_target(character)]
+    own_before, own_after = (of_one_token(tokenizer, targets) for tokenizer in (base, extended))
+    for character in targets:
+        occurrences, before, after = characters[character], character in own_before, character in own_after
         row = np.array([occurrences, 1, occurrences * before, occurrences * after, before, after])
         for name in [name for name, script in scripts.items() if script.is_letter(character)] or [MARKS]:
             counts[name] += row
     return [Coverage(name, *map(int, row)) for name, row in counts.items() if row[1]]
 
 
-def is_one_token(tokenizer: "TextTokenizer", character: str) -> bool:
-    """Whether a character has a token of its own.
+def of_one_token(tokenizer: "TextTokenizer", characters: Iterable[str]) -> set[str]:
+    """The characters among some that have a token of their own.
 
     It is asked for at the start of a line: at the start of a text some tokenizers put a space mark before it. A token
     that stands for anything unknown is not its own; a character that the tokenizer replaces by its canonical
     equivalent (Qwen) is judged by that.
     """
-    line_end, ids = tokenizer.encode("\n"), tokenizer.encode("\n" + character)
-    if len(ids) != len(line_end) + 1:
-        return False
-    back = unicodedata.normalize("NFC", tokenizer.decode(ids))
-    return back.endswith(unicodedata.normalize("NFC", character))
+    asked = list(characters)
+    line_end, *lines = tokenizer.engine.encode_batch(["\n", *(f"\n{character}" for character in asked)])
+    decoded = tokenizer.engine.decode_batch(lines)
+    return {
+        character
+        for character, ids, back in zip(asked, lines, decoded, strict=True)
+        if len(ids) == len(line_end) + 1
+        and unicodedata.normalize("NFC", back).endswith(unicodedata.normalize("NFC", character))
+    }
