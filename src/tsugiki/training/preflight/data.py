@@ -152,13 +152,15 @@ def bos_eos(bench: Bench) -> Finding:
         for index in _sample(bench, source.train):
             document = source.train.document(index)
             looked += 1
-            place = f"document {index} of {name} ({_place(source, index)})"
             leading = _run(document, manifest.bos_id)
             trailing = _run(document[::-1], manifest.eos_id)
             if leading != int(manifest.add_bos):
-                return fail(f"{place} begins with {leading} BOS", f"{int(manifest.add_bos)}")
-            if trailing != int(manifest.add_eos) and manifest.bos_id != manifest.eos_id:
-                return fail(f"{place} ends with {trailing} EOS", f"{int(manifest.add_eos)}")
+                said, wanted = f"begins with {leading} BOS", manifest.add_bos
+            elif trailing != int(manifest.add_eos) and manifest.bos_id != manifest.eos_id:
+                said, wanted = f"ends with {trailing} EOS", manifest.add_eos
+            else:
+                continue
+            return fail(f"document {index} of {name} ({_place(source, index)}) {said}", f"{int(wanted)}")
     kinds = {(source.manifest.add_bos, source.manifest.add_eos) for _, source in texts}
     words = [f"BOS {'added' if bos else 'none'}, EOS {'added' if eos else 'none'}" for bos, eos in sorted(kinds)]
     found = [f"{' / '.join(words)} in {looked:,} documents"] if words else []
@@ -178,12 +180,11 @@ def _wrong_ends(bench: Bench, source: PreparedSource, store: ConversationStore) 
     of_answers = bench.run.recipe.data.sources[source.name].loss_on in (None, "assistant", "completion", "last")
     for index in _sample(bench, store):
         ids, trained = np.asarray(store.document(index), np.int64), np.flatnonzero(store.weights(index))
-        place = f"conversation {index} ({_place(source, index)})"
         if bos is not None and np.any((ids[1:] == bos) & (ids[:-1] == bos)):
-            return f"{place} has BOS twice in a row"
+            return f"conversation {index} ({_place(source, index)}) has BOS twice in a row"
         if chat and of_answers and len(trained) and ids[trained[-1]] != chat.end_id:
-            piece = bench.run.tokenizer.piece(int(ids[trained[-1]]))
-            return f"the last trained token of {place} is {piece}, not {chat.end_token}"
+            piece, place = bench.run.tokenizer.piece(int(ids[trained[-1]])), _place(source, index)
+            return f"the last trained token of conversation {index} ({place}) is {piece}, not {chat.end_token}"
     return None
 
 
