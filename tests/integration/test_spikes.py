@@ -19,7 +19,7 @@ from tsugiki.recipe_file import load_recipe
 from tsugiki.recipe_inputs import load_tokenizer
 
 KEYS = {
-    "training.max_steps": 70, "training.global_batch_size": 2, "training.micro_batch_size": 1, "training.save_steps": 5,
+    "training.max_steps": 60, "training.global_batch_size": 2, "training.micro_batch_size": 1, "training.save_steps": 5,
     "training.save_total_limit": 20, "training.eval_steps": None, "training.rewind_before": 4, "training.rewind_after": 3,
     "training.warmup_steps": 0, "training.preflight.skip": LONG_PROBES,
 }  # fmt: skip
@@ -28,7 +28,7 @@ KEYS = {
 @pytest.fixture(scope="module")
 def poisoned(project):
     """A project of which one document is noise, a sample that holds a part of it, and where it stands: the seed brings it
-    at a step between 45 and 55, and no other part before step 80."""
+    at a step between 36 and 46, and no other part before step 70."""
     folder = project.folder / "poisoned"
     folder.mkdir()
     lines = (project.folder / "en.jsonl").read_text("utf-8").splitlines()
@@ -43,19 +43,26 @@ def poisoned(project):
     store = open_prepared(recipe, load_tokenizer(recipe))["en"].train
     for seed in range(500):
         mixture = Mixture.from_recipe(recipe.model_copy(update={"seed": seed}), {"en": store})
-        windows = mixture.locate(np.arange(160)).window
+        windows = mixture.locate(np.arange(140)).window
         tokens = np.stack([store.read(window * 64, window * 64 + 64) for window in windows])
         noise = ((tokens >= 3) & (tokens < 259)).mean(1)  # single bytes
         bad = np.flatnonzero(noise > 0.2)
-        if len(bad) == 1 and 2 * 45 <= bad[0] < 2 * 55 and noise[bad[0]] > 0.9:
+        if len(bad) == 1 and 2 * 36 <= bad[0] < 2 * 46 and noise[bad[0]] > 0.9:
             made.recipe["seed"] = seed
             return made, int(bad[0]), f"{folder / 'en.jsonl'}:{len(lines) + 1}  "
     raise AssertionError("no seed brings the document at a good place")
 
 
+def begin_at(run_dir, checkpoint):
+    """With a checkpoint of another run, as if all others had been removed."""
+    shutil.copytree(checkpoint, run_dir / "checkpoints" / checkpoint.name)
+    (run_dir / "metrics.jsonl").write_text(json.dumps({"kind": "lost", "step": int(checkpoint.name[-8:])}) + "\n")
+
+
 def test_a_poison_document_is_found_skipped_and_stepped_over_on_two_processes(poisoned, launch):
     project, sample, document = poisoned
     step = sample // 2 + 1
+    target = (step - 5) // 5 * 5
 
     skipping, skipped_dir = recipe_for(project, "skipped", **KEYS, **{"training.spikes": "skip"})
     rewinding, rewound_dir = recipe_for(project, "rewound", **KEYS, **{"training.spikes": "rewind"})
@@ -66,13 +73,15 @@ def test_a_poison_document_is_found_skipped_and_stepped_over_on_two_processes(po
     first, end = spike["samples"]
     assert first <= sample < end == first + 2
     assert document in "\n".join(show_sample(load_recipe(skipping), sample))
+    for run_dir in (rewound_dir, killed_dir):  # up to the spike they would be the same
+        begin_at(run_dir, skipped_dir / f"checkpoints/step_{target:08d}")
 
     whole = launch("train", rewinding, world=2)
     assert whole.wait() == [0, 0], whole.output()
     spikes = read_metrics(
         rewound_dir / "metrics.jsonl"
     ).spikes  # with so few windows a step, other text may stand out, too
-    skips, target = [spike["skip"] for spike in spikes], (step - 5) // 5 * 5
+    skips = [spike["skip"] for spike in spikes]
     assert (spikes[0]["step"], skips[0]) == (step, [2 * (step - 5), 2 * (step + 3)])
     assert {spike["to"] for spike in spikes} == {target}
     assert f"rewound to step {target}" in whole.output()
@@ -85,9 +94,7 @@ def test_a_poison_document_is_found_skipped_and_stepped_over_on_two_processes(po
     assert final_tensors(killed_dir) == final_tensors(rewound_dir)
 
     fresh, fresh_dir = recipe_for(project, "fresh", **KEYS, **{"data.skip": skips})
-    name = f"step_{target:08d}"
-    shutil.copytree(rewound_dir / "checkpoints" / name, fresh_dir / "checkpoints" / name)
-    (fresh_dir / "metrics.jsonl").write_text(json.dumps({"kind": "lost", "step": target}) + "\n")
+    begin_at(fresh_dir, rewound_dir / f"checkpoints/step_{target:08d}")
     assert launch("train", fresh, world=2).wait() == [0, 0]
     assert final_tensors(fresh_dir) == final_tensors(rewound_dir)
     assert final_tensors(fresh_dir) != final_tensors(skipped_dir)
