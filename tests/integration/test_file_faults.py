@@ -18,6 +18,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,7 @@ class Workshop:
 
 
 class Stages:
-    """Makes the stages, in folders whose paths are all relative."""
+    """The stages, made when they are asked for, in folders whose paths are all relative."""
 
     def __init__(self, base: Path, project, tiny_model_folder, commands: WarmCommands):
         self.base, self.project, self.tiny_model_folder, self.commands = base, project, tiny_model_folder, commands
@@ -258,9 +259,13 @@ class Stages:
         log = self.base / "log"
         assert self.commands.run(list(command), log, folder) == code, log.read_text("utf-8")
 
-    def project_in(self, name: str) -> Path:
-        """Prepared sources and a recipe of three steps."""
-        folder = self.base / name
+    def copy(self, folder: Path, name: str) -> Path:
+        return Path(shutil.copytree(folder, self.base / name))
+
+    @cached_property
+    def sources(self) -> Path:
+        """Two sources and a recipe of three steps."""
+        folder = self.base / "sources"
         shutil.copytree(self.project.folder / "tokenizer", folder / "tokenizer")
         recipe = json.loads(json.dumps(self.project.recipe))
         for language in ("ja", "en"):
@@ -275,41 +280,58 @@ class Stages:
         }  # fmt: skip
         recipe["tracking"] = {"report_to": ["tensorboard"]}
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-        self.run(folder, "prepare", "recipe.yaml", "data.sources.ja.held_out=0.5" if name == "prepare" else "seed=7")
         return folder
 
-    def trained(self, name: str, steps: int) -> Path:
-        folder = self.project_in(name)
-        self.run(folder, "train", "recipe.yaml", f"training.stop_after_steps={steps}", code=0 if steps == 3 else 75)
+    @cached_property
+    def prepared(self) -> Path:
+        folder = self.copy(self.sources, "prepared")
+        self.run(folder, "prepare", "recipe.yaml")
         return folder
 
+    @cached_property
+    def one_step(self) -> Path:
+        """The run after its first step."""
+        return self.after(1, self.copy(self.prepared, "one-step"))
+
+    @cached_property
+    def two_steps(self) -> Path:
+        return self.after(2, self.copy(self.one_step, "two-steps"))
+
+    def after(self, steps: int, folder: Path) -> Path:
+        self.run(folder, "train", "recipe.yaml", f"training.stop_after_steps={steps}", code=75)
+        return folder
+
+    @cached_property
     def prepare(self) -> Stage:
         """One source is there with other settings, the other is not."""
-        folder = self.project_in("prepare")
+        folder = self.copy(self.sources, "prepare")
+        self.run(folder, "prepare", "recipe.yaml", "data.sources.ja.held_out=0.5")
         shutil.rmtree(folder / "data/en")
         return Stage(["prepare", "recipe.yaml"], folder, folders("data/ja", "data/en"), made="data")
 
+    @cached_property
     def first_start(self) -> Stage:
-        command = ["train", "recipe.yaml", "training.max_steps=1"]
-        return Stage(command, self.project_in("first"), checkpoint, losses)
+        return Stage(["train", "recipe.yaml", "training.max_steps=1"], self.prepared, checkpoint, losses)
 
+    @cached_property
     def train(self) -> Stage:
         """Two steps and saves more."""
-        folder, between = self.trained("train", 1), self.base / "between"
-        shutil.copytree(folder, between)
-        self.run(between, "train", "recipe.yaml", "training.stop_after_steps=2", code=75)
-        return Stage(["train", "recipe.yaml"], folder, checkpoint, losses, [checkpoint(between)], made="run")
+        between = [checkpoint(self.two_steps)]
+        return Stage(["train", "recipe.yaml"], self.one_step, checkpoint, losses, between, made="run")
 
+    @cached_property
     def export(self) -> Stage:
         """The last stage of `run`, where the export of an earlier checkpoint lies."""
-        folder = self.trained("export", 2)
+        folder = self.copy(self.two_steps, "export")
         self.run(folder, "export", "run", "run/export")
         self.run(folder, "train", "recipe.yaml")
         return Stage(["run", "recipe.yaml"], folder, folders("run/export"))
 
+    @cached_property
     def export_verb(self) -> Stage:
-        return Stage(["export", "run", "out"], self.trained("verb", 1), folders("out"))
+        return Stage(["export", "run", "out"], self.one_step, folders("out"))
 
+    @cached_property
     def vocabulary(self) -> Stage:
         folder = self.base / "vocabulary"
         recipe = extension_recipe(folder, make_base(folder / "base", "llama", self.tiny_model_folder))
@@ -318,9 +340,10 @@ class Stages:
         self.run(folder, "vocabulary", "recipe.yaml", "seed=5")
         return Stage(["vocabulary", "recipe.yaml"], folder, vocabulary)
 
+    @cached_property
     def evaluate(self) -> Stage:
         pytest.importorskip("lm_eval")
-        folder = self.trained("evaluate", 1)
+        folder = self.copy(self.one_step, "evaluate")
         self.run(folder, "export", "run", "model")
         write_official_data(folder / "sets")
         tasks = ["--tasks", "openbookqa,jemhopqa", "--shots", "0", "--data", "sets", "--output", "out"]
@@ -330,16 +353,15 @@ class Stages:
 
 
 @pytest.fixture(scope="module")
-def commands():
-    with WarmCommands() as commands:
-        yield commands
+def stages(project, tiny_model_folder, fork_context, tmp_path_factory):
+    with WarmCommands(fork_context) as commands:
+        yield Stages(tmp_path_factory.mktemp("stages"), project, tiny_model_folder, commands)
 
 
 @pytest.fixture
-def workshop(request: pytest.FixtureRequest, project, tiny_model_folder, commands, tmp_path) -> Workshop:
+def workshop(request: pytest.FixtureRequest, stages, tmp_path) -> Workshop:
     """Of the stage that the test is called with."""
-    stages = Stages(tmp_path, project, tiny_model_folder, commands)
-    return Workshop(getattr(stages, request.param)(), tmp_path / "here", commands)
+    return Workshop(getattr(stages, request.param), tmp_path / "here", stages.commands)
 
 
 @pytest.mark.parametrize(("workshop", "count"), IN_SUITE.items(), indirect=["workshop"])

@@ -1,8 +1,9 @@
 """A process that has imported what the commands need and forks a child for each: hundreds of launches in the time of
 dozens.
 
-It starts as any process does. A child that ends by itself tells what it has imported; that is imported here before the
-next fork, so that later children find it. Nothing else is done here: no thread runs, no command's state is left behind.
+It is itself a fork, of the tests' fork server. A child that ends by itself tells what it has imported; that is imported
+here before the next fork, so that later children find it. Nothing else is done here: no thread runs, no command's state
+is left behind.
 """
 
 import atexit
@@ -18,59 +19,65 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import NoReturn
 
 from command_child import run_command_line
+from file_faults import Strike
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 HANGS_AFTER = 120  # seconds; a command of the tests takes one or two
 
 
 class WarmCommands:
-    """Runs command lines, one after another. Use as a context manager."""
+    """Runs command lines, one after another, in forks of a process of `context`, the fork server's. Use as a context
+    manager."""
+
+    def __init__(self, context: ForkServerContext):
+        self._context = context
 
     def __enter__(self) -> "WarmCommands":
-        self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
-        )
+        self._connection, theirs = self._context.Pipe()
+        self._server = self._context.Process(target=_serve, args=(theirs,))
+        self._server.start()
+        theirs.close()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.stdin.close()
-        self._server.wait()
+        self._connection.close()
+        self._server.join()
 
-    def run(self, arguments: list[str], log: Path, folder: Path, strike: list | None = None) -> int:
+    def run(self, arguments: list[str], log: Path, folder: Path, strike: Strike | None = None) -> int:
         """The exit code of `tsugiki ARGUMENTS` (see `run_command_line`); minus a signal's number that ended it."""
-        print(json.dumps([arguments, {}, str(log), str(folder), strike]), file=self._server.stdin, flush=True)
-        answer = self._server.stdout.readline()
-        assert answer, f"the process that forks commands has ended with {self._server.wait()}"
-        return int(answer)
+        self._connection.send((arguments, ENVIRONMENT, str(log), str(folder), strike))
+        return self._connection.recv()
 
 
-def run_fresh(arguments: list[str], log: Path, folder: Path, strike: list | None = None) -> int:
+def run_fresh(arguments: list[str], log: Path, folder: Path, strike: Strike | None = None) -> int:
     """The same in a process that starts from nothing."""
-    what = json.dumps([arguments, {}, str(log), str(folder), strike])
+    what = json.dumps([arguments, ENVIRONMENT, str(log), str(folder), strike])
     program = "import json, sys, command_child; command_child.run_command_line(*json.loads(sys.argv[1]))"
+    path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     return subprocess.run(
-        [sys.executable, "-c", program, what], env=environment(), stdin=subprocess.DEVNULL, check=False
+        [sys.executable, "-c", program, what], env=os.environ | path, stdin=subprocess.DEVNULL, check=False
     ).returncode
 
 
-def environment() -> dict[str, str]:
-    return os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-
-
-def _serve() -> None:
-    for line in sys.stdin:
-        what = json.loads(line)
+def _serve(connection: Connection) -> None:
+    while True:
+        try:
+            what = connection.recv()
+        except EOFError:
+            return
         log = Path(what[2])
         assert _threads() == 1, "a fork would lose threads that an import started"
         child = os.fork()
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             _end_as_a_process_does(partial(run_command_line, *what))
-        print(_wait(child, log), flush=True)
+        connection.send(_wait(child, log))
         _import_as(log)
 
 
@@ -118,7 +125,3 @@ def _end_as_a_process_does(work: Callable[[], None]) -> NoReturn:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    _serve()
