@@ -4,6 +4,7 @@ Vocabulary 101 is odd on purpose: it divides by neither 2 nor 3 processes.
 """
 
 import copy
+import gc
 import json
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+gc.set_threshold(20_000, 20, 20)  # of what torch and transformers bring, little is ever garbage
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the background job of a script ignores it, and so would we
 
 VOCABULARY = 101
@@ -232,8 +234,9 @@ def fork_context():
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     # With what a launch would otherwise import by itself, half a second each time.
+    commands = ["tsugiki.cli", "tsugiki.pipeline", "tsugiki.training.stage", "tsugiki.training.preflight"]
     model = "transformers.models.mistral.modeling_mistral"
-    context.set_forkserver_preload(["tsugiki.cli", "tsugiki.pipeline", "tsugiki.training.stage", model])
+    context.set_forkserver_preload([*commands, "tsugiki.evaluation.probes.while_training", model, "still_memory"])
     context.Process(target=print).start()  # starts the server while the environment holds
     if before is None:
         del os.environ["PYTHONPATH"]

@@ -86,15 +86,18 @@ def test_soak(prepared, launch, world):
         assert final_tensors(killed_dir) == final_tensors(whole_dir), f"attempt {attempt}"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
-def test_a_signal_saves_and_exits_resumable(prepared, launch, number):
+def test_a_signal_saves_and_exits_resumable(prepared, launch):
+    """Four signals, one after another, to one run."""
     whole_dir = prepared.folder / "whole-1"
-    recipe, run_dir = recipe_for(prepared, f"signal-{number}", **STEPS)
-    running = launch("train", recipe)
-    running.wait_for("step 3/")
-    running.signal(number)
-    assert running.wait() == [75], running.output()
-    assert json.loads((run_dir / "state.json").read_text())["status"] == "resumable"
+    recipe, run_dir = recipe_for(prepared, "signals", **STEPS)
+    for step, number in ((3, signal.SIGTERM), (7, signal.SIGINT), (11, signal.SIGUSR1), (15, signal.SIGUSR2)):
+        running = launch("train", recipe)
+        running.wait_for(f"step {step}/")
+        running.signal(number)
+        assert running.wait() == [75], running.output()
+        state = json.loads((run_dir / "state.json").read_text())
+        assert state["status"] == "resumable"
+        assert step <= state["step"] < 32
     if whole_dir.exists():
         assert launch("train", recipe).wait() == [0]
         assert final_tensors(run_dir) == final_tensors(whole_dir)
@@ -130,7 +133,8 @@ def test_a_process_that_dies_or_stops_is_named_by_the_other(prepared, launch, nu
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_signal_during_validation_ends_it_and_the_next_start_makes_it(prepared, launch, world):
     """A window a batch makes the validation of step 6 take seconds; the signal comes with its first batches."""
-    steps = {"training.max_steps": 8, "training.save_steps": 50, "training.micro_batch_size": 1}
+    steps = {"training.max_steps": 8, "training.save_steps": 50}
+    steps |= {"training.global_batch_size": 2, "training.micro_batch_size": 1}
     recipe, run_dir = recipe_for(prepared, f"signal-validation-{world}", **steps | {"training.eval_steps": None})
     assert launch("train", recipe, "training.stop_after_steps=5", world=world).wait() == [75] * world
     validating = ("training.eval_steps=6", "training.eval_documents=1000")
@@ -183,7 +187,7 @@ def test_two_runs_cannot_write_one_directory(prepared, launch):
     assert "another" in second.output()
     first.signal(signal.SIGKILL)
     first.wait()
-    assert launch("train", recipe, "training.stop_after_steps=30").wait() == [75]  # a killed run leaves no lock
+    assert launch("train", recipe, "training.stop_after_steps=12").wait() == [75]  # a killed run leaves no lock
 
 
 def test_a_flipped_byte_is_named_and_the_checkpoint_before_used(prepared, launch):
