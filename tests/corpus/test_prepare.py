@@ -369,7 +369,7 @@ def test_bad_records_within_the_tolerance_are_counted_and_every_one_is_listed(
 def test_a_hopeless_source_stops_early_and_a_bad_patch_does_not_stop_a_good_one(
     tmp_path, make_recipe, make_texts, jsonl, tokenizer
 ):
-    good = make_texts(3000, size=1200)
+    good = make_texts(3000, size=400)
     path = jsonl(tmp_path / "a.jsonl", good, key="content")
     recorder = Recorder()
     with pytest.raises(DataError, match="no key 'text'; it has 'content'"):
@@ -377,7 +377,7 @@ def test_a_hopeless_source_stops_early_and_a_bad_patch_does_not_stop_a_good_one(
     assert recorder.sums()[0] < path.stat().st_size
     # 60 bad lines at the front are 2 % of all: with a tolerance of 3 % the rest must be read.
     path = jsonl(tmp_path / "b.jsonl", [*['{"text": 1}'] * 60, *good])
-    manifest = prepare(make_recipe({"s": {"path": str(path), "held_out": 0.01}}, max_bad_documents=0.03), tokenizer)[
+    manifest = prepare(make_recipe({"s": {"path": str(path), "held_out": 0.03}}, max_bad_documents=0.03), tokenizer)[
         "s"
     ]
     assert manifest.bad == {"wrong type": 60}
@@ -466,7 +466,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     tmp_path, make_recipe, make_texts, jsonl, tokenizer, what, monkeypatch
 ):
     monkeypatch.setattr("tsugiki.corpus.pieces.PIECE", 1 << 14)
-    path = jsonl(tmp_path / "a.jsonl", make_texts(2000))
+    path = jsonl(tmp_path / "a.jsonl", make_texts(300))
 
     class Writer(Recorder):
         def advance(self, read_bytes, documents):
@@ -493,7 +493,7 @@ def test_progress_adds_up_to_the_bytes_and_documents_of_the_source(
 ):
     import pyarrow.parquet
 
-    documents = make_texts(900, size=2000)
+    documents = make_texts(400, size=2000)
     path = jsonl(tmp_path / "a.jsonl", documents)
     if ending == "jsonl.zst":
         (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(path.read_bytes()))
@@ -504,7 +504,7 @@ def test_progress_adds_up_to_the_bytes_and_documents_of_the_source(
     prepare(make_recipe({"s": {"path": str(path), "held_out": 0.1}}), tokenizer, progress=recorder)
     assert recorder.calls[0] == ("start", "s", path.stat().st_size)
     assert recorder.calls[-1] == ("finish", "s", False)
-    assert recorder.sums() == (path.stat().st_size, 900)
+    assert recorder.sums() == (path.stat().st_size, 400)
     assert all(read >= 0 and documents >= 0 for kind, read, documents in recorder.calls if kind == "advance")
 
 
@@ -514,10 +514,12 @@ CHILD = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+from tsugiki.corpus import pieces
 from tsugiki.corpus.prepare import prepare
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.recipe_file import parse_recipe
 if __name__ == "__main__":
+    pieces.PIECE = 1 << 16
     recipe = parse_recipe(Path(sys.argv[2]).read_text(), "recipe", [], False)
     tokenizer = TextTokenizer.from_folder(Path(recipe.model.tokenizer))
     print("ready", flush=True)
@@ -527,19 +529,25 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
+def small_pieces(monkeypatch):
+    """As in `CHILD`: a little text makes batches enough for processes to be started."""
+    monkeypatch.setattr("tsugiki.corpus.pieces.PIECE", 1 << 16)
+
+
+@pytest.fixture
 def start_child(tmp_path):
-    """`start_child(recipe, *wrapper)`: a process of its own that prepares the recipe."""
+    """`start_child(recipe, *wrapper)`: a process of its own that prepares the recipe, begun unless told not to `wait`."""
     file_of_script = tmp_path / "child.py"
     started = []
 
-    def start(recipe, *wrapper, script=CHILD):
+    def start(recipe, *wrapper, script=CHILD, wait=True):
         file_of_script.write_text(script, encoding="utf-8")
         file = tmp_path / "recipe.json"
         file.write_text(recipe.model_dump_json(exclude_none=True), encoding="utf-8")
         command = [*wrapper, sys.executable, str(file_of_script), str(SOURCE), str(file)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(child)
-        assert child.stdout.readline() == "ready\n", child.stderr.read()
+        assert not wait or child.stdout.readline() == "ready\n", child.stderr.read()
         return child
 
     yield start
@@ -575,14 +583,14 @@ def descendants(pid: int) -> set[int]:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_makes_the_same_bytes(
-    tmp_path, make_recipe, make_texts, jsonl, tokenizer, start_child, workers
+    tmp_path, make_recipe, make_texts, jsonl, tokenizer, start_child, small_pieces, workers
 ):
     for name in ("a", "b"):
-        jsonl(tmp_path / f"in/{name}.jsonl", make_texts(900, start=ord(name) * 5000, size=1500))
+        jsonl(tmp_path / f"in/{name}.jsonl", make_texts(300, start=ord(name) * 5000, size=1500))
     source = {"s": {"path": str(tmp_path / "in/*.jsonl")}}
     whole = make_recipe(source, run="whole", workers=workers)
-    began = time.monotonic()
     child = start_child(whole)
+    began = time.monotonic()
     assert child.wait() == 0
     seconds = time.monotonic() - began
     expected = digests(source_directory(whole, "s"))
@@ -609,9 +617,9 @@ def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_makes_the_
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_a_worker_that_is_killed_is_an_error_and_not_a_wait_without_end(
-    tmp_path, make_recipe, make_texts, jsonl, tokenizer, monkeypatch
+    tmp_path, make_recipe, make_texts, jsonl, tokenizer, small_pieces, monkeypatch
 ):
-    path = jsonl(tmp_path / "a.jsonl", make_texts(3000, size=1500))
+    path = jsonl(tmp_path / "a.jsonl", make_texts(600, size=1500))
     killed = []
 
     class Killer(Recorder):
@@ -631,8 +639,10 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_wait_without_end(
     assert [path.name for path in recipe.prepared_dir.iterdir()] == []
 
 
-def test_what_the_caller_forks_afterwards_hears_ctrl_c(tmp_path, make_recipe, make_texts, jsonl, tokenizer):
-    path = jsonl(tmp_path / "a.jsonl", make_texts(3000, size=1500))
+def test_what_the_caller_forks_afterwards_hears_ctrl_c(
+    tmp_path, make_recipe, make_texts, jsonl, tokenizer, small_pieces
+):
+    path = jsonl(tmp_path / "a.jsonl", make_texts(300, size=1500))
     prepare(make_recipe({"s": {"path": str(path), "held_out": 0.1}}, workers=2), tokenizer)
     with multiprocessing.get_context("forkserver").Pool(1) as processes:
         blocked = processes.apply(signal.pthread_sigmask, (signal.SIG_BLOCK, []))
@@ -640,10 +650,10 @@ def test_what_the_caller_forks_afterwards_hears_ctrl_c(tmp_path, make_recipe, ma
 
 
 def test_no_worker_waits_on_after_an_error_that_somebody_holds(
-    tmp_path, make_recipe, make_texts, jsonl, tokenizer, monkeypatch
+    tmp_path, make_recipe, make_texts, jsonl, tokenizer, small_pieces, monkeypatch
 ):
     """The traceback keeps the frames alive, and with them what is half iterated."""
-    path = jsonl(tmp_path / "a.jsonl", make_texts(3000, size=1500))
+    path = jsonl(tmp_path / "a.jsonl", make_texts(600, size=1500))
     ended = []
 
     class Pool(pool.ProcessPoolExecutor):
@@ -665,7 +675,7 @@ def test_no_worker_waits_on_after_an_error_that_somebody_holds(
 def test_a_script_without_the_guard_is_told_so_and_does_not_wait_for_itself(
     tmp_path, make_recipe, make_texts, jsonl, start_child
 ):
-    path = jsonl(tmp_path / "a.jsonl", make_texts(1500, size=1500))
+    path = jsonl(tmp_path / "a.jsonl", make_texts(300, size=1500))
     recipe = make_recipe({"s": {"path": str(path)}}, workers=2)
     child = start_child(recipe, script=CHILD.replace('if __name__ == "__main__":', "if True:"))
     output, errors = child.communicate(timeout=60)
@@ -679,9 +689,9 @@ def test_a_script_without_the_guard_is_told_so_and_does_not_wait_for_itself(
 
 
 def test_two_processes_that_share_a_folder_prepare_once(tmp_path, make_recipe, make_texts, jsonl, start_child):
-    path = jsonl(tmp_path / "a.jsonl", make_texts(1500, size=1500))
+    path = jsonl(tmp_path / "a.jsonl", make_texts(600, size=1500))
     recipe = make_recipe({"s": {"path": str(path)}})
-    first, second = start_child(recipe), start_child(recipe)
+    first, second = start_child(recipe, wait=False), start_child(recipe, wait=False)
     assert (first.wait(), second.wait()) == (0, 0), first.stderr.read() + second.stderr.read()
     assert verify(source_directory(recipe, "s")) == []
 
@@ -693,8 +703,8 @@ def test_a_disk_that_refuses_is_named_and_what_was_prepared_before_stays(
     recipe = make_recipe({"s": {"path": str(path), "held_out": 0.4}})
     prepare(recipe, tokenizer)
     before = digests(source_directory(recipe, "s"))
-    jsonl(path, make_texts(1500))
-    limited = "import resource, sys, os; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
+    jsonl(path, make_texts(600))
+    limited = "import resource, sys, os; resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, 80_000)); "
     limited += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     child = start_child(recipe, sys.executable, "-c", limited)
     _, errors = child.communicate()

@@ -33,8 +33,8 @@ def talks(tmp_path):
     (tmp_path / "in").mkdir()
     for file in range(3):
         lines = []
-        for number in range(1 + 100 * file, 81 + 100 * file):
-            answer = "長い答え " * (400 if number % 9 == 0 else 1 + number % 6)
+        for number in range(1 + 100 * file, 41 + 100 * file):
+            answer = "長い答え " * (60 if number % 9 == 0 else 1 + number % 6)
             turns = [
                 ("user", f"これは質問です {number}\x07"),
                 ("assistant", f"答え {number}"),
@@ -64,7 +64,7 @@ def make(talks, llama3, make_recipe):
 @pytest.fixture
 def rendered(monkeypatch):
     """Batches that were rendered, of a few records each and each saved; many exchanges may be too long."""
-    monkeypatch.setattr(pieces, "RECORDS_PIECE", 3 << 13)
+    monkeypatch.setattr(pieces, "RECORDS_PIECE", 3 << 11)
     monkeypatch.setattr(unfinished, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr("tsugiki.corpus.prepare_chat.MOST_DROPPED", 0.5)
     return count_batches(monkeypatch, ConversationWork)

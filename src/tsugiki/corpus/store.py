@@ -164,10 +164,12 @@ class DocumentStarts:
     def between(self, low: int, high: int) -> tuple[int, NDArray[np.int64]]:
         """The first document that begins at token `low` or behind, and where it and those behind it begin, as far as
         that is before token `high`."""
+        store = self._store
         first, found = self._first_from(low), [np.zeros(0, np.int64)]
-        at, count = first, 64
-        while at < self._store.document_count:
-            block = self._read(at, min(at + count, self._store.document_count))
+        shards = min(bisect_left(store.token_starts, high), len(store.index.shards))
+        at, end, count = first, store.shard_starts[shards], 64  # no shard behind is opened
+        while at < end:
+            block = self._read(at, min(at + count, end))
             found.append(block[: int(np.searchsorted(block, high))])
             if len(found[-1]) < len(block):
                 break
