@@ -9,7 +9,6 @@ all of this).
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import variance
 
 import numpy as np
 
@@ -64,9 +63,7 @@ def alike_spreads(values: Mapping[str, Mapping[int, float]]) -> set[str]:
     half of the trials at most; every one from the last that stands out upwards is a wreck, so that two do not hide each
     other (as Rosner 1983 looks for several outliers). A trial at one seed spreads not at all, and is none.
     """
-    spreads = {
-        name: Variance(variance(of.values()), len(of) - 1) for name, of in values.items() if len(of) > 1
-    }  # fmt: skip
+    spreads = {name: _spread(list(of.values())) for name, of in values.items() if len(of) > 1}
     order = sorted(spreads, key=lambda name: -spreads[name].value)
     wrecks = 0
     for place in range(len(order) // 2):
@@ -79,6 +76,11 @@ def alike_spreads(values: Mapping[str, Mapping[int, float]]) -> set[str]:
         if chance * (len(rest) + 1) < APART:
             wrecks = place + 1
     return set(values) - set(order[:wrecks])
+
+
+def _spread(values: Sequence[float]) -> Variance:
+    """Of equal values exactly 0."""
+    return Variance(float((np.array(values) - values[0]).var(ddof=1)), len(values) - 1)
 
 
 def seed_variance(values: Mapping[str, Mapping[int, float]], *, same_seeds: bool = False) -> Variance | None:

@@ -102,15 +102,14 @@ def is_certain(adjusted: float | None) -> bool | None:
 @cache
 def student_quantile(freedom: float) -> float:
     """The t that `CONFIDENCE` of Student's distribution lies within, of either sign; `freedom` above 0."""
-    low, high = 0.0, 2.0
-    while student_tails(high, freedom) > 1 - CONFIDENCE:
-        low, high = high, 2 * high
-    while (middle := (low + high) / 2) not in (low, high):
-        if student_tails(middle, freedom) > 1 - CONFIDENCE:
-            low = middle
-        else:
-            high = middle
-    return high
+    front = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi * freedom)
+    t = 0.0
+    while True:  # Newton's method: the tails fall ever more slowly, so it comes nearer from below
+        density = front * (1 + t * t / freedom) ** (-(freedom + 1) / 2)
+        nearer = t + (student_tails(t, freedom) - (1 - CONFIDENCE)) / (2 * density)
+        if not nearer > t:
+            return t
+        t = nearer
 
 
 def student_tails(t: float, freedom: float) -> float:

@@ -15,6 +15,7 @@ and independent of the order of items and tasks:
   differences of averages with 8 items a task). It follows from the intervals that stand beside it.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -121,21 +122,33 @@ def average_interval(intervals: Sequence[Interval]) -> Interval:
 
 def resample(sample: Sample, resamples: int = RESAMPLES) -> Array:
     """Scores [resamples] of as many items drawn with replacement from those of the sample."""
-    distinct, counts = np.unique(sample.rows, axis=0, return_counts=True)
     items = len(sample.rows)
+    rows = sample.rows[np.lexsort(sample.rows.T[::-1])]  # sorted: the order of the items makes no difference
+    firsts = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(axis=1)))  # of equal rows
     generator = np.random.default_rng(SEED)
-    if len(distinct) <= FEW * items:
+    if len(firsts) <= FEW * items:
+        counts = np.diff(np.append(firsts, items))
         draws = generator.multinomial(items, counts / items, size=resamples)
-        return sample.combine(draws @ distinct, items)
-    rows = np.repeat(distinct, counts, axis=0)  # sorted: the order of the items makes no difference
+        return sample.combine(draws @ rows[firsts], items)
     block = max(BLOCK // items, 1)
+    if resamples <= block:
+        return sample.combine(_times_drawn(items, resamples) @ rows, items)
     scores = []
     for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        drawn = generator.integers(0, items, size=(size, items)) + items * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * items).reshape(size, items)  # each item is drawn
-        scores.append(sample.combine(times.astype(np.float64) @ rows, items))
+        times = _draw(generator, items, min(block, resamples - start))
+        scores.append(sample.combine(times @ rows, items))
     return np.concatenate(scores)
+
+
+@functools.lru_cache(maxsize=4)
+def _times_drawn(items: int, resamples: int) -> Array:
+    """How often each item is in each resample, [resamples, items]: the same for all samples of as many items."""
+    return _draw(np.random.default_rng(SEED), items, resamples)
+
+
+def _draw(generator: np.random.Generator, items: int, resamples: int) -> Array:
+    drawn = generator.integers(0, items, size=(resamples, items)) + items * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * items).reshape(resamples, items).astype(np.float64)
 
 
 def _bootstrap(sample: Sample) -> Interval:
@@ -168,4 +181,4 @@ def _bonett_price(gained: int, lost: int, items: int) -> Interval:
 
 def is_binary(rows: Array) -> bool:
     """Whether every value is right (1) or wrong (0)."""
-    return bool(np.isin(rows, (0.0, 1.0)).all())
+    return bool(((rows == 0) | (rows == 1)).all())
