@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,26 @@ def chatting_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_folde
 
 
 @pytest.fixture
-def open_tiny(
-    processes: Processes,  # noqa: F811
-    tmp_path: Path,
-    prepared_tiny: PreparedTiny,
-    tiny_config: Callable[..., dict[str, Any]],
-) -> Callable[..., Run]:
+def open_tiny(open_in: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
     """open_tiny(**{"training.max_steps": 4}): a run on a tiny random Mistral, where its newest checkpoint stands.
 
     `architecture`: a name of `tiny_config`, or a whole configuration. `given` replaces arguments of `open_run` and
     fields of `Processes` (place), and the project (prepared). What the run says is in `run.said`.
     """
+    return partial(open_in, tmp_path / "run")
 
-    def build(architecture: str | dict[str, Any] | None = None, given: dict[str, Any] | None = None, **changes: Any):
+
+@pytest.fixture(scope="module")
+def open_in(
+    processes: Processes,  # noqa: F811
+    prepared_tiny: PreparedTiny,
+    tiny_config: Callable[..., dict[str, Any]],
+) -> Callable[..., Run]:
+    """open_in(run_dir, …): the same in that directory, for what tests of a module share."""
+
+    def build(
+        run_dir: Path, /, architecture: str | dict[str, Any] | None = None, given: dict[str, Any] | None = None, **changes: Any
+    ) -> Run:  # fmt: skip
         given = dict(given or {})
         prepared = given.pop("prepared", prepared_tiny)
         if architecture:
@@ -48,7 +56,7 @@ def open_tiny(
             values = tiny_config(architecture) if isinstance(architecture, str) else architecture
             changes["model.architecture"] = json.dumps({**values, "vocab_size": rows})
         recipe = parse_recipe(
-            prepared.text, overrides=[f"run_dir={tmp_path / 'run'}", *(f"{k}={v}" for k, v in changes.items())]
+            prepared.text, overrides=[f"run_dir={run_dir}", *(f"{k}={v}" for k, v in changes.items())]
         )
         place = given.pop("place", processes.place)
         said: list[str] = []

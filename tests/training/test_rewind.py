@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from tiny_project import Recorder, tensors_of
 
-from tsugiki.checkpoint_files import newest_name
+from tsugiki.checkpoint_files import list_names, newest_name
 from tsugiki.corpus.windows import WindowReader
 from tsugiki.errors import DivergedError
 from tsugiki.metrics_file import last_attempt, read_metrics
@@ -23,7 +24,7 @@ from tsugiki.training.stage import train_and_record
 STEPS, BATCH, SPIKE = 44, 6, 38
 SETTINGS = {
     "training.max_steps": STEPS, "training.save_steps": 5, "training.save_total_limit": 4, "training.eval_steps": "null",
-    "training.rewind_before": 6, "training.rewind_after": 2,
+    "training.rewind_before": 6, "training.rewind_after": 2, "model.architecture.num_hidden_layers": 1,
 }  # fmt: skip
 SAMPLES = [(SPIKE - 1) * BATCH, SPIKE * BATCH]
 """Of step 38: numbers 222 to 227."""
@@ -45,6 +46,28 @@ def poison(monkeypatch) -> Callable[..., None]:
 
     monkeypatch.setattr(WindowReader, "read", read)
     return lambda first, end: bad.update(range(first, end))
+
+
+@pytest.fixture(scope="module")
+def healthy(open_in, tmp_path_factory) -> Path:
+    """The run directory at step 35, before anything has happened."""
+    run_dir = tmp_path_factory.mktemp("healthy") / "run"
+    stop = {"training.stop_after_steps": 35, "training.save_total_limit": 20}
+    assert not train_and_record(open_in(run_dir, **SETTINGS | stop), None)
+    return run_dir
+
+
+@pytest.fixture
+def begun(healthy, tmp_path) -> Callable[..., None]:
+    """begun(): "run" goes on from step 35, whatever is done about spikes from there."""
+
+    def copy(run_dir: str = "run", at_most: int = 35) -> None:
+        shutil.copytree(healthy, tmp_path / run_dir)
+        for name in list_names(tmp_path / run_dir / "checkpoints"):
+            if name.step > at_most:
+                shutil.rmtree(tmp_path / run_dir / "checkpoints" / str(name))
+
+    return copy
 
 
 def trained(run: Run) -> tuple[Run, Recorder]:
@@ -114,9 +137,10 @@ def test_a_rewind_goes_back_and_leaves_out_the_samples_around_the_spike(open_tin
 
 
 def test_a_rewind_has_the_bits_of_a_fresh_run_from_that_checkpoint_with_the_range(
-    open_tiny, poison, tmp_path, monkeypatch
+    open_tiny, poison, begun, tmp_path, monkeypatch
 ):
     poison(*SAMPLES)
+    begun()
     real, kept = rewind.take_up, tmp_path / "fresh"
 
     def copy_first(run, found):
@@ -136,9 +160,10 @@ def test_a_rewind_has_the_bits_of_a_fresh_run_from_that_checkpoint_with_the_rang
         assert (fresh.step, fresh.tokens, fresh.recent) == (run.step, run.tokens, run.recent)
 
 
-def test_a_run_killed_at_a_rewind_ends_with_the_same_bits(open_tiny, poison, monkeypatch, tmp_path):
+def test_a_run_killed_at_a_rewind_ends_with_the_same_bits(open_tiny, poison, begun, monkeypatch, tmp_path):
     poison(*SAMPLES)
     keys = SETTINGS | {"training.spikes": "rewind"}
+    begun("whole")
     whole, _ = trained(open_tiny(**keys, run_dir=tmp_path / "whole"))
 
     class Killed(BaseException):
@@ -153,6 +178,7 @@ def test_a_run_killed_at_a_rewind_ends_with_the_same_bits(open_tiny, poison, mon
         ("unmoved", rewind, "take_up", kill, 30),
         ("next", loop, "train_step", lambda r, b: kill() if r.rewinds and b.step == 34 else real(r, b), 30),
     ):
+        begun(name)
         run_dir = tmp_path / name
         run = open_tiny(**keys, run_dir=run_dir)
         with monkeypatch.context() as patch:
@@ -180,9 +206,10 @@ def test_a_resumed_run_has_the_same_statistics_and_judges_alike(open_tiny, poiso
     assert resumed.recent == whole.recent
 
 
-def test_undone_checkpoints_are_never_begun_from_again(open_tiny, poison, tmp_path):
+def test_undone_checkpoints_are_never_begun_from_again(open_tiny, poison, begun, tmp_path):
     """The new attempt stops before it has saved as late as the one that it replaces, which had saved at 35."""
     poison(*SAMPLES)
+    begun()
     keys = SETTINGS | {"training.spikes": "rewind", "training.save_total_limit": 9}
     run = open_tiny(**keys)
     run.stop = SimpleNamespace(requested=lambda _: bool(run.rewinds) and run.step == 32)
@@ -219,8 +246,9 @@ def test_three_rewinds_and_no_more(open_tiny, poison, tmp_path):
     ],
     ids=["too early", "too few", "epochs"],
 )  # fmt: skip
-def test_where_there_is_no_way_back_the_run_ends(open_tiny, poison, tmp_path, changes, said):
+def test_where_there_is_no_way_back_the_run_ends(open_tiny, poison, begun, tmp_path, changes, said):
     poison(*SAMPLES)
+    begun()
     if "data.sources.en.max_epochs" in changes:
         windows = open_tiny(**SETTINGS).mixture.windows["en"]
         changes = {"data.sources.en.max_epochs": STEPS * BATCH / 3 / windows}
@@ -233,8 +261,9 @@ def test_where_there_is_no_way_back_the_run_ends(open_tiny, poison, tmp_path, ch
     assert not (tmp_path / "run/checkpoints/rewinds.json").exists()
 
 
-def test_stop_saves_nothing_and_goes_on_without_the_samples_that_it_names(open_tiny, poison, tmp_path):
+def test_stop_saves_nothing_and_goes_on_without_the_samples_that_it_names(open_tiny, poison, begun, tmp_path):
     poison(*SAMPLES)
+    begun(at_most=30)
     keys = SETTINGS | {"training.spikes": "stop", "training.save_steps": 10}
     run = open_tiny(**keys)
     with pytest.raises(DivergedError) as caught:
@@ -253,8 +282,9 @@ def test_stop_saves_nothing_and_goes_on_without_the_samples_that_it_names(open_t
 
 
 @pytest.mark.parametrize(("policy", "actions"), [("record", ["skipped", "skipped", "stopped"]), ("skip", ["skipped", "skipped", "stopped"]), ("stop", ["stopped"]), ("rewind", ["rewound", "rewound", "rewound", "stopped"])])  # fmt: skip
-def test_steps_that_are_not_finite_go_the_same_way(open_tiny, monkeypatch, policy, actions):
+def test_steps_that_are_not_finite_go_the_same_way(open_tiny, begun, monkeypatch, policy, actions):
     """From step 20 on, in whatever attempt, when nothing else would be judged yet."""
+    begun(at_most=15)
     right = loop.objective
     monkeypatch.setattr(
         loop, "objective", lambda run, *given: right(run, *given) * (math.nan if run.step + 1 >= 20 else 1.0)
@@ -269,7 +299,8 @@ def test_steps_that_are_not_finite_go_the_same_way(open_tiny, monkeypatch, polic
 
 
 @pytest.mark.parametrize("policy", ["stop", "rewind", "skip"])
-def test_a_gradient_that_stands_out_alone_is_skipped_or_logged(open_tiny, monkeypatch, policy):
+def test_a_gradient_that_stands_out_alone_is_skipped_or_logged(open_tiny, begun, monkeypatch, policy):
+    begun()
     right = loop.objective
     monkeypatch.setattr(
         loop, "objective", lambda run, *given: right(run, *given) * (20 if run.step + 1 == SPIKE else 1)
@@ -281,16 +312,18 @@ def test_a_gradient_that_stands_out_alone_is_skipped_or_logged(open_tiny, monkey
     assert run.rewinds == []
 
 
-def test_more_than_five_spikes_in_a_row_end_a_run_that_skips(open_tiny, poison):
+def test_more_than_five_spikes_in_a_row_end_a_run_that_skips(open_tiny, poison, begun):
     poison(SAMPLES[0], 3000)
+    begun()
     run, recorder = open_tiny(**SETTINGS, **{"training.spikes": "skip"}), Recorder()
     with pytest.raises(DivergedError, match="6 spikes in a row up to step 43; none of them was applied"):
         train(run, [recorder])
     assert [spike["action"] for spike in recorder.spikes] == ["skipped"] * 5 + ["stopped"]
 
 
-def test_a_stage_with_another_loss_is_no_spike(open_tiny, poison):
+def test_a_stage_with_another_loss_is_no_spike(open_tiny, poison, begun):
     poison(SAMPLES[0], 3000)
+    begun()
     stages = "[{start_step: 37, weights: {ja: 1, en: 2}}]"
     _, recorder = trained(open_tiny(**SETTINGS, **{"training.spikes": "skip", "data.stages": stages}))
     assert recorder.spikes == []
