@@ -120,6 +120,12 @@ def told(work: Callable[[], Any]) -> list[list[str]]:
     return gathered(["", ""])
 
 
+def save_first(gradients: dict[str, Tensor], path: Path) -> None:
+    """By rank 0 alone."""
+    if dist.get_rank() == 0:
+        save_file({name: value.clone() for name, value in gradients.items()}, path)
+
+
 def main(job: Path, rank: int, world: int) -> None:
     dist.init_process_group("gloo", store=dist.FileStore(str(job / "store"), world), rank=rank, world_size=world)
     torch.set_num_threads(1)
@@ -132,13 +138,18 @@ def main(job: Path, rank: int, world: int) -> None:
             mesh=mesh,
             precision=entry.get("precision", "fp32"),
             loss_chunk_tokens=4,
-            router_coefficient=entry.get("router", ROUTER_COEFFICIENT),
+            router_coefficient=ROUTER_COEFFICIENT,
         )
-        loss, gradients = run_step(model, rank, world, entry.get("micro_batch", 1), entry.get("packed", False))
+        loss, gradients = run_step(model, rank, world, entry.get("micro_batch", 1))
         norm = clip_global_norm(list(model.parameters()), max_norm=1e9)
         facts[entry["name"]] = {"loss": loss, "norm": float(norm), **model.describe()}
-        if rank == 0:
-            save_file({k: v.clone() for k, v in gradients.items()}, job / f"{entry['name']}.safetensors")
+        save_first(gradients, job / f"{entry['name']}.safetensors")
+        if entry.get("packed"):
+            model.zero_grad()
+            model.router_coefficient = 0.0  # a mean over a micro-batch, which packs cut otherwise
+            loss, gradients = run_step(model, rank, world, packed=True)
+            facts[f"{entry['name']}-packed"] = {"loss": loss}
+            save_first(gradients, job / f"{entry['name']}-packed.safetensors")
         if entry["name"] == jobs["scored"]:
             scores = score_documents(model, documents(), bos_id=1, context=8, batch_tokens=16)
             assert scores is not None

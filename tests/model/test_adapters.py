@@ -1,6 +1,7 @@
 """LoRA's gradients against a naive loop over plain peft, on one process and on two; what may be named, and what not."""
 
 import builtins
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -45,20 +46,26 @@ def two_processes(
     return job
 
 
-def reference(model: Any, folder: Path, load_plain: Callable[..., Any], worker: ModuleType) -> tuple[float, Any]:
-    return naive_step(plain_peft(load_plain(folder), model.adapters.config, trained_of(model)), worker)
+@pytest.fixture(scope="module")
+def moved(tiny_model_folder: Any, load: Any, load_plain: Any, worker: ModuleType) -> Callable[..., Any]:
+    """`moved(name, case)`: our model with adapters that have moved, and loss and gradients of plain peft."""
+
+    @functools.cache
+    def make(name: str, case: str) -> tuple[Any, float, Any]:
+        folder = tiny_model_folder(name)
+        options = {"loss_chunk_tokens": 4, "router_coefficient": worker.ROUTER_COEFFICIENT, **options_of(case)}
+        model = load(folder, **options)
+        move_adapters(model)
+        return model, *naive_step(plain_peft(load_plain(folder), model.adapters.config, trained_of(model)), worker)
+
+    return make
 
 
 @pytest.mark.parametrize(("name", "case"), MEETING)
-def test_a_step_on_one_process_equals_plain_peft(
-    name: str, case: str, tiny_model_folder: Any, load: Any, load_plain: Any, worker: ModuleType
-):
-    folder = tiny_model_folder(name)
-    options = {"loss_chunk_tokens": 4, "router_coefficient": worker.ROUTER_COEFFICIENT, **options_of(case)}
-    model = load(folder, **options)
-    move_adapters(model)
+def test_a_step_on_one_process_equals_plain_peft(name: str, case: str, moved: Any, worker: ModuleType):
+    model, expected, expected_gradients = moved(name, case)
+    model.zero_grad()
     loss, gradients = worker.run_step(model, 0, 1)
-    expected, expected_gradients = reference(model, folder, load_plain, worker)
     assert loss == pytest.approx(expected, abs=2e-6)
     assert_same_gradients(gradients, expected_gradients)
     assert all(float(value.abs().max()) > 0 for value in gradients.values())
@@ -67,14 +74,10 @@ def test_a_step_on_one_process_equals_plain_peft(
 
 
 @pytest.mark.parametrize("key", [key for key, entry in ON_TWO.items() if entry[2] == "fp32"])
-def test_a_step_on_two_processes_equals_plain_peft(
-    key: str, two_processes: Path, tiny_model_folder: Any, load: Any, load_plain: Any, worker: ModuleType
-):
+def test_a_step_on_two_processes_equals_plain_peft(key: str, two_processes: Path, moved: Any):
     name, case, _ = ON_TWO[key]
-    folder, facts = tiny_model_folder(name), json.loads((two_processes / "facts.json").read_text())
-    model = load(folder, router_coefficient=worker.ROUTER_COEFFICIENT, **options_of(case))
-    move_adapters(model)
-    expected, gradients = reference(model, folder, load_plain, worker)
+    facts = json.loads((two_processes / "facts.json").read_text())
+    model, expected, gradients = moved(name, case)
     assert facts["cases"][key]["loss"] == pytest.approx(expected, abs=2e-6)
     assert facts["cases"][key]["digest"] == model.adapters.base
     assert_same_gradients(load_file(two_processes / f"{key}.safetensors"), gradients)

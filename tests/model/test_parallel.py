@@ -67,16 +67,12 @@ def two_processes(
     ranks: Ranks,
 ) -> Path:
     job = tmp_path_factory.mktemp("job")
-    steps = [{"name": name, "folder": str(tiny_model_folder(name)), "shard": "full"} for name in NAMES]
+    steps = [{"name": name, "folder": str(tiny_model_folder(name)), "shard": "full", "packed": True} for name in NAMES]
     steps += [
         {"name": key, "folder": str(tiny_model_folder(name)), "shard": shard, "replicas": replicas}
         for key, (name, shard, replicas) in MESHES.items()
     ]
     mixed = {"precision": "fp32-master", "micro_batch": 2}
-    steps += [
-        {"name": f"{name}-packed", "folder": str(tiny_model_folder(name)), "shard": "full", "packed": True, "router": 0}
-        for name in NAMES
-    ]
     steps.append({"name": "mixed", "folder": str(tiny_model_folder("mistral")), "shard": "full", **mixed})
     jobs = {"steps": steps, "scored": "mistral", "drawn": tiny_config("mistral"), "broken": str(broken_folder)}
     (job / "jobs.json").write_text(json.dumps(jobs))
@@ -118,8 +114,9 @@ def test_a_step_of_packs_equals_that_of_its_conversations_one_by_one(
     tiny_model_folder: Callable[..., Path], two_processes: Path,
 ) -> None:  # fmt: skip
     expected, gradients = naive_conversations(load_plain(tiny_model_folder(name)), worker)
+    model = load(tiny_model_folder(name), loss_chunk_tokens=4, router_coefficient=0.0)
     for micro_batch in (1, 4):
-        model = load(tiny_model_folder(name), loss_chunk_tokens=4, router_coefficient=0.0)
+        model.zero_grad()
         loss, found = worker.run_step(model, 0, 1, micro_batch, packed=True)
         assert loss == pytest.approx(expected, abs=2e-6)
         assert_same_gradients(found, gradients)
