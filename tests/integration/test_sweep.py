@@ -1,9 +1,6 @@
 """A sweep with the real processes: a base, a trial, their evaluations, the verdict."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,15 +13,15 @@ from tsugiki.sweep_results import SweepResult
 
 
 def test_a_real_trial_is_trained_evaluated_and_judged_against_the_base(
-    tmp_path, tiny_tokenizer_folder, tiny_language_model_folder
+    launch, tmp_path, tiny_tokenizer_folder, tiny_language_model_folder
 ):
     (tmp_path / "tiny").mkdir()
     tiny = prepare_tiny(tmp_path / "tiny", tiny_tokenizer_folder)
     recipe = yaml.safe_load(tiny.text)
     recipe["model"] = {"name_or_path": str(tiny_language_model_folder)}
     recipe |= {
-        "run_dir": "runs/tiny",
-        "evaluation": {"suite": "quick", "limit": 20},
+        "run_dir": str(tmp_path / "runs/tiny"),
+        "evaluation": {"suite": "quick", "limit": 5},
         "tracking": {"report_to": ["none"]},
     }
     recipe["training"] |= {"max_steps": 8, "save_steps": 2, "learning_rate": 0.01, "warmup_steps": 0}
@@ -35,11 +32,8 @@ def test_a_real_trial_is_trained_evaluated_and_judged_against_the_base(
         "judge": {"gain": metric, "keep": {"suite:en": 1.0}},
     }  # fmt: skip
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-    environment = {**os.environ, "PYTHONPATH": ":".join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tsugiki", "sweep", "sweep.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
-    logs = "".join(path.read_text() for path in sorted((tmp_path / "runs/sweep").glob("*.log")))
-    assert done.returncode == 0, done.stdout + done.stderr + logs
+    done = launch("sweep", tmp_path / "sweep.yaml")
+    assert done.wait() == [0], done.output() + "".join(path.read_text() for path in tmp_path.glob("runs/sweep/*.log"))
     result = read_json(tmp_path / "runs/sweep/sweep.json", SweepResult)
     (run,) = result.trials[0].runs
     assert (run.state, run.step, result.finished) == ("done", 4, True)
@@ -56,4 +50,4 @@ def test_a_real_trial_is_trained_evaluated_and_judged_against_the_base(
     assert newest_name(folder / "checkpoints") == "step_00000004"
     state = json.loads((folder / "state.json").read_text())
     assert (state["status"], state["detail"]) == ("resumable", "training.stop_after_steps")
-    assert "recommended" in done.stdout or "nearest" in done.stdout or "gains" in done.stdout
+    assert "recommended" in done.output() or "nearest" in done.output() or "gains" in done.output()
