@@ -1,14 +1,13 @@
 """A template's own blocks against our targets; the date of the day."""
 
 import pytest
-from chat_tokenizers import family, trl_template
+from chat_tokenizers import chat_tokenizer, trl_template
 
 from tsugiki.chat.conversations import read_conversation
 from tsugiki.chat.generation_blocks import has_blocks, require_same_blocks
 from tsugiki.chat.given import Given
 from tsugiki.chat.masks import ConversationEncoder, MaskSettings
 from tsugiki.chat.templates import ChatTemplate
-from tsugiki.chat.tokenizer import ChatTokenizer
 from tsugiki.errors import ModelError, RecipeError
 
 CHAT = read_conversation(
@@ -22,7 +21,7 @@ BLOCKS = (
 
 
 def encoder_of(name, source, tools=(), **kwargs):
-    tokenizer = ChatTokenizer.from_transformers(family(name))
+    tokenizer = chat_tokenizer(name)
     settings = MaskSettings(given=Given(tools, kwargs))
     return ConversationEncoder(tokenizer, ChatTemplate("test", source), settings)
 

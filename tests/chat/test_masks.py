@@ -6,7 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from chat_tokenizers import family, mistral
+from chat_tokenizers import chat_tokenizer, family, mistral
 
 from tsugiki.chat.conversations import read_conversation
 from tsugiki.chat.counts import Counts
@@ -14,7 +14,6 @@ from tsugiki.chat.end_token import find_end_token
 from tsugiki.chat.masks import ConversationEncoder, MaskSettings
 from tsugiki.chat.rendering import Renderer
 from tsugiki.chat.templates import NAMED, ChatTemplate, choose_template
-from tsugiki.chat.tokenizer import ChatTokenizer
 from tsugiki.errors import DataError, ModelError
 
 OWN = {"llama3": "llama-3", "qwen": "qwen", "gemma": "gemma"}
@@ -48,7 +47,7 @@ TWO = CHATS["several"]
 
 def encoder_of(name, source=None, **settings):
     template = NAMED[OWN[name]] if source is None else ChatTemplate("test", source)
-    return ConversationEncoder(ChatTokenizer.from_transformers(family(name)), template, MaskSettings(**settings))
+    return ConversationEncoder(chat_tokenizer(name), template, MaskSettings(**settings))
 
 
 def conversation_of(chat, **more):
@@ -161,7 +160,7 @@ def test_without_an_end_token_the_template_is_refused_or_eos_is_appended():
     ("name", "piece"), [("llama3", "<|eot_id|>"), ("qwen", "<|im_end|>"), ("gemma", "<end_of_turn>")]
 )
 def test_the_end_token_is_found_by_the_probe_and_is_not_the_last_of_the_template(name, piece):
-    tokenizer = ChatTokenizer.from_transformers(family(name))
+    tokenizer = chat_tokenizer(name)
     assert find_end_token(Renderer(tokenizer, NAMED[OWN[name]])).piece == piece
 
 
@@ -297,7 +296,7 @@ def test_an_exchange_that_is_too_long_alone_is_left_out_and_counted():
 
 @pytest.mark.parametrize("version", ["v1", "v3"])
 def test_mistrals_turns_stand_behind_the_ids_of_their_prompts_and_its_system_prompt_moves(version):
-    tokenizer = ChatTokenizer.from_transformers(mistral(version))
+    tokenizer = chat_tokenizer(version)
     encoder = ConversationEncoder(tokenizer, choose_template(tokenizer, f"mistral-{version}"))
     chat = [("user", "a"), ("assistant", "<b> c"), ("user", " d"), ("assistant", "接ぎ木 🌱 ｶﾞ")]
     shared = encoder.encode(conversation_of(chat))
@@ -308,7 +307,7 @@ def test_mistrals_turns_stand_behind_the_ids_of_their_prompts_and_its_system_pro
 
 
 def test_turns_of_other_roles_are_trained_where_they_are_asked_for():
-    tokenizer = ChatTokenizer.from_transformers(mistral("v3"))
+    tokenizer = chat_tokenizer("v3")
     encoder = ConversationEncoder(tokenizer, choose_template(tokenizer, "mistral-v3"), MaskSettings(loss_on=("user",)))
     (sample,) = encoder.encode(conversation_of([("user", "a"), ("assistant", "b"), ("user", "c")])).samples
     assert [tokenizer.decode(ids[start:end]) for ids, start, end in trained_runs(sample)] == [

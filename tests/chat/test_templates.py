@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from chat_tokenizers import family, mistral
+from chat_tokenizers import chat_tokenizer, family
 
 from tsugiki.chat.conversations import Message
 from tsugiki.chat.rendering import Renderer
@@ -36,7 +36,7 @@ def test_the_named_templates_of_mistral_give_the_ids_of_mistral_common(version):
     from mistral_common.protocol.instruct.request import ChatCompletionRequest
 
     classes = {"system": SystemMessage, "user": UserMessage, "assistant": AssistantMessage}
-    tokenizer, theirs = ChatTokenizer.from_transformers(mistral(version)), mistral_common(version)
+    tokenizer, theirs = chat_tokenizer(version), mistral_common(version)
     renderer = Renderer(tokenizer, choose_template(tokenizer, f"mistral-{version}"))
     for chat in CHATS:
         request = ChatCompletionRequest(messages=[classes[role](content=text) for role, text in chat])
@@ -45,7 +45,7 @@ def test_the_named_templates_of_mistral_give_the_ids_of_mistral_common(version):
 
 
 def test_llama_2_is_written_as_swallow_ms_instruct_was_given_it():
-    tokenizer = ChatTokenizer.from_transformers(mistral("v1"))
+    tokenizer = chat_tokenizer("v1")
     renderer = Renderer(tokenizer, choose_template(tokenizer, "llama-2"))
     chat = [Message("system", "S"), Message("user", "A "), Message("assistant", "B"), Message("user", "C")]
     text = renderer.render(chat, generation_prompt=True).text
@@ -53,12 +53,12 @@ def test_llama_2_is_written_as_swallow_ms_instruct_was_given_it():
 
 
 def test_a_named_template_is_refused_where_its_markers_are_no_single_tokens():
-    tokenizer = ChatTokenizer.from_transformers(family("gpt2"))
+    tokenizer = chat_tokenizer("gpt2")
     assert missing_markers(NAMED["chatml"], tokenizer) == ["<|im_start|>", "<|im_end|>"]
     with pytest.raises(ModelError, match=r"chatml needs tokens .* <\|im_start\|>, <\|im_end\|>"):
         choose_template(tokenizer, "chatml")
     with pytest.raises(ModelError, match="names none"):
-        choose_template(ChatTokenizer.from_transformers(family("qwen")), "llama-2")
+        choose_template(chat_tokenizer("qwen"), "llama-2")
     with pytest.raises(RecipeError, match="there are chatml, gemma"):
         choose_template(tokenizer, "vicuna")
     with pytest.raises(ModelError, match="has no chat template; name one of"):
@@ -82,7 +82,7 @@ def test_a_template_without_bos_gets_one_where_asked_and_no_second():
     assert ids[0] == tokenizer.bos_id
     assert choose_template(tokenizer, "llama-3", add_bos=True).source == NAMED["llama-3"].source
     with pytest.raises(ModelError, match="this tokenizer has none"):
-        choose_template(ChatTokenizer.from_transformers(family("qwen")), "chatml", add_bos=True)
+        choose_template(chat_tokenizer("qwen"), "chatml", add_bos=True)
 
 
 def test_a_template_that_writes_the_date_has_its_own_bos_whatever_the_day():
@@ -95,7 +95,7 @@ def test_a_template_that_writes_the_date_has_its_own_bos_whatever_the_day():
 
 @pytest.mark.parametrize("name", ["chatml", "llama-3"])
 def test_named_templates_refuse_what_they_have_no_form_for(name):
-    tokenizer = ChatTokenizer.from_transformers(family("qwen" if name == "chatml" else "llama3"))
+    tokenizer = chat_tokenizer("qwen" if name == "chatml" else "llama3")
     renderer = Renderer(tokenizer, NAMED[name])
     call = {"type": "function", "function": {"name": "f", "arguments": {}}}
     with pytest.raises(DataError, match="no form for tool calls"):
@@ -125,7 +125,7 @@ def test_tools_calls_and_results_of_mistral_v3_have_the_ids_of_mistral_common():
         ],
     )
     ids = mistral_common("v3").encode_chat_completion(request).tokens
-    tokenizer = ChatTokenizer.from_transformers(mistral("v3"))
+    tokenizer = chat_tokenizer("v3")
     renderer = Renderer(tokenizer, choose_template(tokenizer, "mistral-v3"))
     call = {"type": "function", "id": "abcdefghi", "function": {"name": "weather", "arguments": arguments}}
     chat = [

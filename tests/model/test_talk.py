@@ -1,10 +1,12 @@
 """What a model is given in a conversation, against what training masks as prompt; and what is kept of its answers."""
 
+import functools
 from datetime import date
 
 import numpy as np
 import pytest
-from chat_models import TEMPLATES, chat_folder, tokenizer_named
+from chat_models import TEMPLATES, chat_folder
+from chat_tokenizers import chat_tokenizer
 
 import tsugiki.model.talk as talk_module
 from tsugiki.chat.conversations import Message, read_conversation
@@ -25,8 +27,14 @@ CHATS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_model_folder):
-    return chat_folder(tmp_path_factory.mktemp("talk") / "qwen", "qwen", tiny_model_folder)
+def folder_of(tmp_path_factory, tiny_model_folder):
+    """folder_of("qwen"): a model with that tokenizer and template."""
+    return functools.cache(lambda name: chat_folder(tmp_path_factory.mktemp("talk") / name, name, tiny_model_folder))
+
+
+@pytest.fixture
+def folder(folder_of):
+    return folder_of("qwen")
 
 
 class Script:
@@ -45,8 +53,8 @@ class Script:
 
 @pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS.keys())
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_prompts_are_those_that_training_masks(name, chat, tmp_path, tiny_model_folder, monkeypatch):
-    tokenizer = ChatTokenizer.from_transformers(tokenizer_named(name))
+def test_prompts_are_those_that_training_masks(name, chat, folder_of, monkeypatch):
+    tokenizer = chat_tokenizer(name)
     encoder = ConversationEncoder(tokenizer, choose_template(tokenizer, TEMPLATES[name]))
     conversation = read_conversation({"messages": [{"role": role, "content": text} for role, text in chat]})
     prompts, targets = [], []
@@ -58,7 +66,7 @@ def test_prompts_are_those_that_training_masks(name, chat, tmp_path, tiny_model_
             assert sample.ids[end - 1] == encoder.end.id
 
     script = Script(monkeypatch, targets)
-    talk = Talk(chat_folder(tmp_path / name, name, tiny_model_folder))
+    talk = Talk(folder_of(name))
     if chat[0][0] == "system":
         talk.set_system(chat[0][1])
     answers = ["".join(talk.ask(text)) for role, text in chat if role == "user"]

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chat_tokenizers import family, mistral
+from chat_tokenizers import chat_tokenizer, family, mistral
 
 from tsugiki.chat.templates import choose_template
-from tsugiki.chat.tokenizer import ChatTokenizer
 
 TEMPLATES = {"llama3": "llama-3", "qwen": "qwen", "gemma": "gemma", "v1": "mistral-v1", "v3": "mistral-v3"}
 """The named template of each tokenizer."""
@@ -23,6 +22,6 @@ def chat_folder(folder: Path, name: str, tiny_model_folder: Callable[..., Path],
     tokenizer = tokenizer_named(name)
     shutil.copytree(tiny_model_folder("llama", **{"vocab_size": -(-len(tokenizer) // 8) * 8, **changes}), folder)
     tokenizer.save_pretrained(folder)
-    source = choose_template(ChatTokenizer.from_transformers(tokenizer), TEMPLATES[name]).source
+    source = choose_template(chat_tokenizer(name), TEMPLATES[name]).source
     (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
     return folder

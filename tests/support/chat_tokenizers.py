@@ -12,6 +12,8 @@ from small_bases import byte_level_state, gemma_like
 from tekken import tekken_state
 from tokenizers import Tokenizer
 
+from tsugiki.chat.tokenizer import ChatTokenizer
+
 THOUGHTS = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
 """Tokens that are added and not flagged special."""
 MARKERS = {
@@ -88,6 +90,12 @@ def mistral(version: str) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)), bos_token="<s>", eos_token="</s>"
     )
+
+
+@functools.cache
+def chat_tokenizer(name: str) -> ChatTokenizer:
+    """That of a family or of a version of Mistral's, as conversations are encoded; never change it."""
+    return ChatTokenizer.from_transformers(family(name) if name in MARKERS else mistral(name))
 
 
 def trl_template(name: str) -> str:
