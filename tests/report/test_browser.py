@@ -4,6 +4,7 @@ Needs Chromium and the package playwright; where `TSUGIKI_REQUIRE_BROWSER` is se
 absence is a failure.
 """
 
+import functools
 import json
 import os
 import re
@@ -25,7 +26,7 @@ CHROMIUM = next(
 )
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run",
+    "--no-first-run", "--process-per-site",
 ]  # fmt: skip
 VIEWS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1100, "height": 900}, "color_scheme": "light"},
@@ -40,7 +41,8 @@ EXTENDED = {"vocabulary": {"add": 1536, "language": "ja", "sources": ["novels"]}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browsers() -> Iterator[Any]:
+    """browsers("phone"): a context of that view, offline."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -52,16 +54,15 @@ def browser() -> Iterator[Any]:
         pytest.skip(missing or "")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
+        yield functools.cache(lambda view: browser.new_context(offline=True, **VIEWS[view]))
         browser.close()
 
 
 class Seen:
     """An opened page and what went wrong on it."""
 
-    def __init__(self, browser: Any, path: Path, view: str):
-        self.context = browser.new_context(offline=True, **VIEWS[view])
-        self.page = self.context.new_page()
+    def __init__(self, context: Any, path: Path):
+        self.page = context.new_page()
         self.errors: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda message: self.errors.append(message.text))
@@ -75,16 +76,16 @@ class Seen:
 
 
 @pytest.fixture
-def see(browser) -> Iterator[Any]:
+def see(browsers) -> Iterator[Any]:
     seen: list[Seen] = []
 
     def open_page(path: Path, view: str = "light") -> Seen:
-        seen.append(Seen(browser, path, view))
+        seen.append(Seen(browsers(view), path))
         return seen[-1]
 
     yield open_page
     for one in seen:
-        one.context.close()
+        one.page.close()
 
 
 @pytest.fixture(scope="module")
