@@ -142,7 +142,8 @@ def documents_in_pack(source: "PreparedSource", store: PackedStore, pack: int, l
     parts, at = [], 0
     for piece in store.pieces(pack, length):
         begin, end = store.document_starts[piece.document : piece.document + 2].tolist()
-        parts.append(_part(source, piece.document, at, piece.tokens, piece.first, end - begin))
+        (place,) = _places(source, piece.document, piece.document + 1)
+        parts.append(DocumentPart(piece.document, *place, at, piece.tokens, piece.first, end - begin))
         at += piece.tokens
     return parts
 
@@ -152,28 +153,30 @@ def documents_in_window(source: "PreparedSource", first: int, count: int) -> lis
     starts = source.train.document_starts
     low = bisect_right(starts, first) - 1
     high = min(bisect_left(starts, first + count), source.train.document_count)
-    parts = []
-    for document in range(low, high):
-        begin, end = starts[document], starts[document + 1]
+    bounds, parts = starts[low : high + 1].tolist(), []
+    for document, place, begin, end in zip(
+        range(low, high), _places(source, low, high), bounds[:-1], bounds[1:], strict=True
+    ):
         tokens = min(end, first + count) - max(begin, first)
         if tokens <= 0:  # a document without a token
             continue
-        parts.append(_part(source, document, max(begin - first, 0), tokens, max(first - begin, 0), end - begin))
+        parts.append(DocumentPart(document, *place, max(begin - first, 0), tokens, max(first - begin, 0), end - begin))
     return parts
 
 
-def _part(source: "PreparedSource", document: int, first: int, tokens: int, skipped: int, whole: int) -> DocumentPart:
-    path, line = None, None
-    origins = source.train.documents(document, document + 1)
-    if len(origins):
-        file, files = int(origins[0]["file"]), source.manifest.files
+def _places(source: "PreparedSource", first: int, last: int) -> list[tuple[str | None, int | None]]:
+    """File and line of training documents `first` … `last` - 1, where they are known."""
+    files = source.manifest.files
+    places: list[tuple[str | None, int | None]] = []
+    for origin in source.train.documents(first, last):
+        file = int(origin["file"])
         if file >= len(files):
             raise DataError(
                 f"{source.train.prefix}: .documents.npy names file {file + 1} of {len(files)}: damaged, or of another "
                 "store. Run tsugiki prepare RECIPE --verify"
             )
-        path, line = files[file]["path"], int(origins[0]["line"])
-    return DocumentPart(document, path, line, first, tokens, skipped, whole)
+        places.append((files[file]["path"], int(origin["line"])))
+    return places or [(None, None)] * (last - first)
 
 
 def render_sample(audit: SampleAudit, *, rows: int = 12, characters: int = 400) -> list[str | MarkedLine]:

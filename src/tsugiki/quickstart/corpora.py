@@ -10,6 +10,7 @@ import heapq
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,13 +252,14 @@ def language_of_name(name: str) -> str | None:
 def language_of_text(text: str) -> str | None:
     """A guess by script; for Latin letters `other` where symbols are frequent (code, formulas) or letters few, `en`
     where common English words are frequent, and None for other prose."""
-    letters = sum(character.isalpha() for character in text)
+    characters = Counter(text)
+    letters = sum(count for character, count in characters.items() if character.isalpha())
     if not letters:
         return "other"
     for language, pattern, share in SCRIPTS:
         if len(pattern.findall(text)) / letters >= share:
             return language
-    written = sum(not character.isspace() for character in text)
+    written = sum(count for character, count in characters.items() if not character.isspace())
     if len(SYMBOLS.findall(text)) / written > MOST_SYMBOLS or letters / written < LEAST_LETTERS:
         return "other"
     words = re.findall(r"[a-z]+", text.lower())

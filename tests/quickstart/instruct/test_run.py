@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tsugiki.errors import RecipeError
-from tsugiki.quickstart.instruct import answers, recipe
+from tsugiki.quickstart.instruct import answers, recipe, sample
 from tsugiki.quickstart.instruct import run as instruct
 from tsugiki.quickstart.run import NOT_SHOWN
 
@@ -21,8 +21,9 @@ def tuned(first, session):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answers, "BUDGET", 3)
         patch.setattr(instruct, "recipe_text", lambda *given: recipe.recipe_text(*given, steps=3))
-        sample = instruct.write_sample
-        patch.setattr(instruct, "write_sample", lambda folder: few(sample(folder)))
+        patch.setattr(sample, "GENERATED", 300)
+        write = instruct.write_sample
+        patch.setattr(instruct, "write_sample", lambda folder: few(write(folder)))
         runs = []
         for _ in range(2):
             stream = io.StringIO()
@@ -36,9 +37,9 @@ def tuned(first, session):
         return runs
 
 
-def few(sample):
-    """The sample with as many held-out conversations as are shown."""
-    return replace(sample, held_out_generated=sample.held_out_generated[:10])
+def few(whole):
+    """A sample with as many held-out conversations as are shown."""
+    return replace(whole, held_out_generated=whole.held_out_generated[:10])
 
 
 def test_ends_in_the_table_and_says_when_its_promise_is_not_kept(tuned, session):
