@@ -21,7 +21,7 @@ def evaluate(model, output, tasks, **settings):
 
 
 @pytest.mark.parametrize(
-    ("suite", "task", "answers"), [("default", "openbookqa", 8), ("default", "gsm8k", 2), ("quick", "code", 2)]
+    ("suite", "task", "answers"), [("default", "openbookqa", 8), ("default", "jemhopqa", 2), ("quick", "code", 2)]
 )  # fmt: skip
 def test_answers_in_another_dtype_are_asked_for_anew(suite, task, answers, language_model, official_data, tmp_path):
     """Or the header would tell of a precision that the answers were not computed in."""
@@ -48,9 +48,9 @@ def test_another_dtype_is_really_computed_in(language_model, official_data, tmp_
 
 
 def test_the_size_of_a_batch_asks_for_nothing_anew(language_model, official_data, tmp_path, monkeypatch):
-    _, first = evaluate(language_model(), tmp_path, ["gsm8k"], data_dir=official_data, batch_tokens=512)
+    _, first = evaluate(language_model(), tmp_path, ["jemhopqa"], data_dir=official_data, batch_tokens=512)
     monkeypatch.setattr(backends, "read_pretrained", lambda *_, **__: pytest.fail("weights were loaded"))
-    _, again = evaluate(language_model(), tmp_path, ["gsm8k"], data_dir=official_data, batch_tokens=4096)
+    _, again = evaluate(language_model(), tmp_path, ["jemhopqa"], data_dir=official_data, batch_tokens=4096)
     assert first == again == 2
 
 

@@ -7,7 +7,7 @@ by the text of their prompts.
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired
 
@@ -37,7 +37,7 @@ class Prompts:
     title: str
     texts: Mapping[str, str]
     """By item."""
-    budget: Budget = BUDGET
+    budget: Budget = field(default_factory=lambda: BUDGET)
 
 
 @dataclass(frozen=True)
