@@ -290,25 +290,27 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.vocabulary.base import open_base
 from tsugiki.vocabulary.learn import learn
 from tsugiki.scripts import TargetCharacters
-base = open_base(TextTokenizer.from_folder(Path(sys.argv[1])), TargetCharacters.of_language("ja"))
 texts = quickstart_texts("ja")[:50]
-learnt = learn(base, texts[5:], texts[:5], 600, max_length=8)
-print(json.dumps([[piece.spelling, piece.parts] for piece in learnt.pieces]))
+for folder in sys.argv[1:]:
+    base = open_base(TextTokenizer.from_folder(Path(folder)), TargetCharacters.of_language("ja"))
+    learnt = learn(base, texts[5:], texts[:5], 600, max_length=8)
+    print(json.dumps([[piece.spelling, piece.parts] for piece in learnt.pieces]))
 """
 
 
-@pytest.mark.parametrize("kind", ["sentencepiece", "llama3"])
-def test_two_processes_learn_the_same(kind, tmp_path):
-    make_base(kind, tmp_path / "base")
+def test_two_processes_learn_the_same(tmp_path):
+    folders = [tmp_path / kind for kind in ("sentencepiece", "llama3")]
+    for folder in folders:
+        make_base(folder.name, folder)
     source, support = Path(__file__).parents[2] / "src", Path(__file__).parents[1] / "support"
     found = []
     for number, threads in enumerate(("false", "true")):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (source, support))),
                        "PYTHONHASHSEED": str(number), "TOKENIZERS_PARALLELISM": threads}  # fmt: skip
-        command = [sys.executable, "-c", CHILD, str(tmp_path / "base")]
+        command = [sys.executable, "-c", CHILD, *map(str, folders)]
         found.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     assert found[0] == found[1]
-    assert len(json.loads(found[0])) == 600
+    assert [len(json.loads(line)) for line in found[0].splitlines()] == [600, 600]
 
 
 def test_two_thousand_pieces_for_a_base_trained_on_english(tmp_path):
