@@ -34,7 +34,7 @@ from tsugiki.vocabulary.learn import learn
 
 CORPORA = {"Japanese": "ja-literature", "English": "en-books"}
 CONTESTANTS = {
-    "ours-fast": "ours, fastokens",
+    "ours-fast": "ours, gigatoken",
     "ours": "ours, tokenizers",
     "megatron": "Megatron-LM's loop",
     "datasets": "datasets.map",

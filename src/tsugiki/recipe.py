@@ -208,7 +208,7 @@ class DataSection(Section):
     )
     fast_tokenizer: bool = Field(
         default=True,
-        description="Take fastokens (extra `fast`) where it proves to give the same ids; false: never.",
+        description="Take gigatoken or fastokens (extra `fast`) where one proves to give the same ids; false: never.",
         json_schema_extra=FREE,
     )
     prepared_dir: FilePath | None = Field(

@@ -1,6 +1,8 @@
 """The faster library: taken only where it gives the reference's ids, and stopped where it ceases to."""
 
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsugiki.corpus import fast_tokenizer
-from tsugiki.corpus.fast_tokenizer import WORTH_IT, FastTokenizer, choose, first_difference
+from tsugiki.corpus.fast_tokenizer import LIBRARIES, WORTH_IT, Faster, FastTokenizer, choose, first_difference
 from tsugiki.corpus.inputs import Batch, Position
 from tsugiki.corpus.pieces import Found, Given
 from tsugiki.corpus.prepare import prepare
@@ -19,27 +21,43 @@ from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.workers import TextWork
 from tsugiki.errors import DataError
 
+gigatoken = pytest.importorskip("gigatoken", reason="the extra `fast`")
 fastokens = pytest.importorskip("fastokens", reason="the extra `fast`")
 TEXTS = ["川は谷を覚えている。", "A river </s> remembers <s>\nthe valley.", "x" * 50]
 FAR = WORTH_IT * 10
 
 
-def fast_of(tokenizer: TextTokenizer) -> FastTokenizer:
+def faster(tokenizer: TextTokenizer, library: str = "gigatoken") -> Faster:
     description = tokenizer.engine.plain_description()
     assert description is not None
-    return FastTokenizer(description)
+    return Faster(library, description)
 
 
-def test_equal_ids_are_taken(tokenizer):
+@pytest.fixture(params=LIBRARIES)
+def alone(request, monkeypatch) -> str:
+    """The name of the only faster library that is installed."""
+    for other in LIBRARIES.keys() - {request.param}:
+        monkeypatch.setitem(sys.modules, other, None)
+    return request.param
+
+
+def test_equal_ids_are_taken(tokenizer, alone):
     choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
-    assert choice.fast
-    assert choice.says.startswith("fastokens ")
-    assert "tokenizers " in choice.says
+    assert choice.faster == faster(tokenizer, alone)
+    assert re.fullmatch(rf"{alone} [\d.]+ \(the ids of tokenizers [\d.]+ on \d+ texts\)", choice.says)
 
 
-@pytest.fixture(scope="module")
-def encode(tokenizer):
-    return fast_of(tokenizer).encode
+def test_of_two_the_faster_one_is_taken_where_it_is_right(tokenizer, monkeypatch):
+    assert choose(tokenizer, TEXTS, wanted=True, size=FAR).faster == faster(tokenizer, "gigatoken")
+    monkeypatch.setattr(fast_tokenizer._Gigatoken, "encode", lambda self, text: np.zeros(1, np.int32))
+    choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
+    assert choice.faster == faster(tokenizer, "fastokens")
+    assert "texts; gigatoken gives other ids, from id 0 on, for " in choice.says
+
+
+@pytest.fixture(scope="module", params=LIBRARIES)
+def encode(request, tokenizer):
+    return FastTokenizer(faster(tokenizer, request.param)).encode
 
 
 @given(st.text(max_size=60))
@@ -48,13 +66,13 @@ def test_any_text(tokenizer, encode, text):
     assert encode(text).tolist() == tokenizer.encode(text)
 
 
-def test_sentencepiece_route(tmp_path):
+def test_sentencepiece_route(tmp_path, alone):
     """The published Mistral vocabulary as tokenizer.json, control strings as text: also outside the proof's texts."""
     mistral("v1").backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "config.json").write_text('{"model_type": "mistral"}', encoding="utf-8")
     tokenizer = TextTokenizer.from_folder(tmp_path)
-    assert choose(tokenizer, TEXTS, wanted=True, size=FAR).fast
-    encode = fast_of(tokenizer).encode
+    assert choose(tokenizer, TEXTS, wanted=True, size=FAR).faster == faster(tokenizer, alone)
+    encode = FastTokenizer(faster(tokenizer, alone)).encode
     for text in [*TEXTS, "</s><s><unk>[INST] 山", "  <s> ", "\u2581</s>\u2581\u2581x"]:
         assert encode(text).tolist() == tokenizer.encode(text)
 
@@ -66,20 +84,22 @@ def test_sentencepiece_route(tmp_path):
 def test_reference_without_a_try(tokenizer, monkeypatch, change, says):
     monkeypatch.setattr(fast_tokenizer, "FastTokenizer", lambda _: pytest.fail("opened"))
     choice = choose(tokenizer, TEXTS, **({"wanted": True, "size": FAR} | change))
-    assert not choice.fast
+    assert choice.faster is None
     assert says in choice.says
 
 
-def test_not_installed(tokenizer, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "fastokens", None)
+def test_none_is_installed(tokenizer, monkeypatch):
+    for library in LIBRARIES:
+        monkeypatch.setitem(sys.modules, library, None)
     assert "pip install 'tsugiki[fast]'" in choose(tokenizer, TEXTS, wanted=True, size=FAR).says
 
 
 def test_a_file_that_it_cannot_read(tokenizer, monkeypatch):
     monkeypatch.setattr(type(tokenizer.engine), "plain_description", lambda self: '{"model": {"type": "New"}}')
     choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
-    assert not choice.fast
-    assert "cannot read this tokenizer" in choice.says
+    assert choice.faster is None
+    for library in LIBRARIES:
+        assert f"{library} cannot read this tokenizer" in choice.says
 
 
 @pytest.mark.parametrize("where", ["\0", TEXTS[1], "</s> a</s>b </s>"])
@@ -93,8 +113,9 @@ def test_one_other_id_and_it_is_not_taken(tokenizer, monkeypatch, where):
 
     monkeypatch.setattr(FastTokenizer, "encode", wrong)
     choice = choose(tokenizer, TEXTS, wanted=True, size=FAR)
-    assert not choice.fast
-    assert "gives other ids, from id" in choice.says
+    assert choice.faster is None
+    for library in LIBRARIES:
+        assert f"{library} gives other ids, from id" in choice.says
 
 
 def test_first_difference():
@@ -107,8 +128,8 @@ def test_first_difference():
 
 def work(tokenizer: TextTokenizer, fast: bool) -> TextWork:
     how = Reading("text", "utf-8", max_bytes=1000)
-    description = tokenizer.engine.plain_description() if fast else None
-    made = TextWork("web", how, tokenizer.folder, tokenizer.vocabulary_size, [1], [2], description)
+    library = faster(tokenizer) if fast else None
+    made = TextWork("web", how, tokenizer.folder, tokenizer.vocabulary_size, [1], [2], library)
     made.start()
     return made
 
@@ -129,7 +150,7 @@ def test_a_later_difference_stops(tokenizer, monkeypatch):
     """Whatever it errs in, one document in CHECKED is compared; here every one errs."""
     made = work(tokenizer, True)
     made.encode = lambda text: tokenizer.encode_array(text)[:-1]
-    with pytest.raises(DataError, match=r"source web, a\.jsonl:\d+: fastokens gives other ids .*data\.fast_tokenizer"):
+    with pytest.raises(DataError, match=r"source web, a\.jsonl:\d+: gigatoken gives other ids .*data\.fast_tokenizer"):
         made(batch(fast_tokenizer.CHECKED * 8))
 
 
@@ -143,7 +164,19 @@ def test_what_it_refuses_is_the_references(tokenizer, monkeypatch):
             raise ValueError("match limit exceeded")
 
     monkeypatch.setattr(fastokens, "Tokenizer", Refusing)
-    assert fast_of(tokenizer).encode("abc").tolist() == tokenizer.encode("abc")
+    assert FastTokenizer(faster(tokenizer, "fastokens")).encode("abc").tolist() == tokenizer.encode("abc")
+
+
+def test_what_gigatoken_remembers_is_let_go(tokenizer, monkeypatch):
+    """It is opened anew before a text that would be more than `REMEMBERED`; the ids are those of one that is not."""
+    opened = []
+    from_json = gigatoken.Tokenizer.from_json
+    monkeypatch.setattr(gigatoken.Tokenizer, "from_json", lambda text: opened.append(0) or from_json(text))
+    monkeypatch.setattr(fast_tokenizer, "REMEMBERED", 100)
+    fast = FastTokenizer(faster(tokenizer))
+    texts = ["a" * 60, "b" * 40, "c", "d" * 99, "e", "f" * 500, "g"]
+    assert [fast.encode(text).tolist() for text in texts] == [tokenizer.encode(text) for text in texts]
+    assert len(opened) == 1 + 4
 
 
 def test_prepared_bytes_are_the_same(make_recipe, tokenizer, tmp_path, monkeypatch):
@@ -155,7 +188,7 @@ def test_prepared_bytes_are_the_same(make_recipe, tokenizer, tmp_path, monkeypat
     for fast in (True, False):
         recipe = make_recipe({"web": {"path": str(corpus), "held_out": 0}}, fast_tokenizer=fast)
         manifest = prepare(recipe, tokenizer)["web"]
-        assert manifest.library.startswith("fastokens" if fast else "tokenizers")
+        assert manifest.library.startswith("gigatoken" if fast else "tokenizers")
         folder = recipe.prepared_dir / "web"
         made[fast] = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "manifest.json"}
         shutil.rmtree(folder)

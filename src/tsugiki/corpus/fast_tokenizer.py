@@ -1,16 +1,17 @@
-"""A faster library in the reference's place, where it is installed and gives the same ids.
+"""A faster library in the reference's place, where one is installed and gives the same ids.
 
-`tokenizers` is the reference: the models were trained with what it gives. fastokens (extra `fast`) reads the same
-tokenizer.json and is many times as fast, but is another program. So it must prove equal, before a source is prepared,
-on documents of that source and on texts that tokenizers stumble over (`adversarial`), and it is checked while it runs:
-of one document in `CHECKED` the reference makes the ids too, and where they differ nothing is prepared.
+`tokenizers` is the reference: the models were trained with what it gives. gigatoken and fastokens (extra `fast`) read
+the same tokenizer.json and are many times as fast, but are other programs. So one must prove equal, before a source is
+prepared, on documents of that source and on texts that tokenizers stumble over (`adversarial`), and it is checked while
+it runs: of one document in `CHECKED` the reference makes the ids too, and where they differ nothing is prepared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +29,63 @@ WORTH_IT = 4 << 20
 """Bytes of text below which opening and proving a second library takes longer than it saves."""
 PROOF_CHARACTERS = 500_000
 """Text of a source that the proof takes, at most; the reference needs about half a second for it."""
+REMEMBERED = 16 << 20
+"""Characters after which gigatoken is opened anew: it keeps the ids of every stretch of text that it has met, two bytes
+for each byte of Japanese text, without end (0.10.0; fastokens keeps 170 MB of them)."""
+
+
+class _NotUsable(Exception):
+    """Why a faster library cannot be used."""
+
+
+class _Gigatoken:
+    """Encodes one text a call: of several a library would use all cores, and there is a process for each already."""
+
+    def __init__(self, description: str):
+        import gigatoken
+
+        self._open: Callable[[], Any] = lambda: gigatoken.Tokenizer.from_json(description)
+        self._library, self._read = self._open(), 0
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        self._read += len(text)
+        if self._read > REMEMBERED:
+            self._library, self._read = self._open(), len(text)
+        return self._library.encode(text).astype(np.int32)
+
+
+class _Fastokens:
+    """The same with the other library."""
+
+    def __init__(self, description: str):
+        import fastokens
+
+        self._library = fastokens.Tokenizer.from_json_str(description)
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        return np.frombuffer(self._library.encode_batch_flat([text])[0], np.uint32).astype(np.int32)
+
+
+LIBRARIES: dict[str, Callable[[str], _Gigatoken | _Fastokens]] = {"gigatoken": _Gigatoken, "fastokens": _Fastokens}
+"""The fastest first."""
+
+
+@dataclass(frozen=True)
+class Faster:
+    """A library, and what its tokenizer is made from: `Engine.plain_description`."""
+
+    library: str
+    description: str
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which library makes the ids of a source, and why."""
 
-    description: str | None
-    """What the faster library is made from, in the processes that tokenise; None where the reference is taken."""
+    faster: Faster | None
+    """For the processes that tokenise; None where the reference is taken."""
     says: str
     """For the manifest and the reports."""
-
-    @property
-    def fast(self) -> bool:
-        """Whether it is the faster one."""
-        return self.description is not None
 
 
 def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, size: int) -> Choice:
@@ -55,50 +98,62 @@ def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, siz
     description = tokenizer.engine.plain_description()
     if description is None:
         return Choice(None, f"{reference} (no faster library reads tokenizer.model)")
-    try:
-        fast = FastTokenizer(description)
-    except _NotUsable as reason:
-        return Choice(None, f"{reference} ({reason})")
-    odd = _odd_texts(tokenizer)
+    refused = []
+    for library in LIBRARIES:
+        try:
+            fast = FastTokenizer(Faster(library, description))
+        except ImportError:
+            continue
+        except _NotUsable as reason:
+            refused.append(str(reason))
+            continue
+        different, tried = _proof(fast, tokenizer, sample)
+        if different is None:
+            why = "; ".join([f"the ids of {reference} on {tried:,} texts", *refused])
+            return Choice(fast.faster, f"{library} {version(library)} ({why})")
+        refused.append(different)
+    return Choice(None, f"{reference} ({'; '.join(refused) or NOT_INSTALLED})")
+
+
+NOT_INSTALLED = f"neither {' nor '.join(LIBRARIES)} is installed: pip install 'tsugiki[fast]'"
+
+
+def _proof(fast: "FastTokenizer", tokenizer: TextTokenizer, sample: Sequence[str]) -> tuple[str | None, int]:
+    """Where the library gives other ids than the reference, and the number of texts that both have read."""
     tried = 0
-    for expected, text in chain(odd, ((tokenizer.encode_array(text), text) for text in _documents(sample))):
+    own = ((tokenizer.encode_array(text), text) for text in _documents(sample))
+    for expected, text in chain(_odd_texts(tokenizer), own):
         if (at := first_difference(fast.encode(text), expected)) is not None:
-            return Choice(None, f"{reference} (fastokens gives other ids, from id {at} on, for {_excerpt(text)})")
+            return f"{fast.faster.library} gives other ids, from id {at} on, for {_excerpt(text)}", tried
         tried += 1
-    return Choice(description, f"fastokens {version('fastokens')} (the ids of {reference} on {tried:,} texts)")
-
-
-class _NotUsable(Exception):
-    """Why the faster library cannot be used."""
+    return None, tried
 
 
 class FastTokenizer:
-    """The faster library's ids of a text, control strings being text, made from what `Engine.plain_description` gives.
+    """The faster library's ids of a text, control strings being text.
 
     The reference is opened when it is first needed: that takes longer than to tokenise a few megabytes.
-    Raises _NotUsable where there is no such library, or it cannot read the description.
+    Raises ImportError where there is no such library, _NotUsable where it cannot read the description.
     """
 
-    def __init__(self, description: str):
+    def __init__(self, faster: Faster):
+        self.faster = faster
         try:
-            import fastokens
+            self._fast = LIBRARIES[faster.library](faster.description)
         except ImportError:
-            raise _NotUsable("fastokens is not installed: pip install 'tsugiki[fast]'") from None
-        try:
-            self._fast = fastokens.Tokenizer.from_json_str(description)
+            raise
         except Exception as error:  # whatever it raises for what it does not know
-            raise _NotUsable(f"fastokens cannot read this tokenizer: {one_line(str(error), 120)}") from None
-        self._description = description
+            why = one_line(str(error), 120)
+            raise _NotUsable(f"{faster.library} cannot read this tokenizer: {why}") from None
 
     @cached_property
     def _reference(self) -> Tokenizer:
-        return Tokenizer.from_str(self._description)
+        return Tokenizer.from_str(self.faster.description)
 
     def encode(self, text: str) -> NDArray[np.int32]:
         """Ids of a text."""
         try:
-            # One text a call: of several the library would use all cores, and there is a process for each already.
-            return np.frombuffer(self._fast.encode_batch_flat([text])[0], np.uint32).astype(np.int32)
+            return self._fast.encode(text)
         except Exception:  # beyond the limits of its regular expressions, which the reference has not
             return plain_ids(self._reference, text)
 
@@ -108,7 +163,7 @@ class FastTokenizer:
         at = first_difference(ids, expected)
         if at is not None:
             raise DataError(
-                f"{where}: fastokens gives other ids than tokenizers here, from id {at} on "
+                f"{where}: {self.faster.library} gives other ids than tokenizers here, from id {at} on "
                 f"({ids[at : at + 4].tolist()} instead of {expected[at : at + 4].tolist()}): {_excerpt(text)}; set "
                 "data.fast_tokenizer: false"
             )

@@ -88,7 +88,7 @@ def _tokenise(source: TextSource, work: TextWork, buckets: Buckets, state: Unfin
         return
     sample = [document.text for _, _, document in first.items(documents.how, Counted())]
     library = choose(source.tokenizer, sample, wanted=data.fast_tokenizer, size=documents.expected_bytes)
-    work.fast = library.description
+    work.fast = library.faster
     state.says(library)
     odd, saver = Counter(state.odd), Saver(state, source.folder, buckets, documents)
     with closing(tokenise_batches(chain([first], batches), work, data.workers)) as results:

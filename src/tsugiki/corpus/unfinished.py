@@ -102,17 +102,18 @@ class UnfinishedText(Unfinished):
 
     library: str = ""
     """Which made the ids so far, and why that one."""
-    fast: bool | None = None
-    """Whether that was the faster one; None before any."""
+    faster: str | None = None
+    """Its name, where it is a faster one than the reference; "" for the reference, None before any."""
     filtered: FilterFigures = field(default_factory=FilterFigures)
     hits: list[Found] = field(default_factory=list)
     """The first documents that hold evaluation text, with the stretch of it."""
 
     def says(self, library: Choice) -> None:
         """From here on the ids are made by this one: the same as before an interruption, as a rule."""
-        if self.fast != library.fast:
+        faster = library.faster.library if library.faster else ""
+        if self.faster != faster:
             self.library = f"{self.library}, then {library.says}" if self.library else library.says
-            self.fast = library.fast
+            self.faster = faster
 
     def keep_hits(self, hits: Sequence[Found]) -> None:
         """Keep the first few of each set: more than are shown, since some of their documents may be duplicates."""

@@ -21,7 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from tsugiki.corpus.buckets import RECORD, in_order
-from tsugiki.corpus.fast_tokenizer import CHECKED, FastTokenizer
+from tsugiki.corpus.fast_tokenizer import CHECKED, Faster, FastTokenizer
 from tsugiki.corpus.filters.figures import Found, Removed, excerpt
 from tsugiki.corpus.filters.judge import Judge, Kept
 from tsugiki.corpus.held_out import held_out_draw
@@ -107,7 +107,7 @@ def _leave_with_parent() -> None:
 class TextWork:
     """Documents become tokens, between what stands `before` and `after` each.
 
-    fast: what the faster library is made from, where that is taken; else the tokenizer in `folder`.
+    fast: the faster library, where one is taken; else the tokenizer in `folder`.
     """
 
     source: str
@@ -116,7 +116,7 @@ class TextWork:
     vocabulary_size: int
     before: list[int]
     after: list[int]
-    fast: str | None = None
+    fast: Faster | None = None
     judge: Judge = field(default_factory=Judge)
 
     def start(self) -> None:
