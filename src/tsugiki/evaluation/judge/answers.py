@@ -7,7 +7,7 @@ by the text of their prompts.
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired
 
@@ -37,7 +37,7 @@ class Prompts:
     title: str
     texts: Mapping[str, str]
     """By item."""
-    budget: Budget = field(default_factory=lambda: BUDGET)
+    budget: Budget
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def prompts_of_file(path: Path, limit: int | None) -> Prompts:
         texts[item] = line["prompt"]
     if not texts:
         raise DataError(f"{path}: no prompt in it")
-    return Prompts(path.stem, path.stem, dict(list(texts.items())[:limit]))
+    return Prompts(path.stem, path.stem, dict(list(texts.items())[:limit]), BUDGET)
 
 
 def answers_of_model(
@@ -125,5 +125,5 @@ def answers_of_file(path: Path) -> tuple[Answers, list[Prompts]]:
         prompts.setdefault(name, {})[item] = line["prompt"]
     if not texts:
         raise DataError(f"{path}: no answer in it")
-    found = [Prompts(name, TITLES.get(name, name), one) for name, one in prompts.items()]
+    found = [Prompts(name, TITLES.get(name, name), one, BUDGET) for name, one in prompts.items()]
     return Answers(path.stem, digest_of(sorted(texts.items())), texts), found
