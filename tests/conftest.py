@@ -234,9 +234,10 @@ def fork_context():
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     # With what a launch would otherwise import by itself, half a second each time.
-    commands = ["tsugiki.cli", "tsugiki.pipeline", "tsugiki.training.stage", "tsugiki.training.preflight"]
-    model = "transformers.models.mistral.modeling_mistral"
-    context.set_forkserver_preload([*commands, "tsugiki.evaluation.probes.while_training", model, "still_memory"])
+    stages = ["training.stage", "training.preflight", "vocabulary.stage", "model.export", "samples", "report.write"]
+    ours = [f"tsugiki.{name}" for name in ["cli", "pipeline", *stages, "evaluation.probes.while_training"]]
+    others = ["transformers.models.mistral.modeling_mistral", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+    context.set_forkserver_preload([*ours, *others, "still_memory"])
     context.Process(target=print).start()  # starts the server while the environment holds
     if before is None:
         del os.environ["PYTHONPATH"]

@@ -54,9 +54,7 @@ def newest(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_run_extends_trains_resumes_exports_a_model_that_plain_transformers_opens_and_refuses_another_base(
-    launch, tmp_path, bases, family
-):
+def test_a_run_from_extension_to_export_and_again_with_another_base(launch, tmp_path, bases, family):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     base = Path(shutil.copytree(bases[family], tmp_path / "base"))
@@ -117,7 +115,7 @@ def test_a_run_extends_trains_resumes_exports_a_model_that_plain_transformers_op
     started = launch("run", project.write("parts", **shared), "training.stop_after_steps=2")
     assert started.wait() == [75], started.output()
     assert "vocabulary is up to date" in started.output()
-    started = launch("train", tmp_path / "parts.yaml")
+    started = launch("run", tmp_path / "parts.yaml")
     assert started.wait() == [0], started.output()
     whole, parts = newest(run), newest(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -138,9 +136,7 @@ def test_a_run_extends_trains_resumes_exports_a_model_that_plain_transformers_op
     assert "has checkpoints with the old one. Undo the change, or give another run_dir" in started.output()
 
 
-def test_a_stage_that_is_killed_leaves_no_model_and_the_next_call_makes_it_which_processes_wait_to_see_replaced(
-    launch, tmp_path, bases
-):
+def test_a_killed_stage_leaves_no_model_and_the_next_calls_make_and_replace_it(launch, tmp_path, bases):
     project = Project(tmp_path, bases["qwen3"])
     folder = tmp_path / "run/vocabulary"
     recipe = project.write("run")

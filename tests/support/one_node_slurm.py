@@ -80,8 +80,13 @@ def one_node_slurm(folder: Path) -> Iterator[dict[str, str]]:
             output.close()
             if command[0] == "munged":
                 wait_until(lambda: (folder / "munge.socket").exists(), started[-1])
-        wait_until(lambda: "idle" in said(["sinfo", "-h", "-o", "%t"], environment), started[-1])
+
+        def idle() -> bool:
+            return said(["sinfo", "-h", "-o", "%t"], environment).strip() == "idle"
+
+        wait_until(idle, started[-1])
         yield {"PATH": PATH, "SLURM_CONF": str(folder / "slurm.conf")}
+        wait_until(idle, started[-1])  # the process of a job's step tells the controller of its end, and waits for it
     finally:
         for process in reversed(started):
             process.terminate()
