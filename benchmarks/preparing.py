@@ -33,8 +33,11 @@ from tsugiki.vocabulary.base import open_base
 from tsugiki.vocabulary.learn import learn
 
 CORPORA = {"Japanese": "ja-literature", "English": "en-books"}
-ALTERED = [("", ""), ("の", "ノ"), ("は", "ハ"), ("に", "ニ")], [("", ""), ("e", "i"), ("a", "o"), ("t", "d")]
-"""What each copy of a Japanese and of an English corpus writes for what: no library is to be quick because it remembers
+ALTERED = {
+    "Japanese": [("の", "の"), ("の", "ノ"), ("は", "ハ"), ("に", "ニ")],
+    "English": [("e", "e"), ("e", "i"), ("a", "o"), ("t", "d")],
+}
+"""What each copy of a corpus writes instead of what, the first as it is: no library is to be quick because it remembers
 the copy before."""
 CONTESTANTS = {
     "ours-fast": "ours, gigatoken",
@@ -71,7 +74,7 @@ def write_corpus(source: Path, target: Path, altered: list[tuple[str, str]]) -> 
     size = 0
     with target.open("w", encoding="utf-8") as whole:
         for old, new in altered:
-            for number, text in enumerate(text.replace(old, new) if old else text for text in texts):
+            for number, text in enumerate(text.replace(old, new) for text in texts):
                 size += len(text.encode())
                 line = json.dumps({"text": text}, ensure_ascii=False) + "\n"
                 whole.write(line)
@@ -242,10 +245,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpora, sizes = {}, {}
-        for (language, file), altered in zip(CORPORA.items(), ALTERED, strict=True):
+        for language, file in CORPORA.items():
             corpora[language] = folder / f"{file}.jsonl"
             texts, sizes[language] = write_corpus(
-                options.corpora / f"{file}.jsonl.zst", corpora[language], altered[: options.copies]
+                options.corpora / f"{file}.jsonl.zst", corpora[language], ALTERED[language][: options.copies]
             )
             if language == "Japanese":
                 tokenizer = options.tokenizer or folder / "tokenizer"

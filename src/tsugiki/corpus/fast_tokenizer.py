@@ -68,6 +68,7 @@ class _Fastokens:
 
 LIBRARIES: dict[str, Callable[[str], _Gigatoken | _Fastokens]] = {"gigatoken": _Gigatoken, "fastokens": _Fastokens}
 """The fastest first."""
+NOT_INSTALLED = f"neither {' nor '.join(LIBRARIES)} is installed: pip install 'tsugiki[fast]'"
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,6 @@ def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, siz
             return Choice(fast.faster, f"{library} {version(library)} ({why})")
         refused.append(different)
     return Choice(None, f"{reference} ({'; '.join(refused) or NOT_INSTALLED})")
-
-
-NOT_INSTALLED = f"neither {' nor '.join(LIBRARIES)} is installed: pip install 'tsugiki[fast]'"
 
 
 def _proof(fast: "FastTokenizer", tokenizer: TextTokenizer, sample: Sequence[str]) -> tuple[str | None, int]:
