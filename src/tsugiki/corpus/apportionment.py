@@ -95,6 +95,19 @@ def period(weights: Sequence[int]) -> Period:
 
 @lru_cache(maxsize=16)  # a run lays out its mixture several times, at up to a tenth of a second
 def _tabulated(parts: tuple[int, ...]) -> Period:
+    weights = np.array(parts, np.int64)
+    source = np.repeat(np.arange(len(parts)), parts)
+    before = np.concatenate([np.arange(part) for part in parts])
+    drawn = np.lexsort((source, -weights[source] / (before + 1)))
+    source, before = source[drawn], before[drawn]
+    # By the claims alone, if no source is drawn before its share has grown past its count: of two sources none ever is.
+    if (before * len(source) // weights[source] > np.arange(len(source))).any():
+        source, before = _seat_by_seat(parts)
+    return Period(source.astype(np.uint16), before.astype(np.uint32), weights)
+
+
+def _seat_by_seat(parts: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sources, and their counts before, as they are drawn."""
     length = sum(parts)
     counts = [0] * len(parts)
     # (the first seat at which its fair share exceeds its count, place in the list) of each source that is not below it.
@@ -112,4 +125,4 @@ def _tabulated(parts: tuple[int, ...]) -> Period:
         before.append(counts[source])
         counts[source] += 1
         heapq.heappush(waiting, (counts[source] * length // parts[source] + 1, source))
-    return Period(np.array(chosen, np.uint16), np.array(before, np.uint32), np.array(parts, np.int64))
+    return np.array(chosen), np.array(before)
