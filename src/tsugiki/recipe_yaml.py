@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -102,6 +103,11 @@ class _Refused(yaml.MarkedYAMLError):
         super().__init__(problem=problem, problem_mark=mark)
 
 
+@lru_cache(maxsize=8)  # a run reads its recipe several times, and this takes most of the time
+def _nodes(text: str) -> yaml.Node | None:
+    return _BoundedLoader(text).get_single_node()
+
+
 def read(text: str, where: str) -> Document:
     """Parse one YAML document; `where` names it in errors ("recipe.yaml", "from override: seed").
 
@@ -111,8 +117,7 @@ def read(text: str, where: str) -> Document:
     if len(text) > MAX_BYTES:
         raise RecipeError(f"{where}: larger than {MAX_BYTES:,} bytes, which no recipe is; is it another file?")
     try:
-        loader = _BoundedLoader(text)
-        node = loader.get_single_node()
+        node = _nodes(text)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise RecipeError(f"{where}:{line}: a character that YAML does not allow (U+{error.character:04X})") from error
