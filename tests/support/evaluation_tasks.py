@@ -17,6 +17,7 @@ def task_name(profile: str, name: str) -> str:
     return f"{SUITES[profile].prefix}{name}"
 
 
+@cache
 def manager(folder: Path) -> TaskManager:
     return TaskManager(include_path=str(FOLDER), include_defaults=False, metadata={"data_dir": str(folder)})
 

@@ -13,10 +13,10 @@ Weights are loaded when the first answer is missing, so that asking again for wh
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -296,14 +296,16 @@ def labels(models: Sequence[NamedModel]) -> list[str]:
 def versions() -> dict[str, str]:
     """Of what may move a number."""
 
-    def installed() -> Iterator[tuple[str, str]]:
-        for package in PACKAGES:
-            try:
-                yield package, version(package)
-            except PackageNotFoundError:
-                continue
+    found = {package: _installed(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | {name: number for name, number in found.items() if number}
 
-    return {"python": platform.python_version()} | dict(installed())
+
+@cache
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def open_asked(

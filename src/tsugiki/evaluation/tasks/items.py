@@ -7,6 +7,7 @@ repeat published draws. So rows of both kinds are in "test", and two functions t
 import os
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tsugiki.errors import DataError
 from tsugiki.evaluation.data import load_set
@@ -54,4 +55,11 @@ def shots(rows: Any) -> Any:
 
 
 def _of_role(rows: Any, role: str) -> Any:
-    return rows.select([i for i, value in enumerate(rows["role"]) if value == role])
+    found = _found.setdefault(rows, {})
+    if role not in found:
+        found[role] = rows.select([i for i, value in enumerate(rows["role"]) if value == role])
+    return found[role]
+
+
+_found: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+"""By dataset and role: lm-eval asks for every item anew."""
