@@ -11,7 +11,7 @@ multi-token-prediction layers of GLM-4.5. Those of the same shape are vocabulary
 """
 
 import copy
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,9 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 
 from tsugiki.errors import ModelError
 from tsugiki.printable import one_line
+
+_BUILT: deque[tuple[PreTrainedConfig, PreTrainedModel]] = deque(maxlen=2)
+"""What was built last: with the old and the new size. The models of a chat vector mostly have one configuration."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,19 @@ def with_vocabulary(raw: Any, config: PreTrainedConfig, size: int) -> tuple[Any,
 
 
 def _build(config: PreTrainedConfig, where: str) -> PreTrainedModel:
+    """The model without memory; never change it, since of a configuration that was asked for lately it is the same."""
+    known = next((model for other, model in _BUILT if type(other) is type(config) and other == config), None)
+    if known is not None:
+        return known
+    own = copy.deepcopy(config)
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=False)
     except Exception as error:  # each model class raises what it likes
         reason = one_line(error, 500)
         raise ModelError(f"{where}: the model cannot be built from its configuration: {reason}") from error
+    _BUILT.append((own, model))
+    return model
 
 
 def _layers(model: PreTrainedModel, state: Mapping[str, Tensor], where: str) -> list[str]:
