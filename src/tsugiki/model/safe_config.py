@@ -113,9 +113,12 @@ def check_architecture(raw: Any) -> None:
 def _require_well_spelt(values: dict[str, Any], config: PreTrainedConfig, where: str) -> None:
     known = [name for name in {*dir(type(config)()), *config.attribute_map} if not name.startswith("_")]
     for key, value in values.items():
-        near = difflib.get_close_matches(key[:80], known, n=1, cutoff=A_LETTER_AWAY)
-        if near and key not in known and not key.startswith("_"):
-            raise ModelError(f"{where}.{key[:80]}: {type(config).__name__} has no such key; did you mean {near[0]}?")
+        if key not in known and not key.startswith("_"):
+            near = difflib.get_close_matches(key[:80], known, n=1, cutoff=A_LETTER_AWAY)
+            if near:
+                raise ModelError(
+                    f"{where}.{key[:80]}: {type(config).__name__} has no such key; did you mean {near[0]}?"
+                )
         part = getattr(config, key, None)
         if isinstance(value, dict) and isinstance(part, PreTrainedConfig):
             _require_well_spelt(value, part, f"{where}.{key}")
