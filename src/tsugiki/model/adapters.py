@@ -139,7 +139,7 @@ def add_adapters(hf: PreTrainedModel, config: Any, seed: int = 0) -> None:
     """
     peft = _peft()
     with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         try:
             with in_words("peft"):
                 peft.inject_adapter_in_model(config, hf, NAME)

@@ -177,7 +177,7 @@ def _read_source(
         check_architecture(settings.architecture)
         values, dropped = clean_config(settings.architecture, "model.architecture")
         with torch.random.fork_rng(devices=[]), quiet():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             # Drawn in fp32 and then cast: the same weights, up to rounding, in every precision.
             hf = _build(values, settings.attn_implementation, torch.float32)
     _cast_parameters(hf, dtype)
