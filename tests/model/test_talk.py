@@ -32,6 +32,21 @@ def folder_of(tmp_path_factory, tiny_model_folder):
     return functools.cache(lambda name: chat_folder(tmp_path_factory.mktemp("talk") / name, name, tiny_model_folder))
 
 
+@pytest.fixture(scope="module")
+def talk_of(folder_of):
+    """talk_of("qwen"): a conversation with it in which nothing was said yet. Opened once, since real tokenizers take
+    seconds."""
+    opened = functools.cache(lambda name: Talk(folder_of(name)))
+
+    def anew(name):
+        talk = opened(name)
+        talk.reset()
+        talk.set_system("")
+        return talk
+
+    return anew
+
+
 @pytest.fixture
 def folder(folder_of):
     return folder_of("qwen")
@@ -53,7 +68,7 @@ class Script:
 
 @pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS.keys())
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_prompts_are_those_that_training_masks(name, chat, folder_of, monkeypatch):
+def test_prompts_are_those_that_training_masks(name, chat, talk_of, monkeypatch):
     tokenizer = chat_tokenizer(name)
     encoder = ConversationEncoder(tokenizer, choose_template(tokenizer, TEMPLATES[name]))
     conversation = read_conversation({"messages": [{"role": role, "content": text} for role, text in chat]})
@@ -66,7 +81,7 @@ def test_prompts_are_those_that_training_masks(name, chat, folder_of, monkeypatc
             assert sample.ids[end - 1] == encoder.end.id
 
     script = Script(monkeypatch, targets)
-    talk = Talk(folder_of(name))
+    talk = talk_of(name)
     if chat[0][0] == "system":
         talk.set_system(chat[0][1])
     answers = ["".join(talk.ask(text)) for role, text in chat if role == "user"]

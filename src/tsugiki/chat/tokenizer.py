@@ -10,11 +10,14 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tsugiki.chat.control_strings import Rendering
 from tsugiki.corpus.tokenizer_engines import without_control_tokens
 from tsugiki.errors import ModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 ANCHORS = ("\n", ")", "0", "a")
 """What a stretch may be encoded behind, to see how it goes on from other text. None is part of a merge with most text;
@@ -39,11 +42,6 @@ class ChatTokenizer:
         added = self._marked.get_added_tokens_decoder()
         self.added = {token.content: (number, token.special) for number, token in added.items()}
         """Id of each added token, and whether it is flagged special."""
-        # Whitespace that was added (Gemma has runs of newlines) is ordinary text.
-        hidden = [piece for piece in self.added if not piece.isspace()]
-        self._plain = Tokenizer.from_str(without_control_tokens(description, hidden))
-        self._plain.no_truncation()
-        self._plain.no_padding()
 
     @classmethod
     def from_transformers(cls, tokenizer: Any, where: str | None = None) -> ChatTokenizer:
@@ -67,6 +65,18 @@ class ChatTokenizer:
         except Exception as error:  # whatever a broken file makes the library raise
             raise ModelError(f"{folder}: AutoTokenizer does not load it: {type(error).__name__}: {error}") from None
         return cls.from_transformers(loaded, str(folder))
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        """In which no text spells a control token: made when a message first does, since most never do."""
+        from tokenizers import Tokenizer
+
+        # Whitespace that was added (Gemma has runs of newlines) is ordinary text.
+        hidden = [piece for piece in self.added if not piece.isspace()]
+        plain = Tokenizer.from_str(without_control_tokens(self._marked.to_str(), hidden))
+        plain.no_truncation()
+        plain.no_padding()
+        return plain
 
     @cached_property
     def specials(self) -> tuple[str, ...]:
