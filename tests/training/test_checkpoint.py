@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_scripts import Ranks
 from safetensors.torch import load_file
 
 from tsugiki import checkpoint_files
@@ -478,14 +478,14 @@ except StorageError as error:
 """
 
 
-def test_a_file_size_limit_is_named_and_the_previous_checkpoint_is_intact(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FILE_SIZE_LIMIT, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert "would pass the file-size limit of this shell (`ulimit -f`)" in done.stdout
-    assert "shard-00000-00001.safetensors" in done.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
-    assert verify(tmp_path / "step_00000001") == []
+def test_a_file_size_limit_is_named_and_the_previous_checkpoint_is_intact(tmp_path: Path, ranks: Ranks) -> None:
+    script, checkpoints = tmp_path / "limited.py", tmp_path / "checkpoints"
+    script.write_text(FILE_SIZE_LIMIT)
+    (said,) = ranks(script, [[checkpoints]])
+    assert "would pass the file-size limit of this shell (`ulimit -f`)" in said
+    assert "shard-00000-00001.safetensors" in said
+    assert [path.name for path in checkpoints.iterdir()] == ["step_00000001"]
+    assert verify(checkpoints / "step_00000001") == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="a small tmpfs needs root")
