@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
+from preparing_child import Children
 
+from tsugiki.corpus import pieces, prepare_text, unfinished, up_to_date
 from tsugiki.corpus import prepare as stage
-from tsugiki.corpus import prepare_text, up_to_date
 from tsugiki.corpus import workers as pool
 from tsugiki.corpus.held_out import is_held_out
 from tsugiki.corpus.inputs import input_files
@@ -536,18 +537,18 @@ def small_pieces(monkeypatch):
 
 @pytest.fixture
 def start_child(tmp_path):
-    """`start_child(recipe, *wrapper)`: a process of its own that prepares the recipe, begun unless told not to `wait`."""
+    """`start_child(recipe, *wrapper)`: a process from nothing that prepares the recipe and has begun to."""
     file_of_script = tmp_path / "child.py"
     started = []
 
-    def start(recipe, *wrapper, script=CHILD, wait=True):
+    def start(recipe, *wrapper, script=CHILD):
         file_of_script.write_text(script, encoding="utf-8")
         file = tmp_path / "recipe.json"
         file.write_text(recipe.model_dump_json(exclude_none=True), encoding="utf-8")
         command = [*wrapper, sys.executable, str(file_of_script), str(SOURCE), str(file)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(child)
-        assert not wait or child.stdout.readline() == "ready\n", child.stderr.read()
+        assert child.stdout.readline() == "ready\n", child.stderr.read()
         return child
 
     yield start
@@ -583,26 +584,28 @@ def descendants(pid: int) -> set[int]:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_makes_the_same_bytes(
-    tmp_path, make_recipe, make_texts, jsonl, tokenizer, start_child, small_pieces, workers
+    tmp_path, make_recipe, make_texts, jsonl, tokenizer, fork_context, small_pieces, workers
 ):
     for name in ("a", "b"):
-        jsonl(tmp_path / f"in/{name}.jsonl", make_texts(300, start=ord(name) * 5000, size=1500))
+        jsonl(tmp_path / f"in/{name}.jsonl", make_texts(150, start=ord(name) * 5000, size=1500))
     source = {"s": {"path": str(tmp_path / "in/*.jsonl")}}
     whole = make_recipe(source, run="whole", workers=workers)
-    child = start_child(whole)
+    fork_child = Children(fork_context, pieces.PIECE, unfinished.SAVE_SECONDS)
+    child = fork_child(whole)
     began = time.monotonic()
-    assert child.wait() == 0
+    child.join()
+    assert child.exitcode == 0
     seconds = time.monotonic() - began
     expected = digests(source_directory(whole, "s"))
     random.seed(workers)
     recipe = make_recipe(source, run="killed", workers=workers)
     left = set()
     for attempt in range(4):
-        child = start_child(recipe)
+        child = fork_child(recipe)
         time.sleep(random.uniform(0, 0.8 * seconds) if attempt else 0.02)
         left |= descendants(child.pid)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        child.kill()
+        child.join()
         if source_directory(recipe, "s").exists():  # the kill came too late, or in the rename: whole or not there
             assert digests(source_directory(recipe, "s")) == expected
             shutil.rmtree(source_directory(recipe, "s"))
@@ -688,11 +691,16 @@ def test_a_script_without_the_guard_is_told_so_and_does_not_wait_for_itself(
     assert [path.name for path in recipe.prepared_dir.iterdir()] == []
 
 
-def test_two_processes_that_share_a_folder_prepare_once(tmp_path, make_recipe, make_texts, jsonl, start_child):
+def test_two_processes_that_share_a_folder_prepare_once(
+    tmp_path, make_recipe, make_texts, jsonl, fork_context, small_pieces
+):
     path = jsonl(tmp_path / "a.jsonl", make_texts(600, size=1500))
     recipe = make_recipe({"s": {"path": str(path)}})
-    first, second = start_child(recipe, wait=False), start_child(recipe, wait=False)
-    assert (first.wait(), second.wait()) == (0, 0), first.stderr.read() + second.stderr.read()
+    fork_child = Children(fork_context, pieces.PIECE, unfinished.SAVE_SECONDS)
+    both = [fork_child(recipe), fork_child(recipe)]
+    for child in both:
+        child.join()
+    assert [child.exitcode for child in both] == [0, 0]
     assert verify(source_directory(recipe, "s")) == []
 
 

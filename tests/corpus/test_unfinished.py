@@ -5,17 +5,14 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
 from interruption import Interrupted, Stopping, count_batches
+from preparing_child import Children
 
 from tsugiki.corpus import pieces, unfinished
 from tsugiki.corpus.prepare import prepare
@@ -23,8 +20,6 @@ from tsugiki.corpus.prepared import source_directory
 from tsugiki.corpus.workers import TextWork
 from tsugiki.errors import DataError
 from tsugiki.folders import UNFINISHED
-
-SOURCE = Path(__file__).parents[2] / "src"
 
 
 def contents(directory):
@@ -168,30 +163,9 @@ def test_what_is_left_of_an_abandoned_run_goes_when_the_source_is_as_it_should_b
     assert [path.name for path in recipe.prepared_dir.iterdir()] == ["s"]
 
 
-CHILD = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from tsugiki.corpus import pieces, unfinished
-from tsugiki.corpus.prepare import prepare
-from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.recipe_file import parse_recipe
-if __name__ == "__main__":
-    pieces.PIECE, unfinished.SAVE_SECONDS = 1 << 12, 0.0
-    recipe = parse_recipe(Path(sys.argv[2]).read_text(), "recipe", [], False)
-    prepare(recipe, TextTokenizer.from_folder(Path(recipe.model.tokenizer)))
-"""
-
-
 @pytest.mark.parametrize("kills", [6, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
-def test_killed_at_random_moments_it_makes_the_same_bytes(corpus, tmp_path, make_recipe, tokenizer, kills):
-    script = tmp_path / "child.py"
-    script.write_text(CHILD)
-
-    def begin(recipe):
-        file = tmp_path / "recipe.json"
-        file.write_text(recipe.model_dump_json(exclude_none=True))
-        return subprocess.Popen([sys.executable, str(script), str(SOURCE), str(file)], stderr=subprocess.PIPE)
+def test_killed_at_random_moments_it_makes_the_same_bytes(corpus, fork_context, make_recipe, kills):
+    begin = Children(fork_context, 1 << 12, 0.0)
 
     def make(run, workers):
         return make_recipe(corpus, run=run, workers=workers, max_bad_documents=0.2)
@@ -199,25 +173,25 @@ def test_killed_at_random_moments_it_makes_the_same_bytes(corpus, tmp_path, make
     whole = make("whole", 1)
     began = time.monotonic()
     child = begin(whole)
-    assert child.wait() == 0, child.stderr.read()
+    child.join()
+    assert child.exitcode == 0
     seconds = time.monotonic() - began
     expected = contents(source_directory(whole, "s"))
     rng, went_on = random.Random(kills), 0
     for kill in range(kills):
         recipe = make("killed", 1 + kill % 2)
         child = begin(recipe)
-        while kill == 0 and child.poll() is None and not any(recipe.prepared_dir.glob(f".*/{UNFINISHED}")):
+        while kill == 0 and child.is_alive() and not any(recipe.prepared_dir.glob(f".*/{UNFINISHED}")):
             time.sleep(0.001)  # the first is struck when there is something to go on with
         time.sleep(rng.uniform(0, seconds) if kill else 0)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stderr.close()
+        child.kill()
+        child.join()
         went_on += any(recipe.prepared_dir.glob(f".*/{UNFINISHED}"))
         if source_directory(recipe, "s").exists():  # the kill came too late, or in the rename: whole or not there
             assert contents(source_directory(recipe, "s")) == expected
             shutil.rmtree(source_directory(recipe, "s"))
     child = begin(recipe)
-    _, errors = child.communicate()
-    assert child.returncode == 0, errors.decode()[:6000]
+    child.join()
+    assert child.exitcode == 0
     assert contents(source_directory(recipe, "s")) == expected
     assert went_on
