@@ -2,17 +2,16 @@
 
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_scripts import Ranks
 
 ROOT = Path(__file__).parents[1]
+SUPPORT = ROOT / "tests/support"
 PAGE = (ROOT / "docs/extending.md").read_text("utf-8")
 EDIT = re.compile(
     r"^(?:(In|Above) `(\w+)` (?:of|in) `([\w./-]+)`|(The new file) `([\w./-]+)`):\n\n```\w+\n(.*?)^```$", re.M | re.S
@@ -48,20 +47,14 @@ def test_each_of_the_four_is_one_new_file_or_edits_of_one_file_of_at_most_twenty
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory, tiny_language_model_folder: Path) -> dict[str, Any]:
+def seen(tmp_path_factory: pytest.TempPathFactory, tiny_language_model_folder: Path, ranks: Ranks) -> dict[str, Any]:
     """What one process saw of the four, in a folder with the changed source."""
     pytest.importorskip("lm_eval")
     root = tmp_path_factory.mktemp("extended")
     shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for edit in EDIT.findall(PAGE):
         apply(root, edit)
-    script = ROOT / "tests/support/extending_child.py"
-    paths = os.pathsep.join([str(root / "src"), str(ROOT / "tests/support"), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, script, tiny_language_model_folder], cwd=root, env=os.environ | {"PYTHONPATH": paths},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    ranks(SUPPORT / "run_from_copy.py", [[root, SUPPORT / "extending_child.py", tiny_language_model_folder]])
     return json.loads((root / "seen.json").read_text("utf-8"))
 
 

@@ -1,10 +1,7 @@
 """Evaluations in processes of their own: killed, interrupted, two at once, and gone on with."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +10,6 @@ from evaluation_data import write_official_data
 from evaluation_models import POSITIONS, Quiet, join_folders
 
 pytest.importorskip("lm_eval")
-SOURCE = Path(__file__).parents[2] / "src"
 ASKED = ("--tasks", "openbookqa,jemhopqa,hellaswag,triviaqa", "--shots", "0", "--batch-tokens", "256", "--limit", "6")
 
 
@@ -69,18 +65,12 @@ def wait_for_answers(output: Path, count: int, alive) -> None:
 def test_what_a_killed_process_had_answered_is_kept_and_the_scores_are_those_of_one_run(
     arguments, whole, launch, tmp_path
 ):
-    """The real command, `kill -9` in the middle, then again."""
+    """`kill -9` in the middle, then again."""
     output = tmp_path / "out"
-    first = subprocess.Popen(
-        [sys.executable, "-m", "tsugiki", *arguments, "--output", str(output)],
-        env={**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_for_answers(output, 20, lambda: first.poll() is None)
-    finally:
-        first.kill()
-    assert first.wait() == -signal.SIGKILL
+    first = launch(*arguments, "--output", output)
+    wait_for_answers(output, 20, lambda: first.processes[0].is_alive())
+    first.signal(signal.SIGKILL)
+    assert first.wait() == [-signal.SIGKILL]
     assert 20 <= answered(output) < whole[1]
     again = launch(*arguments, "--output", output)
     assert again.wait() == [0], again.output()

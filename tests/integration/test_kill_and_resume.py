@@ -17,10 +17,8 @@ from tsugiki.pipeline import run_prepare
 from tsugiki.recipe_file import load_recipe
 
 KILLS_IN_SUITE = 4  # for each world size
-STEPS = {
-    "training.max_steps": 32, "training.save_steps": 4, "training.micro_batch_size": 3, "training.eval_steps": None,
-}  # fmt: skip
-"""Two to four micro-batches a step, and some seconds of steps to kill in."""
+STEPS = {"training.max_steps": 32, "training.save_steps": 4, "training.micro_batch_size": 6, "training.eval_steps": None}
+"""Two micro-batches a step alone, and some seconds of steps to kill in."""
 SOAK_KILLS = int(os.environ.get("TSUGIKI_SOAK_KILLS", "0"))
 
 
@@ -48,13 +46,14 @@ def kill_until_finished(launch, recipe: Path, run_dir: Path, world: int, kills: 
 
 @pytest.fixture(scope="module")
 def conversations(prepared) -> dict[str, object]:
-    """Changes of the recipe that bring in a chat source, which is prepared."""
+    """Changes of the recipe that bring in a chat source, which is prepared; two micro-batches a step on two processes."""
     lines = [json.dumps(record, ensure_ascii=False) for record in made_conversations()]
     (prepared.folder / "talk.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     talk = {"path": str(prepared.folder / "talk.jsonl"), "format": "chat", "weight": 60, "held_out": 0}
     changes = {
         "data.sources.talk": talk, "data.chat": {"template": "mistral-v1"}, "data.sequence_length": 128,
         "data.prepared_dir": str(prepared.folder / "chat-data"), "training.loss_normalization": "conversation",
+        "training.micro_batch_size": 3,
     }  # fmt: skip
     run_prepare(load_recipe(prepared.write("conversations.yaml", **changes)))
     return changes
@@ -156,6 +155,7 @@ def test_a_signal_during_validation_ends_it_and_the_next_start_makes_it(prepared
 )
 def test_other_numbers_of_processes_continue_the_same_data_order(prepared, launch, embeddings):
     steps = {"training.max_steps": 12, "training.save_steps": 4, "training.eval_steps": None, **embeddings}
+    steps["training.micro_batch_size"] = 2  # divides the windows of each
     whole, whole_dir = recipe_for(prepared, "elastic-whole", **steps)
     assert launch("train", whole).wait() == [0]
     recipe, run_dir = recipe_for(prepared, "elastic", **steps)
