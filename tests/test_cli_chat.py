@@ -3,13 +3,13 @@
 import io
 import os
 import select
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 from chat_models import chat_folder
+from command_child import run_in_terminal
 
 from tsugiki import cli
 from tsugiki.model.talk import Talk
@@ -97,16 +97,12 @@ def test_what_is_no_model_is_one_message(monkeypatch, capsys, tmp_path, place, s
     assert said in err
 
 
-def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(folder):
+def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(fork_context, folder):
     terminal, end = os.openpty()
-    command = [sys.executable, "-m", "tsugiki", "chat", str(folder), "--temperature", "0", "--max-new-tokens", "90000"]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "TERM": "dumb",
-        "OMP_NUM_THREADS": "1",
-    }
-    process = subprocess.Popen(command, preexec_fn=lambda: os.login_tty(end), env=environment)
-    os.close(end)
+    command = ["chat", str(folder), "--temperature", "0", "--max-new-tokens", "90000"]
+    environment = {"TERM": "dumb", "OMP_NUM_THREADS": "1"}
+    process = fork_context.Process(target=run_in_terminal, args=(command, environment, os.ttyname(end)))
+    process.start()
     seen = b""
 
     def until(found, pressing=b""):
@@ -135,8 +131,10 @@ def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(folder):
         os.write(terminal, b"/reset\n")
         until(lambda text: text.endswith(b"what was said is forgotten\r\n> "))
         os.write(terminal, b"\x04")
-        assert process.wait(60) == 0
+        process.join(60)
+        assert process.exitcode == 0
     finally:
         process.kill()
-        process.wait()
+        process.join()
         os.close(terminal)
+        os.close(end)

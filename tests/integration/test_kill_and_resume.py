@@ -17,7 +17,12 @@ from tsugiki.pipeline import run_prepare
 from tsugiki.recipe_file import load_recipe
 
 KILLS_IN_SUITE = 4  # for each world size
-STEPS = {"training.max_steps": 32, "training.save_steps": 4, "training.micro_batch_size": 6, "training.eval_steps": None}
+STEPS = {
+    "training.max_steps": 32,
+    "training.save_steps": 4,
+    "training.micro_batch_size": 6,
+    "training.eval_steps": None,
+}
 """Two micro-batches a step alone, and some seconds of steps to kill in."""
 SOAK_KILLS = int(os.environ.get("TSUGIKI_SOAK_KILLS", "0"))
 
