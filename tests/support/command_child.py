@@ -53,7 +53,7 @@ def run_in_terminal(arguments: list[str], environment: dict[str, str], terminal:
     """Run `tsugiki ARGUMENTS` in this process, with `environment` on top, as if typed into the terminal of that name."""
     _begin(arguments, environment)
     os.login_tty(os.open(terminal, os.O_RDWR | os.O_NOCTTY))
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: PTH123, SIM115 - until the end
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 - until the end
     from tsugiki.cli import main
 
     main()
