@@ -166,7 +166,7 @@ def project(tmp_path_factory) -> Project:
             },
         },
         "training": {
-            "max_steps": 12, "global_batch_size": 12, "micro_batch_size": 3, "learning_rate": 3e-3, "min_lr": 3e-4,
+            "max_steps": 12, "global_batch_size": 12, "micro_batch_size": 2, "learning_rate": 3e-3, "min_lr": 3e-4,
             "warmup_steps": 2, "precision": "fp32", "save_steps": 3, "eval_steps": 6, "eval_documents": 4,
         },
         "tracking": {"report_to": ["none"]},

@@ -18,11 +18,8 @@ from tsugiki.recipe_file import load_recipe
 
 KILLS_IN_SUITE = 4  # for each world size
 STEPS = {
-    "training.max_steps": 32,
-    "training.save_steps": 4,
-    "training.micro_batch_size": 6,
-    "training.eval_steps": None,
-}
+    "training.max_steps": 32, "training.save_steps": 4, "training.micro_batch_size": 6, "training.eval_steps": None,
+}  # fmt: skip
 """Two micro-batches a step alone, and some seconds of steps to kill in."""
 SOAK_KILLS = int(os.environ.get("TSUGIKI_SOAK_KILLS", "0"))
 
@@ -81,7 +78,7 @@ def test_killed_runs_end_bitwise_as_the_uninterrupted_one(prepared, launch, conv
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("world", [1, 2])
 def test_soak(prepared, launch, world):
-    steps = STEPS | {"training.max_steps": 60, "training.eval_steps": 10}
+    steps = STEPS | {"training.max_steps": 60, "training.eval_steps": 10, "training.micro_batch_size": 3}
     whole, whole_dir = recipe_for(prepared, f"soak-whole-{world}", **steps)
     assert launch("train", whole, world=world).wait() == [0] * world
     for attempt in range(max(1, SOAK_KILLS // (2 * KILLS_IN_SUITE))):
@@ -160,7 +157,6 @@ def test_a_signal_during_validation_ends_it_and_the_next_start_makes_it(prepared
 )
 def test_other_numbers_of_processes_continue_the_same_data_order(prepared, launch, embeddings):
     steps = {"training.max_steps": 12, "training.save_steps": 4, "training.eval_steps": None, **embeddings}
-    steps["training.micro_batch_size"] = 2  # divides the windows of each
     whole, whole_dir = recipe_for(prepared, "elastic-whole", **steps)
     assert launch("train", whole).wait() == [0]
     recipe, run_dir = recipe_for(prepared, "elastic", **steps)
