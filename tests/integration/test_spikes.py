@@ -19,7 +19,7 @@ from tsugiki.recipe_file import load_recipe
 from tsugiki.recipe_inputs import load_tokenizer
 
 KEYS = {
-    "training.max_steps": 60, "training.global_batch_size": 2, "training.micro_batch_size": 1, "training.save_steps": 5,
+    "training.max_steps": 50, "training.global_batch_size": 2, "training.micro_batch_size": 1, "training.save_steps": 5,
     "training.save_total_limit": 20, "training.eval_steps": None, "training.rewind_before": 4, "training.rewind_after": 3,
     "training.warmup_steps": 0, "training.preflight.skip": LONG_PROBES,
 }  # fmt: skip
