@@ -13,7 +13,7 @@ ABOVE = {
     "pipeline", "recipe_inputs", "samples", "sample_answers", "cli", "cli_evaluation", "cli_experiments", "cli_report", "cli_release", "cli_graft", "cli_chat", "cli_plan", "cli_vocabulary", "cli_arguments", "cli_verbs", "quickstart", "preview", "plan",
 }  # fmt: skip
 PARTS = [
-    "recipe", "recipe_values", "recipe_training", "recipe_chat", "recipe_corpus", "recipe_length", "recipe_evaluation", "recipe_filters", "recipe_vocabulary", "recipe_file", "recipe_checks", "recipe_source_checks", "recipe_kinds", "recipe_machine",
+    "recipe", "recipe_values", "recipe_training", "recipe_chat", "recipe_corpus", "recipe_length", "recipe_evaluation", "recipe_filters", "recipe_vocabulary", "recipe_executor", "recipe_file", "recipe_checks", "recipe_source_checks", "recipe_kinds", "recipe_machine",
     "recipe_names", "recipe_resume", "recipe_secrets", "recipe_yaml",
     "corpus", "chat", "model", "files", "errors", "schedule", "terminal", "printable", "shapes", "statistics", "estimates",
     "experiment_results", "sweep_results", "attribution_results", "evaluation_files", "score_combinations",

@@ -28,7 +28,7 @@ from typing import Any
 from tsugiki.attribution_results import ATTRIBUTION_FILE
 from tsugiki.corpus.filters.asked import EvaluationTexts
 from tsugiki.corpus.inputs import Deal, Progress
-from tsugiki.corpus.prepare import prepare, prepare_shards
+from tsugiki.corpus.prepare import parted_sources, prepare, prepare_shards
 from tsugiki.corpus.prepared import SourceManifest, open_prepared, source_directory
 from tsugiki.corpus.up_to_date import is_ready
 from tsugiki.errors import DataError, LostProcessError, ModelError, RecipeError, StorageError, TsugikiError
@@ -39,6 +39,7 @@ from tsugiki.progress import describe_manifest
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_checks import total_steps
 from tsugiki.recipe_evaluation import DATA_DIR
+from tsugiki.recipe_executor import ExecutorSection
 from tsugiki.recipe_inputs import (
     Inputs,
     base_folder,
@@ -115,13 +116,21 @@ def _add_template_tokens(recipe: Recipe, say: Say) -> None:
 def run_prepare(
     recipe: Recipe, progress: Progress | None = None, say: Say = _silent, *, deal: Deal | None = None,
     merge: bool = False, verify: bool = False,
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
     """Tokenise every source that is not up to date (`verify`: by its digests too), and say what each one holds; or one
-    part of it (`deal`), or put the parts together (`merge`)."""
+    part of it (`deal`), or put the parts together (`merge`). Where the recipe has an executor, that makes the parts.
+
+    Returns whether the work is done: False where jobs that will do it have been submitted."""
     tokenizer, evaluation = load_tokenizer(recipe), partial(_evaluation_texts, recipe)
     if deal is not None:
         prepare_shards(recipe, tokenizer, deal, progress=progress, evaluation=evaluation)
-        return
+        return True
+    if recipe.data.executor is not None and not merge and not verify and parted_sources(recipe, tokenizer):
+        job = _have_parts_made(recipe, recipe.data.executor)
+        if job is not None:
+            say(f"submitted  when job {job} has ended, {recipe.prepared_dir} is ready")
+            return False
+        merge = True
     manifests = prepare(recipe, tokenizer, progress=progress, evaluation=evaluation, merge=merge, verify=verify)
     for name, manifest in manifests.items():
         say(describe_manifest(name, manifest))
@@ -130,6 +139,25 @@ def run_prepare(
                 f"           prepared before these evaluation sets were there, so it may hold their text: "
                 f"{', '.join(later)}; remove {source_directory(recipe, name)} and prepare again to look for it"
             )
+    return True
+
+
+def _have_parts_made(recipe: Recipe, section: ExecutorSection) -> str | None:
+    """Under Slurm the number of the job that puts them together."""
+    from tsugiki.corpus.executors import make_parts
+
+    if recipe.data.workers is None:
+        data = recipe.data.model_copy(update={"workers": section.cpus_per_task})
+        recipe = recipe.model_copy(update={"data": data})
+    return make_parts(section, recipe.prepared_dir, partial(_make_part, recipe), partial(_merge_parts, recipe))
+
+
+def _make_part(recipe: Recipe, deal: Deal) -> None:
+    run_prepare(recipe, deal=deal)
+
+
+def _merge_parts(recipe: Recipe) -> None:
+    run_prepare(recipe, say=partial(print, flush=True), merge=True)
 
 
 def _fetched_later(recipe: Recipe, manifest: SourceManifest) -> list[str]:
@@ -243,7 +271,8 @@ def run_all(
             check_architecture(recipe.model.architecture)  # before hours of preparing
         if recipe.vocabulary is not None or recipe.data.chat.add_template_tokens:
             run_vocabulary(recipe, say)
-        run_prepare(recipe, progress, say)
+        if not run_prepare(recipe, progress, say):
+            return False
     else:
         _wait_for_data(recipe)
     finished = run_training(recipe, say)

@@ -1,10 +1,10 @@
 """The recipe: every key that a user can write, with its unit, its default and why that is the default.
 
 Read it from top to bottom as the reference of the YAML file. Sections with a file of their own are `recipe_vocabulary`,
-`recipe_chat`, `recipe_filters`, `recipe_training` and `recipe_evaluation`; `recipe_corpus` is what all corpora have.
-`recipe_file.load_recipe` reads the file and reports what is wrong by line; `recipe_checks` holds what needs more than
-one key to judge, `recipe_resume` what a resumed run may change. Values are strict: the reader follows YAML 1.2, so a
-number is a number and text is text, and nothing is converted by guessing.
+`recipe_chat`, `recipe_filters`, `recipe_executor`, `recipe_training` and `recipe_evaluation`; `recipe_corpus` is what
+all corpora have. `recipe_file.load_recipe` reads the file and reports what is wrong by line; `recipe_checks` holds what
+needs more than one key to judge, `recipe_resume` what a resumed run may change. Values are strict: the reader follows
+YAML 1.2, so a number is a number and text is text, and nothing is converted by guessing.
 
 Every key says what may happen to it when a run is resumed (`json_schema_extra={"resume": ...}`):
 
@@ -24,6 +24,7 @@ from tsugiki.corpus.readers import FORMATS
 from tsugiki.recipe_chat import CHAT, ChatSection, LossOn
 from tsugiki.recipe_corpus import CorpusSection
 from tsugiki.recipe_evaluation import EvaluationSection
+from tsugiki.recipe_executor import ExecutorSection
 from tsugiki.recipe_filters import FiltersSection
 from tsugiki.recipe_training import ParallelSection, TrainingSection
 from tsugiki.recipe_values import (
@@ -204,6 +205,11 @@ class DataSection(Section):
     workers: Processes | None = Field(
         default=None,
         description="Processes that prepare. Default: the number of cores.",
+        json_schema_extra=FREE,
+    )
+    executor: ExecutorSection | None = Field(
+        default=None,
+        description="Who prepares, where one machine is not enough. Default: this one, with `workers`.",
         json_schema_extra=FREE,
     )
     fast_tokenizer: bool = Field(

@@ -12,6 +12,7 @@ from pathlib import Path as FilePath
 from tsugiki.errors import RecipeError
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_evaluation import INSTRUCTION_TASKS, QUICK_TASKS, TEXTS, split_tasks, task_names
+from tsugiki.recipe_executor import OF_SLURM
 from tsugiki.recipe_machine import missing_inputs, too_long_windows
 from tsugiki.recipe_source_checks import source_problems
 from tsugiki.schedule import SHAPES
@@ -249,7 +250,13 @@ def _evaluation(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _surroundings(recipe: Recipe) -> Iterator[Problem]:
-    parallel, tracking = recipe.parallel, recipe.tracking
+    parallel, tracking, executor = recipe.parallel, recipe.tracking, recipe.data.executor
+    if executor is not None:
+        for name in OF_SLURM:
+            if executor.kind != "slurm" and getattr(executor, name):
+                yield Problem(("data", "executor", name), f"belongs to kind: slurm; kind is {executor.kind}")
+            elif executor.kind == "slurm" and name in ("partition", "time") and getattr(executor, name) is None:
+                yield Problem(("data", "executor"), f"slurm needs {name}")
     if parallel.shard == "hybrid" and parallel.replicas is None:
         yield Problem(("parallel", "shard"), "hybrid needs replicas: the number of groups with a whole copy each")
     if parallel.shard != "hybrid" and parallel.replicas is not None:

@@ -74,10 +74,19 @@ def prepare_shards(
     """Make one part of the work of every source of text that is not up to date. Raises as `prepare` does."""
     check_not_importing()
     with own_server(), Evaluation(evaluation) as texts:
-        for name, source in recipe.data.sources.items():
-            if source.store is None and not source.is_chat and current_manifest(recipe, name, tokenizer) is None:
-                filters = Filters.of(source, texts.index(name, source.filters))
-                prepare_shard(recipe, name, tokenizer, filters, deal, progress)
+        for name in parted_sources(recipe, tokenizer):
+            source = recipe.data.sources[name]
+            filters = Filters.of(source, texts.index(name, source.filters))
+            prepare_shard(recipe, name, tokenizer, filters, deal, progress)
+
+
+def parted_sources(recipe: Recipe, tokenizer: TextTokenizer) -> list[str]:
+    """The sources that parts can be made of: those of text that are not up to date."""
+    return [
+        name
+        for name, source in recipe.data.sources.items()
+        if source.store is None and not source.is_chat and current_manifest(recipe, name, tokenizer) is None
+    ]
 
 
 def _up_to_date(
