@@ -130,10 +130,7 @@ class Run:
         """Random state of a step (dropout, a router's jitter): a function of seed, step and rank, so that a resumed run
         draws what an uninterrupted one draws."""
         key = f"{self.recipe.seed}/{step}/{self.processes.rank}"
-        seed = xxhash.xxh3_64_intdigest(key.encode()) >> 1
-        torch.default_generator.manual_seed(seed)
-        if self.processes.device.type == "cuda":  # torch.manual_seed takes down where it was called, for other devices
-            torch.cuda.manual_seed(seed)
+        torch.manual_seed(xxhash.xxh3_64_intdigest(key.encode()) >> 1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that a checkpoint stores as tensors: weights by their Hugging Face names, and the optimiser's state."""
