@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,14 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(match[1]) for match in found if match]
 
 
+@cache
+def whole_command() -> click.Command:
+    return typer.main.get_command(app)
+
+
 def command_named(words: list[str]) -> tuple[click.Command, list[str]]:
     """The verb, or the sub-verb, that a command line calls, and the words after it."""
-    command = typer.main.get_command(app)
+    command = whole_command()
     while isinstance(command, click.Group) or hasattr(command, "commands"):
         stage = next((verb for verb in ("extend", "models", "trials", "runs") if verb in command.commands), None)
         if stage and words[0] not in command.commands:  # a stage's own verb, which nobody types
@@ -109,7 +115,7 @@ def test_the_readmes_table_has_every_verb_in_the_order_of_the_help():
     assert table
     rows = [row.split("|")[1] for row in table[0].strip().splitlines()]
     named = list(dict.fromkeys(words[0] for row in rows for words in commands(row)))
-    group = typer.main.get_command(app)
+    group = whole_command()
     verbs = group.list_commands(click.Context(group))
     assert ["quickstart", *named] == verbs
     assert set(verbs) == set(group.commands)

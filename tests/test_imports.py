@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ PARTS = [
 HEAVY = {"torch", "transformers"}
 
 
-def imported(path: Path, *, at_start: bool = False) -> set[str]:
+@cache
+def imported(path: Path, *, at_start: bool = False) -> frozenset[str]:
     """Modules that a file imports: anywhere in it, or (`at_start`) only while it is itself being imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names: set[str] = set()
@@ -36,7 +38,7 @@ def imported(path: Path, *, at_start: bool = False) -> set[str]:
             names.add(node.module)
             # `from tsugiki.training import loop` names a module, too
             names |= {f"{node.module}.{alias.name}" for alias in node.names if file_of(f"{node.module}.{alias.name}")}
-    return names
+    return frozenset(names)
 
 
 def _running_at_import(tree: ast.AST) -> list[ast.AST]:
@@ -51,6 +53,7 @@ def _running_at_import(tree: ast.AST) -> list[ast.AST]:
     return found
 
 
+@cache
 def file_of(module: str) -> Path | None:
     """The source file of one of our modules."""
     place = SOURCE.parent.joinpath(*module.split("."))

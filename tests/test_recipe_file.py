@@ -38,6 +38,9 @@ GOOD = textwrap.dedent(
 )
 
 
+GOOD_TREE = yaml.safe_load(GOOD)
+
+
 def problems(text, *overrides, check_files=False):
     with pytest.raises(RecipeError) as caught:
         parse_recipe(text, "recipe.yaml", overrides, check_files)
@@ -446,7 +449,7 @@ def places(tree, path=()):
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_mutated_recipes_give_a_recipe_or_a_recipe_error(data):
-    tree = copy.deepcopy(yaml.safe_load(GOOD))
+    tree = copy.deepcopy(GOOD_TREE)
     tree["training"]["learning_rate"] = 2e-5
     tree["data"]["stages"] = [{"start_step": 50, "weights": {"ja": 1, "en.web": 1}}]
     tree["training"]["freeze"] = [{"parameters": ["model.*"], "until_step": 3}]
