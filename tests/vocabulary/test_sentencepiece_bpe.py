@@ -171,7 +171,7 @@ def test_pieces_of_spaced_words_begin_with_the_mark_of_the_space(language, text,
     target = TargetCharacters.of_language(language)
     base, tokenizer = open_folder(real_mistral(tmp_path / "base"), target)
     texts = [text, " ".join(reversed(text.split())), *text.split("\n")]
-    learnt = learn(base, texts, texts[2:], 80, max_length=16)
+    learnt = learn(base, texts, texts[2:], 80, max_length=16, threshold=2)
     assert sum(piece.spelling.startswith("▁") for piece in learnt.pieces) > 10
     assert not any("▁" in piece.spelling[1:] for piece in learnt.pieces)
     (tmp_path / "out").mkdir()

@@ -9,7 +9,7 @@ bytes of target characters that no other character begins with: a kanji of three
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ class ByteLevelBase:
         write_atomically(folder / "tokenizer.json", json.dumps(self.state(pieces), ensure_ascii=False))
 
 
+@lru_cache(maxsize=1 << 12)  # the characters of a script share a few beginnings
 def begins_only_targets(start: bytes, target: TargetCharacters) -> bool:
     """Whether every assigned character whose UTF-8 begins with `start` is one of the target."""
     return not target.others_beginning_with(start)
