@@ -139,7 +139,7 @@ def some_continuations(hf: Any, seed: int = 0) -> list[Continuation]:
     examples = words(source, 48)
     longer = examples + words(source, 30)
     requests = []
-    for start in [[1], examples, longer, examples[:30], examples, longer, [1]] * 3:
+    for start in [[1], examples, longer, examples[:30], examples, longer, [1]] * 2:
         context = start + words(source, source.randrange(0, 7))
         requests += [Continuation(context, words(source, source.choice([1, 1, 2, 6]))) for _ in range(3)]
         likeliest = Prompt(context, source.randrange(1, 4), lambda new: False)
@@ -155,7 +155,7 @@ def some_prompts(seed: int = 0) -> list[Prompt]:
     examples = words(source, 48)
     longer = examples + words(source, 24)
     prompts = []
-    for start in [[1], examples, longer, examples[:9], longer] * 5:
+    for start in [[1], examples, longer, examples[:9], longer] * 3:
         ending = source.randrange(0, 100)
         prompts.append(
             Prompt(
