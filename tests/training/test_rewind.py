@@ -195,10 +195,11 @@ def test_a_run_killed_at_a_rewind_ends_with_the_same_bits(open_tiny, poison, beg
         assert [spike["to"] for spike in metrics.spikes] == [30]
 
 
-def test_a_resumed_run_has_the_same_statistics_and_judges_alike(open_tiny, poison, tmp_path):
+def test_a_resumed_run_has_the_same_statistics_and_judges_alike(open_tiny, poison, begun, tmp_path):
     poison(*SAMPLES)
     keys = SETTINGS | {"training.spikes": "skip"}
     whole, seen = trained(open_tiny(**keys, run_dir=tmp_path / "whole"))
+    begun()
     train(open_tiny(**keys, **{"training.stop_after_steps": 36}), [])
     resumed, again = trained(open_tiny(**keys))
     assert differing(tensors_of(whole), tensors_of(resumed)) == []
@@ -222,9 +223,10 @@ def test_undone_checkpoints_are_never_begun_from_again(open_tiny, poison, begun,
     assert any("step_00000035 is passed over: the run has gone back" in line for line in resumed.said)
 
 
-def test_three_rewinds_and_no_more(open_tiny, poison, tmp_path):
+def test_three_rewinds_and_no_more(open_tiny, poison, begun, tmp_path):
     """Noise from step 60 on without end: whatever is stepped over, more of it follows."""
     poison(59 * BATCH, 3000)
+    begun()
     keys = SETTINGS | {"training.spikes": "rewind", "training.max_steps": 64, "training.save_total_limit": 20}
     run = open_tiny(**keys)
     recorder = Recorder()
