@@ -50,6 +50,7 @@ def open_in(
         run_dir: Path, /, architecture: str | dict[str, Any] | None = None, given: dict[str, Any] | None = None, **changes: Any
     ) -> Run:  # fmt: skip
         given = dict(given or {})
+        changes.setdefault("training.eval_documents", 1)
         prepared = given.pop("prepared", prepared_tiny)
         if architecture:
             rows = parse_recipe(prepared.text).model.architecture["vocab_size"]

@@ -16,7 +16,7 @@ from tsugiki.training.loop import measures_due, train, train_step
 
 ASKED = {"training.evaluate.every": 2, "training.eval_steps": "null"}
 NOT_ASKED = {"training.eval_steps": "null"}
-ITEMS = 4
+ITEMS = 2
 
 
 @pytest.fixture(autouse=True)
