@@ -68,11 +68,11 @@ def alike_spreads(values: Mapping[str, Mapping[int, float]]) -> set[str]:
     wrecks = 0
     for place in range(len(order) // 2):
         rest = [spreads[name] for name in order[place + 1 :]]
-        freedom = math.fsum(one.freedom for one in rest)
-        pooled = math.fsum(one.value * one.freedom for one in rest) / freedom
-        largest = spreads[order[place]]
+        pooled, largest = _pooled(rest), spreads[order[place]]
         # Scores of a few items are often equal at all seeds: such a 0 says nothing of how far they spread.
-        chance = ratio_tail(largest.value / pooled, largest.freedom, freedom) if pooled > 0 else 1.0
+        chance = 1.0
+        if pooled is not None and pooled.value > 0:
+            chance = ratio_tail(largest.value / pooled.value, largest.freedom, pooled.freedom)
         if chance * (len(rest) + 1) < APART:
             wrecks = place + 1
     return set(values) - set(order[:wrecks])
@@ -80,7 +80,15 @@ def alike_spreads(values: Mapping[str, Mapping[int, float]]) -> set[str]:
 
 def _spread(values: Sequence[float]) -> Variance:
     """Of equal values exactly 0."""
-    return Variance(float((np.array(values) - values[0]).var(ddof=1)), len(values) - 1)
+    offsets = [float(value - values[0]) for value in values]
+    mean = math.fsum(offsets) / len(values)
+    squares = math.fsum((one - mean) * (one - mean) for one in offsets)
+    return Variance(squares / (len(values) - 1), len(values) - 1)
+
+
+def _pooled(spreads: Sequence[Variance]) -> Variance | None:
+    freedom = sum(one.freedom for one in spreads)
+    return Variance(math.fsum(one.value * one.freedom for one in spreads) / freedom, freedom) if freedom else None
 
 
 def seed_variance(values: Mapping[str, Mapping[int, float]], *, same_seeds: bool = False) -> Variance | None:
@@ -89,15 +97,15 @@ def seed_variance(values: Mapping[str, Mapping[int, float]], *, same_seeds: bool
     same_seeds: what a seed does to all trials alike is no part of it. It drops out of the difference of two trials at
     the same seeds, but not of a difference from the base.
     """
+    if not same_seeds:
+        return _pooled([_spread(list(of.values())) for of in values.values() if len(of) > 1])
     trials = {name: place for place, name in enumerate(values)}
     seeds = {seed: place for place, seed in enumerate(sorted({seed for of in values.values() for seed in of}))}
     cells = [(trials[name], seeds[seed], value) for name, of in values.items() for seed, value in of.items()]
     if not cells:
         return None
     trial, seed, value = (np.array(column) for column in zip(*cells, strict=True))
-    design = np.eye(len(trials))[trial]
-    if same_seeds:
-        design = np.hstack([design, np.eye(len(seeds))[seed]])
+    design = np.hstack([np.eye(len(trials))[trial], np.eye(len(seeds))[seed]])
     fitted, _, rank, _ = np.linalg.lstsq(design, value, rcond=None)
     freedom = len(value) - int(rank)
     if freedom == 0:
