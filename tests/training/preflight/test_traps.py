@@ -32,6 +32,21 @@ from tsugiki.training.run import Run
 Open = Callable[..., Run]
 
 
+@pytest.fixture(scope="module")
+def opened(open_in: Open, tmp_path_factory: pytest.TempPathFactory) -> Open:
+    """`opened("mixtral", **changes)`: a run that all tests share which ask for the same: they alter it by monkeypatch,
+    and the checks leave it as it was."""
+    runs: dict[str, Run] = {}
+
+    def find(name: str = "mistral", **changes: Any) -> Run:
+        key = json.dumps([name, changes], sort_keys=True)
+        if key not in runs:
+            runs[key] = open_in(tmp_path_factory.mktemp("opened"), name, **changes)
+        return runs[key]
+
+    return find
+
+
 def failed(run: Run) -> dict[str, str]:
     """What failed, by name, with what was measured; preflight must have refused the run."""
     with pytest.raises(ModelError, match="preflight"):
@@ -47,21 +62,21 @@ def warned(run: Run) -> dict[str, str]:
 # --- labels -----------------------------------------------------------------------------------------------------
 
 
-def test_labels_shifted_twice_by_the_reader(open_tiny: Open, monkeypatch):
+def test_labels_shifted_twice_by_the_reader(opened: Open, monkeypatch):
     def twice(tokens: np.ndarray, weights: np.ndarray) -> windows.Shifted:
         further = np.concatenate([tokens[..., 2:], np.full_like(tokens[..., :1], IGNORE + 200)], axis=-1)
         return tokens[..., :-1], further, weights[..., 1:]
 
-    run = open_tiny()
+    run = opened()
     monkeypatch.setattr(windows, "shift", twice)
     found = failed(run)
     assert set(found) == {"labels"}
     assert "shifted twice" in found["labels"]
 
 
-def test_labels_shifted_twice_by_the_model(open_tiny: Open, monkeypatch):
+def test_labels_shifted_twice_by_the_model(opened: Open, monkeypatch):
     """The reference's bug: right targets are given as `labels=`, which Hugging Face models shift once more."""
-    run = open_tiny()
+    run = opened()
 
     def forward(
         self: TrainingModel, inputs: Any, targets: Any, positions: Any = None, weights: Any = None
@@ -80,8 +95,8 @@ def test_labels_shifted_twice_by_the_model(open_tiny: Open, monkeypatch):
     assert set(found) <= {"labels", "gradient_scale", "accumulation"}
 
 
-def test_labels_not_shifted(open_tiny: Open, monkeypatch):
-    run = open_tiny()
+def test_labels_not_shifted(opened: Open, monkeypatch):
+    run = opened()
     monkeypatch.setattr(
         windows, "shift", lambda tokens, weights: (tokens[..., :-1], tokens[..., :-1], weights[..., 1:])
     )
@@ -90,16 +105,16 @@ def test_labels_not_shifted(open_tiny: Open, monkeypatch):
     assert "no shift" in found["labels"]
 
 
-def test_labels_not_shifted_in_the_loss_alone(open_tiny: Open, monkeypatch):
-    run = open_tiny()
+def test_labels_not_shifted_in_the_loss_alone(opened: Open, monkeypatch):
+    run = opened()
     right = TrainingModel.forward
     monkeypatch.setattr(TrainingModel, "forward", lambda self, inputs, targets, *more: right(
         self, inputs, torch.where(targets == IGNORE, targets, inputs), *more))  # fmt: skip
     assert "no shift" in failed(run)["labels"]
 
 
-def test_labels_shuffled(open_tiny: Open, monkeypatch):
-    run = open_tiny()
+def test_labels_shuffled(opened: Open, monkeypatch):
+    run = opened()
     right = windows.shift
 
     def shuffled(tokens: np.ndarray, weights: np.ndarray) -> windows.Shifted:
@@ -112,8 +127,8 @@ def test_labels_shuffled(open_tiny: Open, monkeypatch):
     assert "shuffled" in found["labels"]
 
 
-def test_end_of_document_masked_as_padding(open_tiny: Open, monkeypatch):
-    run = open_tiny()
+def test_end_of_document_masked_as_padding(opened: Open, monkeypatch):
+    run = opened()
     right = windows.shift
     eos = run.tokenizer.eos_id
 
@@ -127,8 +142,8 @@ def test_end_of_document_masked_as_padding(open_tiny: Open, monkeypatch):
     assert "ends of documents" in found["targets"]
 
 
-def test_loss_mask_not_shifted_with_its_token(open_tiny: Open, monkeypatch):
-    run = open_tiny(**{"data.isolate_documents": True})
+def test_loss_mask_not_shifted_with_its_token(opened: Open, monkeypatch):
+    run = opened(**{"data.isolate_documents": True})
 
     def unshifted(tokens: np.ndarray, weights: np.ndarray) -> windows.Shifted:
         counts = weights[..., :-1]
@@ -153,9 +168,9 @@ def test_logit_scale_ignored(open_tiny: Open):
     assert set(failed(run)) == {"own_path"}
 
 
-def test_loss_of_every_micro_batch_averaged_by_itself(open_tiny: Open, monkeypatch):
+def test_loss_of_every_micro_batch_averaged_by_itself(opened: Open, monkeypatch):
     """Mean of means: right in a probe of one micro-batch, wrong as soon as their targets differ in number."""
-    run = open_tiny()
+    run = opened()
 
     def mean_of_means(run: Run, output: LossOutput, micro: Any, weight: float, targets: int) -> torch.Tensor:
         micro_batches = 1 if targets == micro.target_count else 2
@@ -174,15 +189,15 @@ def test_loss_divided_by_the_number_of_micro_batches_as_well(open_tiny: Open, mo
     assert set(failed(run)) == {"accumulation"}
 
 
-def test_gradients_of_wrong_scale(open_tiny: Open, monkeypatch):
+def test_gradients_of_wrong_scale(opened: Open, monkeypatch):
     right = loop.objective
-    run = open_tiny()
+    run = opened()
     monkeypatch.setattr(loop, "objective", lambda *arguments: 2 * right(*arguments))
     assert set(failed(run)) == {"gradient_scale"}
 
 
-def test_clipping_by_tensor(open_tiny: Open, monkeypatch):
-    run = open_tiny()
+def test_clipping_by_tensor(opened: Open, monkeypatch):
+    run = opened()
 
     def by_tensor(parameters: Any, max_norm: float) -> torch.Tensor:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters]).full_tensor()
@@ -196,8 +211,8 @@ def test_clipping_by_tensor(open_tiny: Open, monkeypatch):
     assert "unevenly" in found["clipping"]
 
 
-def test_no_clipping(open_tiny: Open, monkeypatch):
-    run = open_tiny()
+def test_no_clipping(opened: Open, monkeypatch):
+    run = opened()
     monkeypatch.setattr(
         loop, "clip_global_norm", lambda p, n: torch.nn.utils.get_total_norm([x.grad for x in p]).full_tensor()
     )
@@ -207,13 +222,13 @@ def test_no_clipping(open_tiny: Open, monkeypatch):
 @pytest.mark.parametrize(
     "trap", ["dropped", "wrong coefficient", "no gradient", "absent", "never asked for", "not by targets"]
 )
-def test_router_loss(open_tiny: Open, monkeypatch, trap: str):
-    run = open_tiny("mixtral")
+def test_router_loss(opened: Open, monkeypatch, trap: str):
+    run = opened("mixtral")
     right_loss = TrainingModel._router_loss
     if trap == "dropped":
         monkeypatch.setattr(loop, "objective", lambda run, output, micro, weight, targets: output.loss_sum / weight)
     elif trap == "wrong coefficient":
-        run.model.router_coefficient *= 2
+        monkeypatch.setattr(run.model, "router_coefficient", 2 * run.model.router_coefficient)
     elif trap == "not by targets":
         monkeypatch.setattr(loop, "objective", lambda run, output, micro, weight, targets: (
             output.loss_sum / weight + run.model.router_coefficient * output.router_loss))  # fmt: skip
@@ -233,8 +248,8 @@ def test_router_loss(open_tiny: Open, monkeypatch, trap: str):
 
 
 @pytest.fixture
-def open_chat(open_tiny: Open, preflight_project: Path) -> Open:
-    return lambda **changes: open_tiny(**chat_changes(preflight_project), **changes)
+def open_chat(opened: Open, preflight_project: Path) -> Open:
+    return lambda **changes: opened(**chat_changes(preflight_project), **changes)
 
 
 def without_weights(self: TrainingModel, inputs: Any, targets: Any, positions: Any = None, weights: Any = None) -> Any:
@@ -285,7 +300,7 @@ def test_wrong_weights_of_conversations(open_chat: Open, monkeypatch, trap: str)
         return found._replace(weights=weights)
 
     if trap == "of its source":
-        run.reader._loss_weights[:] = 1
+        monkeypatch.setattr(run.reader, "_loss_weights", np.ones_like(run.reader._loss_weights))
     elif trap == "unshifted":
         monkeypatch.setattr(windows, "shift", lambda tokens, weights: (*shift(tokens, weights)[:2], weights[..., :-1]))
     else:
@@ -316,7 +331,8 @@ def test_an_answer_that_ends_without_its_end_token(open_chat: Open, monkeypatch)
     run = open_chat()
     source = run.sources["talk"]
     chat = replace(source.manifest.chat, end_id=5, end_token="<|im_end|>")
-    run.sources = {**run.sources, "talk": replace(source, manifest=replace(source.manifest, chat=chat))}
+    changed = replace(source, manifest=replace(source.manifest, chat=chat))
+    monkeypatch.setattr(run, "sources", {**run.sources, "talk": changed})
     assert "not <|im_end|>" in failed(run)["bos_eos"]
 
 
@@ -337,8 +353,8 @@ def changed_runs(runs: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("leak", ["all-ones mask", "cache"])
-def test_documents_leak_into_one_another(open_tiny: Open, monkeypatch, leak: str):
-    run = open_tiny(**{"data.isolate_documents": True})
+def test_documents_leak_into_one_another(opened: Open, monkeypatch, leak: str):
+    run = opened(**{"data.isolate_documents": True})
     right = run.model.hf.forward
 
     def leaking(**arguments: Any) -> Any:
@@ -360,14 +376,14 @@ def without_restarts(read: Callable[..., windows.WindowBatch]) -> Callable[..., 
     return counting
 
 
-def test_positions_do_not_restart(open_tiny: Open, monkeypatch):
-    run = open_tiny(**{"data.isolate_documents": True})
+def test_positions_do_not_restart(opened: Open, monkeypatch):
+    run = opened(**{"data.isolate_documents": True})
     monkeypatch.setattr(run.reader, "read", without_restarts(run.reader.read))
     assert set(failed(run)) == {"isolation"}
 
 
-def test_positions_given_although_documents_are_not_isolated(open_tiny: Open, monkeypatch):
-    run = open_tiny()
+def test_positions_given_although_documents_are_not_isolated(opened: Open, monkeypatch):
+    run = opened()
     monkeypatch.setattr(run.reader, "read", without_restarts(run.reader.read))
     assert set(failed(run)) == {"isolation"}
 
@@ -501,16 +517,17 @@ def test_a_tensor_not_in_the_optimizer(open_tiny: Open):
 
 
 @pytest.mark.parametrize("trap", ["constant", "stepped twice", "off by one", "ends early", "stateful"])
-def test_schedule(open_tiny: Open, trap: str):
-    run = open_tiny()
+def test_schedule(opened: Open, monkeypatch, trap: str):
+    run = opened()
     right, calls = run.schedule, iter(range(1, 10_000))
-    run.schedule = {
+    schedules = {
         "constant": lambda step: 1e-3,
         "stepped twice": lambda step: right(2 * step),
         "off by one": lambda step: right(step - 1),
         "ends early": lambda step: right(step) if step < 15 else 0.0,
         "stateful": lambda step: right(next(calls)),
-    }[trap]
+    }
+    monkeypatch.setattr(run, "schedule", schedules[trap])
     assert set(failed(run)) == {"schedule"}
 
 
@@ -545,14 +562,14 @@ def test_a_high_rate_of_the_embeddings_is_warned_of(open_tiny: Open, tiny_model_
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def test_another_tokenizer(open_tiny: Open, tmp_path: Path, tiny_tokenizer_folder: Path):
-    run = open_tiny()
+def test_another_tokenizer(opened: Open, monkeypatch, tmp_path: Path, tiny_tokenizer_folder: Path):
+    run = opened()
     for path in tiny_tokenizer_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     changed = json.loads((tmp_path / "tokenizer.json").read_text())
     changed["model"]["merges"].pop()
     (tmp_path / "tokenizer.json").write_text(json.dumps(changed))
-    run.tokenizer = TextTokenizer.from_folder(tmp_path)
+    monkeypatch.setattr(run, "tokenizer", TextTokenizer.from_folder(tmp_path))
     assert set(failed(run)) == {"tokenizer"}
 
 
@@ -562,7 +579,7 @@ def test_ids_without_a_row(open_tiny: Open, tiny_config):
     assert set(found) == {"token_ids"}  # the model is not called with such ids
 
 
-def with_documents(run: Run, folder: Path, change: Callable[[list[int]], list[int]]) -> None:
+def with_documents(run: Run, monkeypatch, folder: Path, change: Callable[[list[int]], list[int]]) -> None:
     """Gives the run a source `en` whose documents were changed as they were written."""
     source = run.sources["en"]
     writer = StoreWriter(folder / "train", 384)
@@ -571,38 +588,39 @@ def with_documents(run: Run, folder: Path, change: Callable[[list[int]], list[in
     store = TokenStore(folder / "train", writer.close())
     counts = replace(source.manifest.train, tokens=store.token_count)
     changed = replace(source, train=store, manifest=replace(source.manifest, stores={}, train=counts))
-    run.sources = {**run.sources, "en": changed}
-    run.reader = WindowReader(run.sources, run.mixture, run.recipe.data.sequence_length, isolate_documents=False)
+    monkeypatch.setattr(run, "sources", {**run.sources, "en": changed})
+    reader = WindowReader(run.sources, run.mixture, run.recipe.data.sequence_length, isolate_documents=False)
+    monkeypatch.setattr(run, "reader", reader)
 
 
-def test_literal_control_strings_became_control_ids(open_tiny: Open, tmp_path: Path):
-    run = open_tiny()
-    with_documents(run, tmp_path, lambda ids: [*ids[:4], 2, *ids[5:]])
+def test_literal_control_strings_became_control_ids(opened: Open, monkeypatch, tmp_path: Path):
+    run = opened()
+    with_documents(run, monkeypatch, tmp_path, lambda ids: [*ids[:4], 2, *ids[5:]])
     found = failed(run)
     assert set(found) == {"control_ids"}
     assert "</s>" in found["control_ids"]
 
 
-def test_bos_twice(open_tiny: Open, tmp_path: Path):
-    run = open_tiny()
-    with_documents(run, tmp_path, lambda ids: [1, *ids])
+def test_bos_twice(opened: Open, monkeypatch, tmp_path: Path):
+    run = opened()
+    with_documents(run, monkeypatch, tmp_path, lambda ids: [1, *ids])
     assert set(failed(run)) == {"bos_eos"}
 
 
-def test_eos_missing(open_tiny: Open, tmp_path: Path):
-    run = open_tiny()
-    with_documents(run, tmp_path, lambda ids: ids[:-1])
+def test_eos_missing(opened: Open, monkeypatch, tmp_path: Path):
+    run = opened()
+    with_documents(run, monkeypatch, tmp_path, lambda ids: ids[:-1])
     assert set(failed(run)) == {"bos_eos"}
 
 
-def test_a_store_changed_after_it_was_written(open_tiny: Open):
-    run = open_tiny()
+def test_a_store_changed_after_it_was_written(opened: Open, monkeypatch):
+    run = opened()
     source = run.sources["en"]
     index = source.manifest.stores["train"]
     shard = replace(index.shards[0], digests=["0" * 32, *index.shards[0].digests[1:]])
     stores = source.manifest.stores | {"train": replace(index, shards=[shard])}
     changed = replace(source, manifest=replace(source.manifest, stores=stores))
-    run.sources = {**run.sources, "en": changed}
+    monkeypatch.setattr(run, "sources", {**run.sources, "en": changed})
     assert set(failed(run)) == {"store_files"}
 
 
