@@ -129,7 +129,7 @@ def test_first_difference():
 def work(tokenizer: TextTokenizer, fast: bool) -> TextWork:
     how = Reading("text", "utf-8", max_bytes=1000)
     library = faster(tokenizer) if fast else None
-    made = TextWork("web", how, tokenizer.folder, tokenizer.vocabulary_size, [1], [2], library)
+    made = TextWork("web", how, tokenizer.engine.opener(), tokenizer.vocabulary_size, [1], [2], library)
     made.start()
     return made
 

@@ -217,7 +217,9 @@ def test_a_flipped_bit_in_an_index_of_datatrove_is_named_or_changes_nothing_in_o
 
 def test_what_datatrove_writes_is_read(tmp_path, make_recipe, tokenizer):
     tokens = pytest.importorskip("datatrove.pipeline.tokens.tokenizer", reason="datatrove is not installed")
-    file = tokens.TokenizedFile(str(tmp_path), "x.ds", tokenizer_name="someone/tokenizer|2", save_final_metadata=True)
+    file = tokens.TokenizedFile(
+        str(tmp_path), "x.ds", tokenizer_name_or_path="someone/tokenizer", save_final_metadata=True
+    )
     for document in many(60):
         file.write(document, None)
     file.close()

@@ -1,6 +1,7 @@
 """Ids as the model's own libraries give them, control strings as text, BOS and EOS as the tokenizer does by default."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -118,6 +119,8 @@ def test_control_strings_in_a_text_stay_text(tmp_path, tiny_tokenizer_folder, ki
     assert not {0, ours.bos_id, ours.eos_id} & set(ids)
     if text != "▁":  # SentencePiece's own sign for a space
         assert ours.decode(ids) == text
+    elsewhere = pickle.loads(pickle.dumps(ours.engine.opener()))()  # noqa: S301 - as it goes to another process
+    assert elsewhere(text).tolist() == ids
 
 
 @settings(deadline=None, max_examples=80)

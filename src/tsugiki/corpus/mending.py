@@ -111,8 +111,8 @@ def _made_again(
     documents = SourceDocuments(recipe, manifest.name, work / LEFT_OUT)
     stretch = _stretch(recipe, manifest, part, run, documents)
     before, after = boundaries(recipe, tokenizer)
-    size = tokenizer.vocabulary_size
-    tokenise = StretchWork(manifest.name, documents.how, tokenizer.folder, size, before, after, stretch=stretch)
+    size, opener = tokenizer.vocabulary_size, tokenizer.engine.opener()
+    tokenise = StretchWork(manifest.name, documents.how, opener, size, before, after, stretch=stretch)
     buckets = Buckets(work, bits_for(documents.expected_bytes), dtype=token_dtype(size))
     with closing(buckets), closing(tokenise_batches(documents.batches(), tokenise, recipe.data.workers)) as results:
         for _, found in results:

@@ -45,7 +45,12 @@ def tokenise_documents(source: TextSource) -> tuple[UnfinishedText, Buckets]:
     state = begin_or_go_on(source.folder, source.key(documents.deal), documents, UnfinishedText)
     with closing(source.buckets(state.bits, sizes=state.sizes or None)) as buckets:
         work = TextWork(
-            source.name, documents.how, tokenizer.folder, tokenizer.vocabulary_size, *source.boundaries, judge=judge
+            source.name,
+            documents.how,
+            tokenizer.engine.opener(),
+            tokenizer.vocabulary_size,
+            *source.boundaries,
+            judge=judge,
         )
         _tokenise(source, work, buckets, state)
     return state, buckets

@@ -8,7 +8,8 @@ import json
 import re
 import secrets
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,7 @@ from tsugiki.printable import one_line
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+Opener = Callable[[], Callable[[str], NDArray[np.int32]]]
 PROBE = "a"
 LARGEST_FILE = 1 << 28
 """Bytes of a tokenizer's file. The largest that are published, with a million pieces, have less than a third of it; the
@@ -57,6 +59,10 @@ class Engine(Protocol):
     def added_tokens(self) -> dict[str, tuple[int, bool]]: ...
     def plain_description(self) -> str | None:
         """A tokenizer.json of what `encode` does, for other libraries; None where there is none."""
+        ...
+
+    def opener(self) -> "Opener":
+        """For another process, to which it travels: gives `encode`, and nothing else that an engine takes time for."""
         ...
 
 
@@ -127,6 +133,15 @@ class TokenizersEngine:
 
     def plain_description(self) -> str | None:
         return self._plain.to_str()
+
+    def opener(self) -> Opener:
+        return partial(_open_description, self._plain.to_str())
+
+
+def _open_description(description: str) -> Callable[[str], NDArray[np.int32]]:
+    from tokenizers import Tokenizer
+
+    return partial(plain_ids, Tokenizer.from_str(description))
 
 
 def plain_ids(tokenizer: "Tokenizer", text: str) -> NDArray[np.int32]:
@@ -251,6 +266,13 @@ class SentencePieceEngine:
 
     def plain_description(self) -> str | None:
         return None
+
+    def opener(self) -> Opener:
+        return partial(_open_sentencepiece, self.path)
+
+
+def _open_sentencepiece(path: Path) -> Callable[[str], NDArray[np.int32]]:
+    return SentencePieceEngine(path, {}).encode
 
 
 def _added_tokens(folder: Path, config: dict[str, Any]) -> dict[int, tuple[str, bool]]:

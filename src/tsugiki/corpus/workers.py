@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.synchronize import Event
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -28,7 +27,7 @@ from tsugiki.corpus.held_out import held_out_draw
 from tsugiki.corpus.inputs import Batch, Counted
 from tsugiki.corpus.megatron import token_dtype
 from tsugiki.corpus.records import Document, Reading
-from tsugiki.corpus.tokenizer import TextTokenizer
+from tsugiki.corpus.tokenizer_engines import Opener
 from tsugiki.errors import DataError, TsugikiError
 
 WAITING_BATCHES = 4
@@ -107,12 +106,12 @@ def _leave_with_parent() -> None:
 class TextWork:
     """Documents become tokens, between what stands `before` and `after` each.
 
-    fast: the faster library, where one is taken; else the tokenizer in `folder`.
+    fast: the faster library, where one is taken; else what `opener` gives.
     """
 
     source: str
     how: Reading
-    folder: Path
+    opener: Opener
     vocabulary_size: int
     before: list[int]
     after: list[int]
@@ -123,7 +122,7 @@ class TextWork:
         """Open the tokenizer and the filters."""
         self.judge.open()
         self.checked = None if self.fast is None else FastTokenizer(self.fast)
-        self.encode = self.checked.encode if self.checked else TextTokenizer.from_folder(self.folder).encode_array
+        self.encode = self.checked.encode if self.checked else self.opener()
 
     def __call__(self, batch: Batch) -> Tokenised:
         """Tokenise what filters leave of a batch. Raises DataError where the faster library errs."""
