@@ -33,7 +33,7 @@ def letters_of(scripts: Iterable[str]) -> str:
 
 @cache
 def _all_characters() -> str:
-    return "".join(chr(code) for code in range(CODE_POINTS) if code not in SURROGATES)
+    return np.delete(np.arange(CODE_POINTS, dtype="<u4"), SURROGATES).tobytes().decode("utf-32-le")
 
 
 def classes(*groups: Callable[[NDArray[np.uint32]], NDArray[np.bool_]]) -> NDArray[np.uint8]:
