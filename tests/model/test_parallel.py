@@ -3,6 +3,7 @@
 One launch serves all architectures, meshes and the other collective promises: a start costs seconds of imports.
 """
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -49,6 +50,21 @@ def references(
 
 
 @pytest.fixture(scope="module")
+def ours(load: Callable[..., Any], tiny_model_folder: Callable[..., Path], worker: ModuleType) -> Callable[[str], Any]:
+    """`ours(name)`: our model on this one process, without gradients; opened once."""
+    opened = functools.cache(
+        lambda name: load(tiny_model_folder(name), loss_chunk_tokens=4, router_coefficient=worker.ROUTER_COEFFICIENT)
+    )
+
+    def anew(name: str) -> Any:
+        model = opened(name)
+        model.zero_grad()
+        return model
+
+    return anew
+
+
+@pytest.fixture(scope="module")
 def broken_folder(tiny_model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("broken") / "model"
     shutil.copytree(tiny_model_folder("mistral"), folder)
@@ -82,13 +98,9 @@ def two_processes(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_step_on_one_process_equals_plain_hugging_face(
-    name: str,
-    references: Any,
-    worker: ModuleType,
-    load: Callable[..., Any],
-    tiny_model_folder: Callable[..., Path],
+    name: str, references: Any, worker: ModuleType, ours: Callable[[str], Any]
 ) -> None:
-    model = load(tiny_model_folder(name), loss_chunk_tokens=4, router_coefficient=worker.ROUTER_COEFFICIENT)
+    model = ours(name)
     assert model.describe()["head"].startswith("chunked")
     loss, gradients = worker.run_step(model, 0, 1)
     expected, expected_gradients = references[name]
@@ -110,11 +122,12 @@ def test_step_on_two_processes_with_uneven_targets_equals_plain_hugging_face(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_of_packs_equals_that_of_its_conversations_one_by_one(
-    name: str, worker: ModuleType, load: Callable[..., Any], load_plain: Callable[..., Any],
-    tiny_model_folder: Callable[..., Path], two_processes: Path,
+    name: str, worker: ModuleType, ours: Callable[[str], Any], load_plain: Callable[..., Any],
+    tiny_model_folder: Callable[..., Path], two_processes: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     expected, gradients = naive_conversations(load_plain(tiny_model_folder(name)), worker)
-    model = load(tiny_model_folder(name), loss_chunk_tokens=4, router_coefficient=0.0)
+    model = ours(name)
+    monkeypatch.setattr(model, "router_coefficient", 0.0)
     for micro_batch in (1, 4):
         model.zero_grad()
         loss, found = worker.run_step(model, 0, 1, micro_batch, packed=True)
