@@ -149,10 +149,10 @@ def _have_parts_made(recipe: Recipe, section: ExecutorSection) -> str | None:
     if recipe.data.workers is None:
         data = recipe.data.model_copy(update={"workers": section.cpus_per_task})
         recipe = recipe.model_copy(update={"data": data})
-    return make_parts(section, recipe.prepared_dir, partial(_make_part, recipe), partial(_merge_parts, recipe))
+    return make_parts(section, recipe.prepared_dir, partial(_prepare_part, recipe), partial(_merge_parts, recipe))
 
 
-def _make_part(recipe: Recipe, deal: Deal) -> None:
+def _prepare_part(recipe: Recipe, deal: Deal) -> None:
     run_prepare(recipe, deal=deal)
 
 

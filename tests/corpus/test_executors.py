@@ -95,6 +95,8 @@ def test_slurm_itself_makes_the_parts_and_puts_them_together(project, recipe_wit
             for name, value in {**environment, "PYTHONPATH": str(SOURCE)}.items():
                 monkeypatch.setenv(name, value)
             assert not run_prepare(recipe, say=submitted.append)
+            with pytest.raises(StorageError, match=r"\.executor: job \d+ is not done; wait for it, or scancel it"):
+                run_prepare(recipe)
             deadline = time.monotonic() + 120
             while said(["squeue", "-h"], environment).strip():
                 assert time.monotonic() < deadline, said(["squeue"], environment)

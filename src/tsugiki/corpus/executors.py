@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tsugiki.errors import DataError, RecipeError, StorageError, TsugikiError
 from tsugiki.files import write_atomically
 from tsugiki.recipe_executor import ExecutorSection
 
-FOLDER = ".executor"
+FOLDER, JOB = ".executor", "job"
 
 
 def make_parts(
@@ -29,37 +30,49 @@ def make_parts(
     call `merge`. Both calls are pickled, and made in the present directory.
 
     Raises RecipeError where the executor is not installed, DataError with what the first failed part said, StorageError
-    where sbatch refuses.
+    where sbatch refuses, or where jobs that were submitted before are not done.
     """
     folder = prepared_dir / FOLDER
     _check_installed(section)
-    if section.kind == "slurm" and "SLURM_ARRAY_TASK_ID" in os.environ:
-        raise RecipeError("data.executor: slurm submits jobs, so call it from outside of one")
+    if section.kind == "slurm":
+        _check_alone(folder)
     shutil.rmtree(folder, ignore_errors=True)
     executor = _executor(section, folder / "parts", section.tasks, partial(_make_part, part, Path.cwd(), folder))
     if section.kind != "slurm":
         executor.run()
-        raise_failures(folder)
+        _raise_failures(folder)
         return None
     last = _executor(section, folder / "merge", 1, partial(_merge, merge, Path.cwd(), folder))
-    last.depends = executor
+    last.depends, last.run_on_dependency_fail = executor, True  # it names what is missing
     try:
         last.run()
     except subprocess.CalledProcessError as error:
         raise StorageError(f"sbatch refused {folder}/parts/launch_script.slurm; why stands above") from error
+    write_atomically(folder / JOB, str(last.job_id))
     return str(last.job_id)
 
 
 def _check_installed(section: ExecutorSection) -> None:
-    for package, needed in (("datatrove", True), ("ray", section.kind == "ray")):
-        if needed:
-            try:
-                __import__(package)
-            except ImportError as error:
-                extra = "'tsugiki[data]'" if package == "datatrove" else package
-                raise RecipeError(f"data.executor: {section.kind} needs {package}: pip install {extra}") from error
+    needed = {"datatrove": "'tsugiki[data]'"} | ({"ray": "ray"} if section.kind == "ray" else {})
+    for package, named in needed.items():
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise RecipeError(f"data.executor: {section.kind} needs {package}: pip install {named}") from error
     if section.kind == "slurm" and shutil.which("sbatch") is None:
         raise RecipeError("data.executor: slurm needs sbatch, which is not here")
+
+
+def _check_alone(folder: Path) -> None:
+    """Refuse to submit from within a task of an array, which datatrove would take for its own, or jobs whose files would
+    be replaced below them."""
+    if "SLURM_ARRAY_TASK_ID" in os.environ:
+        raise RecipeError("data.executor: slurm submits jobs, so call it from outside of one")
+    job = (folder / JOB).read_text("utf-8") if (folder / JOB).exists() else None
+    if job is not None:
+        queued = subprocess.run(["squeue", "-h", "-j", job], capture_output=True, text=True, check=False)
+        if queued.stdout.strip():  # an error once Slurm has forgotten the job
+            raise StorageError(f"{folder}: job {job} is not done; wait for it, or scancel it and what it waits for")
 
 
 def _executor(section: ExecutorSection, logs: Path, tasks: int, call: Callable[..., None]) -> Any:
@@ -99,14 +112,14 @@ def _merge(merge: Callable[[], None], here: Path, folder: Path, _data: Any, _ran
     """The step of Slurm's last job."""
     os.chdir(here)
     try:
-        raise_failures(folder)
+        _raise_failures(folder)
         merge()
     except TsugikiError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 
-def raise_failures(folder: Path) -> None:
+def _raise_failures(folder: Path) -> None:
     """Raise DataError with what the first of the failed parts said, if any failed."""
     failed = sorted((folder / "failed").glob("*"))
     if failed:

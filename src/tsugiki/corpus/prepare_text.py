@@ -44,14 +44,8 @@ def tokenise_documents(source: TextSource) -> tuple[UnfinishedText, Buckets]:
     documents, tokenizer, judge = source.documents, source.tokenizer, source.filters.judge
     state = begin_or_go_on(source.folder, source.key(documents.deal), documents, UnfinishedText)
     with closing(source.buckets(state.bits, sizes=state.sizes or None)) as buckets:
-        work = TextWork(
-            source.name,
-            documents.how,
-            tokenizer.engine.opener(),
-            tokenizer.vocabulary_size,
-            *source.boundaries,
-            judge=judge,
-        )
+        opener, size = tokenizer.engine.opener(), tokenizer.vocabulary_size
+        work = TextWork(source.name, documents.how, opener, size, *source.boundaries, judge=judge)
         _tokenise(source, work, buckets, state)
     return state, buckets
 
