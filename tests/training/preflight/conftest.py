@@ -32,7 +32,7 @@ def open_in(
 ) -> Callable[..., Run]:  # fmt: skip
     """`open_in(run_dir, "llama", **{"training.max_steps": 5})`: a fresh run; what it says is in `run.said`."""
 
-    def make(run_dir: Path, name: str = "mistral", folder: Path | None = None, **changes: Any) -> Run:
+    def make(run_dir: Path, /, name: str = "mistral", folder: Path | None = None, **changes: Any) -> Run:
         model = {"name_or_path": str(folder)} if folder else {"architecture": tiny_config(name, vocab_size=384)}
         changes = {"run_dir": str(run_dir), **changes}
         values = recipe_values(preflight_project, tiny_tokenizer_folder, model, **changes)
