@@ -11,6 +11,7 @@ from tsugiki.corpus import workers
 from tsugiki.corpus.adversarial import STRINGS
 from tsugiki.quickstart import run as quickstart
 from tsugiki.quickstart.recipes import EMBEDDED
+from tsugiki.samples import SETTINGS
 
 TINY = replace(
     EMBEDDED, vocabulary=1024, hidden_size=32, layers=1, heads=2, sequence_length=64, base_steps=12, continued_steps=8,
@@ -36,6 +37,7 @@ def tiny_plan():
         patch.setattr(quickstart, "EMBEDDED", TINY)
         for name, text in SHORTER.items():
             patch.setitem(STRINGS, name, text)
+        patch.setitem(SETTINGS, "max_new_tokens", 8)
         patch.setattr(workers, "usable_cores", lambda: 1)  # processes take longer to start than their work
         yield TINY
 

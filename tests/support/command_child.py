@@ -11,6 +11,7 @@ from file_faults import FileCalls, Strike
 from shorter_strings import SHORTER
 
 from tsugiki.corpus.adversarial import STRINGS
+from tsugiki.samples import SETTINGS
 
 
 def run_command_line(
@@ -21,7 +22,7 @@ def run_command_line(
     strike: Strike | None = None,
 ) -> None:
     """Run `tsugiki ARGUMENTS` in this process, with `environment` on top and both outputs appended to `log`. Vocabularies
-    are proved by shorter strings.
+    are proved by shorter strings, and samples are short.
 
     folder: the working directory, whose file calls are counted; the list of them is written to `log` with the ending
     .calls, what was imported to that with .modules. strike: one of the calls, and how it is struck (see `file_faults`).
@@ -33,6 +34,7 @@ def run_command_line(
     sys.stdout = sys.stderr = stream
     faulthandler.enable(stream)
     STRINGS.update(SHORTER)
+    SETTINGS["max_new_tokens"] = 8
     from tsugiki.cli import main
 
     if folder is None:
