@@ -34,7 +34,7 @@ def test_plain_transformers_answers_with_the_saved_template_and_stops_by_itself(
             "sources": {"talk": {"path": str(tmp_path / "talk.jsonl"), "format": "chat", "weight": 1}},
         },
         "training": {
-            "num_epochs": 40, "global_batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 2,
+            "num_epochs": 24, "global_batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 2,
             "save_steps": 100, "weight_decay": 0.0, "precision": "fp32", **({"lora": lora} if lora else {}),
         },
         "tracking": {"report_to": ["none"]},

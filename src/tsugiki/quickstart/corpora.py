@@ -257,14 +257,19 @@ def language_of_text(text: str) -> str | None:
     if not letters:
         return "other"
     for language, pattern, share in SCRIPTS:
-        if len(pattern.findall(text)) / letters >= share:
+        if _count(pattern, characters) / letters >= share:
             return language
     written = sum(count for character, count in characters.items() if not character.isspace())
-    if len(SYMBOLS.findall(text)) / written > MOST_SYMBOLS or letters / written < LEAST_LETTERS:
+    if _count(SYMBOLS, characters) / written > MOST_SYMBOLS or letters / written < LEAST_LETTERS:
         return "other"
     words = re.findall(r"[a-z]+", text.lower())
     common = sum(word in COMMON_ENGLISH for word in words)
     return "en" if words and common / len(words) >= 0.2 else None
+
+
+def _count(kind: re.Pattern[str], characters: Counter[str]) -> int:
+    """Of how many characters a pattern of one is true."""
+    return sum(count for character, count in characters.items() if kind.match(character))
 
 
 def _with_roles(folder: Path, found: Found) -> list[Corpus]:
