@@ -36,7 +36,7 @@ def digests(prepared: Path) -> dict[str, str]:
     """Of all files of tokens and documents: manifests hold times."""
     return {
         str(path.relative_to(prepared)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(prepared.glob("*/*"))
+        for path in sorted(prepared.glob("[!.]*/*"))
         if path.is_file() and path.name != "manifest.json"
     }
 

@@ -64,8 +64,8 @@ def _check_installed(section: ExecutorSection) -> None:
 
 
 def _check_alone(folder: Path) -> None:
-    """Refuse to submit from within a task of an array, which datatrove would take for its own, or jobs whose files would
-    be replaced below them."""
+    """Refuse to submit from within a task of an array, which datatrove would take for its own, and to replace the files
+    of jobs that are not done."""
     if "SLURM_ARRAY_TASK_ID" in os.environ:
         raise RecipeError("data.executor: slurm submits jobs, so call it from outside of one")
     job = (folder / JOB).read_text("utf-8") if (folder / JOB).exists() else None
