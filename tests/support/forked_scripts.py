@@ -1,5 +1,6 @@
 """A script run as each of several processes, forked from one that has imported what all of them need."""
 
+import faulthandler
 import os
 import runpy
 import sys
@@ -44,6 +45,7 @@ def run_script(script: str, arguments: list[str], log: str) -> None:
     os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)
     sys.stdout = sys.stderr = stream
+    faulthandler.enable(stream)  # where a process stood that the C library aborts
     import torch
 
     torch.set_num_threads(1)
