@@ -9,7 +9,7 @@ import re
 import secrets
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -131,11 +131,15 @@ class TokenizersEngine:
                 return with_specials[:start]
         return []
 
-    def plain_description(self) -> str | None:
+    @cached_property
+    def _description(self) -> str:
         return self._plain.to_str()
 
+    def plain_description(self) -> str | None:
+        return self._description
+
     def opener(self) -> Opener:
-        return partial(_open_description, self._plain.to_str())
+        return partial(_open_description, self._description)
 
 
 def _open_description(description: str) -> Callable[[str], NDArray[np.int32]]:
