@@ -8,6 +8,7 @@ prints the CPU seconds that `tokenizers` takes for the texts in memory; the othe
 
 import json
 import multiprocessing
+import re
 import sys
 import time
 from pathlib import Path
@@ -40,19 +41,32 @@ def _bare_share(share: tuple[dict[str, Any], int]) -> float:
     return time.process_time() - begun
 
 
-def ours(spec: dict[str, Any], fast: bool) -> None:
+OURS = {
+    "ours-gigatoken-segments": ("gigatoken", True),
+    "ours-segments": ("tokenizers", True),
+    "ours-gigatoken": ("gigatoken", False),
+    "ours-tokenizers": ("tokenizers", False),
+}
+"""What makes the ids, and whether by segments; "ours": what it takes itself."""
+
+
+def ours(spec: dict[str, Any]) -> None:
     """`tsugiki prepare` as a library."""
+    from tsugiki.corpus import fast_tokenizer
     from tsugiki.corpus.prepare import prepare
     from tsugiki.corpus.tokenizer import TextTokenizer
     from tsugiki.recipe_file import parse_recipe
 
+    wanted = OURS.get(spec["contestant"])
+    if wanted:
+        fast_tokenizer.WAYS = (wanted,)
     recipe = {
         "run_dir": spec["output"],
         "model": {"tokenizer": spec["tokenizer"], "architecture": {"model_type": "mistral"}},
         "data": {
             "sequence_length": 4096,
             "workers": spec["processes"],
-            "fast_tokenizer": fast,
+            "fast_tokenizer": wanted != ("tokenizers", False),
             "sources": {"corpus": {"path": spec["corpus"], "weight": 1, "held_out": 0}},
         },
         "training": {
@@ -66,8 +80,10 @@ def ours(spec: dict[str, Any], fast: bool) -> None:
     manifest = prepare(
         parse_recipe(json.dumps(recipe), "benchmark"), TextTokenizer.from_folder(Path(spec["tokenizer"]))
     )
-    if fast != manifest["corpus"].library.startswith("gigatoken"):
-        sys.exit(f"the other library was taken: {manifest['corpus'].library}")
+    taken = re.sub(r" [0-9.]+", "", manifest["corpus"].library.split(" (")[0])
+    if wanted and taken != wanted[0] + " by segments" * wanted[1]:
+        sys.exit(f"another way was taken: {manifest['corpus'].library}")
+    print(json.dumps({"way": taken}))
 
 
 _state: dict[str, Any] = {}
@@ -147,7 +163,7 @@ def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     contestant = spec["contestant"]
     if contestant.startswith("ours"):
-        ours(spec, fast=contestant == "ours-fast")
+        ours(spec)
     else:
         {"bare": bare, "megatron": megatron, "datasets": datasets, "datatrove": datatrove}[contestant](spec)
 

@@ -214,7 +214,8 @@ class DataSection(Section):
     )
     fast_tokenizer: bool = Field(
         default=True,
-        description="Take gigatoken or fastokens (extra `fast`) where one proves to give the same ids; false: never.",
+        description="Make ids in faster ways that prove to give the same: by segments, by gigatoken or fastokens "
+        "(extra `fast`).",
         json_schema_extra=FREE,
     )
     prepared_dir: FilePath | None = Field(

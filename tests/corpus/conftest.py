@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_tokenizers import mistral
 
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.recipe import Recipe
@@ -44,6 +45,15 @@ def jsonl() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def tokenizer(tiny_tokenizer_folder: Path) -> TextTokenizer:
     return TextTokenizer.from_folder(tiny_tokenizer_folder)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    """Mistral's vocabulary as tokenizer.json, which splits no words first."""
+    folder = tmp_path_factory.mktemp("mistral")
+    mistral("v1").backend_tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text('{"model_type": "mistral"}', encoding="utf-8")
+    return TextTokenizer.from_folder(folder)
 
 
 @pytest.fixture

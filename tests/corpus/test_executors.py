@@ -7,10 +7,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+from executor_parts import divides, killed
 from one_node_slurm import one_node_slurm, said, why_not
 from tiny_project import prepare_tiny
 
@@ -18,6 +20,7 @@ from tsugiki.corpus import executors
 from tsugiki.errors import DataError, RecipeError, StorageError
 from tsugiki.pipeline import run_all, run_prepare
 from tsugiki.recipe import Recipe
+from tsugiki.recipe_executor import ExecutorSection
 from tsugiki.recipe_file import parse_recipe
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -72,6 +75,19 @@ def test_what_a_failed_part_said_is_the_message(recipe_with, tmp_path, capfd):
     with pytest.raises(DataError, match=r"^data\.executor: parts failed: 0, 1, 2\. The first said: .*cut\.jsonl\.zst"):
         run_prepare(recipe)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_part_that_is_killed_is_told_of(tmp_path):
+    """Its process alone, as the kernel does where memory ends; the others are made."""
+    section = ExecutorSection(kind="local", tasks=3, at_once=2)
+    with pytest.raises(DataError, match=r"parts failed: 1\. The first said: its process was killed \(SIGKILL\)"):
+        executors.make_parts(section, tmp_path, partial(killed, tmp_path, 1), lambda: None)
+    assert sorted(path.name for path in tmp_path.glob("made *")) == ["made 0", "made 2"]
+
+
+def test_a_part_that_fails_unforeseen_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="part 0 failed"):
+        executors.make_parts(ExecutorSection(kind="local", tasks=1), tmp_path, divides, lambda: None)
 
 
 def test_ray_gives_the_bytes_of_one_process(project, recipe_with):

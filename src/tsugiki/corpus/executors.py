@@ -6,8 +6,10 @@ pickled call) and what failed parts said lies in <prepared_dir>/.executor.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -37,7 +39,8 @@ def make_parts(
     if section.kind == "slurm":
         _check_alone(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    executor = _executor(section, folder / "parts", section.tasks, partial(_make_part, part, Path.cwd(), folder))
+    make = _make_part if section.kind != "local" else _make_part_in_child
+    executor = _executor(section, folder / "parts", section.tasks, partial(make, part, Path.cwd(), folder))
     if section.kind != "slurm":
         executor.run()
         _raise_failures(folder)
@@ -104,8 +107,35 @@ def _make_part(part: Callable[[Deal], None], here: Path, folder: Path, _data: An
     try:
         part(Deal(rank, world_size))
     except TsugikiError as error:
-        (folder / "failed").mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "failed" / f"{rank:06d}", str(error))
+        _tell_failure(folder, rank, str(error))
+
+
+def _make_part_in_child(*arguments: Any) -> None:
+    """The same in a process of its own: the local executor would wait for ever for a part whose process is killed."""
+    folder, rank = arguments[2], arguments[4]
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _make_part(*arguments)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        name = signal.Signals(-code).name
+        _tell_failure(folder, rank, f"its process was killed ({name}), most likely for want of memory")
+    elif code:
+        raise RuntimeError(f"part {rank} failed; why stands above")
+
+
+def _tell_failure(folder: Path, rank: int, what: str) -> None:
+    (folder / "failed").mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "failed" / f"{rank:06d}", what)
 
 
 def _merge(merge: Callable[[], None], here: Path, folder: Path, _data: Any, _rank: int, _world_size: int) -> None:

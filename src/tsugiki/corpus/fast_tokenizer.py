@@ -1,7 +1,8 @@
-"""A faster library in the reference's place, where one is installed and gives the same ids.
+"""A faster way to the reference's ids, where there is one that gives the same.
 
-`tokenizers` is the reference: the models were trained with what it gives. gigatoken and fastokens (extra `fast`) read
-the same tokenizer.json and are many times as fast, but are other programs. So one must prove equal, before a source is
+`tokenizers` is the reference: the models were trained with what it gives. Two libraries (extra `fast`) read the same
+tokenizer.json and are many times as fast, gigatoken and fastokens; and whatever library it is, most of the time is
+saved by `segments` for tokenizers that split no words first. So a way to the ids must prove equal, before a source is
 prepared, on documents of that source and on texts that tokenizers stumble over (`adversarial`), and it is checked while
 it runs: of one document in `CHECKED` the reference makes the ids too, and where they differ nothing is prepared.
 """
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tsugiki.corpus.adversarial import adversarial_strings
+from tsugiki.corpus.segments import Cuts, Encode, NotCuttable, SegmentTokenizer
 from tsugiki.corpus.tokenizer import TextTokenizer
 from tsugiki.corpus.tokenizer_engines import plain_ids
 from tsugiki.errors import DataError
@@ -47,7 +48,10 @@ class _Gigatoken:
         self._open: Callable[[], Any] = lambda: gigatoken.Tokenizer.from_json(description)
         self._library, self._read = self._open(), 0
 
-    def encode(self, text: str) -> NDArray[np.int32]:
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        return [self._ids(text) for text in texts]
+
+    def _ids(self, text: str) -> NDArray[np.int32]:
         self._read += len(text)
         if self._read > REMEMBERED:
             self._library, self._read = self._open(), len(text)
@@ -62,26 +66,59 @@ class _Fastokens:
 
         self._library = fastokens.Tokenizer.from_json_str(description)
 
-    def encode(self, text: str) -> NDArray[np.int32]:
-        return np.frombuffer(self._library.encode_batch_flat([text])[0], np.uint32).astype(np.int32)
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        return [np.frombuffer(self._library.encode_batch_flat([text])[0], np.uint32).astype(np.int32) for text in texts]
 
 
-LIBRARIES: dict[str, Callable[[str], _Gigatoken | _Fastokens]] = {"gigatoken": _Gigatoken, "fastokens": _Fastokens}
-"""The fastest first."""
-NOT_INSTALLED = f"neither {' nor '.join(LIBRARIES)} is installed: pip install 'tsugiki[fast]'"
+class _Reference:
+    """For segments."""
+
+    def __init__(self, description: str):
+        self._library = Tokenizer.from_str(description)
+
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        return [plain_ids(self._library, text) for text in texts]
+
+
+LIBRARIES: dict[str, Callable[[str], _Gigatoken | _Fastokens | _Reference]] = {
+    "gigatoken": _Gigatoken,
+    "fastokens": _Fastokens,
+    "tokenizers": _Reference,
+}
+WAYS = (("gigatoken", True), ("tokenizers", True), ("gigatoken", False), ("fastokens", False))
+"""Library, and whether by segments; the fastest first."""
+FASTER_WITH_SPACES = ("gigatoken", False)
+"""Which remembers what stands between spaces."""
+SPACED = 1 / 12
+"""Share of spaces in a text that has them between words."""
+NOT_INSTALLED = "neither gigatoken nor fastokens is installed: pip install 'tsugiki[fast]'"
 
 
 @dataclass(frozen=True)
 class Faster:
-    """A library, and what its tokenizer is made from: `Engine.plain_description`."""
+    """A library, what its tokenizer is made from (`Engine.plain_description`), and where text is cut if it is."""
 
     library: str
     description: str
+    cuts: Cuts | None = None
+
+    @property
+    def way(self) -> str:
+        """For a reader."""
+        return self._named(self.library)
+
+    @property
+    def versioned(self) -> str:
+        """For the manifest and the reports."""
+        return self._named(f"{self.library} {version(self.library)}")
+
+    def _named(self, library: str) -> str:
+        return f"{library} by segments" if self.cuts else library
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which library makes the ids of a source, and why."""
+    """What makes the ids of a source, and why."""
 
     faster: Faster | None
     """For the processes that tokenise; None where the reference is taken."""
@@ -90,7 +127,7 @@ class Choice:
 
 
 def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, size: int) -> Choice:
-    """The library for a source of about `size` bytes of text, of which `sample` are documents."""
+    """What makes the ids of a source of about `size` bytes of text, of which `sample` are documents."""
     reference = f"{tokenizer.engine.library} {version(tokenizer.engine.library)}"
     if not wanted:
         return Choice(None, f"{reference} (data.fast_tokenizer is false)")
@@ -99,11 +136,17 @@ def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, siz
     description = tokenizer.engine.plain_description()
     if description is None:
         return Choice(None, f"{reference} (no faster library reads tokenizer.model)")
-    refused = []
-    for library in LIBRARIES:
+    cuts, not_cuttable, refused, missing = None, [], [], []
+    try:
+        cuts = Cuts.of(description)
+    except NotCuttable as reason:
+        not_cuttable.append(f"no segments: {reason}")
+    ways = sorted(WAYS, key=lambda way: not (way == FASTER_WITH_SPACES and _spaced(sample)))
+    for library, by_segments in ways if cuts else [way for way in ways if not way[1]]:
         try:
-            fast = FastTokenizer(Faster(library, description))
+            fast = FastTokenizer(Faster(library, description, cuts if by_segments else None))
         except ImportError:
+            missing.append(library)
             continue
         except _NotUsable as reason:
             refused.append(str(reason))
@@ -111,24 +154,30 @@ def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, siz
         different, tried = _proof(fast, tokenizer, sample)
         if different is None:
             why = "; ".join([f"the ids of {reference} on {tried:,} texts", *refused])
-            return Choice(fast.faster, f"{library} {version(library)} ({why})")
+            return Choice(fast.faster, f"{fast.faster.versioned} ({why})")
         refused.append(different)
-    return Choice(None, f"{reference} ({'; '.join(refused) or NOT_INSTALLED})")
+    if {"gigatoken", "fastokens"} <= set(missing):
+        refused.append(NOT_INSTALLED)
+    return Choice(None, f"{reference} ({'; '.join([*not_cuttable, *refused])})")
+
+
+def _spaced(sample: Sequence[str]) -> bool:
+    """Whether texts have spaces between their words."""
+    return sum(text.count(" ") for text in sample) > SPACED * sum(map(len, sample))
 
 
 def _proof(fast: "FastTokenizer", tokenizer: TextTokenizer, sample: Sequence[str]) -> tuple[str | None, int]:
-    """Where the library gives other ids than the reference, and the number of texts that both have read."""
-    tried = 0
-    own = ((tokenizer.encode_array(text), text) for text in _documents(sample))
-    for expected, text in chain(_odd_texts(tokenizer), own):
-        if (at := first_difference(fast.encode(text), expected)) is not None:
-            return f"{fast.faster.library} gives other ids, from id {at} on, for {_excerpt(text)}", tried
-        tried += 1
-    return None, tried
+    """Where it gives other ids than the reference, and the number of texts that both have read."""
+    own = [(tokenizer.encode_array(text), text) for text in _documents(sample)]
+    both = [*_odd_texts(tokenizer), *own]
+    for tried, (ids, (expected, text)) in enumerate(zip(fast.encode([text for _, text in both]), both, strict=True)):
+        if (at := first_difference(ids, expected)) is not None:
+            return f"{fast.faster.way} gives other ids, from id {at} on, for {_excerpt(text)}", tried
+    return None, len(both)
 
 
 class FastTokenizer:
-    """The faster library's ids of a text, control strings being text.
+    """The reference's ids in a faster way, control strings being text.
 
     The reference is opened when it is first needed: that takes longer than to tokenise a few megabytes.
     Raises ImportError where there is no such library, _NotUsable where it cannot read the description.
@@ -136,8 +185,13 @@ class FastTokenizer:
 
     def __init__(self, faster: Faster):
         self.faster = faster
+        open_library, cuts = LIBRARIES[faster.library], faster.cuts
         try:
-            self._fast = LIBRARIES[faster.library](faster.description)
+            self._encode: Encode = (
+                SegmentTokenizer(cuts, open_library(cuts.description).encode).encode
+                if cuts
+                else open_library(faster.description).encode
+            )
         except ImportError:
             raise
         except Exception as error:  # whatever it raises for what it does not know
@@ -148,12 +202,12 @@ class FastTokenizer:
     def _reference(self) -> Tokenizer:
         return Tokenizer.from_str(self.faster.description)
 
-    def encode(self, text: str) -> NDArray[np.int32]:
-        """Ids of a text."""
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Ids of each text."""
         try:
-            return self._fast.encode(text)
+            return self._encode(texts)
         except Exception:  # beyond the limits of its regular expressions, which the reference has not
-            return plain_ids(self._reference, text)
+            return [plain_ids(self._reference, text) for text in texts]
 
     def check(self, text: str, ids: NDArray[np.int32], where: str) -> None:
         """Raise DataError where the reference gives other ids than `ids` for the document at `where`."""
@@ -161,7 +215,7 @@ class FastTokenizer:
         at = first_difference(ids, expected)
         if at is not None:
             raise DataError(
-                f"{where}: {self.faster.library} gives other ids than tokenizers here, from id {at} on "
+                f"{where}: {self.faster.way} gives other ids than tokenizers here, from id {at} on "
                 f"({ids[at : at + 4].tolist()} instead of {expected[at : at + 4].tolist()}): {_excerpt(text)}; set "
                 "data.fast_tokenizer: false"
             )

@@ -110,7 +110,7 @@ class UnfinishedText(Unfinished):
 
     def says(self, library: Choice) -> None:
         """From here on the ids are made by this one: the same as before an interruption, as a rule."""
-        faster = library.faster.library if library.faster else ""
+        faster = library.faster.way if library.faster else ""
         if self.faster != faster:
             self.library = f"{self.library}, then {library.says}" if self.library else library.says
             self.faster = faster

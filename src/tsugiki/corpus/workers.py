@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -106,7 +106,7 @@ def _leave_with_parent() -> None:
 class TextWork:
     """Documents become tokens, between what stands `before` and `after` each.
 
-    fast: the faster library, where one is taken; else what `opener` gives.
+    fast: the faster way to ids, where one is taken; else what `opener` gives.
     """
 
     source: str
@@ -122,35 +122,35 @@ class TextWork:
         """Open the tokenizer and the filters."""
         self.judge.open()
         self.checked = None if self.fast is None else FastTokenizer(self.fast)
-        self.encode = self.checked.encode if self.checked else self.opener()
+        self.encode = self.checked.encode if self.checked else _each(self.opener())
 
     def __call__(self, batch: Batch) -> Tokenised:
-        """Tokenise what filters leave of a batch. Raises DataError where the faster library errs."""
+        """Tokenise what filters leave of a batch. Raises DataError where the faster way errs."""
         before, after = (np.array(side, np.int32) for side in (self.before, self.after))
         counted = Counted()
-        rows: list[tuple[int, ...]] = []
-        parts: list[NDArray[np.int32]] = []
+        left: list[tuple[int, str, Document]] = []
         kept: list[Kept] = []
         removed: list[Removed] = []
-        # One document after another: what the libraries keep of a text takes about a hundred times its size.
         for file, name, document in batch.items(self.how, counted):
             text = document.text
             content = text.encode("utf-8")
             if rule := self.judge.removed_by(text, len(content)):
                 removed.append(Removed(file, document.line, rule, excerpt(text)))
-                continue
-            ids = self.encode(text)
+            else:
+                left.append((file, name, document))
+                kept.append(Kept(text, content, odd_in(text, content)))
+        rows: list[tuple[int, ...]] = []
+        parts: list[NDArray[np.int32]] = []
+        for (file, name, document), own, ids in zip(left, kept, self.encode([own.text for own in kept]), strict=True):
             place = place_hash(self.source, name, document)
-            draw = held_out_draw(content if document.whole is None else document.whole.encode("utf-8"))
+            draw = held_out_draw(own.content if document.whole is None else document.whole.encode("utf-8"))
             if self.checked and place % CHECKED == 0:
-                self.checked.check(text, ids, f"source {self.source}, {name}:{document.line}")
-            whole = np.concatenate([before, ids, after])
-            parts.append(whole)
+                self.checked.check(own.text, ids, f"source {self.source}, {name}:{document.line}")
+            parts += [before, ids, after]
             rows.append(
-                (place >> 64, place & (2**64 - 1), draw, len(whole), file, document.line,
-                 len(content), len(text))
+                (place >> 64, place & (2**64 - 1), draw, len(before) + len(ids) + len(after), file, document.line,
+                 len(own.content), len(own.text))
             )  # fmt: skip
-            kept.append(Kept(text, content, odd_in(text, content)))
         records = np.zeros(len(rows), self.judge.record)
         for key, column in zip(RECORD.names or (), zip(*rows, strict=True), strict=False):
             records[key] = column
@@ -168,6 +168,11 @@ class TextWork:
         return tokens.astype(token_dtype(size))
 
 
+def _each(encode: Callable[[str], NDArray[np.int32]]) -> Callable[[Sequence[str]], list[NDArray[np.int32]]]:
+    """One text after another: what the libraries keep of a text takes about a hundred times its size."""
+    return lambda texts: [encode(text) for text in texts]
+
+
 def place_hash(source: str, file: str, document: Document) -> int:
     """128 bits that give a document its place in the order."""
     place = f"{source}\0{file}\0{document.line}" + (f"\0{document.part}" if document.part else "")
@@ -179,7 +184,8 @@ def odd_in(text: str, content: bytes) -> list[str]:
     found = {
         "control characters": len(content.translate(None, CONTROL)) < len(content),
         "U+FFFD": "\ufffd" in text,
-        "mojibake": not text.isascii() and 50 * sum(map(text.count, MOJIBAKE)) > len(text),
+        "mojibake": not text.isascii()
+        and 50 * sum(text.count(sign) for sign in MOJIBAKE if sign[0] in text) > len(text),
     }
     return [name for name, holds in found.items() if holds]
 
