@@ -12,7 +12,7 @@ from tsugiki.amounts import quantity
 from tsugiki.cli import app
 from tsugiki.corpus.prepare import prepare
 from tsugiki.errors import DataError
-from tsugiki.plan import Terms, expected_tokens, plan_lines
+from tsugiki.plan import READ_BYTES, Terms, expected_tokens, plan_lines
 from tsugiki.recipe import Recipe
 from tsugiki.recipe_file import parse_recipe
 from tsugiki.recipe_inputs import load_base_tokenizer
@@ -95,7 +95,7 @@ def test_the_beginning_of_a_large_source(recipe, tmp_path, monkeypatch, ending):
     import gzip
 
     monkeypatch.setattr("tsugiki.plan.READ_BYTES", 1 << 14)
-    monkeypatch.setattr("tsugiki.plan.TOKENISED_CHARACTERS", 20_000)
+    monkeypatch.setattr("tsugiki.plan.TOKENISED_SHARE", 2)
     monkeypatch.setattr("tsugiki.corpus.compression.COMPRESSED_CHUNK", 1 << 11)
     monkeypatch.setattr("tsugiki.corpus.pieces.PIECE", 1 << 13)
     content = "".join(
@@ -108,6 +108,22 @@ def test_the_beginning_of_a_large_source(recipe, tmp_path, monkeypatch, ending):
     tokenizer = load_base_tokenizer(asked)
     tokens = expected_tokens(asked, "large", tokenizer)
     assert tokens == pytest.approx(prepare(asked, tokenizer)["large"].train.tokens, rel=0.06)
+
+
+@pytest.mark.parametrize("long", [1, 40])
+def test_documents_that_differ_from_the_first(recipe, tmp_path, long):
+    """What is tokenised is taken from all that is read, and of a long document from its middle."""
+    kinds = [f"{'0123456789 ' * 60 * long}", f"{SENTENCE * 10 * long}"]
+    texts = [kinds[0]] * (600 // long) + [kinds[1]] * (1800 // long)
+    path = tmp_path / "mixed.jsonl"
+    path.write_text(
+        "".join(json.dumps({"text": f"{kinds[0]}{number} {text}"}) + "\n" for number, text in enumerate(texts))
+    )
+    asked = recipe(data__sources={"mixed": {"path": str(path), "weight": 1}})
+    tokenizer = load_base_tokenizer(asked)
+    assert path.stat().st_size < READ_BYTES
+    tokens = expected_tokens(asked, "mixed", tokenizer)
+    assert tokens == pytest.approx(prepare(asked, tokenizer)["mixed"].train.tokens, rel=0.06)
 
 
 def test_where_a_cap_bites(recipe):

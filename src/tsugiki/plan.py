@@ -36,8 +36,9 @@ from tsugiki.vocabulary.made_from import folder_here, is_made
 
 READ_BYTES = 4 << 20
 """Of a source's files that are read to reckon how much text they hold."""
-TOKENISED_CHARACTERS = 300_000
-"""Of a source that are tokenised to reckon how many tokens that is."""
+TOKENISED_SHARE, EXCERPT = 16, 8_000
+"""One character in so many of them is tokenised to reckon how many tokens that is: of a document so much of its middle,
+and at least so many characters."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,11 @@ def expected_tokens(recipe: Recipe, name: str, tokenizer: TextTokenizer) -> int:
                 text = document.text
                 if judge.removed_by(text, len(text.encode("utf-8"))):
                     continue
-                if tokenised < TOKENISED_CHARACTERS:
-                    tokens += len(tokenizer.encode_array(text[:TOKENISED_CHARACTERS]))
-                    tokenised += len(text[:TOKENISED_CHARACTERS])
+                if TOKENISED_SHARE * tokenised <= characters:
+                    size = max(EXCERPT, len(text) // TOKENISED_SHARE)
+                    excerpt = text[max(0, len(text) - size) // 2 :][:size]
+                    tokens += len(tokenizer.encode_array(excerpt))
+                    tokenised += len(excerpt)
                 characters, read = characters + len(text), read + 1
             documents.take(batch, counted)
             if documents.read >= READ_BYTES:

@@ -136,13 +136,10 @@ def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, siz
     description = tokenizer.engine.plain_description()
     if description is None:
         return Choice(None, f"{reference} (no faster library reads tokenizer.model)")
-    cuts, not_cuttable, refused, missing = None, [], [], []
-    try:
-        cuts = Cuts.of(description)
-    except NotCuttable as reason:
-        not_cuttable.append(f"no segments: {reason}")
-    ways = sorted(WAYS, key=lambda way: not (way == FASTER_WITH_SPACES and _spaced(sample)))
-    for library, by_segments in ways if cuts else [way for way in ways if not way[1]]:
+    cuts, not_cuttable = _cuts(description)
+    refused, missing = [], []
+    ways = [(library, by_segments) for library, by_segments in WAYS if cuts or not by_segments]
+    for library, by_segments in sorted(ways, key=lambda way: not (way == FASTER_WITH_SPACES and _spaced(sample))):
         try:
             fast = FastTokenizer(Faster(library, description, cuts if by_segments else None))
         except ImportError:
@@ -159,6 +156,15 @@ def choose(tokenizer: TextTokenizer, sample: Sequence[str], *, wanted: bool, siz
     if {"gigatoken", "fastokens"} <= set(missing):
         refused.append(NOT_INSTALLED)
     return Choice(None, f"{reference} ({'; '.join([*not_cuttable, *refused])})")
+
+
+@lru_cache(maxsize=2)
+def _cuts(description: str) -> tuple[Cuts | None, list[str]]:
+    """Where text is cut, or why it is not: once for all sources."""
+    try:
+        return Cuts.of(description), []
+    except NotCuttable as reason:
+        return None, [f"no segments: {reason}"]
 
 
 def _spaced(sample: Sequence[str]) -> bool:
