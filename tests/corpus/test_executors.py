@@ -80,14 +80,22 @@ def test_what_a_failed_part_said_is_the_message(recipe_with, tmp_path, capfd):
 def test_a_part_that_is_killed_is_told_of(tmp_path):
     """Its process alone, as the kernel does where memory ends; the others are made."""
     section = ExecutorSection(kind="local", tasks=3, at_once=2)
-    with pytest.raises(DataError, match=r"parts failed: 1\. The first said: its process was killed \(SIGKILL\)"):
+    with pytest.raises(DataError, match=r"parts failed: 1\. The first said: its process was killed \(signal 9\)"):
         executors.make_parts(section, tmp_path, partial(killed, tmp_path, 1), lambda: None)
     assert sorted(path.name for path in tmp_path.glob("made *")) == ["made 0", "made 2"]
 
 
-def test_a_part_that_fails_unforeseen_is_an_error(tmp_path):
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_part_that_fails_unforeseen_is_an_error_and_ends_the_others(tmp_path, tasks):
+    section = ExecutorSection(kind="local", tasks=tasks, at_once=2)
     with pytest.raises(RuntimeError, match="part 0 failed"):
-        executors.make_parts(ExecutorSection(kind="local", tasks=1), tmp_path, divides, lambda: None)
+        executors.make_parts(section, tmp_path, partial(divides, tmp_path), lambda: None)
+    deadline, beats = time.monotonic() + 20, -1
+    while (found := len(list(tmp_path.glob("beat *")))) != beats:
+        assert time.monotonic() < deadline
+        beats = found
+        time.sleep(1)
+    assert bool(beats) is (tasks == 2)
 
 
 def test_ray_gives_the_bytes_of_one_process(project, recipe_with):

@@ -159,6 +159,19 @@ def test_one_other_id_and_it_is_not_taken(published, monkeypatch, where):
         assert f"{library}{' by segments' if by_segments else ''} gives other ids, from id" in choice.says
 
 
+def test_a_text_that_it_refuses_proves_nothing(tokenizer, monkeypatch):
+    """The reference's ids of that one are not taken for those of all."""
+    right = fast_tokenizer._Gigatoken.encode
+
+    def wrong(library: fast_tokenizer._Gigatoken, texts: list[str]) -> list[np.ndarray]:
+        if "\0" in texts:
+            raise ValueError("match limit exceeded")
+        return [ids ^ 1 for ids in right(library, texts)]
+
+    monkeypatch.setattr(fast_tokenizer._Gigatoken, "encode", wrong)
+    assert taken(choose(tokenizer, TEXTS, wanted=True, size=FAR)) == ("fastokens", False)
+
+
 def test_first_difference():
     a = np.array([1, 2, 3], np.int32)
     assert first_difference(a, a.copy()) is None

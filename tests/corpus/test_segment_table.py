@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tsugiki.corpus import segment_table
 from tsugiki.corpus.segment_table import PROBES, SegmentTable, stretches
 
 
@@ -68,18 +69,27 @@ def test_keys_that_want_one_slot():
         assert 0 < np.count_nonzero(values) < len(keys)
 
 
-def test_values_that_could_not_be_made():
-    """The table is as before: no key has a value that nobody gave it."""
-
-    def fails(numbers: np.ndarray) -> np.ndarray:
-        raise ValueError
-
+@pytest.mark.parametrize("where", ["make", "_other"])
+def test_values_that_could_not_be_made(monkeypatch, where):
+    """Whatever goes wrong while they are put in, no key has a value that nobody gave it."""
     table = SegmentTable(1, 8)
     keys = [np.arange(10, dtype=np.uint64)]
-    with pytest.raises(ValueError):
-        table.values(keys, fails)
+
+    def give(numbers: np.ndarray) -> np.ndarray:
+        return keys[0][numbers] + np.uint64(5)
+
+    def fails(*_: object) -> np.ndarray:
+        raise MemoryError
+
+    table.values([keys[0][:5]], give)
+    with monkeypatch.context() as patch:
+        if where == "_other":
+            right, calls = segment_table._other, iter((True, False))
+            patch.setattr(segment_table, "_other", lambda *given: (right if next(calls) else fails)(*given))
+        with pytest.raises(MemoryError):
+            table.values(keys, fails if where == "make" else give)
     assert not table.find(keys).any()
-    assert table.values(keys, lambda numbers: keys[0][numbers] + np.uint64(5)).tolist() == list(range(5, 15))
+    assert table.values(keys, give).tolist() == list(range(5, 15))
 
 
 def test_stretches():

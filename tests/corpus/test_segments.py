@@ -15,7 +15,7 @@ from tsugiki.corpus import segments
 from tsugiki.corpus.adversarial import STRINGS
 from tsugiki.corpus.segments import Cuts, NotCuttable, SegmentTokenizer
 from tsugiki.corpus.tokenizer import TextTokenizer
-from tsugiki.corpus.tokenizer_engines import UNWRITABLE, plain_ids
+from tsugiki.corpus.tokenizer_engines import plain_ids, without_control_tokens
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 LETTERS = "abの川\u2581\n\uffff\U0001f600\U0001f601\U00020bb7"
@@ -36,6 +36,14 @@ SPACING: list[dict[str, Any]] = [
     *(
         {"pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False}}
         for scheme in ("always", "first", "never")
+    ),
+    *(
+        {
+            "normalizer": {"type": "Replace", "pattern": {"String": old}, "content": new},
+            "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False},
+        }
+        for old, new in (("a", ""), ("ab", "\u2581"), ("の", "b "))
+        for scheme in ("always", "never")
     ),
 ]
 
@@ -88,7 +96,7 @@ def small(monkeypatch):
         "LONG_BITS": 4,
         "GROUP": 7,
         "PORTION": 9,
-        "MOST_IDS": 50,
+        "MOST_KEPT": 50,
         "JOINT_SLOTS": 1,
         "JOINT_BITS": 2,
     }
@@ -141,9 +149,9 @@ def test_each_segment_is_tokenised_once():
     assert sorted(sent) == sorted(["ab", "の川", "\U0001f602", "a" * segments.LONG, long, long, long])
 
 
-@pytest.mark.parametrize("limits", [{"MOST_IDS": 200}, {"SHORT_BITS": 6}, {"LONG_BITS": 6}])
+@pytest.mark.parametrize("limits", [{"MOST_KEPT": 200}, {"SHORT_BITS": 6}, {"LONG_BITS": 6}])
 def test_memory_has_a_bound(monkeypatch, limits):
-    """New segments without end: the ids that are kept stay below `MOST_IDS` and a batch, the tables below half and a
+    """New segments without end: the ids that are kept stay below `MOST_KEPT` and a batch, the tables below half and a
     batch; what was forgotten is tokenised anew, short and long."""
     for name, value in limits.items():
         monkeypatch.setattr(segments, name, value)
@@ -153,7 +161,7 @@ def test_memory_has_a_bound(monkeypatch, limits):
     for at in range(0, len(words), 10):
         texts = [*words[at : at + 10], *(word * 2 for word in words[at : at + 10]), words[0], words[0] * 2]
         assert lists(tokenizer.encode(texts)) == whole(state, texts)
-        assert tokenizer._used <= segments.MOST_IDS + 300
+        assert tokenizer._kept_count <= segments.MOST_KEPT + 300
         assert tokenizer._short._used <= (1 << segments.SHORT_BITS) // 2 + 11
         assert tokenizer._long._used <= (1 << segments.LONG_BITS) // 2 + 11
 
@@ -202,6 +210,10 @@ def test_the_published_vocabulary(published):
             {"pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": True}},
             "it splits words first",
         ),
+        (
+            {**SPACING[1], "pre_tokenizer": SPACING[4]["pre_tokenizer"]},  # it looks where the text began before that
+            "it normalises texts and prepends to the first word",
+        ),
         ({"added_tokens": [{"content": "<b>"}]}, "added tokens that are no control tokens"),
         ({"model": {"type": "Unigram"}}, "it is a Unigram model"),
         ({"model": {"dropout": 0.1}}, "it has dropout"),
@@ -211,6 +223,8 @@ def test_the_published_vocabulary(published):
         ({"model": {"byte_fallback": False}}, "it has no pieces for bytes"),
         ({"model": {"vocab": {"a": 0}}}, "it has no pieces for bytes"),
         ({"model": {"merges": [["<0xE3>", "<0x81>"]]}}, "it merges bytes"),
+        ({"model": {"merges": [["<0x0", "0>"]]}}, "it merges bytes"),
+        ({"model": {"merges": [["a", ""]]}}, "it merges nothing"),
         ({"model": {"merges": [["a", "\0b"]]}}, "it merges NUL"),
     ],
 )
@@ -220,6 +234,18 @@ def test_tokenizers_of_another_kind(changes, says):
 
 
 def test_control_tokens_are_no_hindrance():
-    """They have spellings that nobody can write."""
-    state = description([("a", "b")], added_tokens=[{"content": f"{UNWRITABLE}f00 1"}])
-    assert Cuts.of(json.dumps(state)).end == state["model"]["vocab"]["<0x00>"]
+    """They have spellings that nobody can write; a token that begins with the same character has not."""
+    token = {"id": 0, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    state = description([("a", "b")], added_tokens=[{**token, "content": "<unk>", "special": True}])
+    assert Cuts.of(without_control_tokens(json.dumps(state), ["a"])).end == state["model"]["vocab"]["<0x00>"]
+    state["added_tokens"].append({**token, "content": "\U0010fffdx", "special": False})
+    with pytest.raises(NotCuttable, match="added tokens"):
+        Cuts.of(without_control_tokens(json.dumps(state), []))
+
+
+def test_a_library_that_loses_a_segment():
+    """It is an error, and no other segment's ids."""
+    cuts = Cuts.of(json.dumps(description([("a", "b"), ("の", "川")])))
+    tokenizer = SegmentTokenizer(cuts, lambda texts: [np.array([260, cuts.end], np.int32) for _ in texts])
+    with pytest.raises(ValueError, match="2 segments have come back as 1"):
+        tokenizer.encode(["abの川"])

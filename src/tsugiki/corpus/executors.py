@@ -6,9 +6,10 @@ pickled call) and what failed parts said lies in <prepared_dir>/.executor.
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +40,7 @@ def make_parts(
     if section.kind == "slurm":
         _check_alone(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    make = _make_part if section.kind != "local" else _make_part_in_child
+    make = _make_part_in_child if section.kind == "local" and _at_once(section) > 1 else _make_part
     executor = _executor(section, folder / "parts", section.tasks, partial(make, part, Path.cwd(), folder))
     if section.kind != "slurm":
         executor.run()
@@ -84,8 +85,7 @@ def _executor(section: ExecutorSection, logs: Path, tasks: int, call: Callable[.
     # Parts know themselves what is made already, also of files that changed meanwhile, which datatrove's marks do not.
     common: dict[str, Any] = {"tasks": tasks, "logging_dir": str(logs), "skip_completed": False}
     if section.kind == "local":
-        room = max(1, usable_cores() // section.cpus_per_task)
-        return executor.LocalPipelineExecutor([call], **common, workers=section.at_once or room)
+        return executor.LocalPipelineExecutor([call], **common, workers=_at_once(section))
     common |= {
         "workers": section.at_once or -1, "cpus_per_task": section.cpus_per_task,
         "mem_per_cpu_gb": section.memory_per_cpu,
@@ -100,6 +100,11 @@ def _executor(section: ExecutorSection, logs: Path, tasks: int, call: Callable[.
     )  # fmt: skip
 
 
+def _at_once(section: ExecutorSection) -> int:
+    """Parts that are made together on this machine."""
+    return section.at_once or max(1, usable_cores() // section.cpus_per_task)
+
+
 def _make_part(part: Callable[[Deal], None], here: Path, folder: Path, _data: Any, rank: int, world_size: int) -> None:
     """A step of datatrove's pipeline. What goes wrong is kept for whoever puts the parts together: the executors show a
     traceback of it, or nothing."""
@@ -111,26 +116,38 @@ def _make_part(part: Callable[[Deal], None], here: Path, folder: Path, _data: An
 
 
 def _make_part_in_child(*arguments: Any) -> None:
-    """The same in a process of its own: the local executor would wait for ever for a part whose process is killed."""
+    """The same in a fork of the pool's process, which would be waited for for ever if it were killed itself."""
     folder, rank = arguments[2], arguments[4]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pool = os.getpid()
     child = os.fork()
     if child == 0:
         code = 1
         try:
+            threading.Thread(target=_leave_with, args=(pool,), daemon=True).start()
             _make_part(*arguments)
             code = 0
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
-        name = signal.Signals(-code).name
-        _tell_failure(folder, rank, f"its process was killed ({name}), most likely for want of memory")
+        _tell_failure(folder, rank, f"its process was killed (signal {-code}), most likely for want of memory")
     elif code:
         raise RuntimeError(f"part {rank} failed; why stands above")
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its parent is gone: the pool ends its processes when one part has failed."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
 
 
 def _tell_failure(folder: Path, rank: int, what: str) -> None:

@@ -60,12 +60,17 @@ class SegmentTable:
     def values(self, keys: list[Words], make: Callable[[Numbers], Words]) -> Words:
         """As `find`, where what is missing is put in, if there is room for it.
 
-        make: gives the values of those that were missing, by their numbers, each once.
+        make: gives the values of those that were missing, by their numbers, each once. What it raises leaves an empty
+        table.
         """
         values = self.find(keys)
         if len(missing := np.flatnonzero(values == 0)):
             new = [word[missing] for word in keys]
-            values[missing] = self._put_in(new, self._slots(new), lambda those: make(missing[those]))
+            try:
+                values[missing] = self._put_in(new, self._slots(new), lambda those: make(missing[those]))
+            except BaseException:
+                self.clear()  # of what was claimed
+                raise
         return values
 
     def _put_in(self, keys: list[Words], slots: Numbers, make: Callable[[Numbers], Words]) -> Words:
@@ -74,7 +79,7 @@ class SegmentTable:
         new = [left[:0]]
         for _ in range(PROBES):
             free = left[self._rows[slots[left], -1] == 0]
-            # Of several that want a slot the last that is written has it; its equals find it there just below.
+            # Of several that want a slot the last that is written has it; equal keys are told from others below.
             self._owner[slots[free]] = free
             owners = free[self._owner[slots[free]] == free]
             for column, word in enumerate(keys):
@@ -87,11 +92,7 @@ class SegmentTable:
             slots[left] = (slots[left] + 1) & (len(self._rows) - 1)
         owners = np.concatenate(new)
         if len(owners):
-            try:
-                self._rows[slots[owners], -1] = make(owners)
-            except BaseException:
-                self._rows[slots[owners], -1] = 0
-                raise
+            self._rows[slots[owners], -1] = make(owners)
             self._used += len(owners)
         values = self._rows[slots, -1]
         values[left] = 0

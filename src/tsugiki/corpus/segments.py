@@ -28,9 +28,9 @@ UNITS = 4
 SHORT, LONG = 2 * UNITS, 4 * UNITS
 """Units of the longest segments in the two tables; still longer ones are seldom met twice."""
 SHORT_BITS, LONG_BITS = 21, 20
-"""Slots of the tables, as powers of two: they and the ids take some 120 MB."""
+"""Slots of the tables, as powers of two: they take 105 MB, the ids up to 80 MB more."""
 GROUP = 1 << 17
-"""Segments that are looked up together, so that the memory for it has a bound: some 20 MB."""
+"""Segments that are looked up together, in some 20 MB where they are no longer than usual."""
 PORTION = 5_000
 """Units that the other library is given at once; the time of a merge grows with the length of its text."""
 MASKS = np.array(
@@ -42,11 +42,10 @@ LOW_SURROGATES = (0xDC00, 0xE000)
 JOINT_SLOTS, JOINT_BITS = 64, 16
 """Slots for each joint in their table, and in all, as a power of two, at least: one pair in so many is held together
 without need."""
-ID, OFFSET, COUNT = np.uint64(32), np.uint64(8), np.uint64(0xFF)
-"""A table's value: the first id of a segment, where all its ids are that are kept (24 bits), and how many."""
-KEPT = np.int64((1 << 24) - 1)
-MOST_IDS = 1 << 23
-"""Kept ids beyond which all is forgotten: below what 24 bits can tell by more than a group can add."""
+ID_SHIFT, PLACE_SHIFT, PLACE_MASK, COUNT_MASK = (np.uint64(part) for part in (32, 8, (1 << 24) - 1, 0xFF))
+"""Parts of a table's value: a segment's first id, where all its ids are among those kept, and how many they are."""
+MOST_KEPT = 1 << 23
+"""Ids beyond which all is forgotten: below what a place can tell by more than a group can add."""
 
 Ids = NDArray[np.int32]
 Change = Callable[[str], str]
@@ -78,9 +77,10 @@ class Cuts:
         """Those of a tokenizer.json without control tokens (`Engine.plain_description`). Raises NotCuttable for one of
         another kind."""
         state = json.loads(description)
-        if any(not token["content"].startswith(UNWRITABLE) for token in state["added_tokens"]):
+        if not all(UNWRITABLE.fullmatch(token["content"]) for token in state["added_tokens"]):
             raise NotCuttable("it has added tokens that are no control tokens")
-        changes = (*_normaliser(state.get("normalizer")), *_pre_tokenizer(state.get("pre_tokenizer")))
+        before = _normaliser(state.get("normalizer"))
+        changes = (*before, *_pre_tokenizer(state.get("pre_tokenizer"), normalised=bool(before)))
         merges = _merges(state["model"])
         vocabulary = state["model"]["vocab"]
         end = vocabulary.get(NUL, vocabulary["<0x00>"])
@@ -96,7 +96,7 @@ class SegmentTokenizer:
         self._cuts, self._encode = cuts, encode
         self._shift = np.uint32(33 - len(cuts.joined).bit_length())
         self._short, self._long = SegmentTable(SHORT // UNITS, SHORT_BITS), SegmentTable(LONG // UNITS, LONG_BITS)
-        self._ids, self._used = np.zeros(1 << 16, np.int32), 0
+        self._kept, self._kept_count = np.zeros(1 << 16, np.int32), 0
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of each text; nothing is added."""
@@ -126,7 +126,7 @@ class SegmentTokenizer:
         return text
 
     def _starts(self, raw: bytes, size: int, ends: NDArray[np.int64], only_bmp: bool) -> NDArray[np.int64]:
-        """Where segments begin in texts that stand side by side, up to `ends`."""
+        """Where segments begin in texts that stand side by side and end at `ends`."""
         cut = np.empty(size, bool)
         if not size:
             return np.flatnonzero(cut)
@@ -144,7 +144,7 @@ class SegmentTokenizer:
         self, raw: bytes, starts: NDArray[np.int64], sizes: NDArray[np.int64]
     ) -> tuple[Ids, NDArray[np.int64]]:
         """The ids of segments end to end, and how many each has."""
-        if self._short.is_full or self._long.is_full or self._used > MOST_IDS:
+        if self._short.is_full or self._long.is_full or self._kept_count > MOST_KEPT:
             self._forget()
         first = int(starts[0])
         units = np.frombuffer(raw, "<u2", int(starts[-1] + sizes[-1]) - first + LONG, 2 * first)
@@ -156,15 +156,15 @@ class SegmentTokenizer:
             (self._long, np.flatnonzero((sizes > SHORT) & (sizes <= LONG))),
         ):
             values[those] = self._values(table, units, words, starts[those], sizes[those])
-        counts = (values & COUNT).astype(np.int64)
+        counts = (values & COUNT_MASK).astype(np.int64)
         several = np.flatnonzero(counts > 1)
         if len(apart := np.flatnonzero(counts == 0)):
             apart_ids, ends = self._tokenised(units, starts[apart], sizes[apart])
             counts[apart] = np.diff(ends, prepend=-1) - 1
-        ids = np.repeat((values >> ID).astype(np.int32), counts)
+        ids = np.repeat((values >> ID_SHIFT).astype(np.int32), counts)
         before = np.cumsum(counts) - counts
-        kept = (values[several] >> OFFSET).astype(np.int64) & KEPT
-        ids[stretches(before[several], counts[several])] = self._ids[stretches(kept, counts[several])]
+        places = (values[several] >> PLACE_SHIFT & PLACE_MASK).astype(np.int64)
+        ids[stretches(before[several], counts[several])] = self._kept[stretches(places, counts[several])]
         if len(apart):
             ids[stretches(before[apart], counts[apart])] = apart_ids[apart_ids != self._cuts.end]
         return ids, counts
@@ -182,7 +182,7 @@ class SegmentTokenizer:
         def made(new: NDArray[np.int64]) -> Words:
             ids, ends = self._tokenised(units, starts[new], sizes[new])
             begins = np.concatenate([[0], ends[:-1] + 1])
-            values = _value(ids[begins], self._used + begins, ends - begins)
+            values = _value(ids[begins], self._kept_count + begins, ends - begins)
             self._keep(ids)
             return values
 
@@ -200,27 +200,30 @@ class SegmentTokenizer:
         bounds = np.unique(np.concatenate([[0], cuts, [len(text)]])).tolist()
         portions = [text[start:end].tobytes().decode("utf-16-le") for start, end in pairwise(bounds)]
         ids = np.concatenate(self._encode(portions))
-        return ids, np.flatnonzero(ids == self._cuts.end)
+        ends = np.flatnonzero(ids == self._cuts.end)
+        if len(ends) != len(starts):
+            raise ValueError(f"{len(starts)} segments have come back as {len(ends)}")
+        return ids, ends
 
     def _keep(self, ids: Ids) -> None:
         """Put ids behind those that are kept."""
-        needed = self._used + len(ids)
-        if needed > len(self._ids):
-            self._ids = np.concatenate([self._ids, np.zeros(needed, np.int32)])
-        self._ids[self._used : needed] = ids
-        self._used = needed
+        needed = self._kept_count + len(ids)
+        if needed > len(self._kept):
+            self._kept = np.concatenate([self._kept, np.zeros(needed, np.int32)])
+        self._kept[self._kept_count : needed] = ids
+        self._kept_count = needed
 
     def _forget(self) -> None:
         """Begin anew, so that memory has a bound."""
         self._short.clear()
         self._long.clear()
-        self._used = 0
+        self._kept_count = 0
 
 
-def _value(first: Any, offset: Any, count: Any) -> Words:
+def _value(first: Any, place: Any, count: Any) -> Words:
     """As tables hold it."""
-    first, offset, count = (np.asarray(part).astype(np.uint64) for part in (first, offset, count))
-    return first << ID | offset << OFFSET | count
+    first, place, count = (np.asarray(part).astype(np.uint64) for part in (first, place, count))
+    return first << ID_SHIFT | place << PLACE_SHIFT | count
 
 
 def _single_units(vocabulary: Mapping[str, int]) -> Words:
@@ -244,11 +247,14 @@ def _normaliser(state: dict[str, Any] | None) -> list[Change]:
     raise NotCuttable(f"it normalises texts by {state.get('type')}")
 
 
-def _pre_tokenizer(state: dict[str, Any] | None) -> list[Change]:
+def _pre_tokenizer(state: dict[str, Any] | None, normalised: bool) -> list[Change]:
     """What a pre-tokenizer does to a text that it does not split."""
     match state:
         case None:
             return []
+        case {"type": "Metaspace", "prepend_scheme": "first", "split": False} if normalised:
+            # It looks where a text began before it was normalised.
+            raise NotCuttable("it normalises texts and prepends to the first word")
         case {"type": "Metaspace", "replacement": str(sign), "prepend_scheme": scheme, "split": False}:
             return [partial(_with_signs, sign, scheme != "never")]
     raise NotCuttable(f"it splits words first ({state.get('type')})")
@@ -278,7 +284,9 @@ def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
     if not model.get("byte_fallback") or not of_bytes <= model["vocab"].keys():
         raise NotCuttable("it has no pieces for bytes")
     merges = [(left, right) for left, right in model["merges"]]
-    if any(left in of_bytes or right in of_bytes for left, right in merges):
+    if not all(left and right for left, right in merges):
+        raise NotCuttable("it merges nothing with something")
+    if any(not of_bytes.isdisjoint((left, right, left + right)) for left, right in merges):
         raise NotCuttable("it merges bytes")
     if any(NUL in (left[-1], right[0]) for left, right in merges):
         raise NotCuttable("it merges NUL")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 Opener = Callable[[], Callable[[str], NDArray[np.int32]]]
 PROBE = "a"
-UNWRITABLE = "\U0010fffd"
-"""Begins the spelling of control tokens in a description of texts: a private character; a secret stands behind it."""
+UNWRITABLE = re.compile("\U0010fffd[0-9a-f]{32} [0-9]+")
+"""How control tokens are spelled in a description of texts: behind a private character stands a secret."""
 LARGEST_FILE = 1 << 28
 """Bytes of a tokenizer's file. The largest that are published, with a million pieces, have less than a third of it; the
 libraries take several times a file's size in memory."""
@@ -187,7 +187,7 @@ def without_control_tokens(description: str, named: Iterable[str]) -> str:
     model, added = state["model"], state["added_tokens"]
     control = {token["content"] for token in added if token["special"]} | set(named)
     secret = secrets.token_hex(16)
-    spelling = {piece: f"{UNWRITABLE}{secret} {number}" for number, piece in enumerate(sorted(control))}
+    spelling = {piece: f"\U0010fffd{secret} {number}" for number, piece in enumerate(sorted(control))}
     for token in added:
         token["content"] = spelling.get(token["content"], token["content"])
     vocabulary = model["vocab"]
