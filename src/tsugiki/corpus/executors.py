@@ -4,13 +4,12 @@ datatrove decides where and when a part is made, `prepare_shards` what a part is
 pickled call) and what failed parts said lies in <prepared_dir>/.executor.
 """
 
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tsugiki.corpus.inputs import Deal
-from tsugiki.corpus.workers import usable_cores
+from tsugiki.corpus.workers import leave_with_parent, usable_cores
 from tsugiki.errors import DataError, RecipeError, StorageError, TsugikiError
 from tsugiki.files import write_atomically
 from tsugiki.recipe_executor import ExecutorSection
@@ -118,36 +117,20 @@ def _make_part(part: Callable[[Deal], None], here: Path, folder: Path, _data: An
 def _make_part_in_child(*arguments: Any) -> None:
     """The same in a fork of the pool's process, which would be waited for for ever if it were killed itself."""
     folder, rank = arguments[2], arguments[4]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pool = os.getpid()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            threading.Thread(target=_leave_with, args=(pool,), daemon=True).start()
-            _make_part(*arguments)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            try:
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    child = multiprocessing.get_context("fork").Process(target=_make_part_while_wanted, args=arguments)
+    child.start()
+    child.join()
+    code = child.exitcode or 0
     if code < 0:
         _tell_failure(folder, rank, f"its process was killed (signal {-code}), most likely for want of memory")
     elif code:
         raise RuntimeError(f"part {rank} failed; why stands above")
 
 
-def _leave_with(parent: int) -> None:
-    """End this process when its parent is gone: the pool ends its processes when one part has failed."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
+def _make_part_while_wanted(*arguments: Any) -> None:
+    """The same until the pool ends its process, as it does when another part has failed."""
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    _make_part(*arguments)
 
 
 def _tell_failure(folder: Path, rank: int, what: str) -> None:

@@ -81,7 +81,7 @@ def _start_worker(work: Work[Any], started: Event | None) -> None:
     _worker["work"] = work
     if started is not None:
         started.set()
-        threading.Thread(target=_leave_with_parent, daemon=True).start()
+        threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
 def _run(batch: Batch) -> Any:
@@ -94,7 +94,7 @@ def check_not_importing() -> None:
         raise TsugikiError(f"prepare was called while a tokenising process imported the script. {GUARD}")
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
     """End this process when its parent is gone, killed perhaps: it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
